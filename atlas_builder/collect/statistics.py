@@ -1,0 +1,89 @@
+"""Running statistics of every unit of a layer, over every token of the corpus.
+
+The histogram has the bins of a floating-point number: each power of two from 2⁻¹⁶ to
+2¹⁶ is cut into 16 equal parts, on both sides of zero, so a bin is at most 1/16 as wide
+as it is far from zero, for units of any scale. Magnitudes under 2⁻¹⁶ share the bin in
+the middle, those over 2¹⁶ the outermost ones.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+_MANTISSA_BITS = 4
+_LOWEST, _HIGHEST = -16, 16  # exponents of two
+SIDE = (_HIGHEST - _LOWEST) << _MANTISSA_BITS
+"""Bins on each side of the middle one."""
+BINS = 2 * SIDE + 1
+_DROPPED_BITS = 23 - _MANTISSA_BITS
+_BELOW = ((127 + _LOWEST) << _MANTISSA_BITS) - 1  # code of the magnitudes that share the middle bin
+_ROWS_AT_ONCE = 512  # tokens whose bins are counted together: small enough for the cache
+
+
+def bin_edges() -> NDArray[np.float64]:
+    """The `BINS + 1` edges, rising; bin `i` holds magnitudes from the edge nearer zero on."""
+    codes = np.arange(SIDE + 1, dtype=np.float64)
+    steps = 1 << _MANTISSA_BITS
+    magnitudes = 2.0 ** (_LOWEST + codes // steps) * (1 + (codes % steps) / steps)
+    return np.concatenate([-magnitudes[::-1], magnitudes])
+
+
+class Statistics:
+    """Sums, counts and histogram of the units of one layer."""
+
+    def __init__(self, units: int) -> None:
+        self.tokens = 0
+        self.maximum = np.full(units, -np.inf, dtype=np.float32)
+        self.sum = np.zeros(units, dtype=np.float64)
+        self.sum_of_squares = np.zeros(units, dtype=np.float64)
+        self.positive = np.zeros(units, dtype=np.int64)
+        self._counts = torch.zeros(units * BINS, dtype=torch.int32)
+        self._first_bin = torch.arange(units, dtype=torch.int32) * BINS
+
+    @property
+    def histogram(self) -> NDArray[np.int64]:
+        """Tokens by bin: (units, BINS)."""
+        return self._counts.numpy().reshape(-1, BINS).astype(np.int64)
+
+    @property
+    def mean(self) -> NDArray[np.float64]:
+        """Mean activation over all tokens."""
+        return self.sum / max(self.tokens, 1)
+
+    @property
+    def deviation(self) -> NDArray[np.float64]:
+        """Standard deviation of the activation over all tokens (of the population, not a sample)."""
+        variance = self.sum_of_squares / max(self.tokens, 1) - self.mean**2
+        return np.sqrt(np.maximum(variance, 0))
+
+    @property
+    def density(self) -> NDArray[np.float64]:
+        """Share of tokens on which the activation is above zero."""
+        return self.positive / max(self.tokens, 1)
+
+    def add(self, activations: Tensor, highest: Tensor) -> Tensor:
+        """Count `(batch, context, units)`; `highest` is its maximum over contexts, (batch, units).
+
+        Returns the sums by context, (batch, units), which are finite where every
+        activation is.
+        """
+        batch, context, units = activations.shape
+        self.tokens += batch * context
+        np.maximum(self.maximum, highest.amax(0).numpy(), out=self.maximum)
+        sums = activations.sum(1)
+        self.sum += sums.double().sum(0).numpy()
+        for part in activations.split(max(1, _ROWS_AT_ONCE // context)):
+            self.sum_of_squares += part.square().sum(1).double().sum(0).numpy()
+            self.positive += (part > 0).sum((0, 1)).numpy()
+            self._count(part.reshape(-1, units))
+        return sums
+
+    def _count(self, activations: Tensor) -> None:
+        bits = activations.contiguous().view(torch.int32)
+        magnitude = ((bits & 0x7FFFFFFF) >> _DROPPED_BITS).sub_(_BELOW).clamp_(0, SIDE)
+        place = torch.where(bits < 0, SIDE - magnitude, SIDE + magnitude).add_(self._first_bin)
+        one = torch.ones(1, dtype=torch.int32).expand(place.numel())
+        self._counts.scatter_add_(0, place.view(-1).long(), one)

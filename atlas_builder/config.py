@@ -1,0 +1,292 @@
+"""The configuration of an atlas: YAML in, one validated object out.
+
+The docstring of a field is its documentation.
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from atlas_builder.errors import ConfigurationError
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, strict=True, protected_namespaces=()
+    )
+
+
+class Author(_Section):
+    """A person to credit."""
+
+    name: str = Field(min_length=1)
+    """Family name first, `Foote, Alex`, or as it is to be printed."""
+    orcid: str | None = Field(default=None, pattern=r"^\d{4}-\d{4}-\d{4}-\d{3}[\dX]$")
+    """ORCID iD, `0000-0002-1825-0097`."""
+
+
+class Atlas(_Section):
+    """What the atlas is called and how it is cited."""
+
+    id: str = Field(default="atlas", pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=64)
+    """Short name, the first part of every unit's id (`demo/L3/N512`)."""
+    title: str = Field(default="", max_length=200)
+    """Title as people read it; made from the model's name when empty."""
+    version: str = Field(default="1", min_length=1, max_length=40)
+    """Edition, what a citation names."""
+    authors: list[Author] = []
+    """Who made the atlas, in the order of a citation."""
+    license: str = "CC-BY-4.0"
+    """SPDX licence of the atlas's data."""
+    url: str | None = Field(default=None, pattern=r"^https?://[^\s\"'<>]+$")
+    """Address where the atlas is published; sitemap and canonical links need it."""
+    doi: str | None = Field(default=None, pattern=r"^10\.\d{4,9}/\S+$")
+    """DOI of this edition, without `https://doi.org/`."""
+    date: str | None = Field(default=None, pattern=r"^\d{4}-\d{2}-\d{2}$")
+    """Date of the edition; SOURCE_DATE_EPOCH is used when empty, else there is no date."""
+
+
+class Model(_Section):
+    """The language model that is read."""
+
+    name: str = Field(min_length=1)
+    """`demo`, a Hugging Face name, or a folder with weights and tokenizer."""
+    revision: str | None = None
+    """Commit of a Hugging Face model; pins what was read."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Precision the model runs in."""
+    device: str = Field(default="cpu", pattern=r"^(cpu|cuda(:\d+)?|mps)$")
+    """Where the model runs: cpu, cuda, cuda:1, mps."""
+
+
+class Corpus(_Section):
+    """The text the model reads."""
+
+    source: Literal["stdlib", "text", "jsonl", "huggingface"]
+    """`stdlib` is the running interpreter's own topics, docstrings and source."""
+    path: str | None = None
+    """File or folder, for `text` and `jsonl`."""
+    name: str | None = None
+    """Data set, for `huggingface`."""
+    split: str = "train"
+    """Split of the data set."""
+    field: str = "text"
+    """Where the text is in a line or row."""
+    revision: str | None = None
+    """Commit of the data set, for `huggingface`; pins what was read."""
+    context: int = Field(default=128, ge=2, le=1_000_000)
+    """Tokens the model sees at once, a beginning-of-sequence token included."""
+    max_tokens: int | None = Field(default=None, ge=1)
+    """Stop after this many tokens."""
+    max_documents: int | None = Field(default=None, ge=1)
+    """Stop after this many documents."""
+    on_error: Literal["fail", "skip"] = "fail"
+    """What a broken line does: end the build, or be passed over and counted."""
+
+    @model_validator(mode="after")
+    def _has_its_place(self) -> Corpus:
+        if self.source in ("text", "jsonl") and not self.path:
+            raise ValueError(f"source {self.source} needs corpus.path")
+        if self.source == "huggingface" and not (self.name and self.revision):
+            raise ValueError("source huggingface needs corpus.name and corpus.revision (a commit)")
+        return self
+
+
+class Units(_Section):
+    """Which units get a page."""
+
+    kind: Literal["mlp"] = "mlp"
+    """`mlp`: the neurons of the MLPs, plain or gated."""
+    layers: Literal["all"] | list[Annotated[int, Field(ge=0)]] = "all"
+    """`all`, or a list of layers, counted from 0."""
+
+
+class Examples(_Section):
+    """Which contexts stand for a unit."""
+
+    policy: Literal["threshold", "top"] = "threshold"
+    """`threshold`: a uniform sample of the contexts near the maximum (Foote 2024); `top`: the highest."""
+    threshold: float = Field(default=0.75, gt=0, le=1)
+    """Share of the unit's maximum that a context must reach, for `threshold`."""
+    per_unit: int = Field(default=100, ge=1, le=10_000)
+    """Examples kept for a unit."""
+    window: tuple[Annotated[int, Field(ge=0, le=500)], Annotated[int, Field(ge=0, le=500)]] = (20, 10)
+    """Tokens shown before and after the key token."""
+    bands: list[Annotated[float, Field(ge=0, le=1)]] = Field(default=[0, 0.5, 0.9, 0.99, 0.999, 1], min_length=2)
+    """Quantiles of the positive activations between which bands lie."""
+    per_band: int = Field(default=4, ge=0, le=100)
+    """Examples drawn from a band."""
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    """Seed of every sample."""
+
+    @model_validator(mode="after")
+    def _bands_rise(self) -> Examples:
+        if any(low >= high for low, high in zip(self.bands, self.bands[1:], strict=False)):
+            raise ValueError("bands must rise, like [0, 0.5, 0.9, 1]")
+        return self
+
+
+class Clusters(_Section):
+    """How a unit's examples are parted into behaviours."""
+
+    method: Literal["hdbscan", "agglomerative", "components"] = "hdbscan"
+    """`hdbscan` (this project's default), `agglomerative` (the paper), `components` (its author's viewer)."""
+    min_size: int = Field(default=5, ge=2)
+    """Fewest examples that make a behaviour, for `hdbscan`."""
+    min_samples: int = Field(default=3, ge=1)
+    """How many neighbours make a place dense, for `hdbscan`."""
+    cut: float = Field(default=0.5, gt=0, lt=2)
+    """Distance at which the tree is cut, for `agglomerative`."""
+    similarity: float = Field(default=0.5, gt=-1, lt=1)
+    """Cosine from which two examples are joined, for `components`."""
+
+
+class Link(_Section):
+    """Similar behaviours of other units."""
+
+    neighbours: int = Field(default=20, ge=0, le=100)
+    """Most neighbours of a behaviour."""
+    threshold: float = Field(default=0.5, ge=-1, le=1)
+    """Least cosine between the MLP inputs of two behaviours' central examples."""
+
+
+class Site(_Section):
+    """The pages."""
+
+    theme: str = "atlas"
+    """Name of a folder under `themes/`, or a path to a folder of templates."""
+    examples_per_behaviour: int = Field(default=6, ge=1, le=1000)
+    """Examples of a behaviour on a page and in a record; its size counts all."""
+    neighbours_shown: int = Field(default=6, ge=0, le=100)
+    """Similar behaviours listed under a behaviour."""
+    host: Literal["github-pages", "none"] = "none"
+    """Checks what a host demands: `github-pages` allows 1 GB."""
+    prose: str | None = None
+    """Folder of Markdown pages to publish beside the atlas; the builder's own when empty."""
+
+
+class Configuration(_Section):
+    """A whole configuration; `model` and `corpus` are required."""
+
+    atlas: Atlas = Atlas()
+    model: Model
+    corpus: Corpus
+    units: Units = Units()
+    examples: Examples = Examples()
+    clusters: Clusters = Clusters()
+    link: Link = Link()
+    site: Site = Site()
+
+    @property
+    def title(self) -> str:
+        """The atlas's title, made from the model's name where none is given."""
+        return self.atlas.title or f"Neuron atlas of {Path(self.model.name).name}"
+
+
+def load(path: Path, overrides: tuple[str, ...] = ()) -> Configuration:
+    """Read a YAML file and apply `KEY=VALUE` overrides to it.
+
+    Relative paths inside (`model.name` as a folder, `corpus.path`, `site.prose`) are
+    taken from the file's own folder. Raises `ConfigurationError` with every problem at
+    once, a line each.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise ConfigurationError(f"{path} cannot be read ({reason}): give the path of a YAML file.") from None
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        raise ConfigurationError(
+            f"{path}{where} is not YAML: {getattr(error, 'problem', None) or 'it cannot be parsed'}."
+        ) from None
+    if not isinstance(data, dict):
+        raise ConfigurationError(f"{path} must hold keys such as model: and corpus:, not {_kind(data)}.")
+    for override in overrides:
+        _override(data, override)
+    return validate(data, str(path), base=path.parent)
+
+
+def validate(data: dict[str, Any], source: str = "configuration", base: Path | None = None) -> Configuration:
+    """Validate plain data as a configuration; `base` is where relative paths start."""
+    try:
+        found = Configuration.model_validate(_lists_to_tuples(data))
+    except ValidationError as error:
+        problems = [_problem(item) for item in error.errors()]
+        raise ConfigurationError("\n".join(f"{source}: {problem}" for problem in problems)) from None
+    return found if base is None else _anchored(found, base)
+
+
+def _anchored(config: Configuration, base: Path) -> Configuration:
+    def anchor(value: str | None) -> str | None:
+        return str(base / value) if value and not Path(value).is_absolute() and (base / value).exists() else value
+
+    model, corpus, site = config.model, config.corpus, config.site
+    if model.name != "demo":
+        model = model.model_copy(update={"name": anchor(model.name)})
+    corpus = corpus.model_copy(update={"path": anchor(corpus.path)})
+    site = site.model_copy(update={"prose": anchor(site.prose)})
+    return config.model_copy(update={"model": model, "corpus": corpus, "site": site})
+
+
+def _override(data: dict[str, Any], override: str) -> None:
+    key, separator, value = override.partition("=")
+    if not separator or not key.strip():
+        raise ConfigurationError(f"--set {override!r} must read KEY=VALUE, like --set corpus.max_tokens=100000.")
+    *parents, last = key.strip().split(".")
+    place = data
+    for parent in parents:
+        place = place.setdefault(parent, {})
+        if not isinstance(place, dict):
+            raise ConfigurationError(f"--set {override!r}: {parent} is a value, not a section.")
+    try:
+        place[last] = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise ConfigurationError(f"--set {override!r}: {value!r} is not a YAML value.") from None
+
+
+def _lists_to_tuples(data: dict[str, Any]) -> dict[str, Any]:
+    """YAML has no tuples; the one field that wants a pair gets it."""
+    examples = data.get("examples")
+    if isinstance(examples, dict) and isinstance(examples.get("window"), list):
+        data = {**data, "examples": {**examples, "window": tuple(examples["window"])}}
+    return data
+
+
+def _problem(item: Any) -> str:
+    path = [part for part in item["loc"] if not (isinstance(part, str) and part.startswith(("list[", "literal[")))]
+    key = ".".join(str(part) for part in path)
+    if item["type"] == "extra_forbidden":
+        known = _known_keys(path[:-1])
+        near = difflib.get_close_matches(str(path[-1]), known, n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]}?" if near else f"known here are {', '.join(known)}."
+        return f"unknown key {key}: {hint}"
+    if item["type"] == "missing":
+        return f"{key} is required."
+    message = str(item["msg"]).removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
+    return f"{key}: {message} (got {item['input']!r:.60})." if key else f"{message}."
+
+
+def _known_keys(path: list[Any]) -> list[str]:
+    section: Any = Configuration
+    for part in path:
+        if isinstance(part, int):
+            section = Author
+        else:
+            section = section.model_fields[part].annotation
+        if not isinstance(section, type):
+            section = Author
+    return list(section.model_fields)
+
+
+def _kind(data: object) -> str:
+    return "nothing" if data is None else f"a {type(data).__name__}"

@@ -1,0 +1,226 @@
+"""Train the shipped model from nothing but the running interpreter's standard library.
+
+    python -m atlas_builder.demo.train [--output DIR] [--steps N]
+
+Makes a byte-level BPE tokenizer, trains a GPT-2 of 4 layers on documents whose place
+in the corpus is not a multiple of 20, and measures it on those whose place is, beside
+a trigram model. Prints as it goes and writes `training.json` beside the weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import platform
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+
+from atlas_builder.corpus import stdlib_documents
+from atlas_builder.demo import MODEL
+from atlas_builder.demo.trigram import Trigram
+
+BOS = "<|endoftext|>"
+HELD_OUT_EVERY = 20
+
+Tokens = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything the weights depend on beside the interpreter's own text."""
+
+    vocabulary: int = 2048
+    layers: int = 4
+    heads: int = 4
+    width: int = 128
+    context: int = 128
+    batch: int = 32
+    steps: int = 7000
+    warm_up: int = 200
+    learning_rate: float = 3e-3
+    weight_decay: float = 0.1
+    seed: int = 0
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description="Train the demo model on the standard library.")
+    parser.add_argument("--output", type=Path, default=MODEL)
+    parser.add_argument("--steps", type=int, default=Recipe.steps)
+    options = parser.parse_args(arguments)
+    recipe = Recipe(steps=options.steps)
+
+    started = time.monotonic()
+    texts = [document.text for document in stdlib_documents() if document.text.strip()]
+    tokenizer = train_tokenizer(_training(texts), recipe.vocabulary)
+    encoded = [np.array(encoding.ids, dtype=np.int64) for encoding in tokenizer.encode_batch(texts)]
+    bos = tokenizer.token_to_id(BOS)
+    training = join(_training(encoded), bos)
+    held_out = join(encoded[::HELD_OUT_EVERY], bos)
+    print(f"{len(texts)} documents, {len(training):,} training and {len(held_out):,} held-out tokens", flush=True)
+
+    trigram = Trigram(training, recipe.vocabulary).loss(held_out)
+    print(f"held-out loss of a trigram model: {trigram:.3f} nats a token", flush=True)
+
+    model = train(training, held_out, bos, recipe)
+    record = {
+        "recipe": asdict(recipe),
+        "corpus": {
+            "source": "stdlib",
+            "python": platform.python_version(),
+            "documents": len(texts),
+            "training_tokens": len(training),
+            "held_out_tokens": len(held_out),
+        },
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "loss": {
+            "unit": "nats a token",
+            "training": round(evaluate(model, training[: len(held_out)], bos), 4),
+            "held_out": round(evaluate(model, held_out, bos), 4),
+            "held_out_trigram": round(trigram, 4),
+        },
+        "minutes": round((time.monotonic() - started) / 60, 1),
+        "sample": sample(model, tokenizer, "def read_lines(path):\n", seed=recipe.seed),
+    }
+    save(model, tokenizer, record, options.output)
+    print(json.dumps(record, indent=2))
+
+
+T = TypeVar("T")
+
+
+def _training(items: list[T]) -> list[T]:
+    return [item for place, item in enumerate(items) if place % HELD_OUT_EVERY]
+
+
+def train_tokenizer(texts: list[str], vocabulary: int) -> Tokenizer:
+    """A byte-level BPE that knows every byte, so that no text is out of vocabulary."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=[BOS],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def join(documents: list[Tokens], bos: int) -> Tokens:
+    """One stream, each document headed by the beginning-of-sequence token."""
+    return np.concatenate([part for document in documents for part in (np.array([bos]), document)])
+
+
+def train(training: Tokens, held_out: Tokens, bos: int, recipe: Recipe) -> GPT2LMHeadModel:
+    """AdamW with a cosine schedule over random windows of the training stream."""
+    torch.manual_seed(recipe.seed)
+    model = GPT2LMHeadModel(
+        GPT2Config(
+            vocab_size=recipe.vocabulary,
+            n_positions=recipe.context,
+            n_embd=recipe.width,
+            n_layer=recipe.layers,
+            n_head=recipe.heads,
+            resid_pdrop=0.0,
+            embd_pdrop=0.0,
+            attn_pdrop=0.0,
+            bos_token_id=bos,
+            eos_token_id=bos,
+        )
+    )
+    matrices = [parameter for parameter in model.parameters() if parameter.ndim >= 2]
+    vectors = [parameter for parameter in model.parameters() if parameter.ndim < 2]
+    optimizer = torch.optim.AdamW(
+        [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": vectors, "weight_decay": 0.0}],
+        lr=recipe.learning_rate,
+        betas=(0.9, 0.95),
+    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _cosine(step, recipe))
+    started = time.monotonic()
+    running = 0.0
+    for step, batch in enumerate(_batches(training, bos, recipe), start=1):
+        loss = model(input_ids=batch, labels=batch).loss
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        running += loss.item()
+        if step % 100 == 0:
+            rate = step * batch.numel() / (time.monotonic() - started)
+            print(f"step {step:5d}  training loss {running / 100:.3f}  {rate:,.0f} tokens/s", flush=True)
+            running = 0.0
+        if step % 1000 == 0:
+            print(f"step {step:5d}  held-out loss {evaluate(model, held_out, bos):.3f}", flush=True)
+    return model.eval()
+
+
+def _cosine(step: int, recipe: Recipe) -> float:
+    """Linear warm-up, then a cosine from 1 to 0.1."""
+    if step < recipe.warm_up:
+        return (step + 1) / recipe.warm_up
+    progress = (step - recipe.warm_up) / max(1, recipe.steps - recipe.warm_up)
+    return 0.1 + 0.45 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+def _batches(stream: Tokens, bos: int, recipe: Recipe) -> Iterator[torch.Tensor]:
+    """Random windows, each headed by the token that heads every context of an atlas."""
+    generator = np.random.default_rng(recipe.seed)
+    tokens = torch.from_numpy(stream)
+    for _ in range(recipe.steps):
+        starts = generator.integers(0, len(stream) - recipe.context, recipe.batch)
+        batch = torch.stack([tokens[start : start + recipe.context] for start in starts])  # (batch, context)
+        batch[:, 0] = bos
+        yield batch
+
+
+@torch.no_grad()
+def evaluate(model: GPT2LMHeadModel, stream: Tokens, bos: int) -> float:
+    """Mean loss over consecutive contexts of the stream, in nats a token."""
+    width = model.config.n_positions - 1
+    whole = len(stream) // width * width
+    contexts = torch.from_numpy(stream[:whole].reshape(-1, width))
+    contexts = torch.cat([torch.full((len(contexts), 1), bos), contexts], dim=1)  # (contexts, context)
+    model.eval()
+    losses = [model(input_ids=batch, labels=batch).loss.item() * len(batch) for batch in contexts.split(64)]
+    model.train()
+    return sum(losses) / len(contexts)
+
+
+@torch.no_grad()
+def sample(model: GPT2LMHeadModel, tokenizer: Tokenizer, prompt: str, seed: int, temperature: float = 0.7) -> str:
+    """The prompt and what the model goes on with, to the end of its context."""
+    generator = torch.Generator().manual_seed(seed)
+    tokens = [tokenizer.token_to_id(BOS), *tokenizer.encode(prompt).ids]
+    while len(tokens) < model.config.n_positions:
+        logits = model(input_ids=torch.tensor([tokens])).logits[0, -1] / temperature
+        token = int(torch.multinomial(logits.softmax(-1), 1, generator=generator))
+        if token == tokens[0]:
+            break
+        tokens.append(token)
+    return str(tokenizer.decode(tokens[1:]))
+
+
+def save(model: GPT2LMHeadModel, tokenizer: Tokenizer, record: dict[str, object], output: Path) -> None:
+    """Weights as safetensors, the tokenizer and the record of the training, in one folder."""
+    output.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(output)
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=BOS, eos_token=BOS)
+    wrapped.save_pretrained(output)
+    (output / "training.json").write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,36 @@
+"""What can go wrong, as one sentence a person can act on."""
+
+from __future__ import annotations
+
+
+class AtlasError(Exception):
+    """Base of every error that is the user's to mend; its text is one clear sentence.
+
+    `exit_status` is what the command line ends with.
+    """
+
+    exit_status = 1
+
+
+class ConfigurationError(AtlasError):
+    """A command or configuration that cannot be carried out as written."""
+
+    exit_status = 2
+
+
+class CorpusError(AtlasError):
+    """A corpus that is empty or broken."""
+
+
+class ModelError(AtlasError):
+    """A model that cannot be loaded or read."""
+
+    exit_status = 2
+
+
+class ActivationError(AtlasError):
+    """A model that computed something that is not a number."""
+
+
+class SiteError(AtlasError):
+    """A built site that fails a check."""

@@ -1,0 +1,98 @@
+"""Stage folders: what a build has done so far, and whether it still holds.
+
+A stage writes into a hidden folder beside its place and is renamed when it is
+whole, so a folder that has its name is complete. Its `stage.json` holds the
+fingerprint of everything it was made from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+_MARK = "stage.json"
+
+
+def fingerprint(*parts: Any) -> str:
+    """SHA-256 of plain data, the same for equal data."""
+    return hashlib.sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def code_fingerprint(*modules: str) -> str:
+    """SHA-256 of source files of this package, named from its root, folders as a whole."""
+    root = Path(__file__).parent
+    digest = hashlib.sha256()
+    for module in sorted(modules):
+        place = root / module
+        for file in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
+            digest.update(file.relative_to(root).as_posix().encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()
+
+
+class Store:
+    """The work folder of one build."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def folder(self, stage: str) -> Path:
+        """Where a stage's results are, whether or not they are there yet."""
+        return self.root / stage
+
+    def holds(self, stage: str, wanted: str) -> bool:
+        """Whether the stage is complete and was made from what `wanted` is the fingerprint of."""
+        mark = self.folder(stage) / _MARK
+        try:
+            return bool(read_json(mark)["fingerprint"] == wanted)
+        except (OSError, ValueError, KeyError):
+            return False
+
+    @contextmanager
+    def making(self, stage: str, wanted: str) -> Iterator[Path]:
+        """A folder to write a stage into; it takes its place when the block ends well.
+
+        When the block fails, what was written is removed and the stage's former
+        results stay as they were.
+        """
+        draft = self.root / f".{stage}.draft"
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir(parents=True)
+        try:
+            yield draft
+            write_json(draft / _MARK, {"fingerprint": wanted})
+            replace_folder(draft, self.folder(stage))
+        except BaseException:
+            shutil.rmtree(draft, ignore_errors=True)
+            raise
+
+
+def replace_folder(source: Path, target: Path) -> None:
+    """Put a folder in the place of another; at no moment is there half of one."""
+    old = target.with_name(f".{target.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        os.rename(target, old)
+    try:
+        os.rename(source, target)
+    except OSError:
+        if old.exists():
+            os.rename(old, target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write plain data as JSON with sorted keys and a line end."""
+    path.write_bytes(orjson.dumps(data, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2) + b"\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read what `write_json` wrote."""
+    return orjson.loads(path.read_bytes())

@@ -1,0 +1,56 @@
+"""The seam: all that the rest of the builder knows of a unit.
+
+Whatever reads a vector and answers with a number can be a unit: implement `Units`
+and every stage works on it. Shapes are written `(units, d_model)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+Visit = Callable[[int, Tensor, Tensor], None]
+"""Called as `visit(layer, inputs, activations)` with shapes `(batch, context, width)`
+and `(batch, context, units)`. The tensors are only valid during the call."""
+
+
+class Units(Protocol):
+    """The units of some layers of a model, one kind of them."""
+
+    @property
+    def kind(self) -> str:
+        """Short name of the kind, as it stands in records: `mlp`."""
+
+    @property
+    def layers(self) -> Sequence[int]:
+        """The layers read, in rising order."""
+
+    def count(self, layer: int) -> int:
+        """How many units the layer has."""
+
+    @property
+    def activation(self) -> str:
+        """Name of the function that makes the activation."""
+
+    def run(self, tokens: Tensor, visit: Visit) -> None:
+        """Run the model on `(batch, context)` tokens and visit each layer once, in order.
+
+        Nothing behind the last layer read is computed.
+        """
+
+    def read_weights(self, layer: int) -> Tensor:
+        """The vectors units read their input with: (parts, units, width).
+
+        A neuron embedding joins `input ⊙ part` over the parts.
+        """
+
+    def write_weights(self, layer: int) -> Tensor:
+        """What each unit adds to the residual stream when it is active: (units, d_model)."""
+
+
+def as_float32(tensor: Tensor) -> Tensor:
+    """A tensor as results are kept: float32, on the cpu, contiguous, without a gradient."""
+    return tensor.detach().to(device="cpu", dtype=torch.float32).contiguous()

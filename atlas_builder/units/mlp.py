@@ -1,0 +1,93 @@
+"""MLP neurons of any model that TransformerLens bridges, plain or gated."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from atlas_builder.errors import ConfigurationError, ModelError
+from atlas_builder.units.base import Visit, as_float32
+
+
+class MLPUnits:
+    """The neurons of a `TransformerBridge`'s MLPs.
+
+    A plain neuron reads the MLP's input with a column of `W_in`; a gated one reads
+    it twice, with `W_gate` and with `W_in`, and its embedding joins both parts
+    (this project's extension; the paper has plain ones only). The activation is
+    what the neuron hands to `W_out`.
+
+    Raises `ConfigurationError` for a layer that does not exist and `ModelError`
+    where a layer has no MLP that can be read.
+    """
+
+    kind = "mlp"
+
+    def __init__(self, bridge: Any, layers: Literal["all"] | Sequence[int] = "all") -> None:
+        self._bridge = bridge
+        depth = int(bridge.cfg.n_layers)
+        self.layers = list(range(depth)) if layers == "all" else sorted(set(layers))
+        if missing := [layer for layer in self.layers if layer >= depth]:
+            raise ConfigurationError(
+                f"units.layers: layer {missing[0]} does not exist: the model has layers 0 to {depth - 1}."
+            )
+        self._mlps = {layer: self._mlp(layer) for layer in self.layers}
+
+    @property
+    def activation(self) -> str:
+        return str(self._bridge.cfg.act_fn)
+
+    def count(self, layer: int) -> int:
+        return int(self._weight(layer, "W_in").shape[1])
+
+    def run(self, tokens: Tensor, visit: Visit) -> None:
+        inputs: dict[int, Tensor] = {}
+
+        def keep(layer: int) -> Any:
+            def hook(tensor: Tensor, hook: Any) -> None:
+                inputs[layer] = tensor
+
+            return hook
+
+        def show(layer: int) -> Any:
+            def hook(tensor: Tensor, hook: Any) -> None:
+                visit(layer, inputs.pop(layer), tensor)
+
+            return hook
+
+        hooks = [(f"blocks.{layer}.mlp.hook_in", keep(layer)) for layer in self.layers]
+        # The input of the output matrix is the activation, gate and all, in every architecture.
+        hooks += [(f"blocks.{layer}.mlp.out.hook_in", show(layer)) for layer in self.layers]
+        with torch.inference_mode():
+            self._bridge.run_with_hooks(tokens, fwd_hooks=hooks, stop_at_layer=self.layers[-1] + 1)
+
+    def read_weights(self, layer: int) -> Tensor:
+        parts = [self._weight(layer, "W_gate")] if self._is_gated(layer) else []
+        parts.append(self._weight(layer, "W_in"))
+        return as_float32(torch.stack([part.T for part in parts]))  # (parts, units, d_model)
+
+    def write_weights(self, layer: int) -> Tensor:
+        return as_float32(self._weight(layer, "W_out"))  # (units, d_model)
+
+    def _weight(self, layer: int, name: str) -> Tensor:
+        weight: Tensor = getattr(self._mlps[layer], name)
+        return weight
+
+    def _is_gated(self, layer: int) -> bool:
+        return getattr(self._mlps[layer], "W_gate", None) is not None
+
+    def _mlp(self, layer: int) -> Any:
+        wanted = [f"blocks.{layer}.mlp.{name}" for name in ("hook_in", "out.hook_in")]
+        absent = [name for name in wanted if name not in self._bridge.hook_dict]
+        mlp = getattr(self._bridge.blocks[layer], "mlp", None)
+        absent += [f"blocks.{layer}.mlp.{name}" for name in ("W_in", "W_out") if getattr(mlp, name, None) is None]
+        if absent:
+            raise ModelError(
+                f"layer {layer} of this architecture ({self._bridge.cfg.architecture}) has no MLP that can be "
+                f"read: {', '.join(absent)} {'is' if len(absent) == 1 else 'are'} missing; choose other "
+                "units.layers or another model."
+            )
+        return mlp
