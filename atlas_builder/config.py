@@ -136,12 +136,12 @@ class Clusters(_Section):
 
     method: Literal["hdbscan", "agglomerative", "components"] = "hdbscan"
     """`hdbscan` (this project's default), `agglomerative` (the paper), `components` (its author's viewer)."""
-    min_size: int = Field(default=5, ge=2)
+    min_size: int = Field(default=3, ge=2)
     """Fewest examples that make a behaviour, for `hdbscan`."""
-    min_samples: int = Field(default=3, ge=1)
+    min_samples: int = Field(default=2, ge=1)
     """How many neighbours make a place dense, for `hdbscan`."""
     cut: float = Field(default=0.5, gt=0, lt=2)
-    """Distance at which the tree is cut, for `agglomerative`."""
+    """Distance at which the tree is cut (`agglomerative`) or under which clusters do not part (`hdbscan`)."""
     similarity: float = Field(default=0.5, gt=-1, lt=1)
     """Cosine from which two examples are joined, for `components`."""
 

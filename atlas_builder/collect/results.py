@@ -22,6 +22,10 @@ class CollectedLayer:
     layer: int
     folder: Path
 
+    def __reduce__(self) -> tuple[type[CollectedLayer], tuple[int, Path]]:
+        """Workers get the place on disk, not the arrays that happen to be open."""
+        return CollectedLayer, (self.layer, self.folder)
+
     @cached_property
     def examples(self) -> np.ndarray:
         """All examples of all units, structured as `selection.candidate_type` says."""

@@ -1,10 +1,4 @@
-"""Running statistics of every unit of a layer, over every token of the corpus.
-
-The histogram has the bins of a floating-point number: each power of two from 2⁻¹⁶ to
-2¹⁶ is cut into 16 equal parts, on both sides of zero, so a bin is at most 1/16 as wide
-as it is far from zero, for units of any scale. Magnitudes under 2⁻¹⁶ share the bin in
-the middle, those over 2¹⁶ the outermost ones.
-"""
+"""Running statistics of every unit of a layer, over every token of the corpus."""
 
 from __future__ import annotations
 
@@ -13,22 +7,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-_MANTISSA_BITS = 4
-_LOWEST, _HIGHEST = -16, 16  # exponents of two
-SIDE = (_HIGHEST - _LOWEST) << _MANTISSA_BITS
-"""Bins on each side of the middle one."""
-BINS = 2 * SIDE + 1
-_DROPPED_BITS = 23 - _MANTISSA_BITS
-_BELOW = ((127 + _LOWEST) << _MANTISSA_BITS) - 1  # code of the magnitudes that share the middle bin
+from atlas_builder.collect.bins import BINS, LOWEST, MANTISSA_BITS, SIDE
+
+_DROPPED_BITS = 23 - MANTISSA_BITS
+_BELOW = ((127 + LOWEST) << MANTISSA_BITS) - 1  # code of the magnitudes that share the middle bin
 _ROWS_AT_ONCE = 512  # tokens whose bins are counted together: small enough for the cache
-
-
-def bin_edges() -> NDArray[np.float64]:
-    """The `BINS + 1` edges, rising; bin `i` holds magnitudes from the edge nearer zero on."""
-    codes = np.arange(SIDE + 1, dtype=np.float64)
-    steps = 1 << _MANTISSA_BITS
-    magnitudes = 2.0 ** (_LOWEST + codes // steps) * (1 + (codes % steps) / steps)
-    return np.concatenate([-magnitudes[::-1], magnitudes])
 
 
 class Statistics:

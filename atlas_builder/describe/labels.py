@@ -1,0 +1,115 @@
+"""A short label for each behaviour, from its own words (class-based TF-IDF, Grootendorst 2022).
+
+A class is a behaviour, a term a word. With f(t, c) the share of behaviour c's examples
+that show word t and n(t) the number of the N behaviours of the layer that show it at
+all, a word's score is f(t, c) · ln(1 + N / n(t)): common in this behaviour, rare in the
+others.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+_WORD = re.compile(r"\w+|[^\w\s]+|\n\s*|\s+")
+_SHARE_OF_A_KEY = 0.2
+_SHARE_OF_A_CUE = 0.4
+_WORDS = 3
+_LONGEST = 24
+
+
+class Scene(NamedTuple):
+    """The words of one example: that of the key token, the one before it, and all around."""
+
+    key: str
+    before: str
+    around: frozenset[str]
+
+
+def scene(tokens: Sequence[str], key: int) -> Scene:
+    """Read an example's window as words; `key` is the key token's place in it.
+
+    The key word is the whole word that the key token is a part of, so that a label
+    reads `kind` where the token is `nd`.
+    """
+    start = sum(len(token) for token in tokens[:key])
+    token = tokens[key]
+    # A token's word is that of its first visible character: " kind" belongs to "kind".
+    target = start + (len(token) - len(token.lstrip()) if token.strip() else 0)
+    text = "".join(tokens)
+    key_word, before = "", ""
+    around: set[str] = set()
+    for match in _WORD.finditer(text):
+        word = match.group()
+        visible = _visible(word)
+        if match.start() <= target < match.end():
+            key_word = visible
+        elif not key_word and word.strip():
+            before = visible
+        if word.strip() and any(character.isalnum() for character in word):
+            around.add(visible)
+    return Scene(key_word, before, frozenset(around))
+
+
+def _visible(word: str) -> str:
+    """A word as a label shows it: space and line ends by their signs, never empty."""
+    if not word.strip():
+        return "↵" if "\n" in word else "␣"
+    return word[:_LONGEST]
+
+
+def labels(behaviours: Sequence[Sequence[Scene]]) -> list[str]:
+    """A label for each behaviour of a layer, given its examples.
+
+    The words it fires on; `after …` where these differ but the word before is the
+    same; `near …` where only the surroundings have words in common.
+    """
+    keys = [_shares(scene.key for scene in scenes) for scenes in behaviours]
+    befores = [_shares(scene.before for scene in scenes) for scenes in behaviours]
+    arounds = [_shares(word for scene in scenes for word in scene.around) for scenes in behaviours]
+    key_rarity, around_rarity = _rarity(keys), _rarity(arounds)
+    return [
+        _label(key, before, around, key_rarity, around_rarity)
+        for key, before, around in zip(keys, befores, arounds, strict=True)
+    ]
+
+
+def _label(
+    key: dict[str, float],
+    before: dict[str, float],
+    around: dict[str, float],
+    key_rarity: dict[str, float],
+    around_rarity: dict[str, float],
+) -> str:
+    if max(key.values(), default=0) >= _SHARE_OF_A_KEY:
+        return " · ".join(_best(key, key_rarity))
+    cue = max(before.items(), key=lambda item: (item[1], item[0]), default=("", 0.0))
+    if cue[0] and cue[1] >= _SHARE_OF_A_CUE:
+        return f"after {cue[0]}"
+    near = _best({word: share for word, share in around.items() if share > 0.1}, around_rarity)
+    return f"near {' · '.join(near)}" if near else " · ".join(_best(key, key_rarity))
+
+
+def _best(shares: dict[str, float], rarity: dict[str, float]) -> list[str]:
+    """The words of the highest score, one of each spelling, down to a quarter of the best."""
+    ranked = sorted(((share * rarity[word], word) for word, share in shares.items()), key=lambda pair: (-pair[0], pair[1]))
+    chosen: dict[str, str] = {}
+    for score, word in ranked:
+        if len(chosen) == _WORDS or score < ranked[0][0] / 4:
+            break
+        chosen.setdefault(word.casefold(), word)
+    return list(chosen.values())
+
+
+def _shares(words: object) -> dict[str, float]:
+    counts = Counter(word for word in words if word)  # type: ignore[attr-defined]
+    total = sum(counts.values())
+    return {word: count / total for word, count in counts.items()}
+
+
+def _rarity(classes: Sequence[dict[str, float]]) -> dict[str, float]:
+    seen = Counter(word for shares in classes for word in shares)
+    return {word: math.log1p(len(classes) / count) for word, count in seen.items()}

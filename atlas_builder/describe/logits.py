@@ -1,0 +1,59 @@
+"""The direct effect of a unit on the next token."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+
+
+class Effects(NamedTuple):
+    """The tokens a unit promotes most, highest first, and suppresses most, lowest first."""
+
+    positive: NDArray[np.int32]  # (units, tokens)
+    positive_values: Floats
+    negative: NDArray[np.int32]
+    negative_values: Floats
+
+
+def logit_effects(write_weights: Floats, unembedding: Floats) -> Floats:
+    """What one unit of activation adds to each logit through the residual stream alone.
+
+    `write_weights` (units, d_model) · `unembedding` (d_model, vocabulary), which has the
+    final norm's gain and centring in it (`LanguageModel.unembedding`); less the mean
+    over the vocabulary, which no probability depends on. The final norm's division,
+    one positive number a context, is left out, so values compare within a model, not
+    between models.
+    """
+    effects = write_weights @ unembedding
+    centred: Floats = effects - effects.mean(axis=1, keepdims=True)
+    return centred
+
+
+def strongest(effects: Floats, tokens: int) -> Effects:
+    """The `tokens` largest and smallest effects of each unit; ties go to the lower token id."""
+    positive, negative = _top(-effects, tokens), _top(effects, tokens)
+    return Effects(
+        positive,
+        np.take_along_axis(effects, positive, axis=1),
+        negative,
+        np.take_along_axis(effects, negative, axis=1),
+    )
+
+
+def _top(keys: Floats, count: int) -> NDArray[np.int32]:
+    """The places of the smallest keys of each row, in rising order."""
+    count = min(count, keys.shape[1])
+    place = np.argpartition(keys, count - 1, axis=1)[:, :count]
+    # argpartition may leave out an equal key of a lower place: take the bound, then choose among equals.
+    bound = np.take_along_axis(keys, place, axis=1).max(axis=1, keepdims=True)
+    if (np.count_nonzero(keys <= bound, axis=1) > count).any():
+        place = np.argsort(keys, axis=1, kind="stable")[:, :count]
+    else:
+        place = np.sort(place, axis=1)
+        order = np.argsort(np.take_along_axis(keys, place, axis=1), axis=1, kind="stable")
+        place = np.take_along_axis(place, order, axis=1)
+    return place.astype(np.int32)

@@ -1,0 +1,105 @@
+"""The describe stage: tokens, labels and logit effects of every layer."""
+
+from __future__ import annotations
+
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from atlas_builder.cluster import Clustered
+from atlas_builder.collect.results import Collected, CollectedLayer
+from atlas_builder.config import Examples
+from atlas_builder.describe.labels import Scene, labels, scene
+from atlas_builder.describe.logits import Effects, logit_effects, strongest
+from atlas_builder.describe.tokens import token_shares, window_tokens
+from atlas_builder.progress import Progress
+from atlas_builder.store import read_json, write_json
+
+TOKENS_SHOWN = 8
+"""Tokens kept for a behaviour."""
+LOGITS_SHOWN = 10
+"""Tokens kept on each side of a unit's logit effects."""
+_UNITS_AT_ONCE = 256
+
+
+@dataclass(frozen=True)
+class Described:
+    """One layer of the folder of the describe stage."""
+
+    layer: int
+    folder: Path
+
+    @cached_property
+    def behaviours(self) -> list[dict[str, Any]]:
+        """`label` and `tokens` ([token id, weight]…) of each behaviour of the layer."""
+        found: list[dict[str, Any]] = read_json(self.folder / f"L{self.layer}.behaviours.json")
+        return found
+
+    @cached_property
+    def effects(self) -> Effects:
+        """The logit effects of each unit."""
+        with np.load(self.folder / f"L{self.layer}.logits.npz") as arrays:
+            return Effects(**{name: arrays[name] for name in Effects._fields})
+
+
+def describe(
+    collected: Collected, clustered: Path, examples: Examples, folder: Path, executor: Executor, progress: Progress
+) -> None:
+    """Describe every behaviour and unit; a layer is one piece of work, since labels compare its behaviours."""
+    with progress.task("describe", total=len(collected.layers), unit="layers") as advance:
+        tasks = [
+            executor.submit(_describe_layer, collected.folder, layer, clustered, examples.window, folder)
+            for layer in collected.layers
+        ]
+        for task in tasks:
+            task.result()
+            advance(1)
+
+
+def _describe_layer(
+    collected_folder: Path, layer: CollectedLayer, clustered: Path, window: tuple[int, int], folder: Path
+) -> None:
+    collected = Collected(collected_folder)
+    units = Clustered(layer.layer, clustered)
+    examples = layer.examples
+    behaviour = behaviour_of_examples(units, layer.starts)
+    tokens = window_tokens(
+        collected.contexts.tokens, collected.contexts.starts, examples["context"], examples["position"], *window
+    )
+    shares = token_shares(tokens, examples["window"], behaviour, len(units.behaviours), TOKENS_SHOWN)
+    named = labels(_scenes(tokens, behaviour, len(units.behaviours), window[0], collected.token_texts))
+    write_json(
+        folder / f"L{layer.layer}.behaviours.json",
+        [{"label": label, "tokens": share} for label, share in zip(named, shares, strict=True)],
+    )
+    with threadpool_limits(limits=1):
+        parts = [
+            strongest(logit_effects(layer.write_weights[first : first + _UNITS_AT_ONCE], collected.unembedding), LOGITS_SHOWN)
+            for first in range(0, layer.units, _UNITS_AT_ONCE)
+        ]
+    effects = Effects(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+    np.savez(folder / f"L{layer.layer}.logits.npz", **effects._asdict())
+
+
+def behaviour_of_examples(units: Clustered, example_starts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """For each example of a layer the place of its behaviour in the layer's list, −1 for noise."""
+    owner = np.repeat(np.arange(len(example_starts) - 1), np.diff(example_starts))
+    return np.where(units.labels >= 0, units.starts[owner] + units.labels, -1)
+
+
+def _scenes(
+    tokens: NDArray[np.int32], behaviour: NDArray[np.int64], count: int, before: int, texts: list[str]
+) -> list[list[Scene]]:
+    found: list[list[Scene]] = [[] for _ in range(count)]
+    lead = (tokens[:, :before] < 0).sum(axis=1)
+    for row, owner, missing in zip(tokens, behaviour, lead, strict=True):
+        if owner >= 0:
+            words = [texts[token] for token in row if token >= 0]
+            found[owner].append(scene(words, before - int(missing)))
+    return found
