@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -73,7 +74,7 @@ def nearest(
     group: NDArray[np.int64],
     count: int,
     threshold: float,
-    advance: object = None,
+    advance: Callable[[int], None] = lambda count: None,
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """The `count` vectors of the highest cosine to each, of other groups and from `threshold` on.
 
@@ -101,6 +102,5 @@ def nearest(
         best = rank < width
         neighbours[first + row[best], rank[best]] = place[best]
         similarities[first + row[best], rank[best]] = value[best]
-        if callable(advance):
-            advance(rows.stop - rows.start)
+        advance(rows.stop - rows.start)
     return neighbours, similarities

@@ -62,6 +62,7 @@ def collect(model: LanguageModel, units: Units, config: Configuration, folder: P
         "kind": units.kind,
         "activation": units.activation,
         "layers_read": list(units.layers),
+        "units": [{"layer": layer, "units": units.count(layer)} for layer in units.layers],
         "corpus_sha256": read.sha256,
         "documents": len(read.names),
         "contexts": len(read),

@@ -11,13 +11,15 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 _WORD = re.compile(r"\w+|[^\w\s]+|\n\s*|\s+")
 _SHARE_OF_A_KEY = 0.2
 _SHARE_OF_A_CUE = 0.4
+_SHARE_OF_A_THEME = 0.3
 _WORDS = 3
+_WORDS_KEPT = 8
 _LONGEST = 24
 
 
@@ -61,20 +63,32 @@ def _visible(word: str) -> str:
     return word[:_LONGEST]
 
 
-def labels(behaviours: Sequence[Sequence[Scene]]) -> list[str]:
-    """A label for each behaviour of a layer, given its examples.
+class Described(NamedTuple):
+    """A behaviour in words: its label, and the words it fires on with the share of its examples."""
 
-    The words it fires on; `after …` where these differ but the word before is the
-    same; `near …` where only the surroundings have words in common.
+    label: str
+    words: list[tuple[str, float]]
+
+
+def describe_words(behaviours: Sequence[Sequence[Scene]]) -> list[Described]:
+    """A label for each behaviour of a layer, given its examples, and its commonest key words.
+
+    The label is the words it fires on; `after …` where these differ but the word before
+    is the same; `near …` where only the surroundings have words in common.
     """
     keys = [_shares(scene.key for scene in scenes) for scenes in behaviours]
     befores = [_shares(scene.before for scene in scenes) for scenes in behaviours]
-    arounds = [_shares(word for scene in scenes for word in scene.around) for scenes in behaviours]
+    arounds = [_document_shares(scenes) for scenes in behaviours]
     key_rarity, around_rarity = _rarity(keys), _rarity(arounds)
     return [
-        _label(key, before, around, key_rarity, around_rarity)
+        Described(_label(key, before, around, key_rarity, around_rarity), _commonest(key))
         for key, before, around in zip(keys, befores, arounds, strict=True)
     ]
+
+
+def _commonest(shares: dict[str, float]) -> list[tuple[str, float]]:
+    ranked = sorted(shares.items(), key=lambda item: (-item[1], item[0]))
+    return ranked[:_WORDS_KEPT]
 
 
 def _label(
@@ -89,7 +103,7 @@ def _label(
     cue = max(before.items(), key=lambda item: (item[1], item[0]), default=("", 0.0))
     if cue[0] and cue[1] >= _SHARE_OF_A_CUE:
         return f"after {cue[0]}"
-    near = _best({word: share for word, share in around.items() if share > 0.1}, around_rarity)
+    near = _best({word: share for word, share in around.items() if share >= _SHARE_OF_A_THEME}, around_rarity)
     return f"near {' · '.join(near)}" if near else " · ".join(_best(key, key_rarity))
 
 
@@ -104,10 +118,15 @@ def _best(shares: dict[str, float], rarity: dict[str, float]) -> list[str]:
     return list(chosen.values())
 
 
-def _shares(words: object) -> dict[str, float]:
-    counts = Counter(word for word in words if word)  # type: ignore[attr-defined]
+def _shares(words: Iterable[str]) -> dict[str, float]:
+    counts = Counter(word for word in words if word)
     total = sum(counts.values())
     return {word: count / total for word, count in counts.items()}
+
+
+def _document_shares(scenes: Sequence[Scene]) -> dict[str, float]:
+    counts = Counter(word for scene in scenes for word in scene.around)
+    return {word: count / len(scenes) for word, count in counts.items()}
 
 
 def _rarity(classes: Sequence[dict[str, float]]) -> dict[str, float]:

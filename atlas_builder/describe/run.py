@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 from atlas_builder.cluster import Clustered
 from atlas_builder.collect.results import Collected, CollectedLayer
 from atlas_builder.config import Examples
-from atlas_builder.describe.labels import Scene, labels, scene
+from atlas_builder.describe.labels import Scene, describe_words, scene
 from atlas_builder.describe.logits import Effects, logit_effects, strongest
 from atlas_builder.describe.tokens import token_shares, window_tokens
 from atlas_builder.progress import Progress
@@ -37,7 +37,7 @@ class Described:
 
     @cached_property
     def behaviours(self) -> list[dict[str, Any]]:
-        """`label` and `tokens` ([token id, weight]…) of each behaviour of the layer."""
+        """`label`, `words` ([word, share]…) and `tokens` ([token id, weight]…) of each behaviour of the layer."""
         found: list[dict[str, Any]] = read_json(self.folder / f"L{self.layer}.behaviours.json")
         return found
 
@@ -73,10 +73,13 @@ def _describe_layer(
         collected.contexts.tokens, collected.contexts.starts, examples["context"], examples["position"], *window
     )
     shares = token_shares(tokens, examples["window"], behaviour, len(units.behaviours), TOKENS_SHOWN)
-    named = labels(_scenes(tokens, behaviour, len(units.behaviours), window[0], collected.token_texts))
+    worded = describe_words(_scenes(tokens, behaviour, len(units.behaviours), window[0], collected.token_texts))
     write_json(
         folder / f"L{layer.layer}.behaviours.json",
-        [{"label": label, "tokens": share} for label, share in zip(named, shares, strict=True)],
+        [
+            {"label": label, "words": words, "tokens": share}
+            for (label, words), share in zip(worded, shares, strict=True)
+        ],
     )
     with threadpool_limits(limits=1):
         parts = [

@@ -1,0 +1,150 @@
+"""Commands; each is one call into the library."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from collections.abc import Callable
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any
+
+import click
+
+from atlas_builder import config, pipeline
+from atlas_builder.errors import AtlasError
+from atlas_builder.progress import Progress
+
+
+class _Commands(click.Group):
+    """Ends every command that fails with one clear sentence, and with its exit status."""
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except (click.ClickException, click.exceptions.Exit):
+            raise
+        except BaseException as error:
+            if context.params.get("debug"):
+                raise
+            sentence, status = _explain(error)
+            click.echo(sentence, err=True)
+            sys.exit(status)
+
+
+def _explain(error: BaseException) -> tuple[str, int]:
+    if isinstance(error, AtlasError):
+        return str(error), error.exit_status
+    if isinstance(error, KeyboardInterrupt | click.Abort):
+        return "Stopped. Finished stages are kept: run the same command to go on.", 1
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        where = f" ({error.filename})" if error.filename else ""
+        return f"The disk is full{where}: free some space and run the same command to go on.", 1
+    if isinstance(error, BrokenProcessPool):
+        return "A worker process was killed, most likely for want of memory: free some and run the same command.", 1
+    if isinstance(error, OSError):
+        return f"{error.filename or 'A file'}: {error.strerror or error}.", 1
+    return f"{type(error).__name__}: {error} (this is a fault in Atlas Builder; --debug shows where).", 1
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.version_option(package_name="atlas-builder")
+def main(debug: bool) -> None:
+    """Build a browsable, citable atlas of a language model's neurons.
+
+    \b
+    atlas-builder demo                     the shipped model, offline, in minutes
+    atlas-builder build my-model.yml       an atlas of your own
+    atlas-builder serve output/demo        look at it
+    """
+
+
+_output = click.option(
+    "--output", type=click.Path(path_type=Path), help="Folder of the site.  [default: output/<atlas.id>]"
+)
+_fresh = click.option("--fresh", is_flag=True, help="Begin anew, and replace whatever the output folder holds.")
+
+
+@main.command(short_help="Build the atlas of the shipped model.")
+@_output
+@_fresh
+def demo(output: Path | None, fresh: bool) -> None:
+    """Build the atlas of the shipped model: 2,048 neurons on a million tokens of Python, in minutes.
+
+    \b
+    Example:
+      atlas-builder demo --output /tmp/demo
+    """
+    from atlas_builder.site.theme import shipped
+
+    _build(config.load(shipped("site_config") / "demo.yml"), output, fresh, "publish")
+
+
+@main.command(short_help="Build an atlas from a configuration.")
+@click.argument("configuration", type=click.Path(path_type=Path))
+@_output
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a key of the configuration.")
+@_fresh
+@click.option(
+    "--until", type=click.Choice(pipeline.STAGES), default="publish", show_default=True, help="Stop after this stage."
+)
+def build(
+    configuration: Path, output: Path | None, overrides: tuple[str, ...], fresh: bool, until: pipeline.Stage
+) -> None:
+    """Build an atlas from a YAML configuration.
+
+    A build that was stopped goes on after its last finished stage; one whose
+    configuration changed repeats only the stages that the change matters to.
+
+    \b
+    Examples:
+      atlas-builder build site_config/gpt2-small.yml
+      atlas-builder build my-model.yml --set corpus.max_tokens=100000 --output /tmp/small
+    """
+    _build(config.load(configuration, overrides), output, fresh, until)
+
+
+def _build(found: config.Configuration, output: Path | None, fresh: bool, until: pipeline.Stage) -> None:
+    progress = Progress()
+    folder = pipeline.build(found, output or Path("output") / found.atlas.id, fresh=fresh, until=until, progress=progress)
+    if until == "publish":
+        progress.say(f"open {folder / 'index.html'}")
+
+
+@main.command(short_help="Look at a built site over http.")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="0 takes any free port.")
+def serve(folder: Path, port: int) -> None:
+    """Look at a built site over http, on this machine only.
+
+    \b
+    Example:
+      atlas-builder serve output/demo --port 8080
+    """
+    from atlas_builder.site.serve import serve as run
+
+    run(folder, port, say=_say)
+
+
+@main.command(short_help="Check links, schema, hashes and size of a built site.")
+@click.argument("folder", type=click.Path(path_type=Path))
+def check(folder: Path) -> None:
+    """Check a built site: every link, every record against the schema and its hash, and the size budget.
+
+    \b
+    Example:
+      atlas-builder check output/demo
+    """
+    from atlas_builder.site.check import check as run
+
+    report = run(folder, Progress())
+    for problem in report.problems[:50]:
+        click.echo(problem, err=True)
+    if len(report.problems) > 50:
+        click.echo(f"and {len(report.problems) - 50} more", err=True)
+    click.echo(report.summary)
+    sys.exit(1 if report.problems else 0)
+
+
+_say: Callable[[str], None] = click.echo

@@ -1,0 +1,28 @@
+"""Numbers as they are published: at most four significant digits, by one rule."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+DIGITS = 4
+
+
+def significant(value: float, digits: int = DIGITS) -> float | None:
+    """A number at `digits` significant digits; None where it is NaN, which JSON cannot hold."""
+    return None if math.isnan(value) else float(f"{value:.{digits}g}")
+
+
+def to_grain(values: ArrayLike, grain: float) -> NDArray[np.float64]:
+    """Values rounded to whole multiples of a power of ten, NaN kept."""
+    scale = round(-math.log10(grain))
+    # Dividing by a power of ten is exact to the last bit where multiplying by its inverse is not.
+    whole = np.rint(np.asarray(values, dtype=np.float64) / grain if scale < 0 else np.asarray(values) * 10.0**scale)
+    return (whole * 10.0**-scale if scale < 0 else whole / 10.0**scale) + 0.0  # + 0.0 turns −0 into 0
+
+
+def grain_of(maximum: float) -> float:
+    """The power of ten to which a unit's activations are published: three digits of its maximum."""
+    return 10.0 ** (math.floor(math.log10(maximum)) - 2) if maximum > 0 else 1.0

@@ -1,0 +1,242 @@
+"""The record of a unit: all that is published of it, as plain data.
+
+The schema is `neuron-record.schema.json` beside this file; its `$id` changes when the
+meaning of a field does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from atlas_builder.cluster import Clustered
+from atlas_builder.collect.bins import bands, coarse_histogram
+from atlas_builder.collect.results import Collected, CollectedLayer
+from atlas_builder.config import Configuration
+from atlas_builder.describe.run import Described
+from atlas_builder.link import Links
+from atlas_builder.numbers import grain_of, significant, to_grain
+
+SCHEMA_FILE = Path(__file__).parent / "neuron-record.schema.json"
+SCHEMA = "neuron-record/1"
+
+_NOISE_SHOWN = 3
+_ALIKE = 6  # tokens up to the key token by which two examples count as the same text
+
+Record = dict[str, Any]
+
+
+def canonical(record: Record) -> bytes:
+    """The bytes of a record: compact JSON in UTF-8 with sorted keys."""
+    return orjson.dumps(record, option=orjson.OPT_SORT_KEYS)
+
+
+def content_hash(record: Record) -> str:
+    """SHA-256 of the canonical record without its `hash` field."""
+    return hashlib.sha256(canonical({key: value for key, value in record.items() if key != "hash"})).hexdigest()
+
+
+def unit_id(atlas: str, layer: int, unit: int) -> str:
+    """`demo/L3/N512`."""
+    return f"{atlas}/L{layer}/N{unit}"
+
+
+@dataclass(frozen=True)
+class Stages:
+    """The folders of the stages that records are made from."""
+
+    collect: Path
+    cluster: Path
+    describe: Path
+    link: Path
+
+    @cached_property
+    def collected(self) -> Collected:
+        """What the pass found."""
+        return Collected(self.collect)
+
+    @cached_property
+    def links(self) -> Links:
+        """Similar behaviours."""
+        return Links(self.link)
+
+    def __reduce__(self) -> tuple[Callable[..., Stages], tuple[Path, ...]]:
+        """Workers get places on disk, not what happens to be open."""
+        return Stages, (self.collect, self.cluster, self.describe, self.link)
+
+
+class LayerRecords:
+    """Makes the records of one layer."""
+
+    def __init__(self, stages: Stages, layer: CollectedLayer, config: Configuration) -> None:
+        self.stages, self.layer, self.config = stages, layer, config
+        self.clustered = Clustered(layer.layer, stages.cluster)
+        self.described = Described(layer.layer, stages.describe)
+        self._first_behaviour = stages.links.first_of(layer.layer)
+        self._texts = stages.collected.token_texts
+        self._contexts = stages.collected.contexts
+
+    def record(self, unit: int) -> Record:
+        """The record of a unit."""
+        layer, atlas = self.layer, self.config.atlas
+        examples = layer.of(unit)
+        labels = self.clustered.labels[layer.starts[unit] : layer.starts[unit + 1]]
+        shown = self._shown(unit, examples, labels)
+        place = {int(example): index for index, example in enumerate(shown)}
+        maximum = float(layer.moments[0, unit])
+        grain = grain_of(maximum)
+        record: Record = {
+            "schema": SCHEMA,
+            "id": unit_id(atlas.id, layer.layer, unit),
+            "atlas": {"id": atlas.id, "version": atlas.version},
+            "layer": layer.layer,
+            "unit": unit,
+            "kind": self.stages.collected.facts["kind"],
+            "stats": self._stats(unit),
+            "polysemanticity": self._measures(unit),
+            "behaviours": self._behaviours(unit, labels, place),
+            "bands": self._bands(unit, maximum),
+            "examples": [self._example(examples[i], int(labels[i]), grain) for i in shown],
+            "logits": self._logits(unit),
+        }
+        record["hash"] = content_hash(record)
+        return record
+
+    def _stats(self, unit: int) -> Record:
+        maximum, mean, deviation, density = self.layer.moments[:, unit]
+        edges, counts = coarse_histogram(self.layer.histogram[unit])
+        return {
+            "max": significant(maximum),
+            "mean": significant(mean),
+            "std": significant(deviation),
+            "density": significant(density),
+            "tokens": self.layer.tokens,
+            "histogram": {"edges": [significant(edge) for edge in edges], "counts": counts},
+        }
+
+    def _measures(self, unit: int) -> Record:
+        row = self.clustered.measures[unit]
+        return {
+            name: int(row[name]) if row.dtype[name].kind == "i" else significant(float(row[name]))
+            for name in row.dtype.names
+        }
+
+    def _bands(self, unit: int, maximum: float) -> list[Record]:
+        quantiles = self.config.examples.bands
+        ranges = bands(self.layer.histogram[unit], maximum, quantiles)
+        return [
+            {"quantiles": [low, high], "range": [significant(bottom), significant(top)], "examples": []}
+            for low, high, (bottom, top) in zip(quantiles[:-1], quantiles[1:], ranges, strict=False)
+        ]
+
+    def _shown(self, unit: int, examples: np.ndarray, labels: NDArray[np.int32]) -> list[int]:
+        """The examples a record holds: each behaviour's, then some that fit none."""
+        chosen: list[int] = []
+        for behaviour in self._of(unit):
+            members = np.flatnonzero(labels == behaviour["id"])
+            central = int(behaviour["central"] - self.layer.starts[unit])
+            chosen += self._spread(examples, members, self.config.site.examples_per_behaviour, central)
+        noise = np.flatnonzero(labels < 0)
+        return chosen + self._spread(examples, noise, _NOISE_SHOWN)
+
+    def _spread(
+        self, examples: np.ndarray, members: NDArray[np.int64], most: int, first: int | None = None
+    ) -> list[int]:
+        """At most `most` members, evenly from the highest to the lowest, no text twice.
+
+        `first` leads them. Members are in the order of falling activation.
+        """
+        kept, seen = ([], set()) if first is None else ([first], {self._lead(examples[first])})
+        for member in members:
+            lead = self._lead(examples[member])
+            if lead not in seen:
+                seen.add(lead)
+                kept.append(int(member))
+        if len(kept) <= most:
+            return kept
+        head = 0 if first is None else 1
+        picks = np.linspace(head, len(kept) - 1, most - head).round().astype(int) if most > head else []
+        return kept[:head] + [kept[pick] for pick in picks]
+
+    def _lead(self, example: Any) -> bytes:
+        """The tokens up to the key token, as a mark of the text."""
+        start = self._contexts.starts[example["context"]]
+        end = start + example["position"] + 1
+        return bytes(self._contexts.tokens[max(start, end - _ALIKE) : end].tobytes())
+
+    def _of(self, unit: int) -> np.ndarray:
+        starts = self.clustered.starts
+        return self.clustered.behaviours[starts[unit] : starts[unit + 1]]
+
+    def _behaviours(self, unit: int, labels: NDArray[np.int32], place: dict[int, int]) -> list[Record]:
+        found = []
+        for number, behaviour in enumerate(self._of(unit), start=int(self.clustered.starts[unit])):
+            described = self.described.behaviours[number]
+            central = int(behaviour["central"] - self.layer.starts[unit])
+            found.append(
+                {
+                    "id": int(behaviour["id"]) + 1,  # people count from one
+                    "size": int(behaviour["size"]),
+                    "coverage": significant(float(behaviour["coverage"])),
+                    "label": described["label"],
+                    "tokens": [[self._texts[token], significant(weight)] for token, weight in described["tokens"]],
+                    "central": place[central],
+                    "examples": [index for example, index in place.items() if labels[example] == behaviour["id"]],
+                    "neighbours": self._neighbours(self._first_behaviour + number),
+                }
+            )
+        return found
+
+    def _neighbours(self, number: int) -> list[Record]:
+        links = self.stages.links
+        return [
+            {
+                "id": unit_id(self.config.atlas.id, int(layer), int(unit)),
+                "behaviour": int(behaviour) + 1,
+                "similarity": significant(float(similarity)),
+            }
+            for (layer, unit, behaviour), similarity in zip(
+                links.address[links.neighbours[number]], links.similarities[number], strict=True
+            )
+            if not np.isnan(similarity)
+        ]
+
+    def _example(self, example: Any, label: int, grain: float) -> Record:
+        context = int(example["context"])
+        text = self._contexts.text_of(context)
+        before, after = self.config.examples.window
+        position = int(example["position"])
+        first, last = max(0, position - before), min(len(text), position + after + 1)
+        offset = before - position
+        values = to_grain(example["window"][first + offset : last + offset], grain).tolist()
+        document = int(self._contexts.document[context])
+        return {
+            "document": document,
+            "source": self._contexts.names[document],
+            "position": int(self._contexts.offset[context]) + position,
+            "key": position - first,
+            "tokens": [self._texts[token] for token in text[first:last]],
+            "values": [int(value) if value.is_integer() else value for value in values],
+            "behaviour": label + 1 if label >= 0 else None,
+        }
+
+    def _logits(self, unit: int) -> Record:
+        effects = self.described.effects
+        return {
+            side: [
+                [self._texts[token], significant(float(value))]
+                for token, value in zip(tokens[unit], values[unit], strict=True)
+            ]
+            for side, tokens, values in (
+                ("positive", effects.positive, effects.positive_values),
+                ("negative", effects.negative, effects.negative_values),
+            )
+        }

@@ -1,0 +1,1 @@
+"""The pages: everything a reader sees. Nothing here imports torch."""

@@ -1,0 +1,174 @@
+"""Whether a built site holds together: links, records, hashes, size."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import orjson
+from jsonschema import Draft202012Validator
+
+from atlas_builder.errors import ConfigurationError
+from atlas_builder.progress import Progress
+from atlas_builder.records import content_hash
+
+SIZE_BUDGET = {"github-pages": 1_000_000_000}
+"""Bytes that a host allows for a site."""
+
+
+@dataclass
+class Report:
+    """What a check found."""
+
+    problems: list[str] = field(default_factory=list)
+    pages: int = 0
+    links: int = 0
+    records: int = 0
+    bytes: int = 0
+
+    @property
+    def summary(self) -> str:
+        """One line."""
+        verdict = f"{len(self.problems)} problems" if self.problems else "all well"
+        return (
+            f"{self.pages:,} pages, {self.links:,} links, {self.records:,} records, "
+            f"{self.bytes / 1e6:,.1f} MB: {verdict}"
+        )
+
+
+class _Page(HTMLParser):
+    """The links of a page and the places in it that can be linked to."""
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.links: list[str] = []
+        self.anchors: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        for name, value in attrs:
+            if name in ("href", "src", "action") and value is not None:
+                self.links.append(value)
+            elif name == "id" and value:
+                self.anchors.add(value)
+
+
+def check(site: Path, progress: Progress) -> Report:
+    """Read every file of a built site and report what is wrong.
+
+    Raises `ConfigurationError` where the folder holds no atlas.
+    """
+    try:
+        facts = orjson.loads((site / "atlas.json").read_bytes())
+    except (OSError, ValueError):
+        raise ConfigurationError(f"{site} holds no built atlas (no atlas.json): name the folder of one.") from None
+    report = Report()
+    files = sorted(path for path in site.rglob("*") if path.is_file())
+    report.bytes = sum(path.stat().st_size for path in files)
+    _check_links(site, [path for path in files if path.suffix == ".html"], report, progress)
+    _check_records(site, facts, report, progress)
+    host = facts["configuration"]["site"]["host"]
+    if report.bytes > SIZE_BUDGET.get(host, report.bytes):
+        report.problems.append(
+            f"the site has {report.bytes / 1e6:,.0f} MB, more than the {SIZE_BUDGET[host] / 1e6:,.0f} MB "
+            f"of {host}: lower site.examples_per_behaviour."
+        )
+    return report
+
+
+def _check_links(site: Path, pages: list[Path], report: Report, progress: Progress) -> None:
+    anchors: dict[Path, set[str]] = {}
+    wanted: dict[Path, dict[str, Path]] = defaultdict(dict)
+    exists: dict[Path, bool] = {}
+    with progress.task("links", total=len(pages), unit="pages") as advance:
+        for page in pages:
+            parsed = _Page()
+            parsed.feed(page.read_text(encoding="utf-8"))
+            anchors[page] = parsed.anchors
+            for link in parsed.links:
+                report.links += 1
+                parts = urlsplit(link)
+                if parts.scheme or parts.netloc:
+                    continue
+                if link.startswith("/"):
+                    report.problems.append(f"{_name(site, page)}: {link} is not relative")
+                    continue
+                target = _resolve(page, parts.path)
+                if target not in exists:
+                    exists[target] = target.is_file()
+                if not exists[target]:
+                    report.problems.append(f"{_name(site, page)}: {link} leads nowhere")
+                elif parts.fragment and target.suffix == ".html":
+                    wanted[target].setdefault(unquote(parts.fragment), page)
+            advance(1)
+    report.pages = len(pages)
+    for target, fragments in wanted.items():
+        for fragment, page in fragments.items():
+            if fragment not in anchors.get(target, set()):
+                report.problems.append(f"{_name(site, page)}: {_name(site, target)}#{fragment} leads nowhere")
+
+
+def _resolve(page: Path, link: str) -> Path:
+    """The file a relative link names, without asking the disk."""
+    if not link:
+        return page
+    parts = list(page.parent.parts)
+    for step in unquote(link).split("/"):
+        if step == "..":
+            parts.pop()
+        elif step not in ("", "."):
+            parts.append(step)
+    return Path(*parts)
+
+
+def _check_records(site: Path, facts: dict[str, Any], report: Report, progress: Progress) -> None:
+    schema = orjson.loads((site / "schema" / "neuron-record.schema.json").read_bytes())
+    validator = Draft202012Validator(schema)
+    total = sum(layer["units"] for layer in facts["layers"])
+    with progress.task("records", total=total, unit="records") as advance:
+        for path in _record_files(site, facts):
+            name = _name(site, path)
+            advance(1)
+            try:
+                record = orjson.loads(path.read_bytes())
+            except (OSError, ValueError) as error:
+                report.problems.append(f"{name}: cannot be read ({error})")
+                continue
+            report.records += 1
+            problem = next(iter(validator.iter_errors(record)), None)
+            if problem is not None:
+                report.problems.append(f"{name}: {problem.json_path} {problem.message[:200]}")
+            elif record["hash"] != content_hash(record):
+                report.problems.append(f"{name}: its hash is not that of its content")
+            elif problem_text := _inconsistency(record):
+                report.problems.append(f"{name}: {problem_text}")
+
+
+def _record_files(site: Path, facts: dict[str, Any]) -> Iterator[Path]:
+    for layer in facts["layers"]:
+        for unit in range(layer["units"]):
+            yield site / f"L{layer['layer']}" / f"N{unit}.json"
+
+
+def _inconsistency(record: dict[str, Any]) -> str | None:
+    """What a schema cannot say: indices that point at something, parts that add up."""
+    examples = record["examples"]
+    for example in examples:
+        if len(example["tokens"]) != len(example["values"]) or example["key"] >= len(example["tokens"]):
+            return "an example's tokens, values and key do not fit"
+    for behaviour in record["behaviours"]:
+        for index in (behaviour["central"], *behaviour["examples"]):
+            if index >= len(examples) or examples[index]["behaviour"] != behaviour["id"]:
+                return f"behaviour {behaviour['id']} points at an example that is not its own"
+    histogram = record["stats"]["histogram"]
+    if sum(histogram["counts"]) != record["stats"]["tokens"]:
+        return "the histogram does not count every token"
+    return None
+
+
+def _name(site: Path, path: Path) -> str:
+    return path.relative_to(site).as_posix() if path.is_relative_to(site) else str(path)

@@ -1,0 +1,241 @@
+"""The publish stage: records and pages of every unit, and all that stands around them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from functools import cached_property
+from math import gcd
+from pathlib import Path
+from typing import Any
+from xml.sax.saxutils import escape
+
+import orjson
+
+from atlas_builder import records
+from atlas_builder.cluster import Clustered
+from atlas_builder.config import Configuration
+from atlas_builder.describe.run import Described
+from atlas_builder.progress import Progress
+from atlas_builder.records import LayerRecords, Stages, unit_id
+from atlas_builder.site import search
+from atlas_builder.site.cite import address, citation_cff
+from atlas_builder.site.pages import Neighbourhood, Pages, Summary, unit_page
+from atlas_builder.site.prose import render_prose
+from atlas_builder.site.search import Posting
+from atlas_builder.site.theme import environment, find_theme, shipped
+
+_UNITS_AT_ONCE = 64
+_STARTS = 6  # units in each list of the first page
+_PROSE_ORDER = ("about", "methods", "data", "citing")
+
+
+@dataclass(frozen=True)
+class Site:
+    """All that pages are made from."""
+
+    stages: Stages
+    config: Configuration
+    facts: dict[str, Any]
+    date: str | None
+
+    @cached_property
+    def theme(self) -> Path:
+        """The folder of the theme."""
+        return find_theme(self.config.site.theme)
+
+    @cached_property
+    def docs(self) -> Path:
+        """The folder of the prose pages."""
+        return Path(self.config.site.prose) if self.config.site.prose else shipped("site_config") / "docs"
+
+    @cached_property
+    def prose(self) -> list[tuple[str, str]]:
+        """The top pages of the prose, for the head of every page: address and name."""
+        stems = [path.stem for path in self.docs.glob("*.md")]
+        known = [stem for stem in _PROSE_ORDER if stem in stems]
+        names = known + sorted(stem for stem in stems if stem not in known)
+        return [(f"{stem}.html", stem.replace("-", " ").capitalize()) for stem in names]
+
+    @cached_property
+    def methods(self) -> str:
+        """Where the numbers are defined."""
+        return next((page for page, _ in self.prose if page == "methods.html"), "index.html")
+
+    @cached_property
+    def pages(self) -> Pages:
+        """What renders them."""
+        jinja = environment(self.theme)
+        jinja.globals.update(prose=self.prose, methods=self.methods)
+        return Pages(jinja, self.config, self.facts, self.date)
+
+    @cached_property
+    def labels(self) -> dict[tuple[str, int], str]:
+        """The label of every behaviour of the atlas, by unit id and number."""
+        found = {}
+        for layer in self.stages.collected.layers:
+            behaviours = Clustered(layer.layer, self.stages.cluster).behaviours
+            described = Described(layer.layer, self.stages.describe).behaviours
+            for behaviour, words in zip(behaviours, described, strict=True):
+                unit = unit_id(self.config.atlas.id, layer.layer, int(behaviour["unit"]))
+                found[unit, int(behaviour["id"]) + 1] = words["label"]
+        return found
+
+    @cached_property
+    def units(self) -> list[tuple[int, int]]:
+        """Layer and number of every unit, in the order of the atlas."""
+        return [(layer.layer, unit) for layer in self.stages.collected.layers for unit in range(layer.units)]
+
+    def around(self, place: int) -> Neighbourhood:
+        """What comes before and after a unit; where scripts are off, chance is a fixed walk."""
+        count = len(self.units)
+        stride = next(step for step in range(round(count * 0.618) or 1, count + 2) if gcd(step, count) == 1)
+        return Neighbourhood(
+            previous=unit_page(*self.units[place - 1]) if place else None,
+            next=unit_page(*self.units[place + 1]) if place + 1 < count else None,
+            random=unit_page(*self.units[(place + stride) % count]),
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Workers open what they need themselves."""
+        return Site, (self.stages, self.config, self.facts, self.date)
+
+
+def publish(site: Site, folder: Path, executor: Executor, progress: Progress) -> None:
+    """Write the whole site into an empty folder."""
+    summaries: dict[int, list[Summary]] = {layer.layer: [] for layer in site.stages.collected.layers}
+    for layer in summaries:
+        (folder / f"L{layer}").mkdir(parents=True)
+    with progress.task("publish", total=len(site.units), unit="units") as advance:
+        chunks = range(0, len(site.units), _UNITS_AT_ONCE)
+        tasks = [executor.submit(_publish_units, site, first, first + _UNITS_AT_ONCE, folder) for first in chunks]
+        for task in tasks:
+            done = task.result()
+            for summary in done:
+                summaries[summary.layer].append(summary)
+            advance(len(done))
+    for layer, units in summaries.items():
+        _write(folder / f"L{layer}" / "index.html", site.pages.layer(layer, units, list(summaries)))
+    _write(folder / "index.html", site.pages.home(summaries, _starts(summaries)))
+    _write(folder / "search.html", site.pages.plain("search.html", "search.html", "Search"))
+    _write(folder / "404.html", site.pages.plain("404.html", "404.html", "Not found"))
+    search.write(
+        folder / "search",
+        search.postings(_entries(site)),
+        {layer: [unit.labels for unit in units] for layer, units in summaries.items()},
+    )
+    _write_around(site, folder)
+
+
+# What a worker process keeps between chunks, so that it opens the stages once.
+_open: dict[str, Any] = {}
+
+
+def _publish_units(site: Site, first: int, last: int, folder: Path) -> list[Summary]:
+    """Write record and page of the units at these places of the atlas, and say what overviews need."""
+    key = repr((site.stages.__reduce__(), site.config))
+    if _open.get("key") != key:
+        _open.clear()
+        _open.update(key=key, site=site, layers={})
+    site = _open["site"]
+    summaries = []
+    for place, (layer, unit) in enumerate(site.units[first:last], start=first):
+        if layer not in _open["layers"]:
+            collected = next(found for found in site.stages.collected.layers if found.layer == layer)
+            _open["layers"] = {layer: LayerRecords(site.stages, collected, site.config)}
+        record = _open["layers"][layer].record(unit)
+        (folder / f"L{layer}" / f"N{unit}.json").write_bytes(records.canonical(record))
+        _write(folder / unit_page(layer, unit), site.pages.unit(record, site.labels, site.around(place)))
+        behaviours = record["behaviours"]
+        summaries.append(
+            Summary(
+                layer=layer,
+                unit=unit,
+                labels=[behaviour["label"] for behaviour in behaviours],
+                measures=record["polysemanticity"],
+                stats={name: record["stats"][name] for name in ("max", "density")},
+                coverage=[behaviour["coverage"] for behaviour in behaviours],
+                neighbours=sum(len(behaviour["neighbours"]) for behaviour in behaviours),
+            )
+        )
+    return summaries
+
+
+def _starts(summaries: dict[int, list[Summary]]) -> list[tuple[str, str, Sequence[Summary]]]:
+    """Units worth a first look, spread over the layers as they come."""
+    units = [unit for layer in summaries.values() for unit in layer if unit.measures["examples"] >= 10]
+
+    def best(key: Any) -> list[Summary]:
+        return sorted(units, key=lambda unit: (*key(unit), unit.layer, unit.unit))[:_STARTS]
+
+    many = best(lambda unit: (-unit.measures["effective_behaviours"],))
+    apart = best(
+        lambda unit: (
+            -(unit.measures["inter_distance"] or 0) * (2 <= len(unit.labels) <= 3) * min(unit.coverage, default=0),
+        )
+    )
+    single = best(lambda unit: (len(unit.labels) != 1, unit.measures["mean_distance"] or 2))
+    linked = best(lambda unit: (-unit.neighbours,))
+    lists = [
+        ("Most behaviours", "Highest effective number of behaviours.", many),
+        ("Two or three lives", "Few behaviours of like weight, far from each other.", apart),
+        ("One thing only", "One behaviour, whose examples are most alike.", single),
+        ("Best connected", "Most behaviours of other units that look like theirs.", linked),
+    ]
+    return [entry for entry in lists if entry[2]]
+
+
+def _entries(site: Site) -> Iterator[tuple[str, Posting]]:
+    """Every token and key word of every behaviour, with its share in it."""
+    texts = site.stages.collected.token_texts
+    for layer in site.stages.collected.layers:
+        behaviours = Clustered(layer.layer, site.stages.cluster).behaviours
+        described = Described(layer.layer, site.stages.describe).behaviours
+        for behaviour, found in zip(behaviours, described, strict=True):
+            where = (layer.layer, int(behaviour["unit"]), int(behaviour["id"]) + 1)
+            for word, share in found["words"]:
+                yield word, Posting(*where, round(1000 * share))
+            for token, share in found["tokens"]:
+                yield texts[token], Posting(*where, round(1000 * share))
+
+
+def _write_around(site: Site, folder: Path) -> None:
+    """Everything that is neither a unit nor an overview of units."""
+    assets = folder / "assets"
+    for source in (shipped("themes") / "atlas" / "assets", site.theme / "assets"):
+        if source.is_dir():
+            shutil.copytree(source, assets, dirs_exist_ok=True)
+    (folder / "schema").mkdir()
+    shutil.copyfile(records.SCHEMA_FILE, folder / "schema" / records.SCHEMA_FILE.name)
+    atlas = site.config.atlas
+    extra = {
+        "atlas_title": site.config.title,
+        "atlas": atlas.model_dump(),
+        "date": site.date,
+        "prose": site.prose,
+        "methods": site.methods,
+    }
+    prose = render_prose(site.docs, site.theme, folder, extra)
+    (folder / "atlas.json").write_bytes(orjson.dumps(site.facts, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2))
+    _write(folder / "CITATION.cff", citation_cff(site.config, site.date))
+    (folder / ".nojekyll").write_bytes(b"")
+    robots = "User-agent: *\nAllow: /\n"
+    if atlas.url:
+        layers = [f"L{layer.layer}/index.html" for layer in site.stages.collected.layers]
+        listed = ["index.html", *prose, *layers, *(unit_page(*unit) for unit in site.units)]
+        _write(folder / "sitemap.xml", _sitemap([address(atlas, page) or page for page in listed]))
+        robots += f"Sitemap: {address(atlas, 'sitemap.xml')}\n"
+    _write(folder / "robots.txt", robots)
+
+
+def _sitemap(addresses: Sequence[str]) -> str:
+    urls = "\n".join(f"<url><loc>{escape(found)}</loc></url>" for found in addresses)
+    namespace = "http://www.sitemaps.org/schemas/sitemap/0.9"
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n<urlset xmlns="{namespace}">\n{urls}\n</urlset>\n'
+
+
+def _write(path: Path, text: str) -> None:
+    # Lone surrogates cannot reach a page through tokens; through a label from outside they could.
+    path.write_bytes(text.encode("utf-8", "replace"))

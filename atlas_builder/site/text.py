@@ -1,0 +1,75 @@
+"""Tokens as a reader sees them: text that reads as text, and runs nowhere.
+
+Corpora hold anything. What could change how a page is parsed or laid out (markup, control
+characters, bidi overrides, line separators) is escaped or spelt out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from markupsafe import Markup, escape
+
+LEVELS = 9
+_FAINTEST = 0.05  # share of the unit's maximum below which a token is left unmarked
+_SIGNS = {"\n": "↵", "\t": "⇥", "\r": "␍"}
+_HIDDEN = re.compile(
+    # Controls, soft hyphen, zero-width and bidi characters, separators, surrogates, noncharacters.
+    "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff"
+    "\ufdd0-\ufdef\ufff0-\uffff\ud800-\udfff\U000e0000-\U000e0fff]"
+    "|[\U0001fffe\U0001ffff\U0002fffe\U0002ffff\U0010fffe\U0010ffff]"
+)
+
+
+def plain(text: str) -> str:
+    """Text for titles and attributes: nothing invisible, one line, not escaped."""
+    return _HIDDEN.sub(lambda match: _spell(match.group()), text)
+
+
+def markup(text: str) -> Markup:
+    """Text as HTML: escaped, with what cannot be seen spelt out quietly."""
+    out: list[str] = []
+    last = 0
+    for match in _HIDDEN.finditer(text):
+        out += [str(escape(text[last : match.start()])), f"<small>{_spell(match.group())}</small>"]
+        last = match.end()
+    return Markup("".join([*out, str(escape(text[last:]))]))
+
+
+def token(text: str) -> Markup:
+    """A token that stands alone: its leading and trailing spaces show."""
+    core = text.strip(" ")
+    if not core:
+        return Markup("<small>" + "␣" * max(1, len(text)) + "</small>")
+    head, tail = len(text) - len(text.lstrip(" ")), len(text) - len(text.rstrip(" "))
+    return Markup("<small>{}</small>").format("␣" * head) * bool(head) + markup(core) + (
+        Markup("<small>{}</small>").format("␣" * tail) * bool(tail)
+    )
+
+
+def highlight(tokens: Sequence[str], values: Sequence[float], key: int, maximum: float) -> Markup:
+    """An example as running text: the key token marked, active ones tinted by activation.
+
+    Only active tokens get an element, which keeps a page of two dozen examples small.
+    """
+    out: list[str] = []
+    quiet: list[str] = []
+    for place, (text, value) in enumerate(zip(tokens, values, strict=True)):
+        share = value / maximum if maximum > 0 else 0.0
+        if place != key and share < _FAINTEST:
+            quiet.append(text)
+            continue
+        if quiet:
+            out.append(markup("".join(quiet)))
+            quiet.clear()
+        level = min(LEVELS, max(1, round(share * LEVELS)))
+        tag = "mark" if place == key else "i"
+        out.append(f"<{tag} class=a{level} title={value:g}>{markup(text)}</{tag}>")
+    if quiet:
+        out.append(markup("".join(quiet)))
+    return Markup("".join(out))
+
+
+def _spell(character: str) -> str:
+    return _SIGNS.get(character) or f"U+{ord(character):04X}"

@@ -1,0 +1,65 @@
+"""Where themes and prose are, in a checkout and in an installed package alike."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from atlas_builder.errors import ConfigurationError
+from atlas_builder.site import text
+
+_PACKAGE = Path(__file__).parent.parent
+
+
+def shipped(name: str) -> Path:
+    """A top-level folder of the project: `themes` or `site_config`."""
+    installed = _PACKAGE / f"_{name}"
+    return installed if installed.is_dir() else _PACKAGE.parent / name
+
+
+def find_theme(name: str) -> Path:
+    """The folder of a theme by its name or path; `ConfigurationError` where there is none."""
+    for folder in (shipped("themes") / name, Path(name)):
+        if (folder / "base.html").is_file():
+            return folder
+    known = sorted(folder.name for folder in shipped("themes").iterdir() if folder.is_dir())
+    raise ConfigurationError(
+        f"site.theme: there is no theme {name!r}: use one of {', '.join(known)}, or a folder that holds base.html."
+    )
+
+
+def environment(theme: Path) -> Environment:
+    """Jinja over a theme, and over the shipped one for what the theme does not redefine."""
+    jinja = Environment(
+        loader=FileSystemLoader([theme, shipped("themes") / "atlas"]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    jinja.filters.update(
+        token=text.token,
+        visible=text.markup,
+        plain=text.plain,
+        percent=percent,
+        number=number,
+        thousands=lambda value: f"{value:,}",
+    )
+    return jinja
+
+
+def percent(share: float | None) -> str:
+    """A share as people read it: whole per cent, but never 0 % or 100 % of what is neither."""
+    if share is None:
+        return "–"
+    if 0 < share < 0.005:
+        return "<1\u202f%"
+    if 0.995 <= share < 1:
+        return ">99\u202f%"
+    return f"{share:.0%}".replace("%", "\u202f%")
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A number for people, with a true minus; a dash where there is none."""
+    return "–" if value is None else f"{value:.{digits}g}".replace("-", "−")
