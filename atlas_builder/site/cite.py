@@ -26,15 +26,15 @@ def cite(config: Configuration, title: str, key: str, page: str, date: str | Non
     authors = [author.name for author in atlas.authors]
     url = address(atlas, page)
     where = f"https://doi.org/{atlas.doi}" if atlas.doi else url
-    by = "; ".join(authors) or config.title
-    whole = "" if title == config.title else f" In {config.title}" if authors else " Neuron atlas"
-    edition = f"{whole} (edition {atlas.version}) [Data set]."
+    of_whole = "" if title == config.title else f" In {config.title}"
+    edition = f"{of_whole} (edition {atlas.version}) [Data set]."
     # A page of a data set with a DOI is found through its own address.
-    text = f"{by} ({year}). {title}.{edition}"
+    text = f"{'; '.join(authors)} ({year}). {title}." if authors else f"{title} ({year})."
+    text += edition
     for place in dict.fromkeys(place for place in (where, url) if place):
         text += f" {place}"
     fields = {
-        "author": " and ".join(authors) or f"{{{_tex(config.title)}}}",
+        "author": " and ".join(_tex(author) for author in authors),
         "title": f"{{{_tex(title)}}}",
         "year": date[:4] if date else None,
         "version": atlas.version,

@@ -50,14 +50,14 @@ def environment(theme: Path) -> Environment:
 
 
 def percent(share: float | None) -> str:
-    """A share as people read it: whole per cent, but never 0 % or 100 % of what is neither."""
+    """A share as people read it: whole per cent, but never 0% or 100% of what is neither."""
     if share is None:
         return "–"
     if 0 < share < 0.005:
-        return "<1\u202f%"
+        return "<1%"
     if 0.995 <= share < 1:
-        return ">99\u202f%"
-    return f"{share:.0%}".replace("%", "\u202f%")
+        return ">99%"
+    return f"{share:.0%}"
 
 
 def number(value: float | None, digits: int = 3) -> str:

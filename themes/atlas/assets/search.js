@@ -96,7 +96,7 @@
         link.href = "L" + hit.layer + "/N" + hit.unit + ".html#b" + hit.behaviour;
         text.append(((labels[hit.layer] || [])[hit.unit] || [])[hit.behaviour - 1] || "");
         text.append(" ", element("span", hit.term === query ? "" : "by " + hit.term, "why"));
-        item.append(link, text, element("span", Math.round(hit.weight / 10) + " %", "share"));
+        item.append(link, text, element("span", Math.round(hit.weight / 10) + "%", "share"));
         return item;
       }));
       status.textContent = hits.size === 0 ? "Nothing answers to “" + query + "” here." :
