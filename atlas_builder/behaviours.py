@@ -52,7 +52,7 @@ def _agglomerative(distances: Distances, cut: float) -> NDArray[np.int64]:
 def _hdbscan(distances: Distances, settings: Clusters) -> NDArray[np.int64]:
     """HDBSCAN (Campello et al. 2013) with the excess of mass, one cluster allowed.
 
-    Clusters that part at a distance under `cut` are one: without that, a unit with a
+    Clusters that part at a distance under `epsilon` are one: without that, a unit with a
     single behaviour falls apart into its densest spots.
     """
     with warnings.catch_warnings():
@@ -61,7 +61,7 @@ def _hdbscan(distances: Distances, settings: Clusters) -> NDArray[np.int64]:
             metric="precomputed",
             min_cluster_size=settings.min_size,
             min_samples=settings.min_samples,
-            cluster_selection_epsilon=settings.cut,
+            cluster_selection_epsilon=settings.epsilon,
             allow_single_cluster=True,
         ).fit(distances.astype(np.float64))
     labels: NDArray[np.int64] = found.labels_

@@ -138,10 +138,12 @@ class Clusters(_Section):
     """`hdbscan` (this project's default), `agglomerative` (the paper), `components` (its author's viewer)."""
     min_size: int = Field(default=3, ge=2)
     """Fewest examples that make a behaviour, for `hdbscan`."""
-    min_samples: int = Field(default=2, ge=1)
+    min_samples: int = Field(default=1, ge=1)
     """How many neighbours make a place dense, for `hdbscan`."""
+    epsilon: float = Field(default=0.3, ge=0, lt=2)
+    """Distance under which clusters do not part, for `hdbscan`."""
     cut: float = Field(default=0.5, gt=0, lt=2)
-    """Distance at which the tree is cut (`agglomerative`) or under which clusters do not part (`hdbscan`)."""
+    """Distance at which the tree is cut, for `agglomerative`."""
     similarity: float = Field(default=0.5, gt=-1, lt=1)
     """Cosine from which two examples are joined, for `components`."""
 
@@ -161,9 +163,11 @@ class Site(_Section):
     theme: str = "atlas"
     """Name of a folder under `themes/`, or a path to a folder of templates."""
     examples_per_behaviour: int = Field(default=6, ge=1, le=1000)
-    """Examples of a behaviour on a page and in a record; its size counts all."""
-    neighbours_shown: int = Field(default=6, ge=0, le=100)
-    """Similar behaviours listed under a behaviour."""
+    """Most examples of a behaviour on a page and in a record; its size counts all."""
+    examples_per_unit: int = Field(default=10, ge=1, le=10_000)
+    """What a unit's behaviours share between them, though each shows two at least."""
+    neighbours_shown: int = Field(default=3, ge=0, le=100)
+    """Similar behaviours listed under a behaviour, on a page and in a record."""
     host: Literal["github-pages", "none"] = "none"
     """Checks what a host demands: `github-pages` allows 1 GB."""
     prose: str | None = None

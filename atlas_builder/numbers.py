@@ -17,10 +17,12 @@ def significant(value: float, digits: int = DIGITS) -> float | None:
 
 def to_grain(values: ArrayLike, grain: float) -> NDArray[np.float64]:
     """Values rounded to whole multiples of a power of ten, NaN kept."""
-    scale = round(-math.log10(grain))
-    # Dividing by a power of ten is exact to the last bit where multiplying by its inverse is not.
-    whole = np.rint(np.asarray(values, dtype=np.float64) / grain if scale < 0 else np.asarray(values) * 10.0**scale)
-    return (whole * 10.0**-scale if scale < 0 else whole / 10.0**scale) + 0.0  # + 0.0 turns −0 into 0
+    exact = np.asarray(values, dtype=np.float64)
+    digits = round(-math.log10(grain))
+    if digits < 0:
+        return np.rint(exact / 10.0**-digits) * 10.0**-digits + 0.0
+    # Dividing by a power of ten is right to the last bit where multiplying by its inverse is not.
+    return np.rint(exact * 10.0**digits) / 10.0**digits + 0.0  # + 0.0 turns −0 into 0
 
 
 def grain_of(maximum: float) -> float:

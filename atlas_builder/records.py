@@ -28,7 +28,7 @@ from atlas_builder.numbers import grain_of, significant, to_grain
 SCHEMA_FILE = Path(__file__).parent / "neuron-record.schema.json"
 SCHEMA = "neuron-record/1"
 
-_NOISE_SHOWN = 3
+_NOISE_SHOWN = 2
 _ALIKE = 6  # tokens up to the key token by which two examples count as the same text
 
 Record = dict[str, Any]
@@ -140,10 +140,12 @@ class LayerRecords:
     def _shown(self, unit: int, examples: np.ndarray, labels: NDArray[np.int32]) -> list[int]:
         """The examples a record holds: each behaviour's, then some that fit none."""
         chosen: list[int] = []
-        for behaviour in self._of(unit):
+        site, behaviours = self.config.site, self._of(unit)
+        most = min(site.examples_per_behaviour, max(2, site.examples_per_unit // max(1, len(behaviours))))
+        for behaviour in behaviours:
             members = np.flatnonzero(labels == behaviour["id"])
             central = int(behaviour["central"] - self.layer.starts[unit])
-            chosen += self._spread(examples, members, self.config.site.examples_per_behaviour, central)
+            chosen += self._spread(examples, members, most, central)
         noise = np.flatnonzero(labels < 0)
         return chosen + self._spread(examples, noise, _NOISE_SHOWN)
 
@@ -196,7 +198,7 @@ class LayerRecords:
         return found
 
     def _neighbours(self, number: int) -> list[Record]:
-        links = self.stages.links
+        links, most = self.stages.links, self.config.site.neighbours_shown
         return [
             {
                 "id": unit_id(self.config.atlas.id, int(layer), int(unit)),
@@ -204,7 +206,7 @@ class LayerRecords:
                 "similarity": significant(float(similarity)),
             }
             for (layer, unit, behaviour), similarity in zip(
-                links.address[links.neighbours[number]], links.similarities[number], strict=True
+                links.address[links.neighbours[number, :most]], links.similarities[number, :most], strict=True
             )
             if not np.isnan(similarity)
         ]

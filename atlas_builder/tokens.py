@@ -8,6 +8,7 @@ from typing import Any
 
 _ANCHOR = "a"
 _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
+_BYTES = re.compile(r"(?:<0x[89A-F][0-9A-F]>)+")
 
 
 def token_texts(tokenizer: Any) -> list[str]:
@@ -36,6 +37,19 @@ def token_texts(tokenizer: Any) -> list[str]:
             decoded = str(tokenizer.decode([*anchor, index]))
             texts.append(decoded[len(anchored) :] if decoded.startswith(anchored) else token)
     return texts
+
+
+def join_bytes(text: str) -> str:
+    """Text in which the bytes of a character, where they stand side by side, are that character."""
+    return _BYTES.sub(_join, text) if "<0x" in text else text
+
+
+def _join(match: re.Match[str]) -> str:
+    raw = bytes(int(code, 16) for code in _BYTE.findall(match.group()))
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return match.group()
 
 
 def _readable(raw: bytes) -> str:

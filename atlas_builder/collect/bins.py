@@ -29,7 +29,7 @@ def bin_edges() -> NDArray[np.float64]:
     return np.concatenate([-magnitudes[::-1], magnitudes])
 
 
-def coarse_histogram(counts: NDArray[np.int64], bars: int = 40) -> tuple[list[float], list[int]]:
+def coarse_histogram(counts: NDArray[np.int64], bars: int = 32) -> tuple[list[float], list[int]]:
     """A histogram to draw: fine bins joined until each is at least 1/`bars` of the range.
 
     `counts` is (BINS,). Returns edges, one more than counts, both without the empty

@@ -14,8 +14,11 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from atlas_builder.tokens import join_bytes
+
 _WORD = re.compile(r"\w+|[^\w\s]+|\n\s*|\s+")
 _SHARE_OF_A_KEY = 0.2
+_SHARE_OF_A_PART = 0.4
 _SHARE_OF_A_CUE = 0.4
 _SHARE_OF_A_THEME = 0.3
 _WORDS = 3
@@ -24,9 +27,13 @@ _LONGEST = 24
 
 
 class Scene(NamedTuple):
-    """The words of one example: that of the key token, the one before it, and all around."""
+    """The words of one example: that of the key token, the one before it, and all around.
+
+    `piece` is the key token as a part of its word: `f-` begins it, `-ed` ends it.
+    """
 
     key: str
+    piece: str
     before: str
     around: frozenset[str]
 
@@ -37,23 +44,26 @@ def scene(tokens: Sequence[str], key: int) -> Scene:
     The key word is the whole word that the key token is a part of, so that a label
     reads `kind` where the token is `nd`.
     """
-    start = sum(len(token) for token in tokens[:key])
-    token = tokens[key]
+    lead, token = join_bytes("".join(tokens[:key])), tokens[key]
+    start = len(lead)
     # A token's word is that of its first visible character: " kind" belongs to "kind".
     target = start + (len(token) - len(token.lstrip()) if token.strip() else 0)
-    text = "".join(tokens)
-    key_word, before = "", ""
+    text = lead + token + join_bytes("".join(tokens[key + 1 :]))
+    end = start + len(token.rstrip()) if token.strip() else target + 1
+    key_word, piece, before = "", "", ""
     around: set[str] = set()
     for match in _WORD.finditer(text):
         word = match.group()
         visible = _visible(word)
         if match.start() <= target < match.end():
             key_word = visible
+            core = text[target : min(end, match.end())]
+            piece = ("-" * (match.start() < target) + core + "-" * (end < match.end())) if word.strip() else visible
         elif not key_word and word.strip():
             before = visible
         if word.strip() and any(character.isalnum() for character in word):
             around.add(visible)
-    return Scene(key_word, before, frozenset(around))
+    return Scene(key_word, piece[:_LONGEST], before, frozenset(around))
 
 
 def _visible(word: str) -> str:
@@ -73,16 +83,19 @@ class Described(NamedTuple):
 def describe_words(behaviours: Sequence[Sequence[Scene]]) -> list[Described]:
     """A label for each behaviour of a layer, given its examples, and its commonest key words.
 
-    The label is the words it fires on; `after …` where these differ but the word before
-    is the same; `near …` where only the surroundings have words in common.
+    The label is the words it fires on, led by the part of them that it fires on where
+    that is what they have in common, as in `-ed (wanted · started)`; `after …` where
+    both differ but the word before is the same; `near …` where only the surroundings
+    have words in common.
     """
     keys = [_shares(scene.key for scene in scenes) for scenes in behaviours]
+    pieces = [_shares(scene.piece for scene in scenes) for scenes in behaviours]
     befores = [_shares(scene.before for scene in scenes) for scenes in behaviours]
     arounds = [_document_shares(scenes) for scenes in behaviours]
     key_rarity, around_rarity = _rarity(keys), _rarity(arounds)
     return [
-        Described(_label(key, before, around, key_rarity, around_rarity), _commonest(key))
-        for key, before, around in zip(keys, befores, arounds, strict=True)
+        Described(_label(key, piece, before, around, key_rarity, around_rarity), _commonest(key))
+        for key, piece, before, around in zip(keys, pieces, befores, arounds, strict=True)
     ]
 
 
@@ -93,12 +106,17 @@ def _commonest(shares: dict[str, float]) -> list[tuple[str, float]]:
 
 def _label(
     key: dict[str, float],
+    piece: dict[str, float],
     before: dict[str, float],
     around: dict[str, float],
     key_rarity: dict[str, float],
     around_rarity: dict[str, float],
 ) -> str:
-    if max(key.values(), default=0) >= _SHARE_OF_A_KEY:
+    part, share = max(piece.items(), key=lambda item: (item[1], item[0]), default=("", 0.0))
+    common = max(key.values(), default=0)
+    if "-" in part and share >= _SHARE_OF_A_PART and common < share / 2:
+        return f"{part} ({' · '.join(_best(key, key_rarity)[:2])})"
+    if common >= _SHARE_OF_A_KEY:
         return " · ".join(_best(key, key_rarity))
     cue = max(before.items(), key=lambda item: (item[1], item[0]), default=("", 0.0))
     if cue[0] and cue[1] >= _SHARE_OF_A_CUE:

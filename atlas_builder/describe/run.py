@@ -21,7 +21,7 @@ from atlas_builder.describe.tokens import token_shares, window_tokens
 from atlas_builder.progress import Progress
 from atlas_builder.store import read_json, write_json
 
-TOKENS_SHOWN = 8
+TOKENS_SHOWN = 6
 """Tokens kept for a behaviour."""
 LOGITS_SHOWN = 10
 """Tokens kept on each side of a unit's logit effects."""

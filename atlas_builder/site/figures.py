@@ -29,7 +29,7 @@ def histogram(edges: Sequence[float], counts: Sequence[int], threshold: float | 
     if low < 0 < high and 0.12 < -low / span < 0.88:
         ticks.insert(1, (0.0, "middle"))
     labels = "".join(
-        f'<text x="{x(value)}" y="{height}" text-anchor="{anchor}">{value:.3g}</text>' for value, anchor in ticks
+        f'<text x="{x(value)}" y="{height}" text-anchor="{anchor}">{f"{value:.3g}".replace("-", "−")}</text>' for value, anchor in ticks
     )
     line = ""
     if threshold is not None and low < threshold < high:

@@ -95,7 +95,6 @@ class Pages:
             threshold=threshold,
             labels=labels,
             around=around,
-            limit=self.config.site.neighbours_shown,
         )
 
     def layer(self, layer: int, units: Sequence[Summary], layers: Sequence[int]) -> str:

@@ -11,8 +11,10 @@ from collections.abc import Sequence
 
 from markupsafe import Markup, escape
 
+from atlas_builder.tokens import join_bytes
+
 LEVELS = 9
-_FAINTEST = 0.05  # share of the unit's maximum below which a token is left unmarked
+_FAINTEST = 0.1  # share of the unit's maximum below which a token is left unmarked
 _SIGNS = {"\n": "↵", "\t": "⇥", "\r": "␍"}
 _HIDDEN = re.compile(
     # Controls, soft hyphen, zero-width and bidi characters, separators, surrogates, noncharacters.
@@ -61,13 +63,13 @@ def highlight(tokens: Sequence[str], values: Sequence[float], key: int, maximum:
             quiet.append(text)
             continue
         if quiet:
-            out.append(markup("".join(quiet)))
+            out.append(markup(join_bytes("".join(quiet))))
             quiet.clear()
         level = min(LEVELS, max(1, round(share * LEVELS)))
         tag = "mark" if place == key else "i"
         out.append(f"<{tag} class=a{level} title={value:g}>{markup(text)}</{tag}>")
     if quiet:
-        out.append(markup("".join(quiet)))
+        out.append(markup(join_bytes("".join(quiet))))
     return Markup("".join(out))
 
 
