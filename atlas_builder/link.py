@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import tempfile
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +17,11 @@ from atlas_builder.collect.results import Collected
 from atlas_builder.config import Link
 from atlas_builder.progress import Progress
 
-_ROWS_AT_ONCE = 1024
+_ROWS_AT_ONCE = 512
+
+Floats = NDArray[np.float32]
+Groups = NDArray[np.int64]
+Neighbours = NDArray[np.int32]
 
 
 @dataclass(frozen=True)
@@ -26,12 +31,12 @@ class Links:
     folder: Path
 
     @cached_property
-    def neighbours(self) -> NDArray[np.int32]:
+    def neighbours(self) -> Neighbours:
         """The most similar behaviours of each behaviour, best first, −1 for none: (behaviours, neighbours)."""
         return np.load(self.folder / "neighbours.npy")
 
     @cached_property
-    def similarities(self) -> NDArray[np.float32]:
+    def similarities(self) -> Floats:
         """Their cosines: (behaviours, neighbours)."""
         return np.load(self.folder / "similarities.npy")
 
@@ -45,7 +50,9 @@ class Links:
         return int(np.searchsorted(self.address[:, 0], layer))
 
 
-def link(collected: Collected, clustered: Path, settings: Link, folder: Path, progress: Progress) -> None:
+def link(
+    collected: Collected, clustered: Path, settings: Link, folder: Path, executor: Executor, progress: Progress
+) -> None:
     """Find each behaviour's neighbours and write them.
 
     As in the paper, two behaviours are compared by the cosine of what enters the MLP at
@@ -61,46 +68,56 @@ def link(collected: Collected, clustered: Path, settings: Link, folder: Path, pr
         ]
     ).astype(np.int32)
     inputs = np.concatenate([layer.inputs[part["row"]] for layer, part in zip(layers, found, strict=True)])
-    _, unit = np.unique(address[:, :2], axis=0, return_inverse=True)
-    with progress.task("link", total=len(address), unit="behaviours") as advance, threadpool_limits(limits=1):
-        neighbours, similarities = nearest(inputs, unit.reshape(-1), settings.neighbours, settings.threshold, advance)
+    _, group = np.unique(address[:, :2], axis=0, return_inverse=True)
     np.save(folder / "address.npy", address)
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        vectors = Path(scratch) / "directions.npy"
+        np.save(vectors, directions(inputs))
+        firsts = range(0, len(address), _ROWS_AT_ONCE)
+        tasks = [executor.submit(_nearest_rows, vectors, group.reshape(-1), first, settings) for first in firsts]
+        parts = []
+        with progress.task("link", total=len(address), unit="behaviours") as advance:
+            for task in tasks:
+                parts.append(task.result())
+                advance(len(parts[-1][0]))
+    empty = (np.zeros((0, settings.neighbours), np.int32), np.zeros((0, settings.neighbours), np.float32))
+    neighbours, similarities = (np.concatenate(part) for part in zip(*(parts or [empty]), strict=True))
     np.save(folder / "neighbours.npy", neighbours)
     np.save(folder / "similarities.npy", similarities)
 
 
-def nearest(
-    vectors: NDArray[np.float32],
-    group: NDArray[np.int64],
-    count: int,
-    threshold: float,
-    advance: Callable[[int], None] = lambda count: None,
-) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """The `count` vectors of the highest cosine to each, of other groups and from `threshold` on.
+def _nearest_rows(vectors: Path, group: Groups, first: int, settings: Link) -> tuple[Neighbours, Floats]:
+    with threadpool_limits(limits=1):
+        rows = slice(first, first + _ROWS_AT_ONCE)
+        return nearest(np.load(vectors, mmap_mode="r"), group, rows, settings.neighbours, settings.threshold)
 
-    Exact, in blocks; ties go to the lower number. `vectors` is (n, width), `group` (n,);
-    returns numbers and cosines, (n, count), −1 and NaN where there are fewer.
-    """
-    total = len(vectors)
+
+def directions(vectors: Floats) -> Floats:
+    """Vectors at length one; a zero vector stays zero and is like nothing."""
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit = vectors / np.where(norms > 0, norms, 1)
-    neighbours = np.full((total, count), -1, dtype=np.int32)
-    similarities = np.full((total, count), np.nan, dtype=np.float32)
-    width = min(count, total)
-    for first in range(0, total if width else 0, _ROWS_AT_ONCE):
-        rows = slice(first, min(first + _ROWS_AT_ONCE, total))
-        cosine = unit[rows] @ unit.T  # (rows, n)
-        cosine[group[rows, None] == group[None]] = -np.inf
-        cosine[cosine < threshold] = -np.inf
-        bound = np.partition(cosine, total - width, axis=1)[:, total - width]
-        bound = np.maximum(bound, np.finfo(np.float32).min)
-        row, place = np.nonzero(cosine >= bound[:, None])
-        value = cosine[row, place]
-        order = np.lexsort([place, -value, row])
-        row, place, value = row[order], place[order], value[order]
-        rank = np.arange(len(row)) - np.searchsorted(row, row)
-        best = rank < width
-        neighbours[first + row[best], rank[best]] = place[best]
-        similarities[first + row[best], rank[best]] = value[best]
-        advance(rows.stop - rows.start)
+    scaled: Floats = vectors / np.where(norms > 0, norms, 1)
+    return scaled
+
+
+def nearest(
+    vectors: Floats, group: Groups, rows: slice, count: int, threshold: float
+) -> tuple[Neighbours, Floats]:
+    """For some rows the `count` vectors of the highest cosine, of other groups and from `threshold` on.
+
+    Exact; ties go to the lower number. `vectors` is (n, width), of length one, `group`
+    (n,). Returns numbers and cosines, (rows, count), −1 and NaN where there are fewer.
+    """
+    cosine = vectors[rows] @ vectors.T  # (rows, n)
+    row, place = np.nonzero(cosine >= threshold)
+    other = group[rows][row] != group[place]
+    row, place = row[other], place[other]
+    value = cosine[row, place]
+    order = np.lexsort([place, -value, row])
+    row, place, value = row[order], place[order], value[order]
+    rank = np.arange(len(row)) - np.searchsorted(row, row)
+    best = rank < count
+    neighbours = np.full((len(cosine), count), -1, dtype=np.int32)
+    similarities = np.full((len(cosine), count), np.nan, dtype=np.float32)
+    neighbours[row[best], rank[best]] = place[best]
+    similarities[row[best], rank[best]] = value[best]
     return neighbours, similarities

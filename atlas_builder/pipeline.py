@@ -111,7 +111,7 @@ def _link(config: Configuration, store: Store, folder: Path, pool: Executor, pro
     from atlas_builder.collect.results import Collected
     from atlas_builder.link import link
 
-    link(Collected(store.folder("collect")), store.folder("cluster"), config.link, folder, progress)
+    link(Collected(store.folder("collect")), store.folder("cluster"), config.link, folder, pool, progress)
 
 
 def _publish(config: Configuration, store: Store, folder: Path, pool: Executor, progress: Progress) -> None:

@@ -1,0 +1,147 @@
+"""Miniature models and atlases: real ones, small enough to build in seconds."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel
+
+from atlas_builder import config
+from atlas_builder.config import Configuration
+from atlas_builder.demo import MODEL
+from atlas_builder.pipeline import build
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+Configure = Callable[..., Configuration]
+
+# What a hostile corpus may hold; every browser and parser test meets all of it.
+HOSTILE = [
+    "<script>window.pwned = 1</script><img src=x onerror='window.pwned=2'> & &amp; &#x3c; ]]> -->",
+    "</script><script>window.pwned=3</script> {{ 7*7 }} {% raw %} ${7*7} `x` \\u003cscript\\u003e",
+    "\u202eright to left override\u202c \u2066isolated\u2069 zero\u200bwidth \ufeff bom \u2028 line \x00 null \x1b[31m",
+    "lone bytes: caf\u00e9 \U0001f600 \u4e2d\u6587 \u0627\u0644\u0639\u0631\u0628\u064a\u0629 e\u0301 \ud800 surrogate",
+    "x" * 10_000,
+    "__proto__ constructor toString '); alert(1) // \"; drop table units; -- ../../../etc/passwd javascript:alert(1)",
+]
+
+
+@pytest.fixture(scope="session")
+def pool() -> Iterator[Executor]:
+    """Worker processes for the whole session, so that their start is paid once."""
+    with ProcessPoolExecutor(2, get_context("spawn")) as executor:
+        yield executor
+
+
+@pytest.fixture(scope="session")
+def gpt2_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random GPT-2 of 2 layers of 24 neurons, with the demo's tokenizer."""
+    shape = GPT2Config(
+        vocab_size=2048, n_positions=64, n_embd=16, n_layer=2, n_head=2, n_inner=24, bos_token_id=0, eos_token_id=0
+    )
+    return _save(GPT2LMHeadModel, shape, tmp_path_factory.mktemp("models") / "tiny-gpt2")
+
+
+@pytest.fixture(scope="session")
+def llama_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random Llama of 2 layers of 20 gated neurons, with the demo's tokenizer."""
+    shape = LlamaConfig(
+        vocab_size=2048, hidden_size=16, intermediate_size=20, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, max_position_embeddings=64, bos_token_id=0, eos_token_id=0, tie_word_embeddings=True,
+    )  # fmt: skip
+    return _save(LlamaForCausalLM, shape, tmp_path_factory.mktemp("models") / "tiny-llama")
+
+
+def _save(kind: Any, shape: Any, folder: Path) -> Path:
+    torch.manual_seed(0)
+    model: PreTrainedModel = kind(shape)
+    # Larger weights than at initialisation, so that neurons differ as trained ones do.
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim >= 2:
+                parameter.mul_(8)
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(MODEL).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def jsonl(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Forty short documents with words that come back."""
+    words = "the cat sat on a mat and def return import self print value list of numbers 12 345 ( ) : = .".split()
+    path = tmp_path_factory.mktemp("corpora") / "words.jsonl"
+    lines = []
+    for number in range(40):
+        picked = [words[(number * 7 + step * step) % len(words)] for step in range(20 + number * 3)]
+        lines.append(json.dumps({"text": " ".join(picked)}))
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def configure(gpt2_folder: Path, jsonl: Path) -> Configure:
+    """A configuration of a tiny atlas, with sections to change: `configure(clusters={"method": …})`."""
+
+    def make(**sections: dict[str, Any]) -> Configuration:
+        data: dict[str, dict[str, Any]] = {
+            "atlas": {"id": "tiny", "title": "A tiny atlas", "date": "2026-01-02"},
+            "model": {"name": str(gpt2_folder)},
+            "corpus": {"source": "jsonl", "path": str(jsonl), "context": 32},
+            "examples": {"per_unit": 12, "threshold": 0.5},
+        }
+        for name, section in sections.items():
+            data[name] = {**data.get(name, {}), **section}
+        return config.validate(data)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_site(configure: Configure, pool: Executor, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A built atlas of the tiny GPT-2; tests read it, none writes to it."""
+    output = tmp_path_factory.mktemp("sites") / "tiny"
+    return build(configure(atlas={"url": "https://example.org/atlas"}), output, executor=pool)
+
+
+@pytest.fixture(scope="session")
+def demo_site(pool: Executor, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shipped model on a small part of its corpus."""
+    data = {
+        "atlas": {"id": "demo", "title": "Small demo", "authors": [{"name": "Doe, Jane"}]},
+        "model": {"name": "demo"},
+        "corpus": {"source": "stdlib", "max_tokens": 30_000},
+    }
+    return build(config.validate(data), tmp_path_factory.mktemp("sites") / "demo", executor=pool)
+
+
+@pytest.fixture(scope="session")
+def hostile_site(configure: Configure, pool: Executor, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny atlas of a corpus that tries everything."""
+    folder = tmp_path_factory.mktemp("hostile")
+    path = folder / "hostile.jsonl"
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in HOSTILE * 3), encoding="utf-8")
+    title = "</title><script>window.pwned=4</script> {{ 7*7 }}"
+    settings = configure(
+        atlas={"title": title, "authors": [{"name": '"><script>window.pwned=5</script>'}]},
+        corpus={"path": str(path)},
+    )
+    return build(settings, folder / "site", executor=pool)
+
+
+@pytest.fixture
+def copy_of(tmp_path: Path) -> Callable[[Path], Path]:
+    """A copy of a built site that a test may damage."""
+
+    def copy(site: Path) -> Path:
+        return Path(shutil.copytree(site, tmp_path / site.name))
+
+    return copy

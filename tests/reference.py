@@ -1,0 +1,137 @@
+"""The slow, obvious way: a model run context by context, everything kept, loops throughout.
+
+Nothing here uses the package under test; it reads the model with transformers alone.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+
+@dataclass
+class Reading:
+    """What one layer did on one context, the beginning-of-sequence token left out."""
+
+    document: int
+    offset: int
+    tokens: list[int]
+    inputs: np.ndarray  # (tokens, width)
+    activations: np.ndarray  # (tokens, units)
+
+
+class SlowModel:
+    """A GPT-2 or Llama in the Hugging Face layout, read through plain PyTorch hooks."""
+
+    def __init__(self, folder: Path) -> None:
+        self.model = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager").eval()
+        self.tokenizer = AutoTokenizer.from_pretrained(folder)
+        gpt2 = self.model.config.model_type == "gpt2"
+        blocks = self.model.transformer.h if gpt2 else self.model.model.layers
+        self.mlps = [block.mlp for block in blocks]
+        self.outs = [mlp.c_proj if gpt2 else mlp.down_proj for mlp in self.mlps]
+        self.norm = self.model.transformer.ln_f if gpt2 else self.model.model.norm
+        self.is_gpt2 = gpt2
+
+    def read_weights(self, layer: int) -> list[np.ndarray]:
+        """The read weights of a layer's units: (units, width) each."""
+        mlp = self.mlps[layer]
+        if self.is_gpt2:
+            return [mlp.c_fc.weight.detach().numpy().T]
+        return [mlp.gate_proj.weight.detach().numpy(), mlp.up_proj.weight.detach().numpy()]
+
+    def write_weights(self, layer: int) -> np.ndarray:
+        """(units, d_model)."""
+        weight = self.outs[layer].weight.detach().numpy()
+        return weight if self.is_gpt2 else weight.T
+
+    def read(self, texts: list[str], context: int, layer: int, max_tokens: int | None = None) -> list[Reading]:
+        """Every context of every text, one forward pass each."""
+        seen: dict[str, torch.Tensor] = {}
+        handles = [
+            self.mlps[layer].register_forward_pre_hook(lambda _, given: seen.__setitem__("in", given[0])),
+            self.outs[layer].register_forward_pre_hook(lambda _, given: seen.__setitem__("act", given[0])),
+        ]
+        bos = self.tokenizer.bos_token_id
+        head = 0 if bos is None else 1
+        readings = []
+        left = math.inf if max_tokens is None else max_tokens
+        for document, text in enumerate(texts):
+            ids = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+            ids = ids[: int(min(left, len(ids)))]
+            left -= len(ids)
+            for offset in range(0, len(ids), context - head):
+                part = ids[offset : offset + context - head]
+                with torch.no_grad():
+                    self.model(torch.tensor([([bos] if head else []) + part]))
+                readings.append(
+                    Reading(document, offset, part, seen["in"][0, head:].numpy(), seen["act"][0, head:].numpy())
+                )
+            if left <= 0:
+                break
+        for handle in handles:
+            handle.remove()
+        return readings
+
+
+def mix(x: int) -> int:
+    """SplitMix64 (Steele et al. 2014)."""
+    mask = 2**64 - 1
+    x = (x + 0x9E3779B97F4A7C15) & mask
+    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & mask
+    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & mask
+    return x ^ (x >> 31)
+
+
+def priority(seed: int, layer: int, unit: int, context: int) -> int:
+    """The documented random number of a (unit, context)."""
+    return mix(mix((unit << 32) | context) ^ mix((mix(seed) + layer) & (2**64 - 1)))
+
+
+def select(
+    keys: list[float], policy: str, per_unit: int, threshold: float, seed: int, layer: int, unit: int
+) -> list[int]:
+    """Numbers of the contexts that stand for a unit, highest activation first."""
+    contexts = [context for context, key in enumerate(keys) if key > 0]
+    if not contexts:
+        return []
+    if policy == "threshold":
+        floor = threshold * max(keys)
+        contexts = [context for context in contexts if keys[context] >= floor]
+        contexts = sorted(contexts, key=lambda context: priority(seed, layer, unit, context))[:per_unit]
+    return sorted(contexts, key=lambda context: (-keys[context], context))[:per_unit]
+
+
+def distance(a: np.ndarray, b: np.ndarray) -> float:
+    """1 − cos."""
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    norm = math.sqrt(float(a @ a)) * math.sqrt(float(b @ b))
+    return 1 - float(a @ b) / norm if norm else 1.0
+
+
+def measures(embeddings: list[np.ndarray], labels: list[int]) -> dict[str, float]:
+    """The polysemanticity measures, pair by pair."""
+    pairs = list(itertools.combinations(range(len(labels)), 2))
+    distances = {pair: distance(embeddings[pair[0]], embeddings[pair[1]]) for pair in pairs}
+    inner = [d for (i, j), d in distances.items() if labels[i] == labels[j] >= 0]
+    outer = [d for (i, j), d in distances.items() if labels[i] >= 0 and labels[j] >= 0 and labels[i] != labels[j]]
+    clusters = sorted({label for label in labels if label >= 0})
+    sizes = [labels.count(cluster) for cluster in clusters]
+    total = sum(sizes)
+    mean = lambda found: sum(found) / len(found) if found else math.nan  # noqa: E731
+    return {
+        "behaviours": len(clusters),
+        "effective_behaviours": math.exp(-sum(s / total * math.log(s / total) for s in sizes)) if sizes else 0.0,
+        "noise_fraction": 1 - total / len(labels) if labels else 0.0,
+        "mean_distance": mean(list(distances.values())),
+        "max_distance": max(distances.values(), default=math.nan),
+        "intra_distance": mean(inner),
+        "inter_distance": mean(outer),
+        "examples": len(labels),
+    }
