@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
@@ -79,10 +80,8 @@ def jsonl(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Forty short documents with words that come back."""
     words = "the cat sat on a mat and def return import self print value list of numbers 12 345 ( ) : = .".split()
     path = tmp_path_factory.mktemp("corpora") / "words.jsonl"
-    lines = []
-    for number in range(40):
-        picked = [words[(number * 7 + step * step) % len(words)] for step in range(20 + number * 3)]
-        lines.append(json.dumps({"text": " ".join(picked)}))
+    chance = random.Random(0)
+    lines = [json.dumps({"text": " ".join(chance.choices(words, k=20 + number * 3))}) for number in range(40)]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
 

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from atlas_builder import config
+from atlas_builder.errors import ConfigurationError
+
+GOOD: dict[str, Any] = {"model": {"name": "demo"}, "corpus": {"source": "stdlib"}}
+
+
+def _refused(data: dict[str, Any]) -> list[str]:
+    with pytest.raises(ConfigurationError) as caught:
+        config.validate(data)
+    return str(caught.value).splitlines()
+
+
+def test_only_model_and_corpus_are_required() -> None:
+    found = config.validate(GOOD)
+    assert found.examples.threshold == 0.75
+    assert found.examples.window == (20, 10)
+    assert found.examples.bands == [0, 0.5, 0.9, 0.99, 0.999, 1]
+    assert found.clusters.method == "hdbscan"
+    assert _refused({}) == ["configuration: model is required.", "configuration: corpus is required."]
+
+
+def test_every_error_is_named_at_once() -> None:
+    problems = _refused(
+        {
+            "modle": {"name": "x"},
+            "model": {"name": "x", "dtyp": "float32"},
+            "corpus": {"source": "stdlib", "context": "long"},
+            "examples": {"bands": [1, 0]},
+            "clusters": {"min_size": 1},
+        }
+    )
+    assert len(problems) == 5
+    text = "\n".join(problems)
+    assert "unknown key modle: did you mean model?" in text
+    assert "unknown key model.dtyp: did you mean dtype?" in text
+    assert "corpus.context" in text
+    assert "integer" in text
+    assert "bands must rise" in text
+    assert "clusters.min_size" in text
+    assert "greater than or equal to 2" in text
+
+
+def test_an_unknown_key_of_an_author_is_named() -> None:
+    assert "did you mean name?" in "".join(_refused({**GOOD, "atlas": {"authors": [{"nmae": "x", "name": "y"}]}}))
+
+
+@pytest.mark.parametrize(
+    ("section", "needs"),
+    [
+        ({"source": "text"}, "corpus.path"),
+        ({"source": "jsonl"}, "corpus.path"),
+        ({"source": "huggingface", "name": "x"}, "corpus.revision"),
+    ],
+)
+def test_a_corpus_says_what_it_needs(section: dict[str, Any], needs: str) -> None:
+    assert needs in "".join(_refused({**GOOD, "corpus": section}))
+
+
+def test_a_file_that_is_not_yaml_is_refused_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "broken.yml"
+    path.write_text("model:\n  name: [demo\n", encoding="utf-8")
+    with pytest.raises(ConfigurationError, match=r"broken\.yml, line \d+ is not YAML"):
+        config.load(path)
+
+
+@pytest.mark.parametrize("content", ["", "- a\n- b\n", "just words\n"])
+def test_yaml_without_sections_is_refused(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "odd.yml"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(ConfigurationError, match="must hold keys such as model"):
+        config.load(path)
+
+
+def test_a_missing_file_and_a_binary_one_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        config.load(tmp_path / "none.yml")
+    (tmp_path / "binary.yml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigurationError, match="UTF-8"):
+        config.load(tmp_path / "binary.yml")
+
+
+def test_keys_can_be_set_from_the_command_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.yml"
+    path.write_text("model: {name: demo}\ncorpus: {source: stdlib}\n", encoding="utf-8")
+    found = config.load(path, ("corpus.max_tokens=500", "examples.window=[5, 5]", "site.host=github-pages"))
+    assert (found.corpus.max_tokens, found.examples.window, found.site.host) == (500, (5, 5), "github-pages")
+    for bad in ("corpus.max_tokens", "=3", "model.name.deep=3"):
+        with pytest.raises(ConfigurationError, match="--set"):
+            config.load(path, (bad,))
+
+
+def test_relative_paths_start_at_the_configuration_file(tmp_path: Path) -> None:
+    (tmp_path / "texts").mkdir()
+    path = tmp_path / "a.yml"
+    path.write_text("model: {name: demo}\ncorpus: {source: text, path: texts}\n", encoding="utf-8")
+    assert config.load(path).corpus.path == str(tmp_path / "texts")
+
+
+def test_the_shipped_configurations_are_valid() -> None:
+    from atlas_builder.site.theme import shipped
+
+    for path in (shipped("site_config") / "demo.yml", shipped("site_config") / "gpt2-small.yml"):
+        assert config.load(path).atlas.id == path.stem
+
+
+def test_every_field_is_documented() -> None:
+    for name, section in config.Configuration.model_fields.items():
+        for field, info in section.annotation.model_fields.items():  # type: ignore[union-attr]
+            assert info.description, f"{name}.{field}"

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from atlas_builder import contexts
+from atlas_builder.corpus import Document
+
+token_lists = st.lists(st.lists(st.integers(1, 50), max_size=40), min_size=1, max_size=12)
+
+
+def _write(documents: list[list[int]], folder: Path, **options: object) -> contexts.Contexts:
+    named = [Document(f"d{number}", str(number)) for number in range(len(documents))]
+    return contexts.write(
+        named, lambda texts: [documents[int(text)] for text in texts], folder, **options  # type: ignore[arg-type]
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(token_lists, st.integers(2, 9), st.booleans())
+def test_contexts_joined_are_the_documents(documents: list[list[int]], context: int, has_bos: bool) -> None:
+    with TemporaryDirectory() as folder:
+        found = _write(documents, Path(folder), context=context, bos=0 if has_bos else None)
+        rebuilt: dict[str, list[int]] = {}
+        for number in range(len(found)):
+            text = found.text_of(number)
+            name = found.names[found.document[number]]
+            assert 1 <= len(text) <= context - has_bos
+            assert len(rebuilt.setdefault(name, [])) == found.offset[number]
+            rebuilt[name] += text.tolist()
+        assert rebuilt == {f"d{number}": tokens for number, tokens in enumerate(documents) if tokens}
+        assert found.token_count == sum(map(len, documents))
+
+
+@settings(max_examples=60, deadline=None)
+@given(token_lists, st.integers(2, 9), st.integers(1, 60))
+def test_batches_hold_every_context_once_and_none_is_padded(
+    documents: list[list[int]], context: int, at_once: int
+) -> None:
+    with TemporaryDirectory() as folder:
+        found = _write(documents, Path(folder), context=context, bos=0)
+        met: list[int] = []
+        for batch in found.batches(at_once):
+            rows = found.stack(batch)
+            assert (rows[:, 0] == 0).all()
+            assert len(batch) == 1 or rows[:, 1:].size <= at_once
+            for number, row in zip(batch, rows, strict=True):
+                np.testing.assert_array_equal(row[1:], found.text_of(int(number)))
+            met += batch.tolist()
+        assert sorted(met) == list(range(len(found)))
+
+
+def test_a_corpus_is_cut_at_its_limits(tmp_path: Path) -> None:
+    documents = [[1] * 10, [2] * 10, [3] * 10]
+    assert _write(documents, tmp_path / "a", context=4, bos=None, max_tokens=13).token_count == 13
+    assert _write(documents, tmp_path / "b", context=4, bos=None, max_documents=2).token_count == 20
+    assert contexts.read(tmp_path / "a").sha256 != contexts.read(tmp_path / "b").sha256
+
+
+def test_equal_tokens_in_other_documents_are_another_corpus(tmp_path: Path) -> None:
+    one = _write([[1, 2], [3]], tmp_path / "a", context=4, bos=None)
+    two = _write([[1], [2, 3]], tmp_path / "b", context=4, bos=None)
+    assert one.sha256 != two.sha256

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from atlas_builder.config import Corpus
+from atlas_builder.corpus import Skipped, documents
+from atlas_builder.errors import ConfigurationError, CorpusError
+
+
+def _jsonl(folder: Path, *lines: str) -> Corpus:
+    path = folder / "c.jsonl"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return Corpus(source="jsonl", path=str(path))
+
+
+def test_the_standard_library_gives_topics_docstrings_and_source_in_one_order() -> None:
+    first = list(documents(Corpus(source="stdlib")))
+    assert [document.name for document in first] == [document.name for document in documents(Corpus(source="stdlib"))]
+    by_name = {document.name: document.text for document in first}
+    assert len(by_name) == len(first)
+    assert "for" in by_name["topic:for"]
+    assert "def dumps" in by_name["source:json.__init__"]
+    assert "Return the arc cosine" in by_name["docs:math"]
+    assert not any(".test." in name or "sysconfigdata" in name for name in by_name)
+    kinds = [name.split(":")[0] for name in list(by_name)[:100]]
+    assert set(kinds) == {"topic", "source", "docs"}, "any first part is a mixture"
+
+
+def test_a_folder_of_texts_is_read_in_the_order_of_names(tmp_path: Path) -> None:
+    (tmp_path / "b.txt").write_text("second", encoding="utf-8")
+    (tmp_path / "a.txt").write_bytes(b"first \xff byte")
+    (tmp_path / "c.md").write_text("not text", encoding="utf-8")
+    found = list(documents(Corpus(source="text", path=str(tmp_path))))
+    assert [document.name for document in found] == ["a.txt", "b.txt"]
+    assert found[0].text == "first \ufffd byte"
+
+
+def test_a_broken_line_is_named_by_file_and_number(tmp_path: Path) -> None:
+    corpus = _jsonl(tmp_path, '{"text": "good"}', '{"text": ')
+    with pytest.raises(CorpusError, match=r"c\.jsonl, line 2 is not JSON"):
+        list(documents(corpus))
+
+
+@pytest.mark.parametrize("line", ['{"body": "x"}', "[1]", '{"text": 3}'])
+def test_a_line_without_text_is_named(tmp_path: Path, line: str) -> None:
+    with pytest.raises(CorpusError, match="line 1 has no text field 'text'"):
+        list(documents(_jsonl(tmp_path, line)))
+
+
+def test_broken_lines_can_be_skipped_and_are_counted(tmp_path: Path) -> None:
+    corpus = _jsonl(tmp_path, "nonsense", '{"text": "good"}', "", '{"no": 1}').model_copy(update={"on_error": "skip"})
+    skipped = Skipped()
+    assert [document.text for document in documents(corpus, skipped)] == ["good"]
+    assert skipped.lines == 2
+
+
+def test_a_missing_corpus_and_an_empty_one_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"corpus\.path: .* does not exist"):
+        list(documents(Corpus(source="text", path=str(tmp_path / "none"))))
+    with pytest.raises(CorpusError, match="holds no text"):
+        list(documents(Corpus(source="text", path=str(tmp_path))))
+    with pytest.raises(CorpusError, match="holds no text"):
+        list(documents(_jsonl(tmp_path, '{"text": "  "}')))
+
+
+def test_lone_surrogates_are_replaced(tmp_path: Path) -> None:
+    (found,) = documents(_jsonl(tmp_path, json.dumps({"text": "a \ud800 b"})))
+    assert found.text.encode("utf-8").decode("utf-8").replace("\ufffd", "") == "a  b"
+
+
+def test_a_hub_data_set_is_streamed_at_its_revision(monkeypatch: pytest.MonkeyPatch) -> None:
+    datasets = pytest.importorskip("datasets")
+    asked: dict[str, Any] = {}
+
+    def load_dataset(name: str, **options: Any) -> Iterator[dict[str, str]]:
+        asked.update(name=name, **options)
+        return iter([{"body": "one"}, {"body": "two"}])
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    corpus = Corpus(source="huggingface", name="a/b", revision="abc", field="body")
+    assert [document.text for document in documents(corpus)] == ["one", "two"]
+    assert asked == {"name": "a/b", "split": "train", "revision": "abc", "streaming": True}
+    with pytest.raises(CorpusError, match=r"set corpus\.field to one of body"):
+        list(documents(corpus.model_copy(update={"field": "text"})))
+
+
+def test_a_hub_that_cannot_be_reached_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    datasets = pytest.importorskip("datasets")
+
+    def load_dataset(*_: Any, **__: Any) -> None:
+        raise ConnectionError("no route\nand a long story")
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    with pytest.raises(CorpusError, match="check the name, the split and the network") as caught:
+        list(documents(Corpus(source="huggingface", name="a/b", revision="abc")))
+    assert "long story" not in str(caught.value)
