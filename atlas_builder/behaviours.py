@@ -53,8 +53,11 @@ def _hdbscan(distances: Distances, settings: Clusters) -> NDArray[np.int64]:
     """HDBSCAN (Campello et al. 2013) with the excess of mass, one cluster allowed.
 
     Clusters that part at a distance under `epsilon` are one: without that, a unit with a
-    single behaviour falls apart into its densest spots.
+    single behaviour falls apart into its densest spots. Examples farther apart than `cut`
+    are as far as can be: without that, a few that are unlike everything, each other
+    included, make a cluster, since nothing is near them.
     """
+    severed = np.where(distances > settings.cut, 2.0, distances.astype(np.float64))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # its use of older scikit-learn names is none of the user's business
         found = HDBSCAN(
@@ -63,7 +66,7 @@ def _hdbscan(distances: Distances, settings: Clusters) -> NDArray[np.int64]:
             min_samples=settings.min_samples,
             cluster_selection_epsilon=settings.epsilon,
             allow_single_cluster=True,
-        ).fit(distances.astype(np.float64))
+        ).fit(severed)
     labels: NDArray[np.int64] = found.labels_
     return labels
 

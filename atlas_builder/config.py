@@ -143,7 +143,7 @@ class Clusters(_Section):
     epsilon: float = Field(default=0.3, ge=0, lt=2)
     """Distance under which clusters do not part, for `hdbscan`."""
     cut: float = Field(default=0.5, gt=0, lt=2)
-    """Distance at which the tree is cut, for `agglomerative`."""
+    """Distance at which the tree is cut (`agglomerative`), or beyond which no two examples are near (`hdbscan`)."""
     similarity: float = Field(default=0.5, gt=-1, lt=1)
     """Cosine from which two examples are joined, for `components`."""
 

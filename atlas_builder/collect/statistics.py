@@ -56,13 +56,16 @@ class Statistics:
         batch, context, units = activations.shape
         self.tokens += batch * context
         np.maximum(self.maximum, highest.amax(0).numpy(), out=self.maximum)
-        sums = activations.sum(1)
-        self.sum += sums.double().sum(0).numpy()
+        sums = []
         for part in activations.split(max(1, _ROWS_AT_ONCE // context)):
-            self.sum_of_squares += part.square().sum(1).double().sum(0).numpy()
+            # In float64 throughout: a small deviation around a large mean would drown in float32.
+            exact = part.double()
+            sums.append(exact.sum(1))
+            self.sum += sums[-1].sum(0).numpy()
+            self.sum_of_squares += exact.square_().sum((0, 1)).numpy()
             self.positive += (part > 0).sum((0, 1)).numpy()
             self._count(part.reshape(-1, units))
-        return sums
+        return torch.cat(sums)
 
     def _count(self, activations: Tensor) -> None:
         bits = activations.contiguous().view(torch.int32)

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from atlas_builder.describe.labels import describe_words, scene
+from atlas_builder.describe.logits import logit_effects, strongest
+from atlas_builder.describe.tokens import token_shares, window_tokens
+
+
+def test_a_key_word_is_the_whole_word_of_the_key_token() -> None:
+    found = scene(["The", " ki", "nd", " cat", " sat"], 2)
+    assert (found.key, found.piece, found.before) == ("kind", "-nd", "The")
+    assert {"cat", "sat"} <= found.around
+    assert scene(["The", " ki", "nd"], 1).piece == "ki-"
+    assert scene(["a", " cat", " sat"], 1).piece == "cat"
+
+
+def test_space_and_line_ends_have_signs() -> None:
+    assert scene(["x", " = ", "  "], 2).key == "␣"
+    assert scene(["x", "\n    ", "y"], 1).key == "↵"
+
+
+@given(st.lists(st.text(min_size=1, max_size=6), min_size=1, max_size=8), st.data())
+def test_any_tokens_make_a_scene(tokens: list[str], data: st.DataObject) -> None:
+    found = scene(tokens, data.draw(st.integers(0, len(tokens) - 1)))
+    assert len(found.key) <= 24
+
+
+def _label(*windows: tuple[list[str], int]) -> str:
+    others = [[scene(["some", " other", " words", " here"], 1)] * 3]
+    return describe_words([[scene(*window) for window in windows], *others])[0].label
+
+
+def test_a_label_is_the_words_it_fires_on() -> None:
+    assert _label((["a", " dog", " ran"], 1), (["my", " dog", " sat"], 1), (["no", " Dog", "!"], 1)) == "dog"
+
+
+def test_a_label_names_the_part_that_its_words_share() -> None:
+    words = [["want", "ed"], ["start", "ed"], ["look", "ed"], ["jump", "ed"], ["wait", "ed"]]
+    assert _label(*[(word, 1) for word in words]).startswith("-ed (")
+
+
+def test_a_label_names_the_word_before_where_only_that_is_common() -> None:
+    assert _label(*[(["import", f" {word}"], 1) for word in ("os", "re", "json", "math", "ast", "io")]) == "after import"
+
+
+def test_a_label_names_the_surroundings_where_only_they_are_common() -> None:
+    windows = [([f"{a} ", "piano ", f"{b} ", f"{c}"], 2) for a, b, c in ("abc", "def", "ghi", "jkl", "mno", "pqr")]
+    assert _label(*windows) in ("after piano", "near piano")
+
+
+def test_token_shares_are_of_the_positive_activation_and_noise_counts_for_nothing() -> None:
+    tokens = np.array([[5, 6, -1], [5, 7, 7], [9, 9, 9]])
+    values = np.array([[1, 2, np.nan], [3, -5, 2], [9, 9, 9]], dtype=np.float32)
+    found = token_shares(tokens, values, np.array([1, 1, -1]), 2, 2)
+    assert found == [[], [(5, pytest.approx(0.5)), (6, pytest.approx(0.25))]]
+
+
+def test_a_window_ends_where_its_context_does() -> None:
+    tokens, starts = np.arange(10, dtype=np.int32), np.array([0, 4, 10])
+    found = window_tokens(tokens, starts, np.array([0, 1]), np.array([1, 5]), 2, 3)
+    assert found.tolist() == [[-1, 0, 1, 2, 3, -1], [7, 8, 9, -1, -1, -1]]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 5), st.integers(1, 30), st.integers(1, 12), st.integers(0, 999), st.booleans())
+def test_the_strongest_effects_are_those_of_a_full_sort(
+    units: int, vocabulary: int, count: int, seed: int, ties: bool
+) -> None:
+    effects = np.random.default_rng(seed).normal(size=(units, vocabulary)).astype(np.float32)
+    effects = np.round(effects) if ties else effects
+    found = strongest(effects, count)
+    for unit in range(units):
+        ranked = sorted(range(vocabulary), key=lambda token: (-effects[unit, token], token))[:count]
+        assert found.positive[unit].tolist() == ranked
+        ranked = sorted(range(vocabulary), key=lambda token: (effects[unit, token], token))[:count]
+        assert found.negative[unit].tolist() == ranked
+        assert found.negative_values[unit].tolist() == effects[unit, ranked].tolist()
+
+
+def test_effects_leave_out_what_no_probability_depends_on() -> None:
+    write = np.array([[1.0, 2.0]], dtype=np.float32)
+    unembedding = np.array([[1.0, 0.0, 2.0], [0.0, 1.0, 2.0]], dtype=np.float32)
+    np.testing.assert_allclose(logit_effects(write, unembedding), [[-2.0, -1.0, 3.0]])
+    np.testing.assert_allclose(logit_effects(write, unembedding + 5), [[-2.0, -1.0, 3.0]])
