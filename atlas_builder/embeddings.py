@@ -20,7 +20,7 @@ def neuron_embeddings(inputs: Floats, read_weights: Floats) -> Floats:
     extension of the paper). Returns (examples, parts · width).
     """
     product = inputs[:, None, :] * read_weights[None]  # (examples, parts, width)
-    return product.reshape(len(inputs), -1)
+    return product.reshape(len(inputs), product.shape[1] * product.shape[2])
 
 
 def cosine_distances(embeddings: Floats) -> Floats:

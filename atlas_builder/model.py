@@ -118,6 +118,9 @@ def load(model: Model) -> LanguageModel:
 
         try:
             tokenizer = AutoTokenizer.from_pretrained(name, revision=model.revision)
+            # Without its files some tokenizers load all the same, and know no word.
+            if not set(tokenizer.encode("the", add_special_tokens=False)) - {tokenizer.unk_token_id}:
+                raise ValueError("its vocabulary is empty")
         except Exception as error:  # the loaders raise whatever their depths raise
             problem = "has no tokenizer that can be read" if local else "cannot be loaded from Hugging Face"
             hint = (

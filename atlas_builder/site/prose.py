@@ -8,6 +8,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from jinja2 import Environment
+
 from atlas_builder.errors import ConfigurationError
 from atlas_builder.site.theme import shipped
 
@@ -21,6 +23,14 @@ def render_prose(docs: Path, theme: Path, output: Path, extra: dict[str, Any]) -
     import mkdocs.exceptions
     from mkdocs.commands.build import build
     from mkdocs.config import load_config
+    from mkdocs.plugins import BasePlugin
+
+    class Escape(BasePlugin):  # type: ignore[type-arg, no-untyped-call]
+        """MkDocs renders themes unescaped; an atlas's title is anybody's text."""
+
+        def on_env(self, env: Environment, **_: Any) -> Environment:
+            env.autoescape = True
+            return env
 
     logger = logging.getLogger("mkdocs")
     level = logger.level
@@ -35,6 +45,7 @@ def render_prose(docs: Path, theme: Path, output: Path, extra: dict[str, Any]) -
                 extra=extra,
             )
             config.theme.dirs.append(str(shipped("themes") / "atlas"))
+            config.plugins["escape"] = Escape()
             build(config)
         except (mkdocs.exceptions.MkDocsException, mkdocs.exceptions.Abort) as error:
             raise ConfigurationError(f"site.prose: MkDocs cannot render {docs}: {error}") from error

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import html5lib
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from atlas_builder.site.text import highlight, markup, plain, token
+
+from tests.conftest import HOSTILE
+
+anything = st.text(st.characters(), max_size=30) | st.sampled_from(HOSTILE)
+
+
+def _tree(fragment: str) -> html5lib.treebuilders.base.Node:
+    parser = html5lib.HTMLParser(strict=True, namespaceHTMLElements=False)
+    return parser.parseFragment(fragment.encode("utf-8", "replace").decode("utf-8"))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(anything, st.floats(-5, 5, width=16)), min_size=1, max_size=12), st.data())
+def test_any_tokens_become_text_in_harmless_elements(pairs: list[tuple[str, float]], data: st.DataObject) -> None:
+    tokens, values = [text for text, _ in pairs], [value for _, value in pairs]
+    key = data.draw(st.integers(0, len(tokens) - 1))
+    fragment = _tree(f"<p>{highlight(tokens, values, key, max(values))}</p>")
+    assert {element.tag for element in fragment.iter() if isinstance(element.tag, str)} <= {
+        "DOCUMENT_FRAGMENT", "p", "i", "mark", "small",
+    }  # fmt: skip
+    assert len(list(fragment.iter("mark"))) == 1
+    for element in fragment.iter():
+        assert set(element.attrib) <= {"class", "title"}
+
+
+@settings(max_examples=200, deadline=None)
+@given(anything)
+def test_text_reads_the_same_but_for_what_cannot_be_seen(text: str) -> None:
+    shown = "".join(_tree(f"<p>{markup(text)}</p>").itertext())
+    assert shown == plain(text).encode("utf-8", "replace").decode("utf-8")
+    assert plain(text).isprintable() or any(ord(character) > 0x7F for character in plain(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [("\u202e", "U+202E"), ("\x00", "U+0000"), ("\n", "↵"), ("\t", "⇥"), ("\u2028", "U+2028"), ("\ud800", "U+D800")],
+)
+def test_what_cannot_be_seen_is_spelt_out(text: str, shown: str) -> None:
+    assert plain(f"a{text}b") == f"a{shown}b"
+    assert f"<small>{shown}</small>" in markup(text)
+
+
+def test_a_token_alone_shows_its_spaces() -> None:
+    assert token(" the") == "<small>␣</small>the"
+    assert token("   ") == "<small>␣␣␣</small>"
+    assert token("<b>") == "&lt;b&gt;"
+
+
+def test_only_active_tokens_get_an_element_and_levels_follow_activation() -> None:
+    found = highlight(["a", "b", "c", "d"], [0.01, 0.5, 1.0, -3.0], 2, 1.0)
+    assert found == "a<i class=a4 title=0.5>b</i><mark class=a9 title=1>c</mark>d"
+
+
+def test_bytes_side_by_side_are_their_character() -> None:
+    assert highlight(["<0xE2>", "<0x98>", "<0x83>", "x"], [0, 0, 0, 1], 3, 1.0).startswith("\u2603")
