@@ -1,7 +1,7 @@
 """Static atlases of neurons: build once, host anywhere, cite a behaviour.
 
-    from atlas_builder import build, load
-    build(load(Path("site_config/demo.yml")), Path("output/demo"))
+from atlas_builder import build, load
+build(load(Path("site_config/demo.yml")), Path("output/demo"))
 """
 
 from atlas_builder.config import Configuration, load

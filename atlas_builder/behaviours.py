@@ -138,7 +138,9 @@ def central_examples(distances: Distances, labels: Labels) -> NDArray[np.int64]:
 def coverage(values: NDArray[np.float32], labels: Labels) -> NDArray[np.float64]:
     """For each cluster its share of the summed activation of all examples: (clusters,)."""
     total = values.sum(dtype=np.float64)
-    return (values.astype(np.float64) @ _membership(labels)) / total if total else np.zeros(labels.max(initial=-1) + 1)
+    mass: NDArray[np.float64] = values.astype(np.float64) @ _membership(labels)
+    shares: NDArray[np.float64] = mass / (total or 1)
+    return shares
 
 
 def _membership(labels: Labels) -> NDArray[np.float64]:

@@ -22,7 +22,7 @@ class _Commands(click.Group):
     def invoke(self, context: click.Context) -> Any:
         try:
             return super().invoke(context)
-        except (click.ClickException, click.exceptions.Exit):
+        except (click.ClickException, click.exceptions.Exit, SystemExit):
             raise
         except BaseException as error:
             if context.params.get("debug"):
@@ -107,7 +107,9 @@ def build(
 
 def _build(found: config.Configuration, output: Path | None, fresh: bool, until: pipeline.Stage) -> None:
     progress = Progress()
-    folder = pipeline.build(found, output or Path("output") / found.atlas.id, fresh=fresh, until=until, progress=progress)
+    folder = pipeline.build(
+        found, output or Path("output") / found.atlas.id, fresh=fresh, until=until, progress=progress
+    )
     if until == "publish":
         progress.say(f"open {folder / 'index.html'}")
 

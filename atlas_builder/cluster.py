@@ -17,6 +17,7 @@ from atlas_builder.collect.results import Collected, CollectedLayer
 from atlas_builder.config import Clusters
 from atlas_builder.embeddings import cosine_distances, neuron_embeddings
 from atlas_builder.progress import Progress
+from atlas_builder.store import read_array
 
 _UNITS_AT_ONCE = 64
 
@@ -38,17 +39,17 @@ class Clustered:
     @cached_property
     def labels(self) -> NDArray[np.int32]:
         """The behaviour of each of the layer's examples, −1 for noise."""
-        return np.load(self.folder / f"L{self.layer}.labels.npy")
+        return read_array(self.folder / f"L{self.layer}.labels.npy")
 
     @cached_property
     def measures(self) -> np.ndarray:
         """`behaviours.Measures` of each unit."""
-        return np.load(self.folder / f"L{self.layer}.measures.npy")
+        return read_array(self.folder / f"L{self.layer}.measures.npy")
 
     @cached_property
     def behaviours(self) -> np.ndarray:
         """All behaviours of the layer, by unit and number."""
-        return np.load(self.folder / f"L{self.layer}.behaviours.npy")
+        return read_array(self.folder / f"L{self.layer}.behaviours.npy")
 
     @cached_property
     def starts(self) -> NDArray[np.int64]:

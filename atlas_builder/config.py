@@ -283,10 +283,7 @@ def _problem(item: Any) -> str:
 def _known_keys(path: list[Any]) -> list[str]:
     section: Any = Configuration
     for part in path:
-        if isinstance(part, int):
-            section = Author
-        else:
-            section = section.model_fields[part].annotation
+        section = Author if isinstance(part, int) else section.model_fields[part].annotation
         if not isinstance(section, type):
             section = Author
     return list(section.model_fields)

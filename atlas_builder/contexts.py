@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atlas_builder.corpus import Document
-from atlas_builder.store import read_json, write_json
+from atlas_builder.store import read_array, read_json, write_json
 
 Encode = Callable[[list[str]], list[list[int]]]
 
@@ -91,12 +91,11 @@ def write(
     room = context - (bos is not None)
     folder.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256()
-    starts, document_of, offset_of, names = [0], [], [], []
+    starts, document_of, offset_of = [0], list[int](), list[int]()
+    names: list[str] = []
     stream = iter(islice(documents, max_documents))
     with (folder / "tokens.i32").open("wb") as out:
-        while (max_tokens is None or starts[-1] < max_tokens) and (
-            chunk := list(islice(stream, _DOCUMENTS_AT_ONCE))
-        ):
+        while (max_tokens is None or starts[-1] < max_tokens) and (chunk := list(islice(stream, _DOCUMENTS_AT_ONCE))):
             before = starts[-1]
             for document, ids in zip(chunk, encode([document.text for document in chunk]), strict=True):
                 if max_tokens is not None:
@@ -123,15 +122,15 @@ def write(
 def read(folder: Path) -> Contexts:
     """The contexts that `write` left in a folder; tokens stay on disk until looked at."""
     facts = read_json(folder / "contexts.json")
-    starts = np.load(folder / "starts.npy")
+    starts = read_array(folder / "starts.npy")
     tokens: NDArray[np.int32] = np.zeros(0, dtype=np.int32)
     if starts[-1]:
         tokens = np.memmap(folder / "tokens.i32", dtype="<i4", mode="r")
     return Contexts(
         tokens=tokens,
         starts=starts,
-        document=np.load(folder / "document.npy"),
-        offset=np.load(folder / "offset.npy"),
+        document=read_array(folder / "document.npy"),
+        offset=read_array(folder / "offset.npy"),
         names=facts["names"],
         bos=facts["bos"],
         sha256=facts["sha256"],

@@ -167,9 +167,7 @@ def jsonl_documents(path: Path, corpus: Corpus, skipped: Skipped) -> Iterator[Do
                     continue
                 problem = f"has no text field '{corpus.field}'"
             if corpus.on_error == "fail":
-                raise CorpusError(
-                    f"{path}, line {number} {problem}: mend the line, or set corpus.on_error to skip."
-                )
+                raise CorpusError(f"{path}, line {number} {problem}: mend the line, or set corpus.on_error to skip.")
             skipped.lines += 1
 
 
@@ -178,9 +176,7 @@ def huggingface_documents(corpus: Corpus) -> Iterator[Document]:
     import datasets
 
     try:
-        rows = datasets.load_dataset(
-            corpus.name, split=corpus.split, revision=corpus.revision, streaming=True
-        )
+        rows = datasets.load_dataset(corpus.name, split=corpus.split, revision=corpus.revision, streaming=True)
     except Exception as error:  # the hub's clients raise a dozen unrelated types
         raise CorpusError(
             f"data set {corpus.name!r} (split {corpus.split!r}) cannot be loaded from Hugging Face "

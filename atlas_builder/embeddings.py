@@ -30,7 +30,7 @@ def cosine_distances(embeddings: Floats) -> Floats:
     """
     norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
     unit = embeddings / np.where(norms > 0, norms, 1)
-    distances = np.clip(1 - unit @ unit.T, 0, 2)
-    distances = (distances + distances.T) / 2  # rounding is not symmetric
+    distances: Floats = np.clip(1 - unit @ unit.T, 0, 2).astype(np.float32, copy=False)
+    distances = (distances + distances.T) / np.float32(2)  # rounding is not symmetric
     np.fill_diagonal(distances, 0)
     return distances

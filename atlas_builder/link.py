@@ -16,6 +16,7 @@ from atlas_builder.cluster import Clustered
 from atlas_builder.collect.results import Collected
 from atlas_builder.config import Link
 from atlas_builder.progress import Progress
+from atlas_builder.store import read_array
 
 _ROWS_AT_ONCE = 512
 
@@ -33,17 +34,17 @@ class Links:
     @cached_property
     def neighbours(self) -> Neighbours:
         """The most similar behaviours of each behaviour, best first, −1 for none: (behaviours, neighbours)."""
-        return np.load(self.folder / "neighbours.npy")
+        return read_array(self.folder / "neighbours.npy")
 
     @cached_property
     def similarities(self) -> Floats:
         """Their cosines: (behaviours, neighbours)."""
-        return np.load(self.folder / "similarities.npy")
+        return read_array(self.folder / "similarities.npy")
 
     @cached_property
     def address(self) -> NDArray[np.int32]:
         """Layer, unit and number of each behaviour: (behaviours, 3)."""
-        return np.load(self.folder / "address.npy")
+        return read_array(self.folder / "address.npy")
 
     def first_of(self, layer: int) -> int:
         """The number of a layer's first behaviour."""
@@ -75,33 +76,30 @@ def link(
         np.save(vectors, directions(inputs))
         firsts = range(0, len(address), _ROWS_AT_ONCE)
         tasks = [executor.submit(_nearest_rows, vectors, group.reshape(-1), first, settings) for first in firsts]
-        parts = []
+        parts: list[tuple[Neighbours, Floats]] = []
         with progress.task("link", total=len(address), unit="behaviours") as advance:
             for task in tasks:
                 parts.append(task.result())
                 advance(len(parts[-1][0]))
     empty = (np.zeros((0, settings.neighbours), np.int32), np.zeros((0, settings.neighbours), np.float32))
-    neighbours, similarities = (np.concatenate(part) for part in zip(*(parts or [empty]), strict=True))
-    np.save(folder / "neighbours.npy", neighbours)
-    np.save(folder / "similarities.npy", similarities)
+    neighbours, similarities = zip(*(parts or [empty]), strict=True)
+    np.save(folder / "neighbours.npy", np.concatenate(neighbours))
+    np.save(folder / "similarities.npy", np.concatenate(similarities))
 
 
 def _nearest_rows(vectors: Path, group: Groups, first: int, settings: Link) -> tuple[Neighbours, Floats]:
     with threadpool_limits(limits=1):
         rows = slice(first, first + _ROWS_AT_ONCE)
-        return nearest(np.load(vectors, mmap_mode="r"), group, rows, settings.neighbours, settings.threshold)
+        return nearest(read_array(vectors, on_disk=True), group, rows, settings.neighbours, settings.threshold)
 
 
 def directions(vectors: Floats) -> Floats:
     """Vectors at length one; a zero vector stays zero and is like nothing."""
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    scaled: Floats = vectors / np.where(norms > 0, norms, 1)
-    return scaled
+    return (vectors / np.where(norms > 0, norms, 1)).astype(np.float32, copy=False)
 
 
-def nearest(
-    vectors: Floats, group: Groups, rows: slice, count: int, threshold: float
-) -> tuple[Neighbours, Floats]:
+def nearest(vectors: Floats, group: Groups, rows: slice, count: int, threshold: float) -> tuple[Neighbours, Floats]:
     """For some rows the `count` vectors of the highest cosine, of other groups and from `threshold` on.
 
     Exact; ties go to the lower number. `vectors` is (n, width), of length one, `group`

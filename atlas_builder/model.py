@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import os
 import pickle
@@ -123,9 +124,7 @@ def load(model: Model) -> LanguageModel:
                 raise ValueError("its vocabulary is empty")
         except Exception as error:  # the loaders raise whatever their depths raise
             problem = "has no tokenizer that can be read" if local else "cannot be loaded from Hugging Face"
-            hint = (
-                "put tokenizer.json beside the weights" if local else "check the name, the revision and the network"
-            )
+            hint = "put tokenizer.json beside the weights" if local else "check the name, the revision and the network"
             raise ModelError(f"model {name} {problem} ({_reason(error)}): {hint}.") from error
         try:
             bridge = TransformerBridge.boot_transformers(
@@ -191,7 +190,7 @@ def _quiet() -> Iterator[None]:
     verbosity = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    with warnings.catch_warnings(), open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+    with warnings.catch_warnings(), io.StringIO() as nowhere, contextlib.redirect_stdout(nowhere):
         warnings.simplefilter("ignore")
         try:
             yield

@@ -102,9 +102,7 @@ def _describe(config: Configuration, store: Store, folder: Path, pool: Executor,
     from atlas_builder.collect.results import Collected
     from atlas_builder.describe.run import describe
 
-    describe(
-        Collected(store.folder("collect")), store.folder("cluster"), config.examples, folder, pool, progress
-    )
+    describe(Collected(store.folder("collect")), store.folder("cluster"), config.examples, folder, pool, progress)
 
 
 def _link(config: Configuration, store: Store, folder: Path, pool: Executor, progress: Progress) -> None:
@@ -249,8 +247,7 @@ def _check_output(output: Path, fresh: bool) -> None:
         raise ConfigurationError(f"--output: {output} holds the folder you work in: name a folder of its own.")
     if output.is_dir() and any(output.iterdir()) and not fresh and not _is_atlas(output):
         raise ConfigurationError(
-            f"--output: {output} holds something that is not an atlas: name another folder, "
-            "or replace it with --fresh."
+            f"--output: {output} holds something that is not an atlas: name another folder, or replace it with --fresh."
         )
 
 

@@ -24,6 +24,7 @@ from atlas_builder.config import Configuration
 from atlas_builder.describe.run import Described
 from atlas_builder.link import Links
 from atlas_builder.numbers import grain_of, significant, to_grain
+from atlas_builder.store import MARK, read_json
 
 SCHEMA_FILE = Path(__file__).parent / "neuron-record.schema.json"
 SCHEMA = "neuron-record/1"
@@ -57,6 +58,11 @@ class Stages:
     cluster: Path
     describe: Path
     link: Path
+
+    @property
+    def fingerprint(self) -> str:
+        """Of everything the folders were made from; the same folders may hold another build later."""
+        return str(read_json(self.link / MARK)["fingerprint"])
 
     @cached_property
     def collected(self) -> Collected:
@@ -165,7 +171,7 @@ class LayerRecords:
         if len(kept) <= most:
             return kept
         head = 0 if first is None else 1
-        picks = np.linspace(head, len(kept) - 1, most - head).round().astype(int) if most > head else []
+        picks = np.linspace(head, len(kept) - 1, max(0, most - head)).round().astype(int)
         return kept[:head] + [kept[pick] for pick in picks]
 
     def _lead(self, example: Any) -> bytes:

@@ -8,16 +8,17 @@ fingerprint of everything it was made from.
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 
-_MARK = "stage.json"
+MARK = "stage.json"
+"""The file that makes a folder a finished stage."""
 
 
 def fingerprint(*parts: Any) -> str:
@@ -48,7 +49,7 @@ class Store:
 
     def holds(self, stage: str, wanted: str) -> bool:
         """Whether the stage is complete and was made from what `wanted` is the fingerprint of."""
-        mark = self.folder(stage) / _MARK
+        mark = self.folder(stage) / MARK
         try:
             return bool(read_json(mark)["fingerprint"] == wanted)
         except (OSError, ValueError, KeyError):
@@ -66,7 +67,7 @@ class Store:
         draft.mkdir(parents=True)
         try:
             yield draft
-            write_json(draft / _MARK, {"fingerprint": wanted})
+            write_json(draft / MARK, {"fingerprint": wanted})
             replace_folder(draft, self.folder(stage))
         except BaseException:
             shutil.rmtree(draft, ignore_errors=True)
@@ -78,12 +79,12 @@ def replace_folder(source: Path, target: Path) -> None:
     old = target.with_name(f".{target.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if target.exists():
-        os.rename(target, old)
+        target.rename(old)
     try:
-        os.rename(source, target)
+        source.rename(target)
     except OSError:
         if old.exists():
-            os.rename(old, target)
+            old.rename(target)
         raise
     shutil.rmtree(old, ignore_errors=True)
 
@@ -96,3 +97,9 @@ def write_json(path: Path, data: Any) -> None:
 def read_json(path: Path) -> Any:
     """Read what `write_json` wrote."""
     return orjson.loads(path.read_bytes())
+
+
+def read_array(path: Path, *, on_disk: bool = False) -> np.ndarray[Any, Any]:
+    """An array that `numpy.save` wrote; `on_disk` leaves it there until it is looked at."""
+    array: np.ndarray[Any, Any] = np.load(path, mmap_mode="r" if on_disk else None, allow_pickle=False)
+    return array

@@ -78,7 +78,31 @@ def _save(kind: Any, shape: Any, folder: Path) -> Path:
 @pytest.fixture(scope="session")
 def jsonl(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Forty short documents with words that come back."""
-    words = "the cat sat on a mat and def return import self print value list of numbers 12 345 ( ) : = .".split()
+    words = [
+        "the",
+        "cat",
+        "sat",
+        "on",
+        "a",
+        "mat",
+        "and",
+        "def",
+        "return",
+        "import",
+        "self",
+        "print",
+        "value",
+        "list",
+        "of",
+        "numbers",
+        "12",
+        "345",
+        "(",
+        ")",
+        ":",
+        "=",
+        ".",
+    ]
     path = tmp_path_factory.mktemp("corpora") / "words.jsonl"
     chance = random.Random(0)
     lines = [json.dumps({"text": " ".join(chance.choices(words, k=20 + number * 3))}) for number in range(40)]

@@ -16,7 +16,10 @@ token_lists = st.lists(st.lists(st.integers(1, 50), max_size=40), min_size=1, ma
 def _write(documents: list[list[int]], folder: Path, **options: object) -> contexts.Contexts:
     named = [Document(f"d{number}", str(number)) for number in range(len(documents))]
     return contexts.write(
-        named, lambda texts: [documents[int(text)] for text in texts], folder, **options  # type: ignore[arg-type]
+        named,
+        lambda texts: [documents[int(text)] for text in texts],
+        folder,
+        **options,  # type: ignore[arg-type]
     )
 
 

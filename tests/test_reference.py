@@ -153,11 +153,13 @@ def test_logit_effects_equal_the_definition_written_out(built: tuple[config.Conf
             logits = logits - logits.mean()
             np.testing.assert_allclose(effects.positive_values[unit], np.sort(logits)[::-1][:10], rtol=1e-3, atol=1e-4)
             np.testing.assert_allclose(effects.negative_values[unit], np.sort(logits)[:10], rtol=1e-3, atol=1e-4)
-            np.testing.assert_allclose(logits[effects.positive[unit]], effects.positive_values[unit], rtol=1e-3, atol=1e-4)
+            np.testing.assert_allclose(
+                logits[effects.positive[unit]], effects.positive_values[unit], rtol=1e-3, atol=1e-4
+            )
 
 
 def test_records_say_what_the_stages_found(built: tuple[config.Configuration, Path, Path]) -> None:
-    settings, _, work = built
+    _, _, work = built
     collected = Collected(work / "collect")
     site = work.parent / work.name.removeprefix(".").removesuffix(".work")
     for layer in collected.layers:
@@ -165,10 +167,9 @@ def test_records_say_what_the_stages_found(built: tuple[config.Configuration, Pa
             record = json.loads((site / f"L{layer.layer}" / f"N{unit}.json").read_text(encoding="utf-8"))
             found = layer.of(unit)
             assert record["polysemanticity"]["examples"] == len(found)
-            by_place = {
-                (int(collected.contexts.document[e["context"]]), int(collected.contexts.offset[e["context"]] + e["position"])): e
-                for e in found
-            }
+            document = collected.contexts.document[found["context"]].tolist()
+            position = (collected.contexts.offset[found["context"]] + found["position"]).tolist()
+            by_place = dict(zip(zip(document, position, strict=True), found, strict=True))
             for shown in record["examples"]:
                 example = by_place[shown["document"], shown["position"]]
                 # Three digits of the unit's maximum.

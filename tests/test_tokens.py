@@ -40,7 +40,9 @@ def sentencepiece_like() -> PreTrainedTokenizerFast:
     )
     tokenizer.pre_tokenizer = pre_tokenizers.Split("\x00", "isolated")
     trainer = trainers.BpeTrainer(
-        vocab_size=340, special_tokens=["<unk>", "<s>", *(f"<0x{byte:02X}>" for byte in range(256))], show_progress=False
+        vocab_size=340,
+        special_tokens=["<unk>", "<s>", *(f"<0x{byte:02X}>" for byte in range(256))],
+        show_progress=False,
     )
     tokenizer.train_from_iterator(["a cat sat on a mat and a hat"] * 3, trainer)
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", unk_token="<unk>")

@@ -8,6 +8,7 @@ middle, those over 2¹⁶ the outermost ones.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -62,8 +63,10 @@ def bands(counts: NDArray[np.int64], maximum: float, quantiles: Sequence[float])
     reached = np.cumsum(positive)
     lower = bin_edges()[SIDE + 1 : -1]
     places = np.searchsorted(reached, np.asarray(quantiles) * total, side="left")
-    edges = [float(maximum) if q >= 1 else float(lower[min(p, SIDE - 1)]) for q, p in zip(quantiles, places, strict=True)]
+    edges = [
+        float(maximum) if q >= 1 else float(lower[min(p, SIDE - 1)]) for q, p in zip(quantiles, places, strict=True)
+    ]
     edges = [min(edge, float(maximum)) for edge in edges]
     if quantiles[0] <= 0:
         edges[0] = 0.0
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(itertools.pairwise(edges))

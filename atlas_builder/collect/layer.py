@@ -16,7 +16,7 @@ from atlas_builder.config import Examples
 from atlas_builder.store import write_json
 
 
-class NotFinite(Exception):
+class NotFiniteError(Exception):
     """An activation that is NaN or infinite, in the context of this number."""
 
     def __init__(self, context: int) -> None:
@@ -46,13 +46,13 @@ class LayerCollector:
     def visit(self, batch: NDArray[np.int64], inputs: Tensor, activations: Tensor) -> None:
         """Take in a batch: (batch, context, width) and (batch, context, units), float32 on the cpu.
 
-        Raises `NotFinite` where an activation is not a number.
+        Raises `NotFiniteError` where an activation is not a number.
         """
         highest = activations.amax(1)  # (batch, units)
         sums = self.statistics.add(activations, highest)
         if not torch.isfinite(sums).all():
             bad = int((~torch.isfinite(sums)).any(1).nonzero()[0])
-            raise NotFinite(int(batch[bad]))
+            raise NotFiniteError(int(batch[bad]))
         self.pool.raise_bound(self.statistics.maximum)
         example, unit = (highest >= torch.from_numpy(self.pool.bound)).nonzero(as_tuple=True)
         if len(unit) and self.pool.add(self._candidates(batch, inputs, activations, example, unit)):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from atlas_builder import contexts
 from atlas_builder.contexts import Contexts
-from atlas_builder.store import read_json
+from atlas_builder.store import read_array, read_json
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,12 @@ class CollectedLayer:
     @cached_property
     def examples(self) -> np.ndarray:
         """All examples of all units, structured as `selection.candidate_type` says."""
-        return np.load(self.folder / "examples.npy", mmap_mode="r")
+        return read_array(self.folder / "examples.npy", on_disk=True)
 
     @cached_property
     def starts(self) -> NDArray[np.int64]:
         """Unit `u` owns examples `starts[u]:starts[u + 1]`."""
-        return np.load(self.folder / "starts.npy")
+        return read_array(self.folder / "starts.npy")
 
     @cached_property
     def inputs(self) -> NDArray[np.float32]:
@@ -48,22 +48,22 @@ class CollectedLayer:
     @cached_property
     def read_weights(self) -> NDArray[np.float32]:
         """(parts, units, width)."""
-        return np.load(self.folder / "read.npy", mmap_mode="r")
+        return read_array(self.folder / "read.npy", on_disk=True)
 
     @cached_property
     def write_weights(self) -> NDArray[np.float32]:
         """(units, d_model)."""
-        return np.load(self.folder / "write.npy", mmap_mode="r")
+        return read_array(self.folder / "write.npy", on_disk=True)
 
     @cached_property
     def moments(self) -> NDArray[np.float64]:
         """Maximum, mean, standard deviation and density: (4, units)."""
-        return np.load(self.folder / "moments.npy")
+        return read_array(self.folder / "moments.npy")
 
     @cached_property
     def histogram(self) -> NDArray[np.int64]:
         """Tokens by bin of `statistics.bin_edges`: (units, BINS)."""
-        return np.load(self.folder / "histogram.npy", mmap_mode="r")
+        return read_array(self.folder / "histogram.npy", on_disk=True)
 
     @cached_property
     def tokens(self) -> int:
@@ -106,7 +106,7 @@ class Collected:
     @cached_property
     def unembedding(self) -> NDArray[np.float32]:
         """From the residual stream to logits, as `LanguageModel.unembedding` says: (d_model, vocabulary)."""
-        return np.load(self.folder / "unembedding.npy", mmap_mode="r")
+        return read_array(self.folder / "unembedding.npy", on_disk=True)
 
     @property
     def layers(self) -> list[CollectedLayer]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from atlas_builder import contexts, corpus
-from atlas_builder.collect.layer import LayerCollector, NotFinite
+from atlas_builder.collect.layer import LayerCollector, NotFiniteError
 from atlas_builder.config import Configuration
 from atlas_builder.contexts import Contexts
 from atlas_builder.errors import ActivationError
@@ -83,7 +83,7 @@ def _pass(
                 shown, fired = as_float32(inputs[:, head:]), as_float32(activations[:, head:])
                 try:
                     collectors[layer].visit(batch, shown, fired)
-                except NotFinite as error:
+                except NotFiniteError as error:
                     document = read.names[read.document[error.context]]
                     raise ActivationError(
                         f"layer {layer} computes NaN or infinity in document {document}: "

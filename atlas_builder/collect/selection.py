@@ -7,12 +7,12 @@ and drops the others whenever it has grown.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-Candidates = np.ndarray  # structured, one row a (unit, context) pair; see `candidate_type`
+Candidates = np.ndarray[Any, Any]  # structured, one row a (unit, context) pair; see `candidate_type`
 
 _NO_PRIORITY = np.iinfo(np.uint64).max
 
@@ -41,7 +41,7 @@ def priority(seed: int, layer: int, unit: NDArray[np.int32], context: NDArray[np
     The `k` smallest of a set are a uniform sample of it, whichever way it was met.
     """
     key = (unit.astype(np.uint64) << np.uint64(32)) | context.astype(np.uint64)
-    stream = _mix(_mix(np.uint64([seed])) + np.uint64(layer))
+    stream = _mix(_mix(np.array([seed], dtype=np.uint64)) + np.uint64(layer))
     return _mix(_mix(key) ^ stream)
 
 
@@ -150,7 +150,9 @@ class Pool:
 
 
 def _by_value(pool: Candidates) -> Candidates:
-    return pool[np.lexsort([pool["context"], -pool["value"], pool["unit"]])]
+    order = np.lexsort([pool["context"], -pool["value"], pool["unit"]])
+    ordered: Candidates = pool[order]
+    return ordered
 
 
 def _rank(units: NDArray[np.int32]) -> NDArray[np.int64]:

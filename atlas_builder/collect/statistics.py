@@ -57,7 +57,8 @@ class Statistics:
         self.tokens += batch * context
         np.maximum(self.maximum, highest.amax(0).numpy(), out=self.maximum)
         sums = []
-        for part in activations.split(max(1, _ROWS_AT_ONCE // context)):
+        step = max(1, _ROWS_AT_ONCE // context)
+        for part in (activations[first : first + step] for first in range(0, batch, step)):
             # In float64 throughout: a small deviation around a large mean would drown in float32.
             exact = part.double()
             sums.append(exact.sum(1))

@@ -54,6 +54,7 @@ class Recipe:
 
 
 def main(arguments: list[str] | None = None) -> None:
+    """Train, measure and save; `arguments` are those of the command line."""
     parser = argparse.ArgumentParser(description="Train the demo model on the standard library.")
     parser.add_argument("--output", type=Path, default=MODEL)
     parser.add_argument("--steps", type=int, default=Recipe.steps)
@@ -64,7 +65,7 @@ def main(arguments: list[str] | None = None) -> None:
     texts = [document.text for document in stdlib_documents() if document.text.strip()]
     tokenizer = train_tokenizer(_training(texts), recipe.vocabulary)
     encoded = [np.array(encoding.ids, dtype=np.int64) for encoding in tokenizer.encode_batch(texts)]
-    bos = tokenizer.token_to_id(BOS)
+    bos = int(tokenizer.token_to_id(BOS) or 0)  # the first special token
     training = join(_training(encoded), bos)
     held_out = join(encoded[::HELD_OUT_EVERY], bos)
     print(f"{len(texts)} documents, {len(training):,} training and {len(held_out):,} held-out tokens", flush=True)
@@ -194,16 +195,19 @@ def evaluate(model: GPT2LMHeadModel, stream: Tokens, bos: int) -> float:
     contexts = torch.from_numpy(stream[:whole].reshape(-1, width))
     contexts = torch.cat([torch.full((len(contexts), 1), bos), contexts], dim=1)  # (contexts, context)
     model.eval()
-    losses = [model(input_ids=batch, labels=batch).loss.item() * len(batch) for batch in contexts.split(64)]
+    total = 0.0
+    for first in range(0, len(contexts), 64):
+        batch = contexts[first : first + 64]
+        total += model(input_ids=batch, labels=batch).loss.item() * len(batch)
     model.train()
-    return sum(losses) / len(contexts)
+    return total / len(contexts)
 
 
 @torch.no_grad()
 def sample(model: GPT2LMHeadModel, tokenizer: Tokenizer, prompt: str, seed: int, temperature: float = 0.7) -> str:
     """The prompt and what the model goes on with, to the end of its context."""
     generator = torch.Generator().manual_seed(seed)
-    tokens = [tokenizer.token_to_id(BOS), *tokenizer.encode(prompt).ids]
+    tokens = [int(tokenizer.token_to_id(BOS) or 0), *tokenizer.encode(prompt).ids]
     while len(tokens) < model.config.n_positions:
         logits = model(input_ids=torch.tensor([tokens])).logits[0, -1] / temperature
         token = int(torch.multinomial(logits.softmax(-1), 1, generator=generator))

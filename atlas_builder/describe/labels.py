@@ -127,7 +127,9 @@ def _label(
 
 def _best(shares: dict[str, float], rarity: dict[str, float]) -> list[str]:
     """The words of the highest score, one of each spelling, down to a quarter of the best."""
-    ranked = sorted(((share * rarity[word], word) for word, share in shares.items()), key=lambda pair: (-pair[0], pair[1]))
+    ranked = sorted(
+        ((share * rarity[word], word) for word, share in shares.items()), key=lambda pair: (-pair[0], pair[1])
+    )
     chosen: dict[str, str] = {}
     for score, word in ranked:
         if len(chosen) == _WORDS or score < ranked[0][0] / 4:

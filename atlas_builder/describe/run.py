@@ -83,7 +83,9 @@ def _describe_layer(
     )
     with threadpool_limits(limits=1):
         parts = [
-            strongest(logit_effects(layer.write_weights[first : first + _UNITS_AT_ONCE], collected.unembedding), LOGITS_SHOWN)
+            strongest(
+                logit_effects(layer.write_weights[first : first + _UNITS_AT_ONCE], collected.unembedding), LOGITS_SHOWN
+            )
             for first in range(0, layer.units, _UNITS_AT_ONCE)
         ]
     effects = Effects(*(np.concatenate(part) for part in zip(*parts, strict=True)))

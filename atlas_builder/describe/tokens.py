@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -44,5 +46,5 @@ def token_shares(
     starts = np.searchsorted(owner, np.arange(count + 1))
     return [
         [(int(token[i]), float(shares[i])) for i in range(low, min(high, low + most))]
-        for low, high in zip(starts[:-1], starts[1:], strict=True)
+        for low, high in itertools.pairwise(starts)
     ]

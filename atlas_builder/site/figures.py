@@ -29,13 +29,16 @@ def histogram(edges: Sequence[float], counts: Sequence[int], threshold: float | 
     if low < 0 < high and 0.12 < -low / span < 0.88:
         ticks.insert(1, (0.0, "middle"))
     labels = "".join(
-        f'<text x="{x(value)}" y="{height}" text-anchor="{anchor}">{f"{value:.3g}".replace("-", "−")}</text>' for value, anchor in ticks
+        f'<text x="{x(value)}" y="{height}" text-anchor="{anchor}">{f"{value:.3g}".replace("-", "−")}</text>'
+        for value, anchor in ticks
     )
     line = ""
     if threshold is not None and low < threshold < high:
         line = f'<path class="rule" d="M{x(threshold)} 4V{base}"/>'
     total = sum(counts)
-    summary = escape(f"Histogram of {total:,} tokens by activation, from {low:.3g} to {high:.3g}; counts are logarithmic.")
+    summary = escape(
+        f"Histogram of {total:,} tokens by activation, from {low:.3g} to {high:.3g}; counts are logarithmic."
+    )
     return Markup(
         f'<svg class="histogram" viewBox="0 0 {width} {height + 4}" role="img" aria-label="{summary}">'
         f'<path class="bars" d="{"".join(bars)}"/><path class="axis" d="M0 {base}.5H{width}"/>{line}{labels}</svg>'
@@ -57,7 +60,8 @@ def shares_by_layer(rows: Sequence[tuple[str, str, Sequence[int]]], names: Seque
             if count:
                 label = f"{name}: {count:,} units with {title} ({count / total:.0%})"
                 out.append(
-                    f'<rect class="s{part}" x="{start:.1f}" y="{y}" width="{max(wide - 1.5, 0.5):.1f}" height="{bar}" rx="3">'
+                    f'<rect class="s{part}" x="{start:.1f}" y="{y}" width="{max(wide - 1.5, 0.5):.1f}" '
+                    f'height="{bar}" rx="3">'
                     f"<title>{escape(label)}</title></rect>"
                 )
                 if wide > 44:
@@ -66,10 +70,13 @@ def shares_by_layer(rows: Sequence[tuple[str, str, Sequence[int]]], names: Seque
                         f'aria-hidden="true">{count / total:.0%}</text>'
                     )
             start += wide
-    summary = escape("Share of units by number of behaviours, one bar a layer: " + "; ".join(
-        f"{name} " + ", ".join(f"{count} with {title}" for count, title in zip(counts, names, strict=True))
-        for name, _, counts in rows
-    ))
+    summary = escape(
+        "Share of units by number of behaviours, one bar a layer: "
+        + "; ".join(
+            f"{name} " + ", ".join(f"{count} with {title}" for count, title in zip(counts, names, strict=True))
+            for name, _, counts in rows
+        )
+    )
     return Markup(
         f'<svg class="shares" viewBox="0 0 {width} {height}" role="img" aria-label="{summary}">{"".join(out)}</svg>'
     )

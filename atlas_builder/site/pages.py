@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -112,7 +112,9 @@ class Pages:
             groups=BEHAVIOUR_GROUPS,
         )
 
-    def home(self, layers: dict[int, Sequence[Summary]], starts: Sequence[tuple[str, str, Sequence[Summary]]]) -> str:
+    def home(
+        self, layers: Mapping[int, Sequence[Summary]], starts: Sequence[tuple[str, str, Sequence[Summary]]]
+    ) -> str:
         """The first page; `starts` are lists of units worth a first look: title, reason, units."""
         every = [unit for units in layers.values() for unit in units]
         return self._render(

@@ -135,7 +135,7 @@ _open: dict[str, Any] = {}
 
 def _publish_units(site: Site, first: int, last: int, folder: Path) -> list[Summary]:
     """Write record and page of the units at these places of the atlas, and say what overviews need."""
-    key = repr((site.stages.__reduce__(), site.config))
+    key = (site.stages.fingerprint, repr(site.config))
     if _open.get("key") != key:
         _open.clear()
         _open.update(key=key, site=site, layers={})

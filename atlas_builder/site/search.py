@@ -53,9 +53,7 @@ def _by_weight(posting: Posting) -> tuple[int, ...]:
     return (-posting.weight, *posting[:3])
 
 
-def write(
-    folder: Path, found: dict[str, list[Posting]], labels: dict[int, Sequence[Sequence[str]]]
-) -> None:
+def write(folder: Path, found: dict[str, list[Posting]], labels: dict[int, Sequence[Sequence[str]]]) -> None:
     """Write the index: `labels` holds, for each layer, the labels of each unit's behaviours."""
     folder.mkdir(parents=True, exist_ok=True)
     firsts: list[str] = []

@@ -40,9 +40,7 @@ def server(folder: Path, port: int) -> http.server.ThreadingHTTPServer:
     if not (folder / "index.html").is_file():
         raise ConfigurationError(f"{folder} holds no built site: build one first, or name its folder.")
     try:
-        return http.server.ThreadingHTTPServer(
-            ("127.0.0.1", port), functools.partial(_Handler, directory=str(folder))
-        )
+        return http.server.ThreadingHTTPServer(("127.0.0.1", port), functools.partial(_Handler, directory=str(folder)))
     except OSError as error:
         raise ConfigurationError(f"--port: {port} cannot be used ({error.strerror}): choose another.") from None
 

@@ -45,8 +45,10 @@ def token(text: str) -> Markup:
     if not core:
         return Markup("<small>" + "␣" * max(1, len(text)) + "</small>")
     head, tail = len(text) - len(text.lstrip(" ")), len(text) - len(text.rstrip(" "))
-    return Markup("<small>{}</small>").format("␣" * head) * bool(head) + markup(core) + (
-        Markup("<small>{}</small>").format("␣" * tail) * bool(tail)
+    return (
+        Markup("<small>{}</small>").format("␣" * head) * bool(head)
+        + markup(core)
+        + (Markup("<small>{}</small>").format("␣" * tail) * bool(tail))
     )
 
 

@@ -38,12 +38,15 @@ class MLPUnits:
 
     @property
     def activation(self) -> str:
+        """Name of the activation function, as the model's configuration has it."""
         return str(self._bridge.cfg.act_fn)
 
     def count(self, layer: int) -> int:
+        """How many neurons the layer has."""
         return int(self._weight(layer, "W_in").shape[1])
 
     def run(self, tokens: Tensor, visit: Visit) -> None:
+        """Run the blocks up to the last layer read on (batch, context) tokens, visiting each."""
         inputs: dict[int, Tensor] = {}
 
         def keep(layer: int) -> Any:
@@ -65,11 +68,13 @@ class MLPUnits:
             self._bridge.run_with_hooks(tokens, fwd_hooks=hooks, stop_at_layer=self.layers[-1] + 1)
 
     def read_weights(self, layer: int) -> Tensor:
+        """`W_in`, after `W_gate` where there is one: (parts, units, d_model)."""
         parts = [self._weight(layer, "W_gate")] if self._is_gated(layer) else []
         parts.append(self._weight(layer, "W_in"))
         return as_float32(torch.stack([part.T for part in parts]))  # (parts, units, d_model)
 
     def write_weights(self, layer: int) -> Tensor:
+        """`W_out`: (units, d_model)."""
         return as_float32(self._weight(layer, "W_out"))  # (units, d_model)
 
     def _weight(self, layer: int, name: str) -> Tensor:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -75,10 +77,10 @@ def test_band_edges_are_the_quantiles_of_positive_activations_to_a_sixteenth() -
     values = np.random.default_rng(1).exponential(1, 4000).astype(np.float32)
     counts = _counts(np.concatenate([values, -values]))
     found = bands(counts, float(values.max()), [0, 0.5, 0.9, 0.99, 1])
-    assert [low for low, _ in found][0] == 0
+    assert next(low for low, _ in found) == 0
     assert found[-1][1] == pytest.approx(values.max())
     for (_, high), quantile in zip(found, [0.5, 0.9, 0.99], strict=False):
         exact = float(np.quantile(values, quantile))
         assert exact * (1 - 1 / 15) <= high <= exact * 1.001
-    assert all(a[1] == b[0] for a, b in zip(found, found[1:], strict=False))
+    assert all(a[1] == b[0] for a, b in itertools.pairwise(found))
     assert bands(np.zeros(BINS, dtype=np.int64), 0.0, [0, 1]) == []

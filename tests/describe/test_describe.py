@@ -44,7 +44,9 @@ def test_a_label_names_the_part_that_its_words_share() -> None:
 
 
 def test_a_label_names_the_word_before_where_only_that_is_common() -> None:
-    assert _label(*[(["import", f" {word}"], 1) for word in ("os", "re", "json", "math", "ast", "io")]) == "after import"
+    assert (
+        _label(*[(["import", f" {word}"], 1) for word in ("os", "re", "json", "math", "ast", "io")]) == "after import"
+    )
 
 
 def test_a_label_names_the_surroundings_where_only_they_are_common() -> None:

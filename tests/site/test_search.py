@@ -21,7 +21,12 @@ def test_a_word_is_found_as_typed_by_people() -> None:
 
 def test_postings_are_weightiest_first_and_name_a_behaviour_once() -> None:
     found = search.postings(
-        [(" cat", Posting(0, 1, 1, 300)), ("Cat", Posting(0, 1, 1, 500)), ("cat", Posting(2, 0, 3, 900)), ("a", Posting(0, 0, 1, 1))]
+        [
+            (" cat", Posting(0, 1, 1, 300)),
+            ("Cat", Posting(0, 1, 1, 500)),
+            ("cat", Posting(2, 0, 3, 900)),
+            ("a", Posting(0, 0, 1, 1)),
+        ]
     )
     assert list(found) == ["a", "cat"]
     assert found["cat"] == [Posting(2, 0, 3, 900), Posting(0, 1, 1, 500)]

@@ -73,7 +73,8 @@ def test_every_record_is_valid_hashed_and_rounded(site: Path) -> None:
 def test_the_site_has_all_that_hosts_and_readers_look_for(tiny_site: Path) -> None:
     for name in (
         "index.html", "404.html", "search.html", "about.html", "methods.html", "data.html", "citing.html", ".nojekyll",
-        "robots.txt", "atlas.json", "CITATION.cff", "sitemap.xml", "search/index.js", "assets/atlas.css", "L0/index.html",
+        "robots.txt", "atlas.json", "CITATION.cff", "sitemap.xml", "search/index.js", "assets/atlas.css",
+        "L0/index.html",
     ):  # fmt: skip
         assert (tiny_site / name).is_file(), name
     facts = json.loads((tiny_site / "atlas.json").read_bytes())

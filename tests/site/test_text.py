@@ -6,7 +6,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atlas_builder.site.text import highlight, markup, plain, token
-
 from tests.conftest import HOSTILE
 
 anything = st.text(st.characters(), max_size=30) | st.sampled_from(HOSTILE)

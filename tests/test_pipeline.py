@@ -1,0 +1,232 @@
+"""Builds as a user meets them: again, changed, interrupted, refused."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from atlas_builder import pipeline
+from atlas_builder.config import Configuration
+from atlas_builder.errors import ActivationError, ConfigurationError, CorpusError
+from atlas_builder.pipeline import build
+from atlas_builder.progress import Progress
+
+Configure = Callable[..., Configuration]
+
+
+class Listener(Progress):
+    """Keeps what a build says."""
+
+    def __init__(self) -> None:
+        super().__init__(quiet=True)
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+    def unchanged(self) -> list[str]:
+        return [line.split(":")[0] for line in self.lines if line.endswith("unchanged")]
+
+
+def _bytes(folder: Path) -> dict[str, str]:
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def _build(settings: Configuration, output: Path, pool: Executor, **options: Any) -> Listener:
+    listener = Listener()
+    build(settings, output, progress=listener, executor=pool, **options)
+    return listener
+
+
+def test_two_builds_give_the_same_bytes_wherever_and_however_they_run(
+    configure: Configure, pool: Executor, tmp_path: Path
+) -> None:
+    _build(configure(), tmp_path / "one", pool)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(1) as other:
+            _build(configure(), tmp_path / "somewhere" / "else", other)
+    finally:
+        torch.set_num_threads(threads)
+    one, two = _bytes(tmp_path / "one"), _bytes(tmp_path / "somewhere" / "else")
+    assert len(one) > 100
+    assert one == two
+
+
+def test_a_second_build_does_nothing(configure: Configure, pool: Executor, tmp_path: Path) -> None:
+    _build(configure(), tmp_path / "site", pool)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "site").rglob("*")}
+    assert _build(configure(), tmp_path / "site", pool).unchanged() == list(pipeline.STAGES)
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "site").rglob("*")}
+
+
+@pytest.mark.parametrize(
+    ("change", "kept"),
+    [
+        ({"site": {"examples_per_behaviour": 2}}, ["collect", "cluster", "describe", "link"]),
+        ({"link": {"neighbours": 3}}, ["collect", "cluster", "describe"]),
+        ({"clusters": {"method": "agglomerative"}}, ["collect"]),
+        ({"examples": {"seed": 5}}, []),
+    ],
+)
+def test_a_change_repeats_only_what_it_matters_to(
+    configure: Configure, pool: Executor, tmp_path: Path, change: dict[str, Any], kept: list[str]
+) -> None:
+    _build(configure(), tmp_path / "site", pool)
+    assert _build(configure(**change), tmp_path / "site", pool).unchanged() == kept
+    _build(configure(**change), tmp_path / "fresh", pool)
+    assert _bytes(tmp_path / "site") == _bytes(tmp_path / "fresh")
+
+
+def test_a_changed_corpus_file_is_noticed(configure: Configure, pool: Executor, jsonl: Path, tmp_path: Path) -> None:
+    corpus = tmp_path / "c.jsonl"
+    corpus.write_bytes(jsonl.read_bytes())
+    settings = configure(corpus={"path": str(corpus)})
+    _build(settings, tmp_path / "site", pool)
+    corpus.write_bytes(jsonl.read_bytes() + b'{"text": "one more cat"}\n')
+    assert _build(settings, tmp_path / "site", pool).unchanged() == []
+
+
+def test_a_site_that_was_damaged_is_published_again(configure: Configure, pool: Executor, tmp_path: Path) -> None:
+    _build(configure(), tmp_path / "site", pool)
+    (tmp_path / "site" / "index.html").write_text("gone", encoding="utf-8")
+    assert _build(configure(), tmp_path / "site", pool).unchanged() == ["collect", "cluster", "describe", "link"]
+    assert "gone" not in (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
+
+
+def test_a_build_can_stop_after_a_stage_and_go_on(configure: Configure, pool: Executor, tmp_path: Path) -> None:
+    _build(configure(), tmp_path / "site", pool, until="cluster")
+    assert not (tmp_path / "site").exists()
+    assert _build(configure(), tmp_path / "site", pool).unchanged() == ["collect", "cluster"]
+    assert (tmp_path / "site" / "index.html").is_file()
+
+
+def test_fresh_begins_anew(configure: Configure, pool: Executor, tmp_path: Path) -> None:
+    _build(configure(), tmp_path / "site", pool)
+    assert _build(configure(), tmp_path / "site", pool, fresh=True).unchanged() == []
+
+
+def test_what_is_not_an_atlas_is_never_replaced_unasked(configure: Configure, pool: Executor, tmp_path: Path) -> None:
+    output = tmp_path / "precious"
+    output.mkdir()
+    (output / "thesis.txt").write_text("years of work", encoding="utf-8")
+    with pytest.raises(ConfigurationError, match="not an atlas: name another folder, or replace it with --fresh"):
+        _build(configure(), output, pool)
+    assert (output / "thesis.txt").read_text(encoding="utf-8") == "years of work"
+    _build(configure(), output, pool, fresh=True)
+    assert not (output / "thesis.txt").exists()
+
+
+def test_the_folder_one_works_in_is_never_replaced(
+    configure: Configure, pool: Executor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "project" / "inner").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "project" / "inner")
+    for output in (Path(), tmp_path / "project", Path.home()):
+        with pytest.raises(ConfigurationError, match="holds the folder you work in"):
+            _build(configure(), output, pool, fresh=True)
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(ConfigurationError, match="is a file: name a folder"):
+        _build(configure(), tmp_path / "file", pool)
+
+
+@pytest.mark.parametrize("stage", ["link", "publish"])
+def test_a_full_disk_leaves_the_last_site_and_what_was_done(
+    configure: Configure, pool: Executor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    _build(configure(), tmp_path / "site", pool)
+    before = _bytes(tmp_path / "site")
+    changed = configure(link={"neighbours": 2})
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "somewhere")
+
+    with monkeypatch.context() as patched:
+        patched.setitem(pipeline._RUN, stage, full)
+        with pytest.raises(OSError, match="No space left"):
+            _build(changed, tmp_path / "site", pool)
+    assert _bytes(tmp_path / "site") == before
+    assert not list((tmp_path / ".site.work").glob("*.draft"))
+    kept = ["collect", "cluster", "describe"] + (["link"] if stage == "publish" else [])
+    assert _build(changed, tmp_path / "site", pool).unchanged() == kept
+
+
+def test_a_build_killed_at_any_moment_goes_on_to_the_same_bytes(
+    gpt2_folder: Path, jsonl: Path, tmp_path: Path, pool: Executor
+) -> None:
+    from atlas_builder import config
+
+    path = tmp_path / "a.yml"
+    path.write_text(
+        f"model: {{name: {gpt2_folder}}}\ncorpus: {{source: jsonl, path: {jsonl}, context: 32}}\n", encoding="utf-8"
+    )
+    _build(config.load(path), tmp_path / "whole", pool)
+    command = [sys.executable, "-m", "atlas_builder", "build", str(path), "--output", str(tmp_path / "killed")]
+    for seconds in (4.0, 6.5, 8.0):
+        process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        time.sleep(seconds)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        site = tmp_path / "killed"
+        assert not site.exists() or _bytes(site) == _bytes(tmp_path / "whole")
+    subprocess.run(command, check=True, capture_output=True)
+    assert _bytes(tmp_path / "killed") == _bytes(tmp_path / "whole")
+
+
+def test_a_model_that_computes_nan_is_named_by_layer_and_document(
+    configure: Configure, gpt2_folder: Path, pool: Executor, tmp_path: Path
+) -> None:
+    from transformers import AutoTokenizer, GPT2LMHeadModel
+
+    broken = GPT2LMHeadModel.from_pretrained(gpt2_folder)
+    with torch.no_grad():
+        broken.transformer.h[1].mlp.c_fc.bias[0] = float("inf")
+    broken.save_pretrained(tmp_path / "broken")
+    AutoTokenizer.from_pretrained(gpt2_folder).save_pretrained(tmp_path / "broken")
+    with pytest.raises(ActivationError, match=r"layer 1 computes NaN or infinity in document words\.jsonl:\d+"):
+        _build(configure(model={"name": str(tmp_path / "broken")}), tmp_path / "site", pool)
+    assert not (tmp_path / "site").exists()
+    assert not list((tmp_path / ".site.work").iterdir())
+
+
+def test_a_broken_corpus_leaves_nothing_behind(configure: Configure, pool: Executor, tmp_path: Path) -> None:
+    corpus = tmp_path / "c.jsonl"
+    corpus.write_text('{"text": "fine"}\nbroken\n', encoding="utf-8")
+    with pytest.raises(CorpusError, match="line 2"):
+        _build(configure(corpus={"path": str(corpus)}), tmp_path / "site", pool)
+    assert not (tmp_path / "site").exists()
+    listener = _build(configure(corpus={"path": str(corpus), "on_error": "skip"}), tmp_path / "site", pool)
+    assert any("skipped 1 broken line" in line for line in listener.lines)
+
+
+def test_a_date_comes_from_the_configuration_or_the_environment_never_the_clock(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
+    assert pipeline.edition_date(configure()) == "2026-01-02"
+    undated = configure(atlas={"date": None})
+    assert pipeline.edition_date(undated) is None
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "86400")
+    assert pipeline.edition_date(undated) == "1970-01-02"
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "today")
+    with pytest.raises(ConfigurationError, match="seconds since 1970"):
+        pipeline.edition_date(undated)

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import atlas_builder
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_the_public_names_are_these() -> None:
+    assert sorted(atlas_builder.__all__) == [
+        "ActivationError", "AtlasError", "Configuration", "ConfigurationError", "CorpusError", "ModelError",
+        "SiteError", "build", "load",
+    ]  # fmt: skip
+    assert atlas_builder.__version__ == version("atlas-builder")
+
+
+def test_pages_are_made_without_torch() -> None:
+    code = (
+        "import sys, atlas_builder, atlas_builder.site.publish, atlas_builder.site.check; print('torch' in sys.modules)"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "False"
+
+
+def test_the_core_knows_of_no_site() -> None:
+    for place in ("units", "collect", "embeddings.py", "behaviours.py", "cluster.py"):
+        path = ROOT / "atlas_builder" / place
+        for file in path.rglob("*.py") if path.is_dir() else [path]:
+            assert not re.search(r"atlas_builder\.site|import site", file.read_text(encoding="utf-8")), file
+
+
+def test_no_module_is_longer_than_a_few_hundred_lines() -> None:
+    for file in (ROOT / "atlas_builder").rglob("*.py"):
+        assert len(file.read_text(encoding="utf-8").splitlines()) <= 400, file
