@@ -139,13 +139,12 @@ def coverage(values: NDArray[np.float32], labels: Labels) -> NDArray[np.float64]
     """For each cluster its share of the summed activation of all examples: (clusters,)."""
     total = values.sum(dtype=np.float64)
     mass: NDArray[np.float64] = values.astype(np.float64) @ _membership(labels)
-    shares: NDArray[np.float64] = mass / (total or 1)
-    return shares
+    return np.divide(mass, total or 1)
 
 
 def _membership(labels: Labels) -> NDArray[np.float64]:
     clusters = np.arange(int(labels.max(initial=-1)) + 1)
-    return (labels[:, None] == clusters).astype(np.float64)
+    return np.equal(labels[:, None], clusters).astype(np.float64)
 
 
 def _ratio(total: float, count: float) -> float:

@@ -133,9 +133,8 @@ def _describe(owner: object, path: str, seen: set[int | str]) -> Iterator[str]:
         yield f"{path}{signature}\n\n{doc}"
     if isinstance(owner, ModuleType | type):
         for name, member in sorted(vars(owner).items()):
-            if not name.startswith("__") and not isinstance(member, ModuleType) and hasattr(member, "__doc__"):
-                if isinstance(member, type) or callable(member):
-                    yield from _describe(member, f"{path}.{name}", seen)
+            if not name.startswith("__") and callable(member) and hasattr(member, "__doc__"):
+                yield from _describe(member, f"{path}.{name}", seen)
 
 
 # --- files -------------------------------------------------------------------

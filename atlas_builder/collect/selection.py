@@ -121,7 +121,8 @@ class Pool:
         first = np.flatnonzero(_rank(pool["unit"]) == 0)
         highest = np.zeros(self.units)
         highest[pool["unit"][first]] = pool["value"][first]
-        return pool[pool["value"].astype(np.float64) >= self.threshold * highest[pool["unit"]]]
+        reaches = pool["value"].astype(np.float64) >= self.threshold * highest[pool["unit"]]
+        return np.compress(reaches, pool)
 
     def _undominated(self, pool: Candidates) -> NDArray[np.bool_]:
         """Drop a candidate when `per_unit` others beat it in activation and in priority alike.
@@ -151,8 +152,7 @@ class Pool:
 
 def _by_value(pool: Candidates) -> Candidates:
     order = np.lexsort([pool["context"], -pool["value"], pool["unit"]])
-    ordered: Candidates = pool[order]
-    return ordered
+    return np.take(pool, order)
 
 
 def _rank(units: NDArray[np.int32]) -> NDArray[np.int64]:

@@ -1,0 +1,217 @@
+"""An atlas as a reader meets it, from a folder and over http."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from atlas_builder.site.serve import server
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(params=["file", "http"])
+def address(request: pytest.FixtureRequest, demo_site: Path, tmp_path: Path) -> Iterator[str]:
+    """The demo from a folder, and over http under a path of its own."""
+    if request.param == "file":
+        yield demo_site.as_uri()
+        return
+    (tmp_path / "index.html").write_text("the host's own page", encoding="utf-8")
+    shutil.copytree(demo_site, tmp_path / "some" / "path")
+    with server(tmp_path, 0) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{running.server_port}/some/path"
+        running.shutdown()
+
+
+def test_a_reader_gets_from_home_to_a_layer_a_unit_a_neighbour_a_search_hit_and_a_unit(
+    address: str, page: Page, errors: list[str]
+) -> None:
+    page.goto(f"{address}/index.html")
+    expect(page.locator("h1")).to_have_text("Small demo")
+    page.get_by_role("link", name="Layer 1").first.click()
+    expect(page.locator("h1")).to_have_text("Layer 1")
+    expect(page.locator("table.units tbody tr")).to_have_count(512)
+
+    page.locator("table.units tbody tr td a").first.click()
+    expect(page.locator("h1")).to_contain_text("of layer 1")
+    assert re.search(r"L1/N\d+\.html#b1$", page.url)
+    expect(page.locator("#b1 mark").first).to_be_visible()
+
+    neighbour = page.locator(".near a").first
+    target = neighbour.get_attribute("href")
+    neighbour.click()
+    assert target
+    assert page.url.endswith(target.removeprefix("../"))
+    expect(page.locator(f"section#{target.split('#')[1]}")).to_be_visible()
+
+    page.get_by_role("searchbox").first.fill("return")
+    page.keyboard.press("Enter")
+    expect(page.locator("#status")).to_contain_text("answer to “return”")
+    hit = page.locator("#results a").first
+    name = hit.inner_text()
+    hit.click()
+    layer, unit = re.fullmatch(r"L(\d+)/N(\d+)", name).groups()  # type: ignore[union-attr]
+    expect(page.locator("h1")).to_have_text(f"Neuron {unit} of layer {layer}")
+    assert "return" in page.locator("main").inner_text()
+    assert errors == []
+
+
+@pytest.mark.parametrize("query", ["L2/N17", "2.17", "l2n17", "2/17"])
+def test_a_unit_is_reached_by_its_name(demo_site: Path, page: Page, errors: list[str], query: str) -> None:
+    page.goto(f"{demo_site.as_uri()}/index.html")
+    page.get_by_role("searchbox").first.fill(query)
+    page.keyboard.press("Enter")
+    expect(page.locator("h1")).to_have_text("Neuron 17 of layer 2")
+    assert errors == []
+
+
+def test_search_finds_the_behaviours_that_the_records_hold(demo_site: Path, page: Page, errors: list[str]) -> None:
+    """For some tokens, every behaviour whose record lists them and none other leads the hits."""
+    wanted: dict[str, set[str]] = {}
+    for path in demo_site.glob("L*/N*.json"):
+        record = json.loads(path.read_bytes())
+        for behaviour in record["behaviours"]:
+            for token, _ in behaviour["tokens"]:
+                place = f"L{record['layer']}/N{record['unit']}.html#b{behaviour['id']}"
+                wanted.setdefault(token.strip().lower(), set()).add(place)
+    rare = sorted(token for token, places in wanted.items() if 1 <= len(places) <= 8 and len(token) > 3)
+    page.goto(f"{demo_site.as_uri()}/search.html")
+    for token in rare[:: max(1, len(rare) // 8)]:
+        page.locator("#q").fill(token)
+        expect(page.locator("#status")).to_contain_text(f"“{token}”")
+        page.wait_for_timeout(250)
+        links = page.locator("#results a").evaluate_all("links => links.map(link => link.getAttribute('href'))")
+        assert wanted[token] <= set(links), token
+    assert errors == []
+
+
+def test_the_beginning_of_a_word_and_several_words_and_nothing(demo_site: Path, page: Page, errors: list[str]) -> None:
+    page.goto(f"{demo_site.as_uri()}/search.html?q=impor")
+    expect(page.locator("#results li").first).to_contain_text("by import")
+    page.goto(f"{demo_site.as_uri()}/search.html?q=self%20return")
+    expect(page.locator("#status")).to_contain_text("“self return”")
+    page.goto(f"{demo_site.as_uri()}/search.html?q=zzzzzzqqq")
+    expect(page.locator("#status")).to_have_text("Nothing answers to “zzzzzzqqq” here.")
+    page.goto(f"{demo_site.as_uri()}/search.html?q=__proto__")
+    expect(page.locator("#status")).to_contain_text("__proto__")
+    assert errors == []
+
+
+def test_keys_lead_to_the_next_the_last_a_random_unit_and_to_search(
+    demo_site: Path, page: Page, errors: list[str]
+) -> None:
+    page.goto(f"{demo_site.as_uri()}/L1/N511.html")
+    page.keyboard.press("ArrowRight")
+    page.wait_for_url("**/L2/N0.html")
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_url("**/L1/N511.html")
+    page.keyboard.press("r")
+    page.wait_for_url(lambda url: "N511" not in url)
+    page.keyboard.press("/")
+    page.keyboard.type("r2")
+    expect(page.get_by_role("searchbox").first).to_have_value("r2")
+    assert errors == []
+
+
+def test_a_layers_table_sorts_and_filters(demo_site: Path, page: Page, errors: list[str]) -> None:
+    page.goto(f"{demo_site.as_uri()}/L0/index.html")
+    page.get_by_role("button", name="Maximum").click()
+    column = page.locator("table.units tbody tr td:nth-child(6)")
+    values = [float(text) for text in column.all_inner_texts()]
+    assert values == sorted(values, reverse=True)
+    page.get_by_role("button", name="Maximum").click()
+    expect(page.get_by_role("columnheader", name="Maximum")).to_have_attribute("aria-sort", "ascending")
+    page.locator("#filter").fill("return")
+    shown = page.locator("table.units tbody tr:visible td:nth-child(2)").all_inner_texts()
+    assert shown
+    assert all("return" in text.lower() for text in shown)
+    expect(page.locator("#count")).to_have_text(f"{len(shown)} of 512")
+    assert errors == []
+
+
+def test_pages_read_without_scripts(demo_site: Path, browser: Browser) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(f"{demo_site.as_uri()}/index.html")
+    page.get_by_role("link", name="Layer 0").first.click()
+    page.locator("table.units tbody th a").nth(3).click()
+    expect(page.locator("h1")).to_have_text("Neuron 3 of layer 0")
+    expect(page.locator("mark").first).to_be_visible()
+    page.get_by_role("link", name="Random").click()
+    assert re.search(r"/L\d/N\d+\.html$", page.url)
+    page.goto(f"{demo_site.as_uri()}/search.html")
+    assert "Search needs JavaScript" in page.locator("noscript").inner_html()
+    context.close()
+
+
+def test_the_theme_follows_the_system_until_a_reader_chooses(demo_site: Path, browser: Browser) -> None:
+    context = browser.new_context(color_scheme="dark")
+    page = context.new_page()
+    page.goto(f"{demo_site.as_uri()}/index.html")
+
+    def background() -> int:
+        colour = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        return sum(map(int, re.findall(r"\d+", colour)[:3]))
+
+    assert background() < 150
+    page.get_by_role("button", name="Switch between dark and light").click()
+    assert background() > 600
+    page.goto(f"{demo_site.as_uri()}/about.html")
+    assert background() > 600
+    context.close()
+
+
+@pytest.mark.parametrize("width", [390, 1280, 1920])
+def test_no_page_is_wider_than_its_window(demo_site: Path, hostile_site: Path, page: Page, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 800})
+    for site in (demo_site, hostile_site):
+        for name in ("index.html", "L0/N3.html", "L1/N7.html", "L0/index.html", "search.html", "methods.html"):
+            page.goto(f"{site.as_uri()}/{name}")
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, (site.name, name)
+
+
+def test_hostile_text_runs_nowhere(hostile_site: Path, page: Page, errors: list[str]) -> None:
+    dialogs: list[str] = []
+    page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
+    pages = [path.relative_to(hostile_site).as_posix() for path in sorted(hostile_site.rglob("*.html"))]
+    for name in pages[:: max(1, len(pages) // 30)]:
+        page.goto(f"{hostile_site.as_uri()}/{name}")
+        assert page.evaluate("window.pwned") is None, name
+        assert page.title()
+    for query in (
+        "<script>",
+        "__proto__",
+        "</script>",
+        "constructor",
+        "'); alert(1)",
+        "\\u003c",
+        "%",
+        "\u202e",
+        "x" * 500,
+    ):
+        page.goto(f"{hostile_site.as_uri()}/search.html")
+        page.locator("#q").fill(query)
+        page.wait_for_timeout(250)
+        assert page.evaluate("window.pwned") is None
+    assert dialogs == []
+    assert errors == []
+
+
+def test_what_is_missing_has_a_page(demo_site: Path, page: Page) -> None:
+    with server(demo_site, 0) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        page.goto(f"http://127.0.0.1:{running.server_port}/L9/N1.html")
+        expect(page.locator("h1")).to_have_text("There is no such page")
+        # However deep the address, the page finds the site's root.
+        assert page.evaluate("getComputedStyle(document.querySelector('h1')).fontFamily.includes('Palatino')")
+        page.get_by_role("link", name="Start from the first page").click()
+        expect(page.locator("h1")).to_have_text("Small demo")
+        running.shutdown()
