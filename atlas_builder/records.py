@@ -7,6 +7,7 @@ meaning of a field does.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -35,14 +36,20 @@ _ALIKE = 6  # tokens up to the key token by which two examples count as the same
 Record = dict[str, Any]
 
 
-def canonical(record: Record) -> bytes:
-    """The bytes of a record: compact JSON in UTF-8 with sorted keys."""
+def serialise(record: Record) -> bytes:
+    """A record as its file holds it: compact JSON in UTF-8 with sorted keys."""
     return orjson.dumps(record, option=orjson.OPT_SORT_KEYS)
 
 
 def content_hash(record: Record) -> str:
-    """SHA-256 of the canonical record without its `hash` field."""
-    return hashlib.sha256(canonical({key: value for key, value in record.items() if key != "hash"})).hexdigest()
+    """SHA-256 of the canonical record without its `hash` field.
+
+    Canonical is what Python's own `json` writes, compact, sorted and in UTF-8, so that a
+    reader needs nothing else: libraries differ in how they write 8.035e-05.
+    """
+    rest = {key: value for key, value in record.items() if key != "hash"}
+    canonical = json.dumps(rest, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def unit_id(atlas: str, layer: int, unit: int) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import settings
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from atlas_builder import config
@@ -22,6 +23,11 @@ from atlas_builder.demo import MODEL
 from atlas_builder.pipeline import build
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+
+# A workstation looks for new cases each time; CI says the same twice.
+settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    settings.load_profile("ci")
 
 Configure = Callable[..., Configuration]
 
@@ -153,11 +159,11 @@ def hostile_site(configure: Configure, pool: Executor, tmp_path_factory: pytest.
     path = folder / "hostile.jsonl"
     path.write_text("".join(json.dumps({"text": text}) + "\n" for text in HOSTILE * 3), encoding="utf-8")
     title = "</title><script>window.pwned=4</script> {{ 7*7 }}"
-    settings = configure(
+    hostile = configure(
         atlas={"title": title, "authors": [{"name": '"><script>window.pwned=5</script>'}]},
         corpus={"path": str(path)},
     )
-    return build(settings, folder / "site", executor=pool)
+    return build(hostile, folder / "site", executor=pool)
 
 
 @pytest.fixture

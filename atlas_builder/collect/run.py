@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from atlas_builder.units import Units
 from atlas_builder.units.base import as_float32
 
 _TOKENS_AT_ONCE = 8192
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 
 def collect(model: LanguageModel, units: Units, config: Configuration, folder: Path, progress: Progress) -> None:
@@ -72,9 +74,24 @@ def collect(model: LanguageModel, units: Units, config: Configuration, folder: P
     write_json(folder / "facts.json", facts)
 
 
+def keep_memory() -> None:
+    """Have glibc keep freed memory instead of handing it back to the system.
+
+    Tensors of a few megabytes come and go with every operation; by default each costs
+    its page faults anew, which for a small model is up to half the forward pass.
+    """
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(_M_MMAP_THRESHOLD, 1 << 25)  # the most that glibc takes
+        libc.mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
+    except (OSError, AttributeError):
+        return  # another C library, with habits of its own
+
+
 def _pass(
     units: Units, read: Contexts, collectors: dict[int, LayerCollector], config: Configuration, progress: Progress
 ) -> None:
+    keep_memory()
     head = int(read.bos is not None)  # the beginning-of-sequence token counts nowhere
     with progress.task("collect", total=read.token_count, unit="tokens") as advance:
         for batch in read.batches(_TOKENS_AT_ONCE):

@@ -26,11 +26,12 @@ def cite(config: Configuration, title: str, key: str, page: str, date: str | Non
     authors = [author.name for author in atlas.authors]
     url = address(atlas, page)
     where = f"https://doi.org/{atlas.doi}" if atlas.doi else url
-    of_whole = "" if title == config.title else f" In {config.title}"
-    edition = f"{of_whole} (edition {atlas.version}) [Data set]."
+    edition = f"(edition {atlas.version}) [Data set]."
+    if title != config.title:
+        edition = f"In {config.title} {edition}"
     # A page of a data set with a DOI is found through its own address.
-    text = f"{'; '.join(authors)} ({year}). {title}." if authors else f"{title} ({year})."
-    text += edition
+    text = f"{'; '.join(authors)} ({year}). {title}" if authors else f"{title} ({year})"
+    text += f" {edition}" if title == config.title else f". {edition}"
     for place in dict.fromkeys(place for place in (where, url) if place):
         text += f" {place}"
     fields = {

@@ -38,7 +38,8 @@ class Summary:
     measures: dict[str, Any]
     stats: dict[str, Any]
     coverage: list[float] = field(default_factory=list)
-    neighbours: int = 0
+    likeness: float = 0.0
+    """Mean cosine of its behaviours' nearest neighbours, 0 where one has none."""
 
     @property
     def name(self) -> str:

@@ -146,7 +146,7 @@ def _publish_units(site: Site, first: int, last: int, folder: Path) -> list[Summ
             collected = next(found for found in site.stages.collected.layers if found.layer == layer)
             _open["layers"] = {layer: LayerRecords(site.stages, collected, site.config)}
         record = _open["layers"][layer].record(unit)
-        (folder / f"L{layer}" / f"N{unit}.json").write_bytes(records.canonical(record))
+        (folder / f"L{layer}" / f"N{unit}.json").write_bytes(records.serialise(record))
         _write(folder / unit_page(layer, unit), site.pages.unit(record, site.labels, site.around(place)))
         behaviours = record["behaviours"]
         summaries.append(
@@ -157,10 +157,15 @@ def _publish_units(site: Site, first: int, last: int, folder: Path) -> list[Summ
                 measures=record["polysemanticity"],
                 stats={name: record["stats"][name] for name in ("max", "density")},
                 coverage=[behaviour["coverage"] for behaviour in behaviours],
-                neighbours=sum(len(behaviour["neighbours"]) for behaviour in behaviours),
+                likeness=_likeness(behaviours),
             )
         )
     return summaries
+
+
+def _likeness(behaviours: list[records.Record]) -> float:
+    nearest = [max((near["similarity"] for near in found["neighbours"]), default=0.0) for found in behaviours]
+    return sum(nearest) / len(nearest) if nearest else 0.0
 
 
 def _starts(summaries: dict[int, list[Summary]]) -> list[tuple[str, str, Sequence[Summary]]]:
@@ -177,12 +182,12 @@ def _starts(summaries: dict[int, list[Summary]]) -> list[tuple[str, str, Sequenc
         )
     )
     single = best(lambda unit: (len(unit.labels) != 1, unit.measures["mean_distance"] or 2))
-    linked = best(lambda unit: (-unit.neighbours,))
+    alike = best(lambda unit: (-unit.likeness,))
     lists = [
         ("Most behaviours", "Highest effective number of behaviours.", many),
         ("Two or three lives", "Few behaviours of like weight, far from each other.", apart),
         ("One thing only", "One behaviour, whose examples are most alike.", single),
-        ("Best connected", "Most behaviours of other units that look like theirs.", linked),
+        ("Seen elsewhere", "All they do, other units do much alike.", alike),
     ]
     return [entry for entry in lists if entry[2]]
 

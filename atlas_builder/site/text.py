@@ -16,11 +16,12 @@ from atlas_builder.tokens import join_bytes
 LEVELS = 9
 _FAINTEST = 0.1  # share of the unit's maximum below which a token is left unmarked
 _SIGNS = {"\n": "↵", "\t": "⇥", "\r": "␍"}
+_NONCHARACTERS = "".join(chr(plane << 16 | last) for plane in range(1, 17) for last in (0xFFFE, 0xFFFF))
 _HIDDEN = re.compile(
     # Controls, soft hyphen, zero-width and bidi characters, separators, surrogates, noncharacters.
     "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff"
-    "\ufdd0-\ufdef\ufff0-\uffff\ud800-\udfff\U000e0000-\U000e0fff]"
-    "|[\U0001fffe\U0001ffff\U0002fffe\U0002ffff\U0010fffe\U0010ffff]"
+    "\ufdd0-\ufdef\ufff0-\uffff\ud800-\udfff\U000e0000-\U000e0fff"
+    f"{_NONCHARACTERS}]"
 )
 
 

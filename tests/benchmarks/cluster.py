@@ -1,0 +1,61 @@
+"""Milliseconds a unit for clustering and measures, beside what they are made of: `python tests/benchmarks/cluster.py`.
+
+One core. Random units with planted behaviours: 100 examples of width 768.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from atlas_builder.behaviours import central_examples, cluster, coverage, measure
+from atlas_builder.config import Clusters
+from atlas_builder.embeddings import cosine_distances, neuron_embeddings
+
+UNITS, EXAMPLES, WIDTH = 200, 100, 768
+
+
+def main() -> None:
+    """Print a table of methods and steps."""
+    chance = np.random.default_rng(0)
+    inputs, weights = [], []
+    for _ in range(UNITS):
+        behaviours = chance.normal(size=(int(chance.integers(1, 6)), WIDTH))
+        owner = chance.integers(0, len(behaviours), EXAMPLES)
+        inputs.append((behaviours[owner] + chance.normal(size=(EXAMPLES, WIDTH)) * 0.7).astype(np.float32))
+        weights.append(chance.normal(size=(1, WIDTH)).astype(np.float32))
+    values = chance.random(EXAMPLES).astype(np.float32)
+
+    def distances(unit: int) -> np.ndarray:
+        return cosine_distances(neuron_embeddings(inputs[unit], weights[unit]))
+
+    def whole(settings: Clusters) -> Callable[[int], object]:
+        def run(unit: int) -> object:
+            found = distances(unit)
+            labels = cluster(found, settings)
+            return measure(found, labels), central_examples(found, labels), coverage(values, labels)
+
+        return run
+
+    steps: dict[str, Callable[[int], object]] = {"embeddings and distances only": distances}
+    for method in ("hdbscan", "agglomerative", "components"):
+        steps[f"clusters and measures, {method}"] = whole(Clusters(method=method))  # type: ignore[arg-type]
+    totals = dict.fromkeys(steps, 0.0)
+    with threadpool_limits(limits=1):
+        for step in steps.values():
+            step(0)
+        for unit in range(UNITS):  # in turn, so that the machine's mood is shared
+            for name, step in steps.items():
+                started = time.perf_counter()
+                step(unit)
+                totals[name] += time.perf_counter() - started
+    base = totals["embeddings and distances only"]
+    for name, total in totals.items():
+        print(f"{name:40} {1000 * total / UNITS:6.2f} ms a unit  {total / base:5.1f} ×")
+
+
+if __name__ == "__main__":
+    main()

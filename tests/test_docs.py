@@ -1,0 +1,93 @@
+"""What the README and the prose say is so."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+from atlas_builder import config
+from atlas_builder.cli import main
+from atlas_builder.config import Clusters, Examples, Link
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCS = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "site_config" / "docs").glob("*.md")}
+
+
+def _blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+def test_the_first_two_blocks_of_the_readme_install_build_and_test() -> None:
+    install, test = _blocks(README, "sh")[:2]
+    assert install.splitlines() == ["pip install -c constraints.txt .", "atlas-builder demo"]
+    assert test.splitlines() == ['pip install -c constraints.txt ".[tests]"', "pytest -n auto"]
+
+
+def test_every_command_in_the_readme_exists() -> None:
+    for line in re.findall(r"^atlas-builder (.*)$", "\n".join(_blocks(README, "sh")), re.MULTILINE):
+        command = line.split()[0]
+        assert command in main.commands
+        options = {name for parameter in main.commands[command].params for name in parameter.opts}
+        assert {word for word in line.split() if word.startswith("--")} <= options
+
+
+def test_every_configuration_in_the_readme_is_valid() -> None:
+    blocks = _blocks(README, "yaml")
+    assert blocks
+    for block in blocks:
+        config.validate(yaml.safe_load(block))
+
+
+def test_settings_named_in_the_documentation_exist() -> None:
+    sections = config.Configuration.model_fields
+    for text in (README, *DOCS.values()):
+        for section, field in re.findall(r"`(?:--set )?([a-z]+)\.([a-z_]+)(?:=[^`]*|: [^`]*)?`", text):
+            if section in sections and field != "json":
+                assert field in sections[section].annotation.model_fields, f"{section}.{field}"  # type: ignore[union-attr]
+
+
+def test_defaults_in_the_methods_are_the_defaults() -> None:
+    methods = DOCS["methods"]
+    clusters = Clusters()
+    for name in ("min_size", "min_samples", "epsilon", "cut", "similarity"):
+        assert f"`{name}` {getattr(clusters, name):g}" in methods
+    assert f"at least {Examples().threshold:g} × the neuron's maximum" in methods
+    assert f"a uniform sample of {Examples().per_unit}" in methods
+    assert f"from a cosine of {Link().threshold:g}" in methods
+    assert f"`{clusters.method}` (default" in methods
+
+
+def test_the_example_that_reads_a_record_works(tiny_site: Path) -> None:
+    (code,) = _blocks(DOCS["data"], "python")
+    for path in sorted(tiny_site.glob("L*/N*.json"))[::6]:
+        this = code.replace("L3/N512.json", path.relative_to(tiny_site).as_posix())
+        found = subprocess.run([sys.executable, "-c", this], cwd=tiny_site, capture_output=True, text=True, check=True)
+        assert found.stdout.strip() == "True"
+
+
+def test_the_losses_in_the_readme_are_the_recorded_ones() -> None:
+    record = json.loads((ROOT / "atlas_builder/demo/model/training.json").read_text(encoding="utf-8"))
+    loss = record["loss"]
+    assert f"| this model | {loss['held_out']:.2f} | {loss['training']:.2f} |" in README
+    assert f"same tokens | {loss['held_out_trigram']:.2f} |" in README
+    assert f"in {record['minutes']:.0f} minutes" in README
+    (sample,) = _blocks(README, "python")
+    assert record["sample"].startswith(sample.strip())
+
+
+def test_files_named_in_the_readme_exist() -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        if not target.startswith("http"):
+            assert (ROOT / target).exists(), target
+
+
+def test_what_was_tested_is_pinned() -> None:
+    pinned = (ROOT / "constraints.txt").read_text(encoding="utf-8")
+    assert "torch==2.13.0\n" in pinned
+    assert re.search(r"^transformer-lens==4\.", pinned, re.MULTILINE)
