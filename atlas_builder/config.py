@@ -5,12 +5,13 @@ The docstring of a field is its documentation.
 
 from __future__ import annotations
 
+import datetime
 import difflib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from atlas_builder.errors import ConfigurationError
 
@@ -41,14 +42,29 @@ class Atlas(_Section):
     """Edition, what a citation names."""
     authors: list[Author] = []
     """Who made the atlas, in the order of a citation."""
-    license: str = "CC-BY-4.0"
+    license: str = Field(default="CC-BY-4.0", pattern=r"^[A-Za-z0-9.+() -]+$")
     """SPDX licence of the atlas's data."""
-    url: str | None = Field(default=None, pattern=r"^https?://[^\s\"'<>]+$")
+    url: str | None = Field(default=None, pattern=r"^https?://[^\s\"'<>?#{}\\]+$")
     """Address where the atlas is published; sitemap and canonical links need it."""
-    doi: str | None = Field(default=None, pattern=r"^10\.\d{4,9}/\S+$")
+    doi: str | None = Field(default=None, pattern=r"^10\.\d{4,9}/[^\s{}<>\"\\]+$")
     """DOI of this edition, without `https://doi.org/`."""
-    date: str | None = Field(default=None, pattern=r"^\d{4}-\d{2}-\d{2}$")
-    """Date of the edition; SOURCE_DATE_EPOCH is used when empty, else there is no date."""
+    date: str | None = None
+    """Date of the edition, `2026-01-31`; SOURCE_DATE_EPOCH is used when empty, else there is no date."""
+
+    @field_validator("version", "date", mode="before")
+    @classmethod
+    def _as_written(cls, value: object) -> object:
+        """YAML reads `1.0` and `2026-01-31` as a number and a date; people mean what they wrote."""
+        if isinstance(value, datetime.date | int | float) and not isinstance(value, bool):
+            return str(value)
+        return value
+
+    @field_validator("date")
+    @classmethod
+    def _is_a_date(cls, value: str | None) -> str | None:
+        if value is not None and datetime.date.fromisoformat(value).isoformat() != value:
+            raise ValueError("write the date as 2026-01-31")
+        return value
 
 
 class Model(_Section):
@@ -81,9 +97,9 @@ class Corpus(_Section):
     """Commit of the data set, for `huggingface`; pins what was read."""
     context: int = Field(default=128, ge=2, le=1_000_000)
     """Tokens the model sees at once, a beginning-of-sequence token included."""
-    max_tokens: int | None = Field(default=None, ge=1)
+    max_tokens: int | None = Field(default=None, ge=1, le=2**40)
     """Stop after this many tokens."""
-    max_documents: int | None = Field(default=None, ge=1)
+    max_documents: int | None = Field(default=None, ge=1, le=2**40)
     """Stop after this many documents."""
     on_error: Literal["fail", "skip"] = "fail"
     """What a broken line does: end the build, or be passed over and counted."""
@@ -102,7 +118,7 @@ class Units(_Section):
 
     kind: Literal["mlp"] = "mlp"
     """`mlp`: the neurons of the MLPs, plain or gated."""
-    layers: Literal["all"] | list[Annotated[int, Field(ge=0)]] = "all"
+    layers: Literal["all"] | Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = "all"
     """`all`, or a list of layers, counted from 0."""
 
 
@@ -161,7 +177,7 @@ class Site(_Section):
     """The pages."""
 
     theme: str = "atlas"
-    """Name of a folder under `themes/`, or a path to a folder of templates."""
+    """Name of a shipped theme, or a path with a slash, `./my-theme`, to a folder of templates."""
     examples_per_behaviour: int = Field(default=6, ge=1, le=1000)
     """Most examples of a behaviour on a page and in a record; its size counts all."""
     examples_per_unit: int = Field(default=10, ge=1, le=10_000)
@@ -189,7 +205,7 @@ class Configuration(_Section):
     @property
     def title(self) -> str:
         """The atlas's title, made from the model's name where none is given."""
-        return self.atlas.title or f"Neuron atlas of {Path(self.model.name).name}"
+        return self.atlas.title.strip() or f"Neuron atlas of {Path(self.model.name).name}"
 
 
 def load(path: Path, overrides: tuple[str, ...] = ()) -> Configuration:
@@ -204,14 +220,7 @@ def load(path: Path, overrides: tuple[str, ...] = ()) -> Configuration:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise ConfigurationError(f"{path} cannot be read ({reason}): give the path of a YAML file.") from None
-    try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        raise ConfigurationError(
-            f"{path}{where} is not YAML: {getattr(error, 'problem', None) or 'it cannot be parsed'}."
-        ) from None
+    data = _parse(text, str(path))
     if not isinstance(data, dict):
         raise ConfigurationError(f"{path} must hold keys such as model: and corpus:, not {_kind(data)}.")
     for override in overrides:
@@ -221,24 +230,61 @@ def load(path: Path, overrides: tuple[str, ...] = ()) -> Configuration:
 
 def validate(data: dict[str, Any], source: str = "configuration", base: Path | None = None) -> Configuration:
     """Validate plain data as a configuration; `base` is where relative paths start."""
+    given = {key: value for key, value in data.items() if value is not None}  # an empty section has its defaults
     try:
-        found = Configuration.model_validate(_lists_to_tuples(data))
+        found = Configuration.model_validate(_lists_to_tuples(given))
     except ValidationError as error:
-        problems = [_problem(item) for item in error.errors()]
+        # A field that may be one of two things fails twice, and is said once.
+        problems = list({item["loc"][:2]: _problem(item) for item in error.errors()}.values())
         raise ConfigurationError("\n".join(f"{source}: {problem}" for problem in problems)) from None
     return found if base is None else _anchored(found, base)
 
 
 def _anchored(config: Configuration, base: Path) -> Configuration:
     def anchor(value: str | None) -> str | None:
-        return str(base / value) if value and not Path(value).is_absolute() and (base / value).exists() else value
+        try:
+            there = bool(value) and (base / str(value)).exists()
+        except OSError:  # a name too long to be one
+            there = False
+        return str((base / str(value)).resolve()) if there else value
 
     model, corpus, site = config.model, config.corpus, config.site
     if model.name != "demo":
         model = model.model_copy(update={"name": anchor(model.name)})
     corpus = corpus.model_copy(update={"path": anchor(corpus.path)})
-    site = site.model_copy(update={"prose": anchor(site.prose)})
+    site = site.model_copy(
+        update={"prose": anchor(site.prose), "theme": anchor(site.theme) if "/" in site.theme else site.theme}
+    )
     return config.model_copy(update={"model": model, "corpus": corpus, "site": site})
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without its one silent trap: of two keys of one name, it keeps the last."""
+
+
+def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+    seen: set[str] = set()
+    for key, _ in node.value:
+        if key.value in seen if isinstance(key, yaml.ScalarNode) else False:
+            raise yaml.constructor.ConstructorError(None, None, f"the key {key.value} stands twice", key.start_mark)
+        seen.add(str(key.value))
+    loader.flatten_mapping(node)
+    return dict(loader.construct_pairs(node, deep=True))
+
+
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+
+def _parse(text: str, source: str) -> Any:
+    try:
+        return yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "it cannot be parsed"
+        raise ConfigurationError(f"{source}{where} is not YAML: {problem}.") from None
+    except (ValueError, RecursionError) as error:  # a date that is none, a number too long, a thousand brackets
+        raise ConfigurationError(f"{source} is not YAML that can be read: {error}.") from None
 
 
 def _override(data: dict[str, Any], override: str) -> None:
@@ -251,10 +297,7 @@ def _override(data: dict[str, Any], override: str) -> None:
         place = place.setdefault(parent, {})
         if not isinstance(place, dict):
             raise ConfigurationError(f"--set {override!r}: {parent} is a value, not a section.")
-    try:
-        place[last] = yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise ConfigurationError(f"--set {override!r}: {value!r} is not a YAML value.") from None
+    place[last] = _parse(value, f"--set {override!r:.80}")
 
 
 def _lists_to_tuples(data: dict[str, Any]) -> dict[str, Any]:

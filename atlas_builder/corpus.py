@@ -56,7 +56,7 @@ def documents(corpus: Corpus, skipped: Skipped | None = None) -> Iterator[Docume
     for document in found:
         if document.text.strip():
             empty = False
-            yield Document(document.name, _encodable(document.text))
+            yield Document(_encodable(document.name), _encodable(document.text))
     if empty:
         raise CorpusError(f"corpus {_where(corpus)} holds no text: give it at least one document.")
 
@@ -157,7 +157,7 @@ def jsonl_documents(path: Path, corpus: Corpus, skipped: Skipped) -> Iterator[Do
             problem = ""
             try:
                 record = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 problem = f"is not JSON ({error})"
             else:
                 text = record.get(corpus.field) if isinstance(record, dict) else None
@@ -197,8 +197,14 @@ def huggingface_documents(corpus: Corpus) -> Iterator[Document]:
 def _existing(corpus: Corpus) -> Path:
     assert corpus.path is not None  # the configuration requires it for these sources
     path = Path(corpus.path)
-    if not path.exists():
-        raise ConfigurationError(f"corpus.path: {path} does not exist: give the path of a file or folder.")
+    try:
+        there = path.exists()
+    except OSError:
+        there = False
+    if not there:
+        raise ConfigurationError(f"corpus.path: {path!s:.200} does not exist: give the path of a file or folder.")
+    if corpus.source == "jsonl" and path.is_dir():
+        raise ConfigurationError(f"corpus.path: {path} is a folder: source jsonl reads one file.")
     return path
 
 

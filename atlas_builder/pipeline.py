@@ -19,6 +19,8 @@ from concurrent.futures import Executor, ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from filelock import FileLock, Timeout
+
 from atlas_builder.config import Configuration
 from atlas_builder.errors import ConfigurationError
 from atlas_builder.progress import Progress
@@ -55,13 +57,19 @@ def build(
     something is the user's to mend; `output` is then as it was before.
     """
     progress = progress or Progress(quiet=True)
-    output = output.absolute()
+    output = output.resolve()
     _check_output(output, fresh)
     store = Store(output.parent / f".{output.name}.work")
-    if fresh:
-        shutil.rmtree(store.root, ignore_errors=True)
     store.root.mkdir(parents=True, exist_ok=True)
     prints = _fingerprints(config)
+    lock = FileLock(store.root / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ConfigurationError(f"--output: another build of {output} is running: wait for it.") from None
+    if fresh:
+        for stage in STAGES:
+            shutil.rmtree(store.folder(stage), ignore_errors=True)
     pool = executor or ProcessPoolExecutor(_cores(), multiprocessing.get_context("spawn"))
     try:
         for stage in STAGES[: STAGES.index(until) + 1]:
@@ -79,6 +87,7 @@ def build(
     finally:
         if executor is None:
             pool.shutdown(cancel_futures=True)
+        lock.release()
     return output
 
 
@@ -166,9 +175,10 @@ def edition_date(config: Configuration) -> str | None:
     epoch = os.environ.get("SOURCE_DATE_EPOCH")
     if config.atlas.date or not epoch:
         return config.atlas.date
-    if not epoch.isdigit():
-        raise ConfigurationError(f"SOURCE_DATE_EPOCH is {epoch!r}: it must be seconds since 1970.")
-    return time.strftime("%Y-%m-%d", time.gmtime(int(epoch)))
+    try:
+        return time.strftime("%Y-%m-%d", time.gmtime(int(epoch)))
+    except (ValueError, OverflowError, OSError):
+        raise ConfigurationError(f"SOURCE_DATE_EPOCH is {epoch!r}: it must be seconds since 1970.") from None
 
 
 def _fingerprints(config: Configuration) -> dict[Stage, str]:
@@ -207,13 +217,15 @@ def _content(name: str) -> str | None:
         if file.is_file():
             with file.open("rb") as content:
                 inner = hashlib.file_digest(content, "sha256").digest()
-            digest.update((file.relative_to(path).as_posix() if path.is_dir() else "").encode() + b"\0" + inner)
+            digest.update(os.fsencode(file.relative_to(path) if path.is_dir() else "") + b"\0" + inner)
     return digest.hexdigest()
 
 
 def _look(config: Configuration) -> list[str | None]:
+    from atlas_builder.site.prose import check_prose
     from atlas_builder.site.theme import find_theme, shipped
 
+    check_prose(config.site.prose)
     docs = config.site.prose or str(shipped("site_config") / "docs")
     return [_content(str(folder)) for folder in (find_theme(config.site.theme), shipped("themes") / "atlas", docs)]
 
@@ -267,7 +279,12 @@ def _is_published(store: Store, output: Path) -> bool:
 
 
 def _marks(site: Path) -> dict[str, str]:
-    return {name: hashlib.sha256((site / name).read_bytes()).hexdigest() for name in ("atlas.json", "index.html")}
+    """What tells a site from another: every file's name and size, and the content of two."""
+    sizes = hashlib.sha256()
+    for file in sorted(path for path in site.rglob("*") if path.is_file()):
+        sizes.update(f"{file.relative_to(site).as_posix()} {file.stat().st_size}\n".encode())
+    marks = {name: hashlib.sha256((site / name).read_bytes()).hexdigest() for name in ("atlas.json", "index.html")}
+    return {**marks, "sizes": sizes.hexdigest()}
 
 
 def _cores() -> int:

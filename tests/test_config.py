@@ -103,6 +103,48 @@ def test_relative_paths_start_at_the_configuration_file(tmp_path: Path) -> None:
     assert config.load(path).corpus.path == str(tmp_path / "texts")
 
 
+def _load(tmp_path: Path, text: str) -> config.Configuration:
+    path = tmp_path / "a.yml"
+    path.write_text(text, encoding="utf-8")
+    return config.load(path)
+
+
+BASE = "model: {name: demo}\ncorpus: {source: stdlib}\n"
+
+
+def test_dates_and_versions_mean_what_was_written(tmp_path: Path) -> None:
+    found = _load(tmp_path, BASE + "atlas: {version: 1.0, date: 2026-01-31}\nexamples:\n").atlas
+    assert (found.version, found.date) == ("1.0", "2026-01-31")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (BASE + "atlas: {date: '2024-99-99'}", "atlas.date"),
+        (BASE + "atlas: {date: 2024-13-45}", "month must be in 1..12"),
+        (BASE + "atlas: {license: 'nope <x>'}", "atlas.license"),
+        (BASE + "atlas: {url: 'https://e.org/x?y=1'}", "atlas.url"),
+        (BASE + "atlas: {doi: '10.1234/a}b'}", "atlas.doi"),
+        (BASE + "units: {layers: []}", "units.layers"),
+        (BASE + "model: {name: demo}", "the key model stands twice"),
+        (BASE + "x: " + "[" * 3000, "not YAML that can be read"),
+        (BASE + "x: !!python/object/apply:os.system [echo]", "is not YAML"),
+        ("model: {name: demo}\ncorpus: {source: stdlib, max_tokens: 99999999999999999999999}", "corpus.max_tokens"),
+        ("model: {name: demo}\ncorpus:\n", "corpus is required"),
+        ("model: {name: demo}\ncorpus: {source: stdlib}\nunits: {layers: some}", "units.layers"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_in_one_line(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        _load(tmp_path, text)
+    assert said in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_path_too_long_to_be_one_is_only_a_path_that_is_not_there(tmp_path: Path) -> None:
+    assert _load(tmp_path, f"model: {{name: demo}}\ncorpus: {{source: text, path: {'x' * 5000}}}").corpus.path
+
+
 def test_the_shipped_configurations_are_valid() -> None:
     from atlas_builder.site.theme import shipped
 

@@ -68,6 +68,13 @@ def test_a_missing_corpus_and_an_empty_one_are_refused(tmp_path: Path) -> None:
         list(documents(_jsonl(tmp_path, '{"text": "  "}')))
 
 
+def test_a_folder_where_a_file_is_wanted_and_a_bottomless_line_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="is a folder: source jsonl reads one file"):
+        list(documents(Corpus(source="jsonl", path=str(tmp_path))))
+    with pytest.raises(CorpusError, match="line 1 is not JSON"):
+        list(documents(_jsonl(tmp_path, "[" * 200_000)))
+
+
 def test_lone_surrogates_are_replaced(tmp_path: Path) -> None:
     (found,) = documents(_jsonl(tmp_path, json.dumps({"text": "a \ud800 b"})))
     assert found.text.encode("utf-8").decode("utf-8").replace("\ufffd", "") == "a  b"

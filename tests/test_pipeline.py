@@ -111,6 +111,74 @@ def test_a_site_that_was_damaged_is_published_again(configure: Configure, pool: 
     assert "gone" not in (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
 
 
+def test_a_site_that_lost_a_file_is_published_again(configure: Configure, pool: Executor, tmp_path: Path) -> None:
+    _build(configure(), tmp_path / "site", pool)
+    (tmp_path / "site" / "L0" / "N5.html").unlink()
+    _build(configure(), tmp_path / "site", pool)
+    assert (tmp_path / "site" / "L0" / "N5.html").is_file()
+
+
+def test_two_builds_of_one_site_do_not_meet(configure: Configure, pool: Executor, tmp_path: Path) -> None:
+    from filelock import FileLock
+
+    (tmp_path / ".site.work").mkdir()
+    with (
+        FileLock(tmp_path / ".site.work" / ".lock"),
+        pytest.raises(ConfigurationError, match=r"another build of .* is running"),
+    ):
+        _build(configure(), tmp_path / "site", pool)
+    _build(configure(), tmp_path / "site", pool)
+
+
+def test_an_output_behind_a_link_is_built_where_it_leads(configure: Configure, pool: Executor, tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    _build(configure(), tmp_path / "link", pool)
+    _build(configure(atlas={"title": "Another"}), tmp_path / "link", pool)
+    assert (tmp_path / "link").is_symlink()
+    assert "Another" in (tmp_path / "real" / "index.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["index.md", "search.md", "L0/N1.md", "assets/atlas.js", "README.md"])
+def test_prose_never_takes_the_place_of_the_atlas(
+    configure: Configure, pool: Executor, tmp_path: Path, name: str
+) -> None:
+    page = tmp_path / "prose" / name
+    page.parent.mkdir(parents=True)
+    page.write_text("# Mine", encoding="utf-8")
+    with pytest.raises(ConfigurationError, match="would take the place of the atlas's"):
+        _build(configure(site={"prose": str(tmp_path / "prose")}), tmp_path / "site", pool)
+
+
+def test_prose_of_ones_own_is_published_with_its_files(configure: Configure, pool: Executor, tmp_path: Path) -> None:
+    prose = tmp_path / "prose"
+    (prose / ".git").mkdir(parents=True)
+    (prose / ".git" / "config").write_text("hidden", encoding="utf-8")
+    (prose / "more").mkdir()
+    (prose / "more" / "deep.md").write_text("# Deep & far\n\n[up](../a-page.md)", encoding="utf-8")
+    (prose / "a-page.md").write_text("# <b>A</b> & B\n\n![p](picture.svg) [down](more/deep.md)", encoding="utf-8")
+    (prose / "picture.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>", encoding="utf-8")
+    _build(configure(site={"prose": str(prose)}), tmp_path / "site", pool)
+    site = tmp_path / "site"
+    assert (site / "picture.svg").is_file()
+    assert not (site / ".git").exists()
+    assert "<title>Deep &amp; far, A tiny atlas</title>" in (site / "more" / "deep.html").read_text(encoding="utf-8")
+    assert '<a href="a-page.html">A page</a>' in (site / "index.html").read_text(encoding="utf-8")
+    from atlas_builder.site.check import check
+
+    assert check(site, Progress(quiet=True)).problems == []
+
+
+def test_prose_that_is_not_there_is_refused_before_anything_runs(
+    configure: Configure, pool: Executor, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigurationError, match=r"site\.prose: .* is not a folder"):
+        _build(configure(site={"prose": str(tmp_path / "none")}), tmp_path / "site", pool)
+    with pytest.raises(ConfigurationError, match=r"site\.theme: there is no theme"):
+        _build(configure(site={"theme": "none"}), tmp_path / "site", pool)
+    assert not (tmp_path / ".site.work" / "collect").exists()
+
+
 def test_a_build_can_stop_after_a_stage_and_go_on(configure: Configure, pool: Executor, tmp_path: Path) -> None:
     _build(configure(), tmp_path / "site", pool, until="cluster")
     assert not (tmp_path / "site").exists()
@@ -205,7 +273,7 @@ def test_a_model_that_computes_nan_is_named_by_layer_and_document(
     with pytest.raises(ActivationError, match=r"layer 1 computes NaN or infinity in document words\.jsonl:\d+"):
         _build(configure(model={"name": str(tmp_path / "broken")}), tmp_path / "site", pool)
     assert not (tmp_path / "site").exists()
-    assert not list((tmp_path / ".site.work").iterdir())
+    assert [path.name for path in (tmp_path / ".site.work").iterdir()] == [".lock"]
 
 
 def test_a_broken_corpus_leaves_nothing_behind(configure: Configure, pool: Executor, tmp_path: Path) -> None:

@@ -54,7 +54,8 @@ def bands(counts: NDArray[np.int64], maximum: float, quantiles: Sequence[float])
     """The ranges of activation between quantiles of a unit's positive activations.
 
     An edge is the lower edge of the bin in which the quantile falls, so it is exact to
-    1/16 of itself; the last is the maximum. Empty where the unit never fires.
+    1/16 of itself; the last is the maximum. Activations under 2⁻¹⁶ count as none, so it
+    is empty where the unit never fires, or never more than that.
     """
     positive = counts[SIDE + 1 :]
     total = int(positive.sum())

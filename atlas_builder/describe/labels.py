@@ -9,14 +9,15 @@ others.
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+import regex
+
 from atlas_builder.tokens import join_bytes
 
-_WORD = re.compile(r"\w+|[^\w\s]+|\n\s*|\s+")
+_WORD = regex.compile(r"[\w\p{M}]+|[^\w\p{M}\s]+|\n\s*|\s+")
 _SHARE_OF_A_KEY = 0.2
 _SHARE_OF_A_PART = 0.4
 _SHARE_OF_A_CUE = 0.4

@@ -15,7 +15,7 @@ from jsonschema import Draft202012Validator
 
 from atlas_builder.errors import ConfigurationError
 from atlas_builder.progress import Progress
-from atlas_builder.records import content_hash
+from atlas_builder.records import SCHEMA_FILE, content_hash
 
 SIZE_BUDGET = {"github-pages": 1_000_000_000}
 """Bytes that a host allows for a site."""
@@ -64,14 +64,15 @@ def check(site: Path, progress: Progress) -> Report:
     """
     try:
         facts = orjson.loads((site / "atlas.json").read_bytes())
-    except (OSError, ValueError):
+        layers, host = facts["layers"], facts["configuration"]["site"]["host"]
+    except (OSError, ValueError, KeyError, TypeError):
         raise ConfigurationError(f"{site} holds no built atlas (no atlas.json): name the folder of one.") from None
     report = Report()
     files = sorted(path for path in site.rglob("*") if path.is_file())
     report.bytes = sum(path.stat().st_size for path in files)
     _check_links(site, [path for path in files if path.suffix == ".html"], report, progress)
-    _check_records(site, facts, report, progress)
-    host = facts["configuration"]["site"]["host"]
+    _check_records(site, layers, report, progress)
+    _check_search(site, layers, report)
     if report.bytes > SIZE_BUDGET.get(host, report.bytes):
         report.problems.append(
             f"the site has {report.bytes / 1e6:,.0f} MB, more than the {SIZE_BUDGET[host] / 1e6:,.0f} MB "
@@ -87,11 +88,18 @@ def _check_links(site: Path, pages: list[Path], report: Report, progress: Progre
     with progress.task("links", total=len(pages), unit="pages") as advance:
         for page in pages:
             parsed = _Page()
-            parsed.feed(page.read_text(encoding="utf-8"))
+            try:
+                parsed.feed(page.read_text(encoding="utf-8"))
+            except UnicodeDecodeError:
+                report.problems.append(f"{_name(site, page)}: it is not UTF-8")
             anchors[page] = parsed.anchors
             for link in parsed.links:
                 report.links += 1
-                parts = urlsplit(link)
+                try:
+                    parts = urlsplit(link)
+                except ValueError:
+                    report.problems.append(f"{_name(site, page)}: {link} is not an address")
+                    continue
                 if parts.scheme or parts.netloc:
                     continue
                 if link.startswith("/"):
@@ -118,19 +126,23 @@ def _resolve(page: Path, link: str) -> Path:
         return page
     parts = list(page.parent.parts)
     for step in unquote(link).split("/"):
-        if step == "..":
+        if step == ".." and parts:
             parts.pop()
         elif step not in ("", "."):
             parts.append(step)
     return Path(*parts)
 
 
-def _check_records(site: Path, facts: dict[str, Any], report: Report, progress: Progress) -> None:
-    schema = orjson.loads((site / "schema" / "neuron-record.schema.json").read_bytes())
+def _check_records(site: Path, layers: list[dict[str, int]], report: Report, progress: Progress) -> None:
+    try:
+        schema = orjson.loads((site / "schema" / SCHEMA_FILE.name).read_bytes())
+    except (OSError, ValueError) as error:
+        report.problems.append(f"schema/{SCHEMA_FILE.name}: cannot be read ({error})")
+        return
     validator = Draft202012Validator(schema)
-    total = sum(layer["units"] for layer in facts["layers"])
+    total = sum(layer["units"] for layer in layers)
     with progress.task("records", total=total, unit="records") as advance:
-        for path in _record_files(site, facts):
+        for path in _record_files(site, layers):
             name = _name(site, path)
             advance(1)
             try:
@@ -148,8 +160,20 @@ def _check_records(site: Path, facts: dict[str, Any], report: Report, progress: 
                 report.problems.append(f"{name}: {problem_text}")
 
 
-def _record_files(site: Path, facts: dict[str, Any]) -> Iterator[Path]:
-    for layer in facts["layers"]:
+def _check_search(site: Path, layers: list[dict[str, int]], report: Report) -> None:
+    """Whether every file that search would load is there."""
+    try:
+        text = (site / "search" / "index.js").read_text(encoding="utf-8")
+        shards = orjson.loads(text.removeprefix("atlasIndex(").removesuffix(");\n"))["shards"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        report.problems.append(f"search/index.js: cannot be read ({error})")
+        return
+    wanted = [f"s{number}.js" for number in range(len(shards))] + [f"l{layer['layer']}.js" for layer in layers]
+    report.problems += [f"search/{name} is missing" for name in wanted if not (site / "search" / name).is_file()]
+
+
+def _record_files(site: Path, layers: list[dict[str, int]]) -> Iterator[Path]:
+    for layer in layers:
         for unit in range(layer["units"]):
             yield site / f"L{layer['layer']}" / f"N{unit}.json"
 

@@ -9,6 +9,11 @@ import yaml
 
 from atlas_builder.config import Atlas, Configuration
 
+# BibTeX counts braces whether or not they are escaped, so these are spelt out.
+_TEX = {character: f"\\{character}" for character in "&%$#_"}
+_TEX |= {"{": "\\textbraceleft{}", "}": "\\textbraceright{}", "\\": "\\textbackslash{}"}
+_TEX |= {"~": "\\textasciitilde{}", "^": "\\textasciicircum{}"}
+
 
 class Citation(NamedTuple):
     """One citable thing, as text, as BibTeX and as tags for reference managers."""
@@ -41,7 +46,7 @@ def cite(config: Configuration, title: str, key: str, page: str, date: str | Non
         "version": atlas.version,
         "howpublished": None if title == config.title else _tex(config.title),
         "doi": atlas.doi,
-        "url": url,
+        "url": url and url.replace("{", "%7B").replace("}", "%7D"),
         "note": "Data set",
     }
     lines = [f"  {name} = {{{value}}}" for name, value in fields.items() if value]
@@ -93,4 +98,4 @@ def citation_cff(config: Configuration, date: str | None) -> str:
 
 
 def _tex(text: str) -> str:
-    return re.sub(r"([&%$#_{}])", r"\\\1", text)
+    return "".join(_TEX.get(character, character) for character in text)

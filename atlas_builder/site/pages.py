@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from jinja2 import Environment
+from jinja2 import Environment, TemplateError
 
 from atlas_builder.config import Configuration
+from atlas_builder.errors import ConfigurationError
 from atlas_builder.records import Record
 from atlas_builder.site import figures, text
 from atlas_builder.site.cite import cite
@@ -90,6 +91,7 @@ class Pages:
             record=record,
             shown=shown,
             noise=[index for index, example in enumerate(record["examples"]) if example["behaviour"] is None],
+            rest=max(0.0, 1 - sum(behaviour["coverage"] for behaviour in record["behaviours"])),
             colours=COLOURS,
             lede=_lede(record),
             histogram=figures.histogram(edges, counts, threshold),
@@ -143,7 +145,11 @@ class Pages:
         depth = page.count("/")
         key = f"{self.config.atlas.id}-{page.removesuffix('.html')}"
         cited = self.config.title if page == "index.html" else title.rsplit(f", {self.config.title}", 1)[0]
-        return self._jinja.get_template(template).render(
+        try:
+            found = self._jinja.get_template(template)
+        except TemplateError as error:
+            raise ConfigurationError(f"site.theme: {template} cannot be used: {error}.") from error
+        return found.render(
             root="../" * depth,
             page=page,
             title=title,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import re
 import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment
+from jinja2 import Environment, TemplateError
 
 from atlas_builder.errors import ConfigurationError
 from atlas_builder.site.theme import shipped
@@ -34,35 +35,65 @@ def render_prose(docs: Path, theme: Path, output: Path, extra: dict[str, Any]) -
 
     logger = logging.getLogger("mkdocs")
     level = logger.level
-    logger.setLevel(logging.ERROR)
+    logger.setLevel(logging.CRITICAL)
     with tempfile.TemporaryDirectory() as scratch:
         try:
             config = load_config(
                 config_file=str(shipped("site_config") / "mkdocs.yml"),
-                docs_dir=str(docs),
+                docs_dir=str(docs.resolve()),
                 site_dir=scratch,
-                theme={"name": None, "custom_dir": str(theme)},
+                theme={"name": None, "custom_dir": str(theme.resolve())},
                 extra=extra,
             )
             config.theme.dirs.append(str(shipped("themes") / "atlas"))
             config.plugins["escape"] = Escape()
             build(config)
-        except (mkdocs.exceptions.MkDocsException, mkdocs.exceptions.Abort) as error:
-            raise ConfigurationError(f"site.prose: MkDocs cannot render {docs}: {error}") from error
+        except (mkdocs.exceptions.MkDocsException, mkdocs.exceptions.Abort, TemplateError, ValueError) as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise ConfigurationError(f"site.prose: MkDocs cannot render {docs} ({reason}): mend the page.") from error
         finally:
             logger.setLevel(level)
         return sorted(_take(Path(scratch), docs, output))
 
 
+def check_prose(folder: str | None) -> None:
+    """Refuse a prose folder that is not one, or whose files would take the place of the atlas's own."""
+    if folder is None:
+        return
+    docs = Path(folder)
+    if not docs.is_dir():
+        raise ConfigurationError(f"site.prose: {docs} is not a folder: name one that holds Markdown pages.")
+    for source in _sources(docs):
+        page = _published(source.relative_to(docs))
+        if page.as_posix() in _OWN_PAGES or _OWN_FOLDERS.fullmatch(page.parts[0]):
+            raise ConfigurationError(f"site.prose: {source} would take the place of the atlas's {page}: rename it.")
+
+
+_OWN_PAGES = {"index.html", "search.html", "404.html", "atlas.json", "robots.txt", "sitemap.xml", "CITATION.cff"}
+_OWN_FOLDERS = re.compile(r"L\d+|assets|search|schema")
+
+
+def _sources(docs: Path) -> list[Path]:
+    """The files of a prose folder, but for hidden ones and those in hidden folders."""
+    files = [path for path in sorted(docs.rglob("*")) if path.is_file()]
+    return [path for path in files if not any(part.startswith(".") for part in path.relative_to(docs).parts)]
+
+
+def _published(place: Path) -> Path:
+    """Where MkDocs puts a page: a folder's README is its index."""
+    if place.suffix.lower() not in (".md", ".markdown", ".mdown", ".mkdn", ".mkd"):
+        return place
+    return place.with_name("index.html") if place.stem == "README" else place.with_suffix(".html")
+
+
 def _take(rendered: Path, docs: Path, output: Path) -> list[str]:
     """Copy the pages and what lies beside them, not what MkDocs adds of its own."""
     taken = []
-    for source in sorted(docs.rglob("*")):
-        if not source.is_file() or source.name.startswith("."):
-            continue
-        place = source.relative_to(docs)
-        if place.suffix == ".md":
-            place = place.with_suffix(".html")
+    for source in _sources(docs):
+        place = _published(source.relative_to(docs))
+        if not (rendered / place).is_file():
+            continue  # a draft, or what else MkDocs leaves out
+        if place.suffix == ".html":
             taken.append(place.as_posix())
         target = output / place
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import cached_property
 from math import gcd
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 from xml.sax.saxutils import escape
 
 import orjson
@@ -57,7 +58,7 @@ class Site:
         stems = [path.stem for path in self.docs.glob("*.md")]
         known = [stem for stem in _PROSE_ORDER if stem in stems]
         names = known + sorted(stem for stem in stems if stem not in known)
-        return [(f"{stem}.html", stem.replace("-", " ").capitalize()) for stem in names]
+        return [(quote(f"{stem}.html"), stem.replace("-", " ").capitalize()) for stem in names]
 
     @cached_property
     def methods(self) -> str:
@@ -135,7 +136,7 @@ _open: dict[str, Any] = {}
 
 def _publish_units(site: Site, first: int, last: int, folder: Path) -> list[Summary]:
     """Write record and page of the units at these places of the atlas, and say what overviews need."""
-    key = (site.stages.fingerprint, repr(site.config))
+    key = (site.stages.link, site.stages.fingerprint, repr(site.config))
     if _open.get("key") != key:
         _open.clear()
         _open.update(key=key, site=site, layers={})
@@ -172,17 +173,16 @@ def _starts(summaries: dict[int, list[Summary]]) -> list[tuple[str, str, Sequenc
     """Units worth a first look, spread over the layers as they come."""
     units = [unit for layer in summaries.values() for unit in layer if unit.measures["examples"] >= 10]
 
-    def best(key: Any) -> list[Summary]:
-        return sorted(units, key=lambda unit: (*key(unit), unit.layer, unit.unit))[:_STARTS]
+    def best(score: Callable[[Summary], float | None]) -> list[Summary]:
+        """The units of the highest score above zero."""
+        scored = [(score(unit) or 0.0, unit) for unit in units]
+        scored.sort(key=lambda entry: (-entry[0], entry[1].layer, entry[1].unit))
+        return [unit for found, unit in scored[:_STARTS] if found > 0]
 
-    many = best(lambda unit: (-unit.measures["effective_behaviours"],))
-    apart = best(
-        lambda unit: (
-            -(unit.measures["inter_distance"] or 0) * (2 <= len(unit.labels) <= 3) * min(unit.coverage, default=0),
-        )
-    )
-    single = best(lambda unit: (len(unit.labels) != 1, unit.measures["mean_distance"] or 2))
-    alike = best(lambda unit: (-unit.likeness,))
+    many = best(lambda unit: len(unit.labels) > 1 and unit.measures["effective_behaviours"])
+    apart = best(lambda unit: 2 <= len(unit.labels) <= 3 and unit.measures["inter_distance"] * min(unit.coverage))
+    single = best(lambda unit: len(unit.labels) == 1 and 2 - unit.measures["mean_distance"])
+    alike = best(lambda unit: unit.likeness)
     lists = [
         ("Most behaviours", "Highest effective number of behaviours.", many),
         ("Two or three lives", "Few behaviours of like weight, far from each other.", apart),
@@ -229,7 +229,7 @@ def _write_around(site: Site, folder: Path) -> None:
     robots = "User-agent: *\nAllow: /\n"
     if atlas.url:
         layers = [f"L{layer.layer}/index.html" for layer in site.stages.collected.layers]
-        listed = ["index.html", *prose, *layers, *(unit_page(*unit) for unit in site.units)]
+        listed = ["index.html", *map(quote, prose), *layers, *(unit_page(*unit) for unit in site.units)]
         _write(folder / "sitemap.xml", _sitemap([address(atlas, page) or page for page in listed]))
         robots += f"Sitemap: {address(atlas, 'sitemap.xml')}\n"
     _write(folder / "robots.txt", robots)

@@ -6,6 +6,7 @@ words can be in, then the labels of the layers it found something in.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +15,8 @@ import orjson
 
 _SHARD_BYTES = 64_000
 _MOST_POSTINGS = 400
+# What Python and what JavaScript call space differ; both sides take off either's.
+_ENDS = re.compile(r"^[\s\ufeff]+|[\s\ufeff]+$")
 
 
 class Posting(NamedTuple):
@@ -30,7 +33,7 @@ def search_key(word: str) -> str:
 
     `themes/atlas/assets/search.js` does the same to what a reader types.
     """
-    core = word.strip().lower()
+    core = _ENDS.sub("", word).lower()
     if core:
         return core
     return "↵" if "\n" in word else "␣"

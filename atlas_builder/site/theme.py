@@ -8,6 +8,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from atlas_builder.errors import ConfigurationError
 from atlas_builder.site import text
+from atlas_builder.site.search import search_key
 
 _PACKAGE = Path(__file__).parent.parent
 
@@ -22,7 +23,7 @@ def find_theme(name: str) -> Path:
     """The folder of a theme by its name or path; `ConfigurationError` where there is none."""
     for folder in (shipped("themes") / name, Path(name)):
         if (folder / "base.html").is_file():
-            return folder
+            return folder.resolve()
     known = sorted(folder.name for folder in shipped("themes").iterdir() if folder.is_dir())
     raise ConfigurationError(
         f"site.theme: there is no theme {name!r}: use one of {', '.join(known)}, or a folder that holds base.html."
@@ -42,6 +43,7 @@ def environment(theme: Path) -> Environment:
         token=text.token,
         visible=text.markup,
         plain=text.plain,
+        search_key=search_key,
         percent=percent,
         number=number,
         thousands=lambda value: f"{value:,}",
@@ -53,7 +55,7 @@ def percent(share: float | None) -> str:
     """A share as people read it: whole per cent, but never 0% or 100% of what is neither."""
     if share is None:
         return "–"
-    if 0 < share < 0.005:
+    if 0 < share <= 0.005:
         return "<1%"
     if 0.995 <= share < 1:
         return ">99%"

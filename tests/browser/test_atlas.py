@@ -205,6 +205,16 @@ def test_hostile_text_runs_nowhere(hostile_site: Path, page: Page, errors: list[
     assert errors == []
 
 
+def test_a_missing_page_trusts_no_other_host(demo_site: Path, page: Page) -> None:
+    with server(demo_site, 0) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        page.goto(f"http://127.0.0.1:{running.server_port}//elsewhere.example/L0/x")
+        assert page.evaluate("document.baseURI").startswith(
+            f"http://127.0.0.1:{running.server_port}/elsewhere.example/"
+        )
+        running.shutdown()
+
+
 def test_what_is_missing_has_a_page(demo_site: Path, page: Page) -> None:
     with server(demo_site, 0) as running:
         threading.Thread(target=running.serve_forever, daemon=True).start()

@@ -18,6 +18,11 @@ def test_a_key_word_is_the_whole_word_of_the_key_token() -> None:
     assert scene(["a", " cat", " sat"], 1).piece == "cat"
 
 
+def test_words_of_every_script_keep_their_marks() -> None:
+    assert scene(["a ", "हिन्दी"], 1).key == "हिन्दी"
+    assert scene(["e\u0301te\u0301"], 0).key == "e\u0301te\u0301"
+
+
 def test_space_and_line_ends_have_signs() -> None:
     assert scene(["x", " = ", "  "], 2).key == "␣"
     assert scene(["x", "\n    ", "y"], 1).key == "↵"

@@ -179,7 +179,20 @@ def test_check_holds_a_site_to_its_hosts_budget(
     assert "lower site.examples_per_behaviour" in check(site, QUIET).problems[0]
 
 
-def test_check_refuses_what_is_no_atlas(tmp_path: Path) -> None:
+def test_check_names_odd_pages_and_missing_shards(tiny_site: Path, copy_of: Callable[[Path], Path]) -> None:
+    site = copy_of(tiny_site)
+    (site / "search" / "s0.js").unlink()
+    (site / "odd.html").write_text(f'<a href="{"../" * 99}x.html">a</a><a href="http://[x">b</a>', encoding="utf-8")
+    (site / "bytes.html").write_bytes(b"\xff\xfe")
+    problems = "\n".join(check(site, QUIET).problems)
+    for said in ("search/s0.js is missing", "x.html leads nowhere", "is not an address", "bytes.html: it is not UTF-8"):
+        assert said in problems
+
+
+@pytest.mark.parametrize("content", [None, "[]", "{}", "nonsense"])
+def test_check_refuses_what_is_no_atlas(tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / "atlas.json").write_text(content, encoding="utf-8")
     with pytest.raises(ConfigurationError, match="holds no built atlas"):
         check(tmp_path, QUIET)
 

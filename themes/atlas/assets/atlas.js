@@ -55,7 +55,7 @@
     function value(row, column) {
       var text = row.cells[column].textContent.trim();
       if (heads[column].hasAttribute("data-text")) return text.toLowerCase();
-      var number = parseFloat(text.replace("−", "-").replace(/^[<>]/, ""));
+      var number = parseFloat(text.replace(/−/g, "-").replace(/^[<>]/, ""));
       return isNaN(number) ? -Infinity : number;
     }
     heads.forEach(function (head, column) {

@@ -20,7 +20,15 @@
   }
 
   // The same as `search_key` in atlas_builder/site/search.py.
-  function key(word) { return word.trim().toLowerCase() || "␣"; }
+  function key(word) {
+    return word.replace(/^[\s\u001c-\u001f\u0085]+|[\s\u001c-\u001f\u0085]+$/g, "").toLowerCase() || "␣";
+  }
+
+  // What cannot be seen is spelt out, as on the pages.
+  function visible(text) {
+    return text.replace(/[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\ufff0-\uffff]/g,
+      function (hidden) { return "U+" + hidden.charCodeAt(0).toString(16).toUpperCase().padStart(4, "0"); });
+  }
 
   // Python sorts strings by code point, JavaScript by UTF-16 unit; the index is in Python's order.
   function before(a, b) {
@@ -94,8 +102,8 @@
         var item = element("li"), link = element("a", "L" + hit.layer + "/N" + hit.unit);
         var text = element("span", undefined, "label");
         link.href = "L" + hit.layer + "/N" + hit.unit + ".html#b" + hit.behaviour;
-        text.append(((labels[hit.layer] || [])[hit.unit] || [])[hit.behaviour - 1] || "");
-        text.append(" ", element("span", hit.term === query ? "" : "by " + hit.term, "why"));
+        text.append(visible(((labels[hit.layer] || [])[hit.unit] || [])[hit.behaviour - 1] || ""));
+        text.append(" ", element("span", hit.term === query ? "" : "by " + visible(hit.term), "why"));
         item.append(link, text, element("span", Math.round(hit.weight / 10) + "%", "share"));
         return item;
       }));
@@ -113,9 +121,12 @@
     var place = unit(query);
     if (place && jump) { location.replace(place); return; }
     var words = query.split(/\s+/).map(key);
-    Promise.all(words.map(lookUp)).then(function (found) {
+    var whole = words.length > 1 ? lookUp(key(query)) : Promise.resolve(new Map());
+    Promise.all([whole].concat(words.map(lookUp))).then(function (found) {
       if (turn !== latest) return;
-      return show(words.join(" "), found.reduce(both)).then(function () {
+      var hits = found.slice(1).reduce(both);
+      found[0].forEach(function (hit, where) { hits.set(where, hit); });
+      return show(words.join(" "), hits).then(function () {
         if (!place) return;
         var item = element("li"), link = element("a", place.replace(".html", ""));
         link.href = place;
