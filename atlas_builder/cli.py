@@ -37,7 +37,8 @@ def _explain(error: BaseException) -> tuple[str, int]:
         return str(error), error.exit_status
     if isinstance(error, KeyboardInterrupt | click.Abort):
         return "Stopped. Finished stages are kept: run the same command to go on.", 1
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+    # NumPy reports a full disk without its number, by how much it could write.
+    if isinstance(error, OSError) and (error.errno == errno.ENOSPC or " requested and " in str(error)):
         where = f" ({error.filename})" if error.filename else ""
         return f"The disk is full{where}: free some space and run the same command to go on.", 1
     if isinstance(error, BrokenProcessPool):

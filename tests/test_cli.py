@@ -57,6 +57,7 @@ def test_a_broken_corpus_ends_with_one(tmp_path: Path, gpt2_folder: Path) -> Non
     [
         (KeyboardInterrupt(), "run the same command to go on", 1),
         (OSError(28, "No space left on device", "x"), "The disk is full (x)", 1),
+        (OSError("176300 requested and 47600 written"), "The disk is full:", 1),
         (OSError(13, "Permission denied", "y"), "y: Permission denied.", 1),
         (AtlasError("A sentence."), "A sentence.", 1),
         (RuntimeError("odd"), "this is a fault in Atlas Builder", 1),
