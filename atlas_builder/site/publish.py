@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -89,14 +90,19 @@ class Site:
         """Layer and number of every unit, in the order of the atlas."""
         return [(layer.layer, unit) for layer in self.stages.collected.layers for unit in range(layer.units)]
 
+    @cached_property
+    def _stride(self) -> int:
+        """A step that visits every unit before it comes back."""
+        count = len(self.units)
+        return next(step for step in range(round(count * 0.618) or 1, count + 2) if gcd(step, count) == 1)
+
     def around(self, place: int) -> Neighbourhood:
         """What comes before and after a unit; where scripts are off, chance is a fixed walk."""
         count = len(self.units)
-        stride = next(step for step in range(round(count * 0.618) or 1, count + 2) if gcd(step, count) == 1)
         return Neighbourhood(
             previous=unit_page(*self.units[place - 1]) if place else None,
             next=unit_page(*self.units[place + 1]) if place + 1 < count else None,
-            random=unit_page(*self.units[(place + stride) % count]),
+            random=unit_page(*self.units[(place + self._stride) % count]),
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -130,23 +136,38 @@ def publish(site: Site, folder: Path, executor: Executor, progress: Progress) ->
     _write_around(site, folder)
 
 
-# What a worker process keeps between chunks, so that it opens the stages once.
-_open: dict[str, Any] = {}
+class _Worker(threading.local):
+    """What a worker keeps between chunks, so that it opens the stages once."""
+
+    key: tuple[Any, ...] | None = None
+    site: Site
+    layer: LayerRecords
+
+    def open(self, site: Site) -> None:
+        """Take up a site, unless it is the one already open."""
+        key = (site.stages.link, site.stages.fingerprint, repr(site.config), repr(site.facts))
+        if self.key != key:
+            self.key, self.site = key, site
+            self.layer = LayerRecords(site.stages, site.stages.collected.layers[0], site.config)
+
+    def record(self, layer: int, unit: int) -> records.Record:
+        """The record of a unit; units come layer by layer."""
+        if self.layer.layer.layer != layer:
+            collected = next(found for found in self.site.stages.collected.layers if found.layer == layer)
+            self.layer = LayerRecords(self.site.stages, collected, self.site.config)
+        return self.layer.record(unit)
+
+
+_worker = _Worker()
 
 
 def _publish_units(site: Site, first: int, last: int, folder: Path) -> list[Summary]:
     """Write record and page of the units at these places of the atlas, and say what overviews need."""
-    key = (site.stages.link, site.stages.fingerprint, repr(site.config))
-    if _open.get("key") != key:
-        _open.clear()
-        _open.update(key=key, site=site, layers={})
-    site = _open["site"]
+    _worker.open(site)
+    site = _worker.site
     summaries = []
     for place, (layer, unit) in enumerate(site.units[first:last], start=first):
-        if layer not in _open["layers"]:
-            collected = next(found for found in site.stages.collected.layers if found.layer == layer)
-            _open["layers"] = {layer: LayerRecords(site.stages, collected, site.config)}
-        record = _open["layers"][layer].record(unit)
+        record = _worker.record(layer, unit)
         (folder / f"L{layer}" / f"N{unit}.json").write_bytes(records.serialise(record))
         _write(folder / unit_page(layer, unit), site.pages.unit(record, site.labels, site.around(place)))
         behaviours = record["behaviours"]
@@ -170,7 +191,7 @@ def _likeness(behaviours: list[records.Record]) -> float:
 
 
 def _starts(summaries: dict[int, list[Summary]]) -> list[tuple[str, str, Sequence[Summary]]]:
-    """Units worth a first look, spread over the layers as they come."""
+    """Lists of units worth a first look: title, reason, units."""
     units = [unit for layer in summaries.values() for unit in layer if unit.measures["examples"] >= 10]
 
     def best(score: Callable[[Summary], float | None]) -> list[Summary]:
