@@ -26,6 +26,13 @@ from atlas_builder.progress import Progress
 Configure = Callable[..., Configuration]
 
 
+def shipped_theme() -> Path:
+    """The shipped theme."""
+    from atlas_builder.site.theme import find_theme
+
+    return find_theme("atlas")
+
+
 class Listener(Progress):
     """Keeps what a build says."""
 
@@ -167,6 +174,20 @@ def test_prose_of_ones_own_is_published_with_its_files(configure: Configure, poo
     from atlas_builder.site.check import check
 
     assert check(site, Progress(quiet=True)).problems == []
+
+
+def test_a_theme_of_ones_own_changes_what_it_redefines(configure: Configure, pool: Executor, tmp_path: Path) -> None:
+    theme = tmp_path / "theme"
+    theme.mkdir()
+    base = (shipped_theme() / "base.html").read_text(encoding="utf-8")
+    (theme / "base.html").write_text(base.replace("<footer", "<p>Mine</p><footer"), encoding="utf-8")
+    settings = configure(site={"theme": str(theme)})
+    _build(settings, tmp_path / "site", pool)
+    for page in ("index.html", "L0/N1.html", "about.html"):
+        assert "<p>Mine</p>" in (tmp_path / "site" / page).read_text(encoding="utf-8")
+    (theme / "unit.html").write_text("{{ nothing.here }}", encoding="utf-8")
+    with pytest.raises(ConfigurationError, match=r"site\.theme: unit\.html cannot be rendered"):
+        _build(settings, tmp_path / "site", pool)
 
 
 def test_prose_that_is_not_there_is_refused_before_anything_runs(

@@ -146,17 +146,15 @@ class Pages:
         key = f"{self.config.atlas.id}-{page.removesuffix('.html')}"
         cited = self.config.title if page == "index.html" else title.rsplit(f", {self.config.title}", 1)[0]
         try:
-            found = self._jinja.get_template(template)
+            return self._jinja.get_template(template).render(
+                root="../" * depth,
+                title=title,
+                citation=cite(self.config, cited, key, page, self.date),
+                **self._common,
+                **values,
+            )
         except TemplateError as error:
-            raise ConfigurationError(f"site.theme: {template} cannot be used: {error}.") from error
-        return found.render(
-            root="../" * depth,
-            page=page,
-            title=title,
-            citation=cite(self.config, cited, key, page, self.date),
-            **self._common,
-            **values,
-        )
+            raise ConfigurationError(f"site.theme: {template} cannot be rendered: {error}.") from error
 
 
 def _noun(kind: str) -> str:
