@@ -14,16 +14,17 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, get_args
-
-from filelock import FileLock, Timeout
 
 from atlas_builder.config import Configuration
 from atlas_builder.errors import ConfigurationError
 from atlas_builder.progress import Progress
+from atlas_builder.site.prose import check_prose
+from atlas_builder.site.theme import find_theme, shipped
 from atlas_builder.store import Store, code_fingerprint, fingerprint, read_json, replace_folder, write_json
 
 Stage = Literal["collect", "cluster", "describe", "link", "publish"]
@@ -34,7 +35,7 @@ _CODE: dict[Stage, tuple[str, ...]] = {
     "cluster": ("cluster.py", "behaviours.py", "embeddings.py"),
     "describe": ("describe",),
     "link": ("link.py",),
-    "publish": ("site", "records.py", "numbers.py", "collect/bins.py", "neuron-record.schema.json"),
+    "publish": ("site", "pipeline.py", "records.py", "numbers.py", "collect/bins.py", "neuron-record.schema.json"),
 }
 _SITE = "site"
 _PACKAGES = ("torch", "transformer-lens", "transformers", "tokenizers", "numpy", "hdbscan", "scikit-learn", "scipy")
@@ -59,19 +60,13 @@ def build(
     progress = progress or Progress(quiet=True)
     output = output.resolve()
     _check_output(output, fresh)
-    store = Store(output.parent / f".{output.name}.work")
-    store.root.mkdir(parents=True, exist_ok=True)
+    check_prose(config.site.prose)
     prints = _fingerprints(config)
-    lock = FileLock(store.root / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise ConfigurationError(f"--output: another build of {output} is running: wait for it.") from None
-    if fresh:
-        for stage in STAGES:
-            shutil.rmtree(store.folder(stage), ignore_errors=True)
-    pool = executor or ProcessPoolExecutor(_cores(), multiprocessing.get_context("spawn"))
-    try:
+    store = Store(output.parent / f".{output.name}.work")
+    with store.alone(), _workers(executor) as pool:
+        if fresh:
+            for stage in STAGES:
+                shutil.rmtree(store.folder(stage), ignore_errors=True)
         for stage in STAGES[: STAGES.index(until) + 1]:
             started = time.monotonic()
             if store.holds(stage, prints[stage]) and (stage != "publish" or _is_published(store, output)):
@@ -84,11 +79,20 @@ def build(
                     replace_folder(folder / _SITE, output)
                     write_json(folder / "published.json", _marks(output))
             progress.say(f"{stage}: done in {time.monotonic() - started:.1f} s")
-    finally:
-        if executor is None:
-            pool.shutdown(cancel_futures=True)
-        lock.release()
     return output
+
+
+@contextmanager
+def _workers(given: Executor | None) -> Iterator[Executor]:
+    """The executor that was given, or one process a core for the length of the block."""
+    if given is not None:
+        yield given
+        return
+    pool = ProcessPoolExecutor(_cores(), multiprocessing.get_context("spawn"))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _collect(config: Configuration, store: Store, folder: Path, pool: Executor, progress: Progress) -> None:
@@ -222,12 +226,10 @@ def _content(name: str) -> str | None:
 
 
 def _look(config: Configuration) -> list[str | None]:
-    from atlas_builder.site.prose import check_prose
-    from atlas_builder.site.theme import find_theme, shipped
-
-    check_prose(config.site.prose)
-    docs = config.site.prose or str(shipped("site_config") / "docs")
-    return [_content(str(folder)) for folder in (find_theme(config.site.theme), shipped("themes") / "atlas", docs)]
+    own = shipped("site_config")
+    docs = config.site.prose or own / "docs"
+    places = (find_theme(config.site.theme), shipped("themes") / "atlas", docs, own / "mkdocs.yml")
+    return [_content(str(place)) for place in places]
 
 
 def _versions() -> dict[str, str]:

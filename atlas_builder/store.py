@@ -16,6 +16,9 @@ from typing import Any
 
 import numpy as np
 import orjson
+from filelock import FileLock, Timeout
+
+from atlas_builder.errors import ConfigurationError
 
 MARK = "stage.json"
 """The file that makes a folder a finished stage."""
@@ -54,6 +57,20 @@ class Store:
             return bool(read_json(mark)["fingerprint"] == wanted)
         except (OSError, ValueError, KeyError):
             return False
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep other builds out of the folder; `ConfigurationError` where one is at work in it."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.root / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise ConfigurationError(f"another build is at work in {self.root}: wait for it to end.") from None
+        try:
+            yield
+        finally:
+            lock.release()
 
     @contextmanager
     def making(self, stage: str, wanted: str) -> Iterator[Path]:

@@ -115,6 +115,10 @@ def distance(a: np.ndarray, b: np.ndarray) -> float:
     return 1 - float(a @ b) / norm if norm else 1.0
 
 
+def _mean(found: list[float]) -> float:
+    return sum(found) / len(found) if found else math.nan
+
+
 def measures(embeddings: list[np.ndarray], labels: list[int]) -> dict[str, float]:
     """The polysemanticity measures, pair by pair."""
     pairs = list(itertools.combinations(range(len(labels)), 2))
@@ -124,14 +128,13 @@ def measures(embeddings: list[np.ndarray], labels: list[int]) -> dict[str, float
     clusters = sorted({label for label in labels if label >= 0})
     sizes = [labels.count(cluster) for cluster in clusters]
     total = sum(sizes)
-    mean = lambda found: sum(found) / len(found) if found else math.nan  # noqa: E731
     return {
         "behaviours": len(clusters),
         "effective_behaviours": math.exp(-sum(s / total * math.log(s / total) for s in sizes)) if sizes else 0.0,
         "noise_fraction": 1 - total / len(labels) if labels else 0.0,
-        "mean_distance": mean(list(distances.values())),
+        "mean_distance": _mean(list(distances.values())),
         "max_distance": max(distances.values(), default=math.nan),
-        "intra_distance": mean(inner),
-        "inter_distance": mean(outer),
+        "intra_distance": _mean(inner),
+        "inter_distance": _mean(outer),
         "examples": len(labels),
     }

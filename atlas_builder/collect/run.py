@@ -78,7 +78,7 @@ def keep_memory() -> None:
     """Have glibc keep freed memory instead of handing it back to the system.
 
     Tensors of a few megabytes come and go with every operation; by default each costs
-    its page faults anew, which for a small model is up to half the forward pass.
+    its page faults anew.
     """
     try:
         libc = ctypes.CDLL("libc.so.6")

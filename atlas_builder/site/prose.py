@@ -26,6 +26,7 @@ def render_prose(docs: Path, theme: Path, output: Path, extra: dict[str, Any]) -
     from mkdocs.config import load_config
     from mkdocs.plugins import BasePlugin
 
+    # MkDocs leaves a plugin without settings untyped.
     class Escape(BasePlugin):  # type: ignore[type-arg, no-untyped-call]
         """MkDocs renders themes unescaped; an atlas's title is anybody's text."""
 

@@ -41,8 +41,8 @@ def main() -> None:
         return run
 
     steps: dict[str, Callable[[int], object]] = {"embeddings and distances only": distances}
-    for method in ("hdbscan", "agglomerative", "components"):
-        steps[f"clusters and measures, {method}"] = whole(Clusters(method=method))  # type: ignore[arg-type]
+    for settings in (Clusters(), Clusters(method="agglomerative"), Clusters(method="components")):
+        steps[f"clusters and measures, {settings.method}"] = whole(settings)
     totals = dict.fromkeys(steps, 0.0)
     with threadpool_limits(limits=1):
         for step in steps.values():

@@ -58,7 +58,9 @@ def test_a_reader_gets_from_home_to_a_layer_a_unit_a_neighbour_a_search_hit_and_
     hit = page.locator("#results a").first
     name = hit.inner_text()
     hit.click()
-    layer, unit = re.fullmatch(r"L(\d+)/N(\d+)", name).groups()  # type: ignore[union-attr]
+    match = re.fullmatch(r"L(\d+)/N(\d+)", name)
+    assert match
+    layer, unit = match.groups()
     expect(page.locator("h1")).to_have_text(f"Neuron {unit} of layer {layer}")
     assert "return" in page.locator("main").inner_text()
     assert errors == []

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import random
+from typing import Literal
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -7,22 +10,25 @@ from hypothesis import strategies as st
 from atlas_builder.collect.selection import Pool, candidate_type, priority
 from tests import reference
 
-
-def _pool(units: int, policy: str, per_unit: int, threshold: float, seed: int) -> Pool:
-    return Pool(5, units, policy=policy, per_unit=per_unit, threshold=threshold, seed=seed, window=1)  # type: ignore[arg-type]
+Policy = Literal["threshold", "top"]
 
 
-def _offer(pool: Pool, keys: np.ndarray, contexts: list[int]) -> None:
-    """What a collector does: lift the bound by the batch's maxima, then offer what reaches it."""
-    seen = keys[contexts].max(axis=0, initial=-np.inf)
-    pool.raise_bound(np.maximum(seen, getattr(pool, "_seen", seen)).astype(np.float32))
-    pool._seen = np.maximum(seen, getattr(pool, "_seen", seen))  # type: ignore[attr-defined]
-    row, unit = np.nonzero(keys[contexts] >= pool.bound)
-    found = np.zeros(len(row), dtype=candidate_type(1))
-    found["unit"], found["context"] = unit, np.asarray(contexts)[row]
-    found["value"] = keys[found["context"], unit]
-    if pool.add(found):
-        pool.compact()
+class _Offered:
+    """A pool, and a collector's way with it: lift the bound by the maxima seen, then offer what reaches it."""
+
+    def __init__(self, units: int, policy: Policy, per_unit: int, threshold: float, seed: int) -> None:
+        self.pool = Pool(5, units, policy=policy, per_unit=per_unit, threshold=threshold, seed=seed, window=1)
+        self._highest = np.full(units, -np.inf, dtype=np.float32)
+
+    def offer(self, keys: np.ndarray, contexts: list[int]) -> None:
+        np.maximum(self._highest, keys[contexts].max(axis=0), out=self._highest)
+        self.pool.raise_bound(self._highest)
+        row, unit = np.nonzero(keys[contexts] >= self.pool.bound)
+        found = np.zeros(len(row), dtype=candidate_type(1))
+        found["unit"], found["context"] = unit, np.asarray(contexts)[row]
+        found["value"] = keys[found["context"], unit]
+        if self.pool.add(found):
+            self.pool.compact()
 
 
 # Few distinct values, so that ties are common; zero and below must never be chosen.
@@ -47,18 +53,18 @@ keys = st.integers(1, 60).flatmap(
     st.booleans(),
 )
 def test_the_choice_is_that_of_a_list_kept_whole_whatever_the_order_and_the_batches(
-    keys: list[list[float]], policy: str, per_unit: int, threshold: float, seed: int, chance: object, batch: int,
-    compact_often: bool,
+    keys: list[list[float]], policy: Policy, per_unit: int, threshold: float, seed: int, chance: random.Random,
+    batch: int, compact_often: bool,
 ) -> None:  # fmt: skip
     values = np.array(keys, dtype=np.float32)
     order = list(range(len(values)))
-    chance.shuffle(order)  # type: ignore[attr-defined]
-    pool = _pool(3, policy, per_unit, threshold, seed)
+    chance.shuffle(order)
+    pool = _Offered(3, policy, per_unit, threshold, seed)
     for start in range(0, len(order), batch):
-        _offer(pool, values, order[start : start + batch])
+        pool.offer(values, order[start : start + batch])
         if compact_often:
-            pool.compact()
-    chosen = pool.select()
+            pool.pool.compact()
+    chosen = pool.pool.select()
     for unit in range(3):
         wanted = reference.select(values[:, unit].tolist(), policy, per_unit, threshold, seed, 5, unit)
         assert chosen["context"][chosen["unit"] == unit].tolist() == wanted
@@ -76,10 +82,10 @@ def test_a_sample_is_uniform() -> None:
     """Each of 40 equal contexts is among the 10 drawn for about a quarter of 2,000 units."""
     drawn = np.zeros(40)
     values = np.ones((40, 2000), dtype=np.float32)
-    pool = _pool(2000, "threshold", 10, 0.75, 1)
+    pool = _Offered(2000, "threshold", 10, 0.75, 1)
     for context in range(40):
-        _offer(pool, values, [context])
-    np.add.at(drawn, pool.select()["context"], 1)
+        pool.offer(values, [context])
+    np.add.at(drawn, pool.pool.select()["context"], 1)
     assert abs(drawn - 500).max() < 5 * np.sqrt(2000 * 0.25 * 0.75)
 
 
@@ -87,8 +93,8 @@ def test_memory_grows_slower_than_the_corpus() -> None:
     """With every context near the maximum, a pool keeps about k · (1 + ln(n / k)) of n."""
     chance = np.random.default_rng(0)
     values = (0.8 + 0.2 * chance.random((20_000, 1))).astype(np.float32)
-    pool = _pool(1, "threshold", 20, 0.75, 1)
+    pool = _Offered(1, "threshold", 20, 0.75, 1)
     for start in range(0, len(values), 100):
-        _offer(pool, values, list(range(start, start + 100)))
-    pool.compact()
-    assert len(pool.kept) < 3 * 20 * (1 + np.log(20_000 / 20))
+        pool.offer(values, list(range(start, start + 100)))
+    pool.pool.compact()
+    assert len(pool.pool.kept) < 3 * 20 * (1 + np.log(20_000 / 20))
