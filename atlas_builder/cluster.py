@@ -24,9 +24,20 @@ _UNITS_AT_ONCE = 64
 _COUNTS = ("behaviours", "examples")
 MEASURES = np.dtype([(name, "<i4" if name in _COUNTS else "<f8") for name in Measures._fields])
 BEHAVIOUR = np.dtype(
-    [("unit", "<i4"), ("id", "<i4"), ("size", "<i4"), ("coverage", "<f8"), ("central", "<i8"), ("row", "<i8")]
+    [
+        ("unit", "<i4"),
+        ("id", "<i4"),
+        ("sign", "<i4"),
+        ("size", "<i4"),
+        ("coverage", "<f8"),
+        ("central", "<i8"),
+        ("row", "<i8"),
+    ]
 )
-"""One behaviour of a layer: `central` is a place among the layer's examples, `row` that of its input."""
+"""One behaviour of a layer: `central` is a place among the layer's examples, `row` that of its input.
+
+Behaviours below zero have the sign −1 and are numbered after those above.
+"""
 
 
 @dataclass(frozen=True)
@@ -43,7 +54,7 @@ class Clustered:
 
     @cached_property
     def measures(self) -> np.ndarray:
-        """`behaviours.Measures` of each unit."""
+        """`behaviours.Measures` of each unit, and of its negative side where it has one: (units, sides)."""
         return read_array(self.folder / f"L{self.layer}.measures.npy")
 
     @cached_property
@@ -90,17 +101,33 @@ def _cluster_units(
 
 def _cluster_unit(
     layer: CollectedLayer, unit: int, settings: Clusters
+) -> tuple[NDArray[np.int32], list[Measures], np.ndarray]:
+    """Labels, measures of each side, behaviours; each side is clustered on its own."""
+    labels, measures, found = [], [], []
+    known = 0
+    for sign in (1, -1)[: layer.sides]:
+        side, measured, own = _cluster_side(layer, unit, sign, settings)
+        own["id"] += known
+        labels.append(np.where(side >= 0, side + np.int32(known), side))
+        known += len(own)
+        measures.append(measured)
+        found.append(own)
+    return np.concatenate(labels), measures, np.concatenate(found)
+
+
+def _cluster_side(
+    layer: CollectedLayer, unit: int, sign: int, settings: Clusters
 ) -> tuple[NDArray[np.int32], Measures, np.ndarray]:
-    examples = layer.of(unit)
+    first, examples = layer.of_side(unit, sign)
     embeddings = neuron_embeddings(layer.inputs[examples["row"]], layer.read_weights[:, unit])
     distances = cosine_distances(embeddings)
     labels = behaviours.cluster(distances, settings)
     central = behaviours.central_examples(distances, labels)
     found = np.zeros(len(central), dtype=BEHAVIOUR)
-    found["unit"] = unit
+    found["unit"], found["sign"] = unit, sign
     found["id"] = np.arange(len(central))
     found["size"] = np.bincount(labels[labels >= 0], minlength=len(central))
-    found["coverage"] = behaviours.coverage(examples["value"], labels)
-    found["central"] = layer.starts[unit] + central
+    found["coverage"] = behaviours.coverage(np.abs(examples["value"]), labels)
+    found["central"] = first + central
     found["row"] = examples["row"][central]
     return labels, behaviours.measure(distances, labels), found

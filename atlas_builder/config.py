@@ -136,7 +136,7 @@ class Examples(_Section):
     bands: list[Annotated[float, Field(ge=0, le=1)]] = Field(default=[0, 0.5, 0.9, 0.99, 0.999, 1], min_length=2)
     """Quantiles of the positive activations between which bands lie."""
     per_band: int = Field(default=4, ge=0, le=100)
-    """Examples to draw from a band. So far a band's range is published, not yet its examples."""
+    """Tokens drawn from a band to be shown; none draws no bands."""
     seed: int = Field(default=0, ge=0, lt=2**63)
     """Seed of every sample."""
 

@@ -34,3 +34,7 @@ class ActivationError(AtlasError):
 
 class SiteError(AtlasError):
     """A built site that fails a check."""
+
+
+class OutOfMemoryError(AtlasError):
+    """A device whose memory does not hold what a build needs at least."""

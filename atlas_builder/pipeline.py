@@ -72,7 +72,7 @@ def build(
             if store.holds(stage, prints[stage]) and (stage != "publish" or _is_published(store, output)):
                 progress.say(f"{stage}: unchanged")
                 continue
-            with store.making(stage, prints[stage]) as folder:
+            with store.making(stage, prints[stage], resumes=stage == "collect") as folder:
                 _RUN[stage](config, store, folder, pool, progress)
                 if stage == "publish":
                     # The site takes its place first: the stage is done when readers can see it.
@@ -98,10 +98,14 @@ def _workers(given: Executor | None) -> Iterator[Executor]:
 def _collect(config: Configuration, store: Store, folder: Path, pool: Executor, progress: Progress) -> None:
     # The only stage that runs the model, so the only one that waits for torch to load.
     from atlas_builder import model
-    from atlas_builder.collect.run import collect
+    from atlas_builder.collect.run import collect, merge
 
     loaded = model.load(config.model)
-    collect(loaded, model.open_units(loaded, config), config, folder, progress)
+    whole = folder / "pass"
+    collect(loaded, model.open_units(loaded, config), config, whole, progress)
+    del loaded  # its memory is better used
+    merge([whole], config, folder, progress)
+    shutil.rmtree(whole)
 
 
 def _cluster(config: Configuration, store: Store, folder: Path, pool: Executor, progress: Progress) -> None:
@@ -190,7 +194,8 @@ def _fingerprints(config: Configuration) -> dict[Stage, str]:
     site = config.model_dump(include={"atlas", "site"})
     sections: dict[Stage, Any] = {
         "collect": [
-            config.model_dump(include={"model", "corpus", "units", "examples"}),
+            # Where the model runs is not part of what it says.
+            config.model_dump(include={"model", "corpus", "units", "examples"}, exclude={"model": {"device"}}),
             _content(config.model.name),
             _content(config.corpus.path) if config.corpus.path else platform.python_version(),
             _versions(),

@@ -19,7 +19,7 @@ import orjson
 from numpy.typing import NDArray
 
 from atlas_builder.cluster import Clustered
-from atlas_builder.collect.bins import bands, coarse_histogram
+from atlas_builder.collect.bins import coarse_histogram
 from atlas_builder.collect.results import Collected, CollectedLayer
 from atlas_builder.config import Configuration
 from atlas_builder.describe.run import Described
@@ -31,6 +31,7 @@ SCHEMA_FILE = Path(__file__).parent / "neuron-record.schema.json"
 SCHEMA = "neuron-record/1"
 
 _NOISE_SHOWN = 2
+_AROUND_A_BAND = (5, 2)  # tokens shown before and after a token drawn from a band, at most
 _ALIKE = 6  # tokens up to the key token by which two examples count as the same text
 
 Record = dict[str, Any]
@@ -104,8 +105,11 @@ class LayerRecords:
         labels = self.clustered.labels[layer.starts[unit] : layer.starts[unit + 1]]
         shown = self._shown(unit, examples, labels)
         place = {int(example): index for index, example in enumerate(shown)}
-        maximum = float(layer.moments[0, unit])
-        grain = grain_of(maximum)
+        lowest, highest = float(layer.moments.minimum[unit]), float(layer.moments.maximum[unit])
+        grain = grain_of(highest)
+        # Below zero the scale is that of the minimum.
+        grains = {1: grain, -1: grain_of(-lowest)}
+        bands = self._bands(unit, first=len(shown))
         record: Record = {
             "schema": SCHEMA,
             "id": unit_id(atlas.id, layer.layer, unit),
@@ -114,20 +118,26 @@ class LayerRecords:
             "unit": unit,
             "kind": self.stages.collected.facts["kind"],
             "stats": self._stats(unit),
-            "polysemanticity": self._measures(unit),
+            "polysemanticity": self._measures(unit, side=0),
+            "negative": {"polysemanticity": self._measures(unit, side=1)} if layer.sides == 2 else None,
             "behaviours": self._behaviours(unit, labels, place),
-            "bands": self._bands(unit, maximum),
-            "examples": [self._example(examples[i], int(labels[i]), grain) for i in shown],
+            "bands": bands,
+            "middle_differs": bool(self._middle_differs[unit]),
+            "examples": [
+                *(self._example(examples[i], int(labels[i]), grains[int(examples[i]["sign"])]) for i in shown),
+                *self._band_examples(unit, grain),
+            ],
             "logits": self._logits(unit),
         }
         record["hash"] = content_hash(record)
         return record
 
     def _stats(self, unit: int) -> Record:
-        maximum, mean, deviation, density = self.layer.moments[:, unit]
-        edges, counts = coarse_histogram(self.layer.histogram[unit])
+        maximum, minimum, mean, deviation, density = (float(part[unit]) for part in self.layer.moments)
+        edges, counts = coarse_histogram(self.layer.histogram[unit].astype(np.int64))
         return {
             "max": significant(maximum),
+            "min": significant(minimum),
             "mean": significant(mean),
             "std": significant(deviation),
             "density": significant(density),
@@ -135,19 +145,55 @@ class LayerRecords:
             "histogram": {"edges": [significant(edge) for edge in edges], "counts": counts},
         }
 
-    def _measures(self, unit: int) -> Record:
-        row = self.clustered.measures[unit]
+    def _measures(self, unit: int, side: int) -> Record:
+        row = self.clustered.measures[unit, side]
         return {
             name: int(row[name]) if row.dtype[name].kind == "i" else significant(float(row[name]))
             for name in row.dtype.names
         }
 
-    def _bands(self, unit: int, maximum: float) -> list[Record]:
-        quantiles = self.config.examples.bands
-        ranges = bands(self.layer.histogram[unit], maximum, quantiles)
+    def _bands(self, unit: int, first: int) -> list[Record]:
+        """The bands of a unit; the tokens that stand for them come after `first` other examples."""
+        edges = self.layer.band_edges[unit]
+        if np.isnan(edges[0]):
+            return []
+        found, quantiles = self._shown_of_bands(unit), self.config.examples.bands
+        drawn, share, chance = (part[unit] for part in self.described.bands)
         return [
-            {"quantiles": [low, high], "range": [significant(bottom), significant(top)], "examples": []}
-            for low, high, (bottom, top) in zip(quantiles[:-1], quantiles[1:], ranges, strict=False)
+            {
+                "quantiles": [quantiles[band], quantiles[band + 1]],
+                "range": [significant(float(edges[band])), significant(float(edges[band + 1]))],
+                "examples": (first + np.flatnonzero(found["band"] == band)).tolist(),
+                "drawn": int(drawn[band]),
+                "novelty": significant(float(share[band])),
+                "p": significant(float(chance[band])),
+            }
+            for band in range(len(quantiles) - 1)
+        ]
+
+    @cached_property
+    def _middle_differs(self) -> NDArray[np.bool_]:
+        return self.described.bands.middle_differs()
+
+    @cached_property
+    def _band_tokens(self) -> np.ndarray:
+        """The tokens that stand for bands, each beside its window."""
+        bands = self.layer.bands
+        return np.flatnonzero(bands["rank"] < self.config.examples.per_band)
+
+    def _of_bands(self, unit: int) -> slice:
+        units = self.layer.bands["unit"][self._band_tokens]
+        return slice(*np.searchsorted(units, [unit, unit + 1]).tolist())
+
+    def _shown_of_bands(self, unit: int) -> np.ndarray:
+        return np.asarray(self.layer.bands[self._band_tokens[self._of_bands(unit)]])
+
+    def _band_examples(self, unit: int, grain: float) -> list[Record]:
+        windows = self.layer.band_windows[self._of_bands(unit)]
+        around = tuple(min(pair) for pair in zip(_AROUND_A_BAND, self.config.examples.window, strict=True))
+        return [
+            self._place(int(token["context"]), int(token["position"]), window, around, grain)
+            for token, window in zip(self._shown_of_bands(unit), windows, strict=True)
         ]
 
     def _shown(self, unit: int, examples: np.ndarray, labels: NDArray[np.int32]) -> list[int]:
@@ -159,8 +205,10 @@ class LayerRecords:
             members = np.flatnonzero(labels == behaviour["id"])
             central = int(behaviour["central"] - self.layer.starts[unit])
             chosen += self._spread(examples, members, most, central)
-        noise = np.flatnonzero(labels < 0)
-        return chosen + self._spread(examples, noise, _NOISE_SHOWN)
+        for sign in (1, -1):
+            noise = np.flatnonzero((labels < 0) & (examples["sign"] == sign))
+            chosen += self._spread(examples, noise, _NOISE_SHOWN)
+        return chosen
 
     def _spread(
         self, examples: np.ndarray, members: NDArray[np.int64], most: int, first: int | None = None
@@ -199,6 +247,7 @@ class LayerRecords:
             found.append(
                 {
                     "id": int(behaviour["id"]) + 1,  # people count from one
+                    "sign": int(behaviour["sign"]),
                     "size": int(behaviour["size"]),
                     "coverage": significant(float(behaviour["coverage"])),
                     "label": described["label"],
@@ -225,22 +274,32 @@ class LayerRecords:
         ]
 
     def _example(self, example: Any, label: int, grain: float) -> Record:
-        context = int(example["context"])
+        place = self._place(
+            int(example["context"]),
+            int(example["position"]),
+            example["window"],
+            self.config.examples.window,
+            grain,
+        )
+        source = self._contexts.names[place["document"]]
+        return {**place, "source": source, "behaviour": label + 1 if label >= 0 else None}
+
+    def _place(
+        self, context: int, position: int, window: NDArray[np.float32], around: tuple[int, ...], grain: float
+    ) -> Record:
+        """A token of the corpus with the text around it; `window` holds the activations around it."""
         text = self._contexts.text_of(context)
-        before, after = self.config.examples.window
-        position = int(example["position"])
+        before, after = around
         first, last = max(0, position - before), min(len(text), position + after + 1)
-        offset = before - position
-        values = to_grain(example["window"][first + offset : last + offset], grain).tolist()
-        document = int(self._contexts.document[context])
+        offset = self.config.examples.window[0] - position
+        values = to_grain(window[first + offset : last + offset], grain).tolist()
         return {
-            "document": document,
-            "source": self._contexts.names[document],
+            "document": int(self._contexts.document[context]),
             "position": int(self._contexts.offset[context]) + position,
             "key": position - first,
             "tokens": [self._texts[token] for token in text[first:last]],
             "values": [int(value) if value.is_integer() else value for value in values],
-            "behaviour": label + 1 if label >= 0 else None,
+            "behaviour": None,
         }
 
     def _logits(self, unit: int) -> Record:

@@ -22,6 +22,7 @@ from atlas_builder.errors import ConfigurationError
 
 MARK = "stage.json"
 """The file that makes a folder a finished stage."""
+_BEGUN = "begun.json"
 
 
 def fingerprint(*parts: Any) -> str:
@@ -52,11 +53,7 @@ class Store:
 
     def holds(self, stage: str, wanted: str) -> bool:
         """Whether the stage is complete and was made from what `wanted` is the fingerprint of."""
-        mark = self.folder(stage) / MARK
-        try:
-            return bool(read_json(mark)["fingerprint"] == wanted)
-        except (OSError, ValueError, KeyError):
-            return False
+        return _fingerprint_in(self.folder(stage) / MARK) == wanted
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -73,22 +70,36 @@ class Store:
             lock.release()
 
     @contextmanager
-    def making(self, stage: str, wanted: str) -> Iterator[Path]:
+    def making(self, stage: str, wanted: str, *, resumes: bool = False) -> Iterator[Path]:
         """A folder to write a stage into; it takes its place when the block ends well.
 
-        When the block fails, what was written is removed and the stage's former
-        results stay as they were.
+        When the block fails, the stage's former results stay as they were, and what was
+        written is removed; from a stage that `resumes` it is kept, and the block is given
+        it again as long as it would be made from the same.
         """
-        draft = self.root / f".{stage}.draft"
-        shutil.rmtree(draft, ignore_errors=True)
-        draft.mkdir(parents=True)
+        draft = self.root / f".{stage.replace('/', '-')}.draft"
+        mark = draft / _BEGUN
+        if not (resumes and _fingerprint_in(mark) == wanted):
+            shutil.rmtree(draft, ignore_errors=True)
+            draft.mkdir(parents=True)
+            write_json(mark, {"fingerprint": wanted})
         try:
             yield draft
+            mark.unlink()
             write_json(draft / MARK, {"fingerprint": wanted})
+            self.folder(stage).parent.mkdir(parents=True, exist_ok=True)
             replace_folder(draft, self.folder(stage))
         except BaseException:
-            shutil.rmtree(draft, ignore_errors=True)
+            if not resumes:
+                shutil.rmtree(draft, ignore_errors=True)
             raise
+
+
+def _fingerprint_in(mark: Path) -> str | None:
+    try:
+        return str(read_json(mark)["fingerprint"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def replace_folder(source: Path, target: Path) -> None:
@@ -107,8 +118,10 @@ def replace_folder(source: Path, target: Path) -> None:
 
 
 def write_json(path: Path, data: Any) -> None:
-    """Write plain data as JSON with sorted keys and a line end."""
-    path.write_bytes(orjson.dumps(data, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2) + b"\n")
+    """Write plain data as JSON with sorted keys and a line end; at no moment is there half of it."""
+    draft = path.with_name(f".{path.name}.draft")
+    draft.write_bytes(orjson.dumps(data, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2) + b"\n")
+    draft.replace(path)
 
 
 def read_json(path: Path) -> Any:

@@ -89,23 +89,76 @@ def mix(x: int) -> int:
     return x ^ (x >> 31)
 
 
-def priority(seed: int, layer: int, unit: int, context: int) -> int:
-    """The documented random number of a (unit, context)."""
-    return mix(mix((unit << 32) | context) ^ mix((mix(seed) + layer) & (2**64 - 1)))
+def priority(seed: int, layer: int, unit: int, context: int, sign: int = 1) -> int:
+    """The documented random number of a context among those of a unit's side."""
+    side = 0 if sign > 0 else 1 << 31
+    return mix(mix(((unit | side) << 32) | context) ^ stream(seed, layer))
+
+
+def stream(seed: int, layer: int) -> int:
+    return mix((mix(seed) + layer) & (2**64 - 1))
+
+
+def token_priority(seed: int, layer: int, unit: int, context: int, position: int) -> int:
+    """The documented random number of a token for a unit."""
+    return mix(mix((context << 32) | position) ^ stream(seed, layer)) ^ mix(mix(stream(seed, layer)) ^ (unit // 16))
 
 
 def select(
-    keys: list[float], policy: str, per_unit: int, threshold: float, seed: int, layer: int, unit: int
+    keys: list[float], policy: str, per_unit: int, threshold: float, seed: int, layer: int, unit: int, sign: int = 1
 ) -> list[int]:
-    """Numbers of the contexts that stand for a unit, highest activation first."""
+    """Numbers of the contexts that stand for a unit's side, most active first; `keys` count above zero."""
     contexts = [context for context, key in enumerate(keys) if key > 0]
     if not contexts:
         return []
     if policy == "threshold":
         floor = threshold * max(keys)
         contexts = [context for context in contexts if keys[context] >= floor]
-        contexts = sorted(contexts, key=lambda context: priority(seed, layer, unit, context))[:per_unit]
+        contexts = sorted(contexts, key=lambda context: priority(seed, layer, unit, context, sign))[:per_unit]
     return sorted(contexts, key=lambda context: (-keys[context], context))[:per_unit]
+
+
+def lower_edge(value: float) -> float:
+    """The lower edge of the bin of a positive value: 16 bins to each power of two."""
+    exponent = min(math.floor(math.log2(value)), 15)
+    return 2.0**exponent * (1 + min(15, math.floor((value / 2.0**exponent - 1) * 16)) / 16)
+
+
+def band_edges(activations: list[float], quantiles: list[float]) -> list[float] | None:
+    """The activations between which bands lie; None where there are none."""
+    positive = sorted(value for value in activations if value >= 2.0**-16)
+    if not positive:
+        return None
+    edges = []
+    for quantile in quantiles:
+        if quantile <= 0:
+            edges.append(0.0)
+        elif quantile >= 1:
+            edges.append(max(activations))
+        else:  # the least value with at least this share of all at or below its bin
+            reached = 0
+            for edge, same in itertools.groupby(positive, lower_edge):
+                reached += len(list(same))
+                if reached >= quantile * len(positive):
+                    edges.append(edge)
+                    break
+    return edges
+
+
+def draw_bands(
+    tokens: list[tuple[float, int, int]], edges: list[float], drawn: int, seed: int, layer: int, unit: int
+) -> list[list[tuple[int, int]]]:
+    """Context and position of the tokens of each band; `tokens` are (activation, context, position)."""
+    order = sorted(
+        (token for token in tokens if token[0] >= 2.0**-16),
+        key=lambda token: token_priority(seed, layer, unit, token[1], token[2]),
+    )
+    bands = []
+    for number, (low, high) in enumerate(itertools.pairwise(edges)):
+        first = [token for token in order if token[0] >= low][:drawn]
+        last = number == len(edges) - 2
+        bands.append([token[1:] for token in first if token[0] < high or (last and token[0] == high)])
+    return bands
 
 
 def distance(a: np.ndarray, b: np.ndarray) -> float:

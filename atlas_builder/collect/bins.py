@@ -8,9 +8,6 @@ middle, those over 2¹⁶ the outermost ones.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -48,26 +45,3 @@ def coarse_histogram(counts: NDArray[np.int64], bars: int = 32) -> tuple[list[fl
             cuts.append(place)
     sums = np.add.reduceat(counts[:last], cuts)
     return [float(edges[cut]) for cut in (*cuts, last)], [int(count) for count in sums]
-
-
-def bands(counts: NDArray[np.int64], maximum: float, quantiles: Sequence[float]) -> list[tuple[float, float]]:
-    """The ranges of activation between quantiles of a unit's positive activations.
-
-    An edge is the lower edge of the bin in which the quantile falls, so it is exact to
-    1/16 of itself; the last is the maximum. Activations under 2⁻¹⁶ count as none, so it
-    is empty where the unit never fires, or never more than that.
-    """
-    positive = counts[SIDE + 1 :]
-    total = int(positive.sum())
-    if not total:
-        return []
-    reached = np.cumsum(positive)
-    lower = bin_edges()[SIDE + 1 : -1]
-    places = np.searchsorted(reached, np.asarray(quantiles) * total, side="left")
-    edges = [
-        float(maximum) if q >= 1 else float(lower[min(p, SIDE - 1)]) for q, p in zip(quantiles, places, strict=True)
-    ]
-    edges = [min(edge, float(maximum)) for edge in edges]
-    if quantiles[0] <= 0:
-        edges[0] = 0.0
-    return list(itertools.pairwise(edges))

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
+from concurrent.futures import Executor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from atlas_builder.collect.inputs import InputLog
-from atlas_builder.collect.selection import Pool, candidate_type
-from atlas_builder.collect.statistics import Statistics
+from atlas_builder.collect import bands, pool, selection, tally
+from atlas_builder.collect.chance import SIDE_BY_SIDE, masks, stream
+from atlas_builder.collect.pool import Candidates, Pool
+from atlas_builder.collect.rows import RowLog
+from atlas_builder.collect.scan import CROWDED, scan, windows
+from atlas_builder.collect.tally import Tally
 from atlas_builder.config import Examples
-from atlas_builder.store import write_json
+
+_ROOM = 64  # candidates a column holds beside those it is to keep
 
 
 class NotFiniteError(Exception):
@@ -24,89 +31,216 @@ class NotFiniteError(Exception):
         self.context = context
 
 
+@dataclass(frozen=True)
+class Shape:
+    """A layer, as far as collecting goes."""
+
+    layer: int
+    units: int
+    width: int
+    sides: int
+    """2 where units also answer below zero."""
+
+
 class LayerCollector:
-    """Statistics, candidates and their inputs for the units of one layer."""
+    """Statistics, candidates and their inputs for the units of one layer.
 
-    def __init__(self, layer: int, units: int, width: int, examples: Examples, folder: Path) -> None:
-        folder.mkdir(parents=True)
-        self.folder = folder
-        self.before, self.after = examples.window
-        self.statistics = Statistics(units)
-        self.pool = Pool(
-            layer,
-            units,
-            policy=examples.policy,
-            per_unit=examples.per_unit,
-            threshold=examples.threshold,
-            seed=examples.seed,
-            window=self.before + 1 + self.after,
+    Vectors are logged in `folder`; with `saved`, a file of `save`, it goes on from there,
+    and what was logged since is forgotten. `executor` runs parts of a batch side by side,
+    in threads of this process.
+    """
+
+    def __init__(
+        self,
+        shape: Shape,
+        examples: Examples,
+        folder: Path,
+        executor: Executor,
+        threads: int = 1,
+        saved: Path | None = None,
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.shape, self.examples, self.folder = shape, examples, folder
+        self._executor, self._parts = executor, _parts(shape.units, threads)
+        self.tally: Tally = tally.empty(shape.units)
+        chance = stream(examples.seed, shape.layer)
+        self.rule = selection.rule(examples, shape.units, shape.sides, chance)
+        self.near: Pool = pool.empty(shape.units * shape.sides, 2 * examples.per_unit + _ROOM)
+        self.draw = bands.draw(examples.per_band, shape.units, chance, masks(examples.seed, shape.layer, shape.units))
+        self.spread: Pool = pool.empty(shape.units, 8 * self.draw.keep + 1)
+        window = sum(examples.window) + 1
+        self.input_tokens: NDArray[np.int64] = np.zeros(0, np.int64)
+        """The token of each logged input, as `token_numbers` numbers them."""
+        logs = np.zeros((3, 2), np.int64) if saved is None else self._load(saved)
+        window = sum(examples.window) + 1
+        self.windows, self.band_windows, self.inputs = (
+            RowLog(folder, name, width, *place)
+            for name, width, place in zip(
+                ("windows", "band-windows", "inputs"), (window, window, shape.width), logs.tolist(), strict=True
+            )
         )
-        self.log = InputLog(folder / "inputs.log", width)
 
-    def visit(self, batch: NDArray[np.int64], inputs: Tensor, activations: Tensor) -> None:
+    def visit(self, batch: NDArray[np.int64], inputs: Tensor, activations: Tensor, head: int) -> None:
         """Take in a batch: (batch, context, width) and (batch, context, units), float32 on the cpu.
 
-        Raises `NotFiniteError` where an activation is not a number.
+        The first `head` tokens of every context count nowhere. Raises `NotFiniteError`
+        where an activation is not a number.
         """
-        highest = activations.amax(1)  # (batch, units)
-        sums = self.statistics.add(activations, highest)
-        if not torch.isfinite(sums).all():
-            bad = int((~torch.isfinite(sums)).any(1).nonzero()[0])
-            raise NotFiniteError(int(batch[bad]))
-        self.pool.raise_bound(self.statistics.maximum)
-        example, unit = (highest >= torch.from_numpy(self.pool.bound)).nonzero(as_tuple=True)
-        if len(unit) and self.pool.add(self._candidates(batch, inputs, activations, example, unit)):
-            self._compact()
+        shown = activations.numpy()
+        self._scan(batch, shown, head, counting=True)
+        self.tally.tokens[0] += len(batch) * (shown.shape[1] - head)
+        near = self._settle(self.near, self.windows, shown, head, self.shape.sides)
+        self._settle(self.spread, self.band_windows, shown, head, 1)
+        if len(near):
+            # Units that fire on the same token share its input.
+            fired = np.zeros(len(batch) * shown.shape[1], bool)
+            fired[near] = True
+            place, position = np.divmod(np.flatnonzero(fired), shown.shape[1])
+            self.inputs.append(inputs[place, head + position].numpy())
+            self.input_tokens = np.append(self.input_tokens, _token(batch[place], position))
 
-    def _candidates(
-        self, batch: NDArray[np.int64], inputs: Tensor, activations: Tensor, example: Tensor, unit: Tensor
-    ) -> np.ndarray:
-        length = activations.shape[1]
-        course = activations[example, :, unit]  # (candidates, context)
-        position = course.argmax(1)
-        place = position[:, None] + torch.arange(-self.before, self.after + 1)  # (candidates, window)
-        outside = (place < 0) | (place >= length)
-        window = course.gather(1, place.clamp(0, length - 1)).masked_fill(outside, torch.nan)
+    def _scan(self, batch: NDArray[np.int64], shown: NDArray[np.float32], head: int, counting: bool) -> None:
+        def part(units: tuple[int, int]) -> int:
+            found: int = scan(
+                shown, head, batch, *units, counting, self.tally, self.rule, self.near, self.draw, self.spread
+            )
+            return found
 
-        # Units that fire on the same token share its input.
-        token, shared = torch.unique(example * length + position, return_inverse=True)
-        rows = self.log.append(inputs[token // length, token % length].numpy())
+        found = list(self._executor.map(part, self._parts))
+        if bad := [place for place in found if place >= 0]:
+            raise NotFiniteError(int(batch[min(bad)]))
+        if CROWDED in found:
+            # Rare: the draw of some unit went so that more must be kept than is usual.
+            self.near = pool.widened(self.near, self.near.value.shape[1] * 2)
+            self.spread = pool.widened(self.spread, self.spread.value.shape[1] * 2)
+            self._scan(batch, shown, head, counting=False)
 
-        found = np.empty(len(unit), dtype=candidate_type(self.before + 1 + self.after))
-        found["unit"] = unit
-        found["value"] = course.gather(1, position[:, None])[:, 0]
-        found["context"] = batch[example.numpy()]
-        found["position"] = position
-        found["row"] = rows[shared.numpy()]
-        found["window"] = window
-        return found
+    def _settle(self, held: Pool, log: RowLog, shown: NDArray[np.float32], head: int, sides: int) -> NDArray[np.int64]:
+        """Log the windows of new candidates; their tokens, numbered through the batch: (new,)."""
+        new = pool.unsettled(held)
+        # Context by context: what lies together is fetched together.
+        column, slot, place = new[np.argsort(new[:, 2].astype(np.int16), kind="stable")].T
+        position = held.position[column, slot].astype(np.int64)
+        edges = np.linspace(0, len(place), len(self._parts) + 1).astype(int)
 
-    def _compact(self) -> None:
-        self.pool.compact()
-        wanted, renumbered = np.unique(self.pool.kept["row"], return_inverse=True)
-        if self.log.is_mostly_waste(len(wanted)):
-            self.log.retain(wanted)
-            self.pool.kept["row"] = renumbered
+        def part(first: int, last: int) -> NDArray[np.float32]:
+            these = slice(first, last)
+            found: NDArray[np.float32] = windows(
+                shown, head, place[these], position[these], column[these] // sides, *self.examples.window
+            )
+            return found
 
-    def finish(self, read_weights: Tensor, write_weights: Tensor) -> None:
-        """Choose the examples and write everything the later stages need."""
-        chosen = self.pool.select()
-        # Inputs lie in the order of the corpus, whatever order they were met in.
-        tokens = np.unique(np.stack([chosen["context"], chosen["position"], chosen["row"]]), axis=1)
-        self.log.write_rows(tokens[2].astype(np.int64), self.folder / "inputs.f32")
-        self.log.close()
-        renumbered = np.zeros(int(tokens[2].max(initial=-1)) + 1, dtype=np.int64)
-        renumbered[tokens[2].astype(np.int64)] = np.arange(tokens.shape[1])
-        chosen["row"] = renumbered[chosen["row"]]
+        numbers = [log.append(rows) for rows in self._executor.map(part, edges[:-1], edges[1:])]
+        held.row[column, slot] = np.concatenate(numbers)
+        fired: NDArray[np.int64] = place * shown.shape[1] + position
+        return fired
 
-        units = len(self.pool.bound)
-        starts = np.searchsorted(chosen["unit"], np.arange(units + 1))
-        np.save(self.folder / "examples.npy", chosen)
-        np.save(self.folder / "starts.npy", starts)
-        np.save(self.folder / "read.npy", read_weights.numpy())
-        np.save(self.folder / "write.npy", write_weights.numpy())
-        statistics = self.statistics
-        np.save(self.folder / "histogram.npy", statistics.histogram)
-        moments = np.stack([statistics.maximum, statistics.mean, statistics.deviation, statistics.density])
-        np.save(self.folder / "moments.npy", moments)
-        write_json(self.folder / "layer.json", {"tokens": statistics.tokens, "units": units, "width": self.log.width})
+    def thin(self) -> None:
+        """Let go of all that cannot be chosen any more, on disk as well."""
+        selection.thin_all(self.rule, self.near)
+        bands.thin_all(self.draw, self.spread)
+        _free_of_waste(self.near, self.windows)
+        _free_of_waste(self.spread, self.band_windows)
+        wanted = np.isin(self.input_tokens, token_numbers(pool.candidates(self.near)))
+        if self.inputs.is_mostly_waste(int(wanted.sum())):
+            self.inputs.retain(np.flatnonzero(wanted))
+            self.input_tokens = self.input_tokens[wanted]
+
+    def save(self, path: Path) -> None:
+        """Write all that is known to a file; the logs stay where they are."""
+        self.thin()
+        for log in self._logs:
+            log.settle()
+        arrays: dict[str, Any] = {
+            **self.tally._asdict(),
+            **{f"near_{name}": part for name, part in pool.candidates(self.near)._asdict().items()},
+            **{f"spread_{name}": part for name, part in pool.candidates(self.spread)._asdict().items()},
+            "highest": self.rule.highest,
+            "bound": self.rule.bound,
+            "limit": self.draw.limit,
+            "input_tokens": self.input_tokens,
+            "logs": np.array([(log.generation, log.rows) for log in self._logs]),
+        }
+        with path.open("wb") as file:
+            np.savez(file, **arrays)
+
+    def _load(self, path: Path) -> NDArray[np.int64]:
+        """Take up what `save` wrote; returns generation and rows of each log."""
+        with np.load(path, allow_pickle=False) as arrays:
+            self.tally = Tally(*(arrays[name] for name in Tally._fields))
+            self.near = self._pool("near", arrays, self.near)
+            self.spread = self._pool("spread", arrays, self.spread)
+            self.rule = self.rule._replace(highest=arrays["highest"], bound=arrays["bound"])
+            self.draw = self.draw._replace(limit=arrays["limit"])
+            self.input_tokens = arrays["input_tokens"]
+            logs: NDArray[np.int64] = arrays["logs"]
+        return logs
+
+    @staticmethod
+    def _pool(name: str, arrays: Any, like: Pool) -> Pool:
+        found = Candidates(*(arrays[f"{name}_{part}"] for part in Candidates._fields))
+        return pool.filled(len(like.fill), like.value.shape[1], found)
+
+    def absorb(self, other: LayerCollector) -> None:
+        """Take in what another collector of the same layer saw of other contexts."""
+        tally.add(self.tally, other.tally)
+        np.maximum(self.rule.highest, other.rule.highest, out=self.rule.highest)
+        np.maximum(self.rule.bound, other.rule.bound, out=self.rule.bound)
+        np.maximum(self.draw.limit, other.draw.limit, out=self.draw.limit)
+        self.near = _joined(self.near, self.windows, other.near, other.windows)
+        self.spread = _joined(self.spread, self.band_windows, other.spread, other.band_windows)
+        for part in other.inputs.parts(np.arange(other.inputs.rows)):
+            self.inputs.append(part)
+        self.input_tokens = np.append(self.input_tokens, other.input_tokens)
+        self.thin()
+
+    def clean(self) -> None:
+        """Remove files that no checkpoint speaks of any more."""
+        for log in self._logs:
+            log.clean()
+
+    def close(self) -> None:
+        """Close the logs."""
+        for log in self._logs:
+            log.close()
+
+    @property
+    def _logs(self) -> tuple[RowLog, RowLog, RowLog]:
+        return self.windows, self.band_windows, self.inputs
+
+
+def _parts(units: int, threads: int) -> list[tuple[int, int]]:
+    """Ranges of units to look at side by side, each but the last a multiple of `SIDE_BY_SIDE`."""
+    blocks = -(-units // SIDE_BY_SIDE)
+    edges = sorted({round(blocks * part / threads) * SIDE_BY_SIDE for part in range(threads)} | {units})
+    return list(itertools.pairwise(edges))
+
+
+def _token(context: NDArray[np.integer], position: NDArray[np.integer]) -> NDArray[np.int64]:
+    return (context.astype(np.int64) << 32) | position.astype(np.int64)
+
+
+def token_numbers(found: Candidates) -> NDArray[np.int64]:
+    """Context and position of each candidate, joined into one number that rises with both."""
+    return _token(found.context, found.position)
+
+
+def _free_of_waste(held: Pool, log: RowLog) -> None:
+    """Rewrite the windows of a pool's candidates if most of the log is of others."""
+    if log.is_mostly_waste(int(held.fill.sum())):
+        inside = np.arange(held.row.shape[1]) < held.fill[:, None]
+        order = np.argsort(held.row[inside])
+        log.retain(held.row[inside][order].astype(np.int64))
+        renumbered = np.empty(len(order), np.int32)
+        renumbered[order] = np.arange(len(order))
+        held.row[inside] = renumbered
+
+
+def _joined(held: Pool, log: RowLog, other: Pool, other_log: RowLog) -> Pool:
+    """A pool of the candidates of two, whose windows are in the first one's log."""
+    here, there = pool.candidates(held), pool.candidates(other)
+    first = log.rows
+    for part in other_log.parts(np.arange(other_log.rows)):
+        log.append(part)
+    both = pool.joined(here, there._replace(row=there.row + np.int32(first)))
+    return pool.filled(len(held.fill), held.value.shape[1], both)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,45 @@ from numpy.typing import NDArray
 from atlas_builder import contexts
 from atlas_builder.contexts import Contexts
 from atlas_builder.store import read_array, read_json
+
+
+def example_type(window: int) -> np.dtype:
+    """One example: a context in which a unit fires, seen around its key token.
+
+    `sign` is 1 where it fires above zero and −1 where below, `value` the activation at
+    the key token, `position` the key token's place in the context, `row` the place of
+    its input in the layer's `inputs`, `window` the activations around it, NaN outside
+    the context.
+    """
+    return np.dtype(
+        [
+            ("unit", "<i4"),
+            ("sign", "<i4"),
+            ("value", "<f4"),
+            ("context", "<i4"),
+            ("position", "<i4"),
+            ("row", "<i4"),
+            ("window", "<f4", (window,)),
+        ]
+    )
+
+
+band_type = np.dtype(
+    [("unit", "<i4"), ("band", "<i2"), ("rank", "<i2"), ("value", "<f4"), ("context", "<i4"), ("position", "<i4")]
+)
+"""One token drawn from a band of a unit's activations; `rank` is its place in the band by chance."""
+
+
+class Moments(NamedTuple):
+    """Statistics of each unit over all tokens, (units,) each."""
+
+    maximum: NDArray[np.float64]
+    minimum: NDArray[np.float64]
+    mean: NDArray[np.float64]
+    deviation: NDArray[np.float64]
+    """Standard deviation, of the population, not a sample."""
+    density: NDArray[np.float64]
+    """Share of tokens on which the activation is above zero."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +67,7 @@ class CollectedLayer:
 
     @cached_property
     def examples(self) -> np.ndarray:
-        """All examples of all units, structured as `selection.candidate_type` says."""
+        """All examples of all units, `example_type`: by unit, above zero first, then by falling strength."""
         return read_array(self.folder / "examples.npy", on_disk=True)
 
     @cached_property
@@ -56,13 +95,28 @@ class CollectedLayer:
         return read_array(self.folder / "write.npy", on_disk=True)
 
     @cached_property
-    def moments(self) -> NDArray[np.float64]:
-        """Maximum, mean, standard deviation and density: (4, units)."""
-        return read_array(self.folder / "moments.npy")
+    def moments(self) -> Moments:
+        """Statistics of each unit."""
+        return Moments(*read_array(self.folder / "moments.npy"))
 
     @cached_property
-    def histogram(self) -> NDArray[np.int64]:
-        """Tokens by bin of `statistics.bin_edges`: (units, BINS)."""
+    def band_edges(self) -> NDArray[np.float64]:
+        """Activations between which the bands of each unit lie: (units, bands + 1), NaN where it never fires."""
+        return read_array(self.folder / "band_edges.npy")
+
+    @cached_property
+    def bands(self) -> np.ndarray:
+        """Tokens drawn from the bands, `band_type`: by unit, band and rank."""
+        return read_array(self.folder / "bands.npy", on_disk=True)
+
+    @cached_property
+    def band_windows(self) -> NDArray[np.float32]:
+        """Activations around the tokens that are shown, those of `bands` of the lowest ranks: (shown, window)."""
+        return read_array(self.folder / "band_windows.npy", on_disk=True)
+
+    @cached_property
+    def histogram(self) -> NDArray[np.uint32]:
+        """Tokens by bin of `bins.bin_edges`: (units, BINS)."""
         return read_array(self.folder / "histogram.npy", on_disk=True)
 
     @cached_property
@@ -70,14 +124,26 @@ class CollectedLayer:
         """Tokens that count in the statistics."""
         return int(read_json(self.folder / "layer.json")["tokens"])
 
+    @cached_property
+    def sides(self) -> int:
+        """2 where units have examples below zero too, else 1."""
+        return int(read_json(self.folder / "layer.json")["sides"])
+
     @property
     def units(self) -> int:
         """How many units the layer has."""
         return len(self.starts) - 1
 
     def of(self, unit: int) -> np.ndarray:
-        """The examples of one unit, highest activation first."""
+        """The examples of one unit, above zero first, then by falling strength."""
         return self.examples[self.starts[unit] : self.starts[unit + 1]]
+
+    def of_side(self, unit: int, sign: int) -> tuple[int, np.ndarray]:
+        """The examples of one unit above zero (sign 1) or below (−1), and the place of the first."""
+        examples = self.of(unit)
+        above = int(np.count_nonzero(examples["sign"] > 0))
+        first = int(self.starts[unit])
+        return (first, examples[:above]) if sign > 0 else (first + above, examples[above:])
 
 
 @dataclass(frozen=True)

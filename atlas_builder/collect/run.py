@@ -1,35 +1,64 @@
-"""The pass itself: one forward run over the corpus feeds every layer's collector."""
+"""The pass over the corpus: one forward run feeds every layer's collector.
+
+A pass is one shard or several, on one machine or several, each in a folder of its own;
+`merge` makes the stage's results of them, which do not depend on how many there were.
+"""
 
 from __future__ import annotations
 
-import ctypes
+import shutil
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from atlas_builder import contexts, corpus
-from atlas_builder.collect.layer import LayerCollector, NotFiniteError
+from atlas_builder.collect.finish import finish
+from atlas_builder.collect.layer import NotFiniteError, Shape
+from atlas_builder.collect.memory import is_out_of_memory, keep_memory, tokens_that_fit
+from atlas_builder.collect.shard import WHOLE, Collectors, Shard, collectors
 from atlas_builder.config import Configuration
 from atlas_builder.contexts import Contexts
-from atlas_builder.errors import ActivationError
+from atlas_builder.errors import ActivationError, ConfigurationError, OutOfMemoryError
 from atlas_builder.model import LanguageModel
 from atlas_builder.progress import Progress
-from atlas_builder.store import write_json
+from atlas_builder.store import read_json, write_json
 from atlas_builder.units import Units
 from atlas_builder.units.base import as_float32
 
-_TOKENS_AT_ONCE = 8192
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
+_CONTEXTS_BETWEEN_CHECKPOINTS = 1024
+_SECONDS_BETWEEN_CHECKPOINTS = 300.0
 
 
-def collect(model: LanguageModel, units: Units, config: Configuration, folder: Path, progress: Progress) -> None:
-    """Run the model over the corpus once and write what the later stages need to `folder`.
+def collect(
+    model: LanguageModel, units: Units, config: Configuration, folder: Path, progress: Progress, shard: Shard = WHOLE
+) -> None:
+    """Run the model over a shard of the corpus once and keep in `folder` what `merge` needs.
 
-    Raises `CorpusError` for a broken or empty corpus and `ActivationError` where the
-    model computes NaN or infinity.
+    Where an earlier run of the same shard was stopped, it goes on from that run's last
+    checkpoint. Raises `CorpusError` for a broken or empty corpus, `ActivationError`
+    where the model computes NaN or infinity, and `OutOfMemoryError` where not even one
+    context fits.
     """
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "facts.json").exists():
+        _prepare(model, units, config, folder, progress)
+    read = contexts.read(folder / "contexts")
+    shapes = [Shape(**shape) for shape in read_json(folder / "facts.json")["shapes"]]
+    with collectors(shapes, config.examples, folder, torch.get_num_threads()) as opened:
+        _pass(model, units, read, opened, config, shard, progress)
+
+
+def _prepare(model: LanguageModel, units: Units, config: Configuration, folder: Path, progress: Progress) -> None:
+    """Write what does not depend on the shard: contexts, weights and facts, the facts last."""
+    shutil.rmtree(folder)
+    folder.mkdir()
     skipped = corpus.Skipped()
     with progress.task("tokenise", total=config.corpus.max_tokens, unit="tokens") as advance:
         read = contexts.write(
@@ -44,27 +73,20 @@ def collect(model: LanguageModel, units: Units, config: Configuration, folder: P
         )
     if skipped.lines:
         progress.say(f"skipped {skipped.lines} broken lines of {config.corpus.path}")
-
-    collectors = {
-        layer: LayerCollector(
-            layer, units.count(layer), units.read_weights(layer).shape[2], config.examples, folder / f"L{layer}"
-        )
-        for layer in units.layers
-    }
-    _pass(units, read, collectors, config, progress)
-    with progress.task("select", total=len(collectors), unit="layers") as advance:
-        for layer, collector in collectors.items():
-            collector.finish(units.read_weights(layer), units.write_weights(layer))
-            advance(1)
-
+    shapes = []
+    for layer in units.layers:
+        reads = units.read_weights(layer).numpy()
+        shapes.append(Shape(layer, units.count(layer), reads.shape[2], 2 if units.signed(layer) else 1))
+        (folder / f"L{layer}").mkdir()
+        np.save(folder / f"L{layer}" / "read.npy", reads)
+        np.save(folder / f"L{layer}" / "write.npy", units.write_weights(layer).numpy())
     np.save(folder / "unembedding.npy", model.unembedding().numpy())
     write_json(folder / "tokens.json", model.token_texts)
     facts = {
         **model.facts,
         "kind": units.kind,
         "activation": units.activation,
-        "layers_read": list(units.layers),
-        "units": [{"layer": layer, "units": units.count(layer)} for layer in units.layers],
+        "shapes": [vars(shape) for shape in shapes],
         "corpus_sha256": read.sha256,
         "documents": len(read.names),
         "contexts": len(read),
@@ -74,39 +96,137 @@ def collect(model: LanguageModel, units: Units, config: Configuration, folder: P
     write_json(folder / "facts.json", facts)
 
 
-def keep_memory() -> None:
-    """Have glibc keep freed memory instead of handing it back to the system.
-
-    Tensors of a few megabytes come and go with every operation; by default each costs
-    its page faults anew.
-    """
-    try:
-        libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(_M_MMAP_THRESHOLD, 1 << 25)  # the most that glibc takes
-        libc.mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
-    except (OSError, AttributeError):
-        return  # another C library, with habits of its own
-
-
 def _pass(
-    units: Units, read: Contexts, collectors: dict[int, LayerCollector], config: Configuration, progress: Progress
-) -> None:
+    model: LanguageModel, units: Units, read: Contexts, opened: Collectors, config: Configuration, shard: Shard,
+    progress: Progress,
+) -> None:  # fmt: skip
     keep_memory()
-    head = int(read.bos is not None)  # the beginning-of-sequence token counts nowhere
-    with progress.task("collect", total=read.token_count, unit="tokens") as advance:
-        for batch in read.batches(_TOKENS_AT_ONCE):
+    run = _Run(units, read, opened, config.model.device, progress)
+    run.fit(tokens_that_fit(model.bridge.cfg, config.corpus.context, config.model.device))
+    batches = shard.batches(read)
+    total = sum(run.tokens_of(batch) for batch in batches)
+    name = "collect" if shard == WHOLE else f"collect {shard}"
+    seen, last = 0, time.monotonic()
+    with progress.task(name, total=total, unit="tokens") as advance:
+        if opened.done:
+            progress.say(f"{name}: going on after {opened.done} of {len(batches)} batches")
+            advance(sum(run.tokens_of(batch) for batch in batches[: opened.done]))
+        for batch in batches[opened.done :]:
+            run.batch(batch)
+            opened.done += 1
+            advance(run.tokens_of(batch))
+            seen += len(batch)
+            if seen >= _CONTEXTS_BETWEEN_CHECKPOINTS or time.monotonic() - last > _SECONDS_BETWEEN_CHECKPOINTS:
+                opened.checkpoint()
+                seen, last = 0, time.monotonic()
+        opened.checkpoint()
 
-            def visit(layer: int, inputs: Tensor, activations: Tensor, batch: np.ndarray = batch) -> None:
-                shown, fired = as_float32(inputs[:, head:]), as_float32(activations[:, head:])
-                try:
-                    collectors[layer].visit(batch, shown, fired)
-                except NotFiniteError as error:
-                    document = read.names[read.document[error.context]]
-                    raise ActivationError(
-                        f"layer {layer} computes NaN or infinity in document {document}: "
-                        "run the model in float32 or check its weights."
-                    ) from None
 
-            tokens = torch.from_numpy(read.stack(batch)).to(config.model.device)
-            units.run(tokens, visit)
-            advance(tokens.numel() - head * len(batch))
+class _Run:
+    """Runs batches, in parts where memory asks for it."""
+
+    def __init__(self, units: Units, read: Contexts, opened: Collectors, device: str, progress: Progress) -> None:
+        self._units, self._read, self._collectors = units, read, opened.layers
+        self._device, self._progress = device, progress
+        self._head = int(read.bos is not None)  # the beginning-of-sequence token counts nowhere
+        self._tokens = 1
+
+    def fit(self, tokens: int) -> None:
+        """Run no more than so many tokens at once, but one context at least."""
+        self._tokens = max(1, tokens)
+
+    def tokens_of(self, batch: NDArray[np.int64]) -> int:
+        """Tokens of text in a batch."""
+        return len(batch) * int(self._read.starts[batch[0] + 1] - self._read.starts[batch[0]])
+
+    def batch(self, batch: NDArray[np.int64]) -> None:
+        """Show a batch of contexts of one length to every layer's collector."""
+        length = self.tokens_of(batch) // len(batch) + self._head
+        at_once = max(1, self._tokens // length)
+        for start in range(0, len(batch), at_once):
+            self._part(batch[start : start + at_once], frozenset())
+
+    def _part(self, part: NDArray[np.int64], had: frozenset[int]) -> None:
+        """Run some contexts; the layers in `had` have seen them already."""
+        seen = set(had)
+
+        def visit(layer: int, inputs: Tensor, activations: Tensor) -> None:
+            if layer in seen:
+                return
+            shown, fired = as_float32(inputs), as_float32(activations)
+            seen.add(layer)
+            self._show(layer, part, shown, fired)
+
+        tokens = torch.from_numpy(self._read.stack(part))
+        try:
+            self._units.run(tokens.to(self._device), visit)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+        else:
+            return
+        if len(part) == 1:
+            raise OutOfMemoryError(
+                f"not even one context of {tokens.shape[1]} tokens fits into the memory of {self._device}: "
+                "set a smaller corpus.context or model.dtype bfloat16."
+            )
+        half = -(-len(part) // 2)
+        self.fit(half * tokens.shape[1])
+        self._progress.say(f"out of memory with {len(part)} contexts at once: going on with {half}")
+        if self._device.startswith("cuda"):
+            torch.cuda.empty_cache()
+        self._part(part[:half], frozenset(seen))
+        self._part(part[half:], frozenset(seen))
+
+    def _show(self, layer: int, part: NDArray[np.int64], shown: Tensor, fired: Tensor) -> None:
+        try:
+            self._collectors[layer].visit(part, shown, fired, self._head)
+        except NotFiniteError as error:
+            document = self._read.names[self._read.document[error.context]]
+            raise ActivationError(
+                f"layer {layer} computes NaN or infinity in document {document}: "
+                "run the model in float32 or check its weights."
+            ) from None
+
+
+def merge(shards: Sequence[Path], config: Configuration, folder: Path, progress: Progress) -> None:
+    """Make the results of the pass from the folders of all its shards.
+
+    Raises `ConfigurationError` where they are not shards of one pass.
+    """
+    first, facts = shards[0], _facts_of_all(shards)
+    shapes = [Shape(**shape) for shape in facts.pop("shapes")]
+    shutil.copytree(first / "contexts", folder / "contexts", dirs_exist_ok=True)
+    with progress.task("select", total=len(shapes), unit="layers") as advance:
+        for shape in shapes:
+            _merge_layer(shards, shape, config, folder)
+            advance(1)
+    for name in ("unembedding.npy", "tokens.json"):
+        shutil.copyfile(first / name, folder / name)
+    facts["layers_read"] = [shape.layer for shape in shapes]
+    facts["units"] = [{"layer": shape.layer, "units": shape.units} for shape in shapes]
+    write_json(folder / "facts.json", facts)
+
+
+def _merge_layer(shards: Sequence[Path], shape: Shape, config: Configuration, folder: Path) -> None:
+    target = folder / f"L{shape.layer}"
+    scratch = folder / "merging"
+    with ExitStack() as stack:
+        found = [stack.enter_context(collectors([shape], config.examples, shard, 1)) for shard in shards]
+        collector = found[0].layers[shape.layer]
+        if len(shards) > 1:
+            collector = stack.enter_context(collectors([shape], config.examples, scratch, 1)).layers[shape.layer]
+            for other in found:
+                collector.absorb(other.layers[shape.layer])
+        finish(collector, target)
+    shutil.rmtree(scratch, ignore_errors=True)
+    for name in ("read.npy", "write.npy"):
+        shutil.copyfile(shards[0] / f"L{shape.layer}" / name, target / name)
+
+
+def _facts_of_all(shards: Sequence[Path]) -> dict[str, Any]:
+    found: list[dict[str, Any]] = [read_json(shard / "facts.json") for shard in shards]
+    for shard, facts in zip(shards, found, strict=True):
+        if facts != found[0]:
+            raise ConfigurationError(f"{shard} and {shards[0]} read different models or texts: run the shards again.")
+    return found[0]

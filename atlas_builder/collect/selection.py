@@ -1,164 +1,133 @@
 """Which contexts stand for a unit, chosen exactly while they stream by.
 
 Both policies are a total order over contexts, so the choice does not depend on the
-order in which they are met: a pool keeps every candidate that could still be chosen,
-and drops the others whenever it has grown.
+order in which they are met.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import NamedTuple
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
-Candidates = np.ndarray[Any, Any]  # structured, one row a (unit, context) pair; see `candidate_type`
+from atlas_builder.collect.chance import chance_of_context, contexts_chances
+from atlas_builder.collect.pool import Candidates, Pool, candidates, insert, push, retain, take
+from atlas_builder.config import Examples
 
-_NO_PRIORITY = np.iinfo(np.uint64).max
+_SMALLEST = np.finfo(np.float32).smallest_subnormal
 
 
-def candidate_type(window: int) -> np.dtype:
-    """One candidate: a context in which a unit fires, seen around its key token.
+class Rule(NamedTuple):
+    """How the examples of a layer's units are chosen.
 
-    `position` is the key token's place in the context, `row` the number of its input
-    in the layer's log, `window` the activations around it, NaN outside the context.
+    A column is a unit, or with two `sides` a unit's positive side and after it its
+    negative side, whose activations count with the sign turned.
     """
-    return np.dtype(
-        [
-            ("unit", "<i4"),
-            ("value", "<f4"),
-            ("context", "<i4"),
-            ("position", "<i4"),
-            ("row", "<i8"),
-            ("window", "<f4", (window,)),
-        ]
+
+    top: bool
+    """The highest, instead of a sample of those near the maximum."""
+    keep: int
+    """Examples a column."""
+    threshold: float
+    sides: int
+    stream: np.uint64
+    highest: NDArray[np.float32]
+    """Highest activation met so far: (columns,)."""
+    bound: NDArray[np.float32]
+    """What a context must reach to matter; it only rises: (columns,)."""
+
+
+def rule(examples: Examples, units: int, sides: int, stream: np.uint64) -> Rule:
+    """The rule that a configuration asks for; an example's activation is above zero."""
+    return Rule(
+        top=examples.policy == "top",
+        keep=examples.per_unit,
+        threshold=examples.threshold,
+        sides=sides,
+        stream=stream,
+        highest=np.zeros(units * sides, np.float32),
+        bound=np.full(units * sides, _SMALLEST, np.float32),
     )
 
 
-def priority(seed: int, layer: int, unit: NDArray[np.int32], context: NDArray[np.int32]) -> NDArray[np.uint64]:
-    """A random number for each (unit, context) that depends on nothing else (SplitMix64).
-
-    The `k` smallest of a set are a uniform sample of it, whichever way it was met.
-    """
-    key = (unit.astype(np.uint64) << np.uint64(32)) | context.astype(np.uint64)
-    stream = _mix(_mix(np.array([seed], dtype=np.uint64)) + np.uint64(layer))
-    return _mix(_mix(key) ^ stream)
-
-
-def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    with np.errstate(over="ignore"):
-        x = x + np.uint64(0x9E3779B97F4A7C15)
-        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
-
-
-class Pool:
-    """The candidates of one layer.
-
-    `bound` (units,) is what a key activation must reach to matter; it only rises.
-    """
-
-    def __init__(
-        self,
-        layer: int,
-        units: int,
-        *,
-        policy: Literal["threshold", "top"],
-        per_unit: int,
-        threshold: float,
-        seed: int,
-        window: int,
-    ) -> None:
-        self.layer, self.units = layer, units
-        self.policy, self.per_unit, self.threshold, self.seed = policy, per_unit, threshold, seed
-        self.bound = np.full(units, np.finfo(np.float32).smallest_subnormal, dtype=np.float32)
-        self.kept: Candidates = np.zeros(0, dtype=candidate_type(window))
-        self._fresh: list[Candidates] = []
-        self._fresh_rows = 0
-
-    def raise_bound(self, highest: NDArray[np.float32]) -> None:
-        """Take note of new maxima, (units,): under `threshold` they lift the bound at once."""
-        if self.policy == "threshold":
-            floor = np.float32(self.threshold) * highest
+@njit(nogil=True, cache=True)
+def offer(rule: Rule, pool: Pool, column: int, value: float, context: int, position: int, row: int) -> bool:
+    """Take in a context that reaches the bound; false where there is no room for it."""
+    if pool.fill[column] == pool.value.shape[1]:
+        thin(rule, pool, column)
+        if pool.fill[column] == pool.value.shape[1]:
+            return False
+    if value > rule.highest[column]:
+        rule.highest[column] = value
+        if not rule.top:
             # One step down, so that rounding never turns away what the exact test would take.
-            np.maximum(self.bound, np.nextafter(floor, np.float32(-np.inf)), out=self.bound)
+            floor = np.nextafter(np.float32(rule.threshold * value), np.float32(0))
+            rule.bound[column] = max(rule.bound[column], floor)
+    push(pool, column, value, context, position, row)
+    return True
 
-    def add(self, candidates: Candidates) -> bool:
-        """Take candidates in; true when the pool has grown enough to be compacted."""
-        if len(candidates):
-            self._fresh.append(candidates)
-            self._fresh_rows += len(candidates)
-        return self._fresh_rows > max(len(self.kept), self.units * self.per_unit // 2, 4096)
 
-    def compact(self) -> None:
-        """Drop every candidate that cannot be chosen any more, and raise the bound."""
-        pool = _by_value(np.concatenate([self.kept, *self._fresh]))
-        self._fresh, self._fresh_rows = [], 0
-        if self.policy == "top":
-            pool = pool[_rank(pool["unit"]) < self.per_unit]
-            full = np.flatnonzero(_rank(pool["unit"]) == self.per_unit - 1)
-            self.bound[pool["unit"][full]] = pool["value"][full]
+@njit(nogil=True, cache=True)
+def thin(rule: Rule, pool: Pool, column: int) -> None:
+    """Drop every candidate of a column that cannot be chosen any more, and raise the bound."""
+    order = _by_value(pool.value[column, : pool.fill[column]], pool.context[column])
+    kept = np.empty(len(order), np.int64)
+    first = np.empty(rule.keep, np.uint64)  # the smallest chances among candidates as high as this one
+    held = count = 0
+    for place in order:
+        if count and pool.context[column, place] == pool.context[column, kept[count - 1]]:
+            continue  # offered again after the pool was widened
+        if rule.top:
+            if count == rule.keep:
+                break
         else:
-            pool = self._above_threshold(pool)
-            pool = pool[self._undominated(pool)]
-        self.kept = pool
-
-    def select(self) -> Candidates:
-        """The chosen examples, by unit, highest activation first, ties by place in the corpus."""
-        self.compact()
-        if self.policy == "top":
-            return self.kept
-        pool = self.kept
-        order = np.lexsort([pool["context"], self._priority(pool), pool["unit"]])
-        sample = pool[order]
-        return _by_value(sample[_rank(sample["unit"]) < self.per_unit])
-
-    def _priority(self, pool: Candidates) -> NDArray[np.uint64]:
-        return priority(self.seed, self.layer, pool["unit"], pool["context"])
-
-    def _above_threshold(self, pool: Candidates) -> Candidates:
-        first = np.flatnonzero(_rank(pool["unit"]) == 0)
-        highest = np.zeros(self.units)
-        highest[pool["unit"][first]] = pool["value"][first]
-        reaches = pool["value"].astype(np.float64) >= self.threshold * highest[pool["unit"]]
-        return np.compress(reaches, pool)
-
-    def _undominated(self, pool: Candidates) -> NDArray[np.bool_]:
-        """Drop a candidate when `per_unit` others beat it in activation and in priority alike.
-
-        Wherever the threshold ends up, those others pass it if this one does, and are
-        drawn first. Candidates come by falling value and are looked at in blocks, each
-        against all blocks before it, so a few more are kept than need be.
-        """
-        k = self.per_unit
-        starts = np.flatnonzero(_rank(pool["unit"]) == 0)
-        counts = np.diff(np.append(starts, len(pool)))
-        keep = np.ones(len(pool), dtype=bool)
-        chance = np.append(self._priority(pool), _NO_PRIORITY)
-        starts, counts = starts[counts > k], counts[counts > k]
-        best = chance[starts[:, None] + np.arange(k)]  # (units, per_unit)
-        for block in range(k, int(counts.max(initial=0)), k):
-            more = counts > block
-            starts, counts, best = starts[more], counts[more], best[more]
-            offset = block + np.arange(k)
-            place = np.where(offset < counts[:, None], starts[:, None] + offset, len(pool))  # (units, per_unit)
-            here = chance[place]
-            lost = here > best.max(axis=1, keepdims=True)
-            keep[place[lost & (place < len(pool))]] = False
-            best = np.partition(np.concatenate([best, here], axis=1), k - 1, axis=1)[:, :k]
-        return keep
+            if not np.float64(pool.value[column, place]) >= rule.threshold * np.float64(rule.highest[column]):
+                break
+            unit, side = column // rule.sides, column % rule.sides
+            chance = chance_of_context(rule.stream, unit, side, pool.context[column, place])
+            if held == rule.keep and chance > first[held - 1]:
+                continue
+            held = insert(first, held, chance)
+        kept[count] = place
+        count += 1
+    retain(pool, column, kept[:count])
+    if rule.top and count == rule.keep:
+        rule.bound[column] = pool.value[column, count - 1]
 
 
-def _by_value(pool: Candidates) -> Candidates:
-    order = np.lexsort([pool["context"], -pool["value"], pool["unit"]])
-    return np.take(pool, order)
+@njit(nogil=True, cache=True)
+def thin_all(rule: Rule, pool: Pool) -> None:
+    """Thin every column."""
+    for column in range(len(pool.fill)):
+        thin(rule, pool, column)
 
 
-def _rank(units: NDArray[np.int32]) -> NDArray[np.int64]:
-    """The place of each row among those of its unit; equal units lie together."""
-    if not len(units):
-        return np.zeros(0, dtype=np.int64)
-    first = np.flatnonzero(np.append(True, units[1:] != units[:-1]))
-    sizes = np.diff(np.append(first, len(units)))
-    return np.arange(len(units)) - np.repeat(first, sizes)
+@njit(nogil=True, cache=True)
+def _by_value(value: NDArray[np.float32], context: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Places by falling value, equal ones by context; values are positive, so their bits rise with them."""
+    key = np.empty(len(value), np.uint64)
+    bits = value.view(np.uint32)
+    for place in range(len(value)):
+        falling = np.uint64(0xFFFFFFFF) - np.uint64(bits[place])
+        key[place] = (falling << np.uint64(32)) | np.uint64(context[place])
+    return np.argsort(key)
+
+
+def select(rule: Rule, pool: Pool) -> Candidates:
+    """The chosen examples, by column, highest activation first, ties by place in the corpus."""
+    thin_all(rule, pool)
+    found = candidates(pool)
+    if not rule.top:
+        unit, side = np.divmod(found.column.astype(np.uint64), np.uint64(rule.sides))
+        chances = contexts_chances(rule.stream, unit, side, found.context.astype(np.uint64))
+        found = _first(found, np.lexsort([chances, found.column]), rule.keep)
+    return take(found, np.lexsort([found.context, -found.value, found.column]))
+
+
+def _first(found: Candidates, order: NDArray[np.int64], count: int) -> Candidates:
+    """The first `count` of each column in this order, which goes column by column."""
+    column = found.column[order]
+    rank = np.arange(len(column)) - np.searchsorted(column, column)
+    return take(found, order[rank < count])

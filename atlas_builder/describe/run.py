@@ -1,4 +1,4 @@
-"""The describe stage: tokens, labels and logit effects of every layer."""
+"""The describe stage: tokens, labels, logit effects and bands of every layer."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from atlas_builder.collect.results import Collected, CollectedLayer
 from atlas_builder.config import Examples
 from atlas_builder.describe.labels import Scene, describe_words, scene
 from atlas_builder.describe.logits import Effects, logit_effects, strongest
+from atlas_builder.describe.novelty import Novelty, novelty, reads_like
 from atlas_builder.describe.tokens import token_shares, window_tokens
 from atlas_builder.progress import Progress
 from atlas_builder.store import read_json, write_json
@@ -40,6 +41,12 @@ class Described:
         """`label`, `words` ([word, share]…) and `tokens` ([token id, weight]…) of each behaviour of the layer."""
         found: list[dict[str, Any]] = read_json(self.folder / f"L{self.layer}.behaviours.json")
         return found
+
+    @cached_property
+    def bands(self) -> Novelty:
+        """How the tokens of each unit's bands compare with those of its top band."""
+        with np.load(self.folder / f"L{self.layer}.bands.npz") as arrays:
+            return Novelty(**{name: arrays[name] for name in Novelty._fields})
 
     @cached_property
     def effects(self) -> Effects:
@@ -72,7 +79,9 @@ def _describe_layer(
     tokens = window_tokens(
         collected.contexts.tokens, collected.contexts.starts, examples["context"], examples["position"], *window
     )
-    shares = token_shares(tokens, examples["window"], behaviour, len(units.behaviours), TOKENS_SHOWN)
+    shares = token_shares(
+        tokens, examples["window"] * examples["sign"][:, None], behaviour, len(units.behaviours), TOKENS_SHOWN
+    )
     worded = describe_words(_scenes(tokens, behaviour, len(units.behaviours), window[0], collected.token_texts))
     write_json(
         folder / f"L{layer.layer}.behaviours.json",
@@ -81,6 +90,7 @@ def _describe_layer(
             for (label, words), share in zip(worded, shares, strict=True)
         ],
     )
+    np.savez(folder / f"L{layer.layer}.bands.npz", **_novelty(collected, layer)._asdict())
     with threadpool_limits(limits=1):
         parts = [
             strongest(
@@ -90,6 +100,13 @@ def _describe_layer(
         ]
     effects = Effects(*(np.concatenate(part) for part in zip(*parts, strict=True)))
     np.savez(folder / f"L{layer.layer}.logits.npz", **effects._asdict())
+
+
+def _novelty(collected: Collected, layer: CollectedLayer) -> Novelty:
+    contexts, found = collected.contexts, layer.bands
+    token = contexts.tokens[contexts.starts[found["context"]] + found["position"]]
+    words = reads_like(collected.token_texts)[token]
+    return novelty(found["unit"], found["band"], words, layer.units, layer.band_edges.shape[1] - 1)
 
 
 def behaviour_of_examples(units: Clustered, example_starts: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -29,7 +29,8 @@ def token_shares(
     """For each of `count` behaviours its `most` weightiest tokens with their weights.
 
     A token's weight is its share of the positive activation in the windows of the
-    behaviour's examples: Σ max(a, 0) over its occurrences / Σ max(a, 0) over all. Shapes
+    behaviour's examples: Σ max(a, 0) over its occurrences / Σ max(a, 0) over all; below
+    zero, `values` come with the sign turned. Shapes
     (examples, window), (examples, window), (examples,); examples of no behaviour are −1.
     """
     mass = np.where((tokens >= 0) & (values > 0) & (behaviour >= 0)[:, None], np.nan_to_num(values), 0)

@@ -63,6 +63,21 @@ def behaviour_group(behaviours: int) -> int:
     return len(BEHAVIOUR_GROUPS) - 1 if behaviours == 0 else min(behaviours, 4) - 1
 
 
+@dataclass(frozen=True)
+class Side:
+    """What a unit does above zero, or below."""
+
+    sign: int
+    behaviours: list[dict[str, Any]]
+    noise: list[int]
+    measures: dict[str, Any]
+
+    @property
+    def rest(self) -> float:
+        """The share of activation that no behaviour has."""
+        return max(0.0, 1 - float(sum(behaviour["coverage"] for behaviour in self.behaviours)))
+
+
 class Pages:
     """Renders the pages of one atlas."""
 
@@ -74,10 +89,17 @@ class Pages:
     def unit(self, record: Record, labels: dict[tuple[str, int], str], around: Neighbourhood) -> str:
         """The page of a unit; `labels` names the behaviours that it links to."""
         layer, unit = record["layer"], record["unit"]
-        maximum = record["stats"]["max"]
+        maximum, minimum = record["stats"]["max"], record["stats"]["min"]
+        of_bands = {index for band in record["bands"] for index in band["examples"]}
+        below = {place for place, example in enumerate(record["examples"]) if _is_below(example, place, of_bands)}
         shown = [
-            text.highlight(example["tokens"], example["values"], example["key"], maximum)
-            for example in record["examples"]
+            text.highlight(example["tokens"], example["values"], example["key"], minimum if place in below else maximum)
+            for place, example in enumerate(record["examples"])
+        ]
+        noise = [
+            place
+            for place, example in enumerate(record["examples"])
+            if example["behaviour"] is None and place not in of_bands
         ]
         title = f"{_noun(record['kind']).capitalize()} {unit} of layer {layer}"
         edges, counts = record["stats"]["histogram"].values()
@@ -90,8 +112,15 @@ class Pages:
             noun=_noun(record["kind"]),
             record=record,
             shown=shown,
-            noise=[index for index, example in enumerate(record["examples"]) if example["behaviour"] is None],
-            rest=max(0.0, 1 - sum(behaviour["coverage"] for behaviour in record["behaviours"])),
+            sides=[
+                Side(
+                    sign,
+                    [behaviour for behaviour in record["behaviours"] if behaviour["sign"] == sign],
+                    [place for place in noise if (place in below) == (sign < 0)],
+                    measures,
+                )
+                for sign, measures in _measures(record).items()
+            ],
             colours=COLOURS,
             lede=_lede(record),
             histogram=figures.histogram(edges, counts, threshold),
@@ -129,7 +158,7 @@ class Pages:
             noun=_noun(self.facts["kind"]),
             units=len(every),
             behaviours=sum(len(unit.labels) for unit in every),
-            several=sum(len(unit.labels) > 1 for unit in every),
+            several=sum(unit.measures["behaviours"] > 1 for unit in every),
             groups=BEHAVIOUR_GROUPS,
             figure=figures.shares_by_layer(
                 [(f"Layer {layer}", f"L{layer}/index.html", _groups(units)) for layer, units in layers.items()],
@@ -161,20 +190,40 @@ def _noun(kind: str) -> str:
     return {"mlp": "neuron"}.get(kind, "unit")
 
 
+def _key_only(example: dict[str, Any]) -> list[float]:
+    """Activations without those around the key token, which a token drawn at random is not read by."""
+    return [value if place == example["key"] else 0.0 for place, value in enumerate(example["values"])]
+
+
+def _is_below(example: dict[str, Any], place: int, of_bands: set[int]) -> bool:
+    return place not in of_bands and example["values"][example["key"]] < 0
+
+
+def _measures(record: Record) -> dict[int, dict[str, Any]]:
+    """The measures of each side, by its sign."""
+    above, negative = record["polysemanticity"], record["negative"]
+    return {1: above} if negative is None else {1: above, -1: negative["polysemanticity"]}
+
+
 def _lede(record: Record) -> str:
-    count = record["polysemanticity"]["behaviours"]
-    if not record["polysemanticity"]["examples"]:
+    measures = _measures(record)
+    if not any(found["examples"] for found in measures.values()):
         return "never fires on this corpus"
-    if count == 0:
+    if not any(found["behaviours"] for found in measures.values()):
         return "has no behaviour that its examples share"
-    return "does one thing" if count == 1 else f"does {_COUNT.get(count, count)} different things"
+    above = measures[1]["behaviours"]
+    if len(measures) == 1:
+        return "does one thing" if above == 1 else f"does {_COUNT.get(above, above)} different things"
+    below = measures[-1]["behaviours"]
+    things = {0: "", 1: " thing"}.get(above, " things")
+    return f"does {_COUNT.get(above, above)}{things} above zero and {_COUNT.get(below, below)} below"
 
 
-_COUNT = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six", 7: "seven", 8: "eight", 9: "nine", 10: "ten"}
+_COUNT = dict(enumerate(["nothing", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]))
 
 
 def _groups(units: Sequence[Summary]) -> list[int]:
     counts = [0] * len(BEHAVIOUR_GROUPS)
     for unit in units:
-        counts[behaviour_group(len(unit.labels))] += 1
+        counts[behaviour_group(unit.measures["behaviours"])] += 1
     return counts

@@ -178,7 +178,7 @@ def _publish_units(site: Site, first: int, last: int, folder: Path) -> list[Summ
                 labels=[behaviour["label"] for behaviour in behaviours],
                 measures=record["polysemanticity"],
                 stats={name: record["stats"][name] for name in ("max", "density")},
-                coverage=[behaviour["coverage"] for behaviour in behaviours],
+                coverage=[behaviour["coverage"] for behaviour in behaviours if behaviour["sign"] > 0],
                 likeness=_likeness(behaviours),
             )
         )
@@ -200,9 +200,11 @@ def _starts(summaries: dict[int, list[Summary]]) -> list[tuple[str, str, Sequenc
         scored.sort(key=lambda entry: (-entry[0], entry[1].layer, entry[1].unit))
         return [unit for found, unit in scored[:_STARTS] if found > 0]
 
-    many = best(lambda unit: len(unit.labels) > 1 and unit.measures["effective_behaviours"])
-    apart = best(lambda unit: 2 <= len(unit.labels) <= 3 and unit.measures["inter_distance"] * min(unit.coverage))
-    single = best(lambda unit: len(unit.labels) == 1 and 2 - unit.measures["mean_distance"])
+    many = best(lambda unit: unit.measures["behaviours"] > 1 and unit.measures["effective_behaviours"])
+    apart = best(
+        lambda unit: 2 <= unit.measures["behaviours"] <= 3 and unit.measures["inter_distance"] * min(unit.coverage)
+    )
+    single = best(lambda unit: unit.measures["behaviours"] == 1 and 2 - unit.measures["mean_distance"])
     alike = best(lambda unit: unit.likeness)
     lists = [
         ("Most behaviours", "Highest effective number of behaviours.", many),

@@ -31,6 +31,9 @@ class Units(Protocol):
     def count(self, layer: int) -> int:
         """How many units the layer has."""
 
+    def signed(self, layer: int) -> bool:
+        """Whether the layer's units also answer below zero, so that their negative side has examples too."""
+
     @property
     def activation(self) -> str:
         """Name of the function that makes the activation."""

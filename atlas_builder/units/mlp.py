@@ -45,6 +45,10 @@ class MLPUnits:
         """How many neurons the layer has."""
         return int(self._weight(layer, "W_in").shape[1])
 
+    def signed(self, layer: int) -> bool:
+        """Whether the neurons are gated: gate times linear part, of either sign."""
+        return self._is_gated(layer)
+
     def run(self, tokens: Tensor, visit: Visit) -> None:
         """Run the blocks up to the last layer read on (batch, context) tokens, visiting each."""
         inputs: dict[int, Tensor] = {}

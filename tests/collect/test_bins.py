@@ -1,15 +1,14 @@
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atlas_builder.collect.bins import BINS, SIDE, bands, bin_edges, coarse_histogram
-from atlas_builder.collect.statistics import Statistics
+from atlas_builder.collect import tally
+from atlas_builder.collect.bands import band_edges
+from atlas_builder.collect.bins import BINS, SIDE, bin_edges, coarse_histogram
+from atlas_builder.collect.chance import SIDE_BY_SIDE
 
 floats = st.floats(-1000, 1000, width=32) | st.floats(-(2.0**-14), 2.0**-14, width=32) | st.just(0.0)
 
@@ -28,20 +27,33 @@ def _bin(value: float) -> int:
 @given(st.lists(st.lists(floats, min_size=4, max_size=4), min_size=1, max_size=12))
 def test_statistics_equal_those_of_the_whole_list(rows: list[list[float]]) -> None:
     values = np.array(rows, dtype=np.float32)
-    statistics = Statistics(4)
-    for start in range(0, len(values), 3):
-        batch = torch.from_numpy(values[start : start + 3])[None]
-        statistics.add(batch, batch.amax(1))
+    parts = [counted(values[start : start + 3]) for start in range(0, len(values), 3)]
+    whole = tally.empty(4)
+    for part in reversed(parts):
+        tally.add(whole, part)
     exact = values.astype(np.float64)
-    np.testing.assert_array_equal(statistics.maximum, values.max(axis=0))
-    np.testing.assert_allclose(statistics.mean, exact.mean(axis=0), rtol=1e-9, atol=1e-9)
-    np.testing.assert_allclose(statistics.deviation, exact.std(axis=0), rtol=1e-6, atol=1e-4)
-    np.testing.assert_allclose(statistics.density, (values > 0).mean(axis=0))
+    found = tally.moments(whole)
+    np.testing.assert_array_equal(found.maximum, values.max(axis=0))
+    np.testing.assert_array_equal(found.minimum, values.min(axis=0))
+    np.testing.assert_allclose(found.mean, exact.mean(axis=0), rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(found.deviation, exact.std(axis=0), rtol=1e-6, atol=1e-4)
+    np.testing.assert_allclose(found.density, (values > 0).mean(axis=0))
     wanted = np.zeros((4, BINS), dtype=int)
     for unit in range(4):
         for value in values[:, unit]:
             wanted[unit, _bin(float(value))] += 1
-    np.testing.assert_array_equal(statistics.histogram, wanted)
+    np.testing.assert_array_equal(whole.histogram, wanted)
+
+
+def counted(values: np.ndarray) -> tally.Tally:
+    """One context of four units, as the scan counts it."""
+    found, counts = tally.empty(4), tally.no_counts()
+    tile = np.zeros((len(values), SIDE_BY_SIDE), np.float32)
+    tile[:, :4] = values
+    tally.find_peaks(tile, counts)
+    assert tally.count(tile, 4, 0, counts, np.zeros(tile.shape, np.int32), found)
+    found.tokens[0] += len(values)
+    return found
 
 
 def test_edges_rise_and_are_a_sixteenth_of_themselves_apart() -> None:
@@ -75,12 +87,11 @@ def test_a_coarse_histogram_loses_no_token_and_splits_no_bin() -> None:
 
 def test_band_edges_are_the_quantiles_of_positive_activations_to_a_sixteenth() -> None:
     values = np.random.default_rng(1).exponential(1, 4000).astype(np.float32)
-    counts = _counts(np.concatenate([values, -values]))
-    found = bands(counts, float(values.max()), [0, 0.5, 0.9, 0.99, 1])
-    assert next(low for low, _ in found) == 0
-    assert found[-1][1] == pytest.approx(values.max())
-    for (_, high), quantile in zip(found, [0.5, 0.9, 0.99], strict=False):
+    counts = np.stack([_counts(np.concatenate([values, -values])), np.zeros(BINS, dtype=np.int64)])
+    found, never = band_edges(counts, np.array([values.max(), 0.0]), [0, 0.5, 0.9, 0.99, 1])
+    assert found[0] == 0
+    assert found[-1] == pytest.approx(values.max())
+    for edge, quantile in zip(found[1:], [0.5, 0.9, 0.99], strict=False):
         exact = float(np.quantile(values, quantile))
-        assert exact * (1 - 1 / 15) <= high <= exact * 1.001
-    assert all(a[1] == b[0] for a, b in itertools.pairwise(found))
-    assert bands(np.zeros(BINS, dtype=np.int64), 0.0, [0, 1]) == []
+        assert exact * (1 - 1 / 15) <= edge <= exact * 1.001
+    assert np.isnan(never).all()

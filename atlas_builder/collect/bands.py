@@ -1,0 +1,198 @@
+"""The whole range of a unit's activations: bands between quantiles, and tokens drawn from each.
+
+Quantiles are of the unit's positive activations over all tokens. Where a band begins is
+only known at the end; so while tokens stream by, the pool keeps for every activation
+the first by chance of all tokens at least as active.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from atlas_builder.collect.bins import LOWEST, SIDE, bin_edges
+from atlas_builder.collect.chance import SIDE_BY_SIDE, Chances, chance_of_token, tokens_chances
+from atlas_builder.collect.pool import Candidates, Pool, candidates, insert, push, retain, take
+
+_LEVELS = 64
+_FLOOR = np.nextafter(np.float32(2.0**LOWEST), np.float32(0))  # what shares the middle bin counts as none
+DRAWN = 4
+"""Tokens drawn for each one shown: enough to fill a band, and to compare bands by."""
+
+
+class Draw(NamedTuple):
+    """How tokens are drawn.
+
+    `limit` is (blocks, levels, SIDE_BY_SIDE): a token whose chance begins with so many
+    zero bits must be above it to matter; it only rises.
+    """
+
+    keep: int
+    """Tokens drawn from each activation on."""
+    stream: np.uint64
+    masks: Chances
+    limit: NDArray[np.float32]
+
+
+def draw(per_band: int, units: int, stream: np.uint64, masks: Chances) -> Draw:
+    """The draw that shows `per_band` tokens a band."""
+    limit = np.full((len(masks), _LEVELS, SIDE_BY_SIDE), _FLOOR, np.float32)
+    return Draw(per_band * DRAWN, stream, masks, limit)
+
+
+@njit(nogil=True, cache=True)
+def _level(chance: np.uint64) -> int:
+    """How many zero bits a number begins with, 63 at most."""
+    level = 0
+    for step in (32, 16, 8, 4, 2, 1):
+        if chance >> np.uint64(64 - step) == 0:
+            level += step
+            chance = chance << np.uint64(step)
+    return min(level, _LEVELS - 1)
+
+
+@njit(nogil=True, cache=True)
+def look(
+    draw: Draw,
+    pool: Pool,
+    tile: NDArray[np.float32],
+    units: int,
+    first: int,
+    context: int,
+    chances: Chances,
+    row: int,
+) -> bool:
+    """Take in the tokens of one context that matter; false where there is no room for them.
+
+    `tile` is (tokens, SIDE_BY_SIDE): the activations of `units` units from `first` on.
+    """
+    block = first // SIDE_BY_SIDE
+    mask = draw.masks[block]
+    for t in range(len(tile)):
+        level = _level(chances[t] ^ mask)
+        matter = False
+        for w in range(SIDE_BY_SIDE):
+            matter |= tile[t, w] > draw.limit[block, level, w]
+        if not matter:
+            continue
+        for w in range(units):
+            if tile[t, w] > draw.limit[block, level, w]:
+                if pool.fill[first + w] == pool.value.shape[1]:
+                    thin(draw, pool, first + w)
+                    if pool.fill[first + w] == pool.value.shape[1]:
+                        return False
+                    if not tile[t, w] > draw.limit[block, level, w]:
+                        continue
+                push(pool, first + w, tile[t, w], context, t, row)
+    return True
+
+
+@njit(nogil=True, cache=True)
+def thin(draw: Draw, pool: Pool, unit: int) -> None:
+    """Drop every token that is beaten, and raise the limits."""
+    block, w = unit // SIDE_BY_SIDE, unit % SIDE_BY_SIDE
+    count = pool.fill[unit]
+    chances = np.empty(count, np.uint64)
+    for place in range(count):
+        chances[place] = chance_of_token(draw.stream, pool.context[unit, place], pool.position[unit, place])
+        chances[place] ^= draw.masks[block]
+    order = np.argsort(chances)
+    best = np.empty(draw.keep, np.float32)  # the highest activations that come first by chance, turned to rise
+    kept = np.empty(count, np.int64)
+    held = count = 0
+    level = _LEVELS - 1
+    for place in order:
+        if count and chances[place] == chances[kept[count - 1]]:
+            continue  # offered again after the pool was widened
+        here = _level(chances[place])
+        while level > here:
+            level -= 1
+            if held == draw.keep:  # all of these come before any token of this level
+                draw.limit[block, level, w] = -best[held - 1]
+        if held == draw.keep and pool.value[unit, place] <= -best[held - 1]:
+            continue
+        held = insert(best, held, -pool.value[unit, place])
+        kept[count] = place
+        count += 1
+    while level > 0:
+        level -= 1
+        if held == draw.keep:
+            draw.limit[block, level, w] = -best[held - 1]
+    retain(pool, unit, kept[:count])
+
+
+@njit(nogil=True, cache=True)
+def thin_all(draw: Draw, pool: Pool) -> None:
+    """Thin every column."""
+    for unit in range(len(pool.fill)):
+        thin(draw, pool, unit)
+
+
+def band_edges(
+    histogram: NDArray[np.integer], maximum: NDArray[np.floating], quantiles: Sequence[float]
+) -> NDArray[np.float64]:
+    """The activations between which bands lie: (units, quantiles), NaN where a unit never fires.
+
+    Quantiles are of the positive activations that `histogram`, (units, BINS), counts. An
+    edge is the lower edge of the bin in which the quantile falls, so it is exact to 1/16
+    of itself; that of quantile 1 is the maximum. Activations under 2⁻¹⁶ count as none.
+    """
+    reached = np.cumsum(histogram[:, SIDE + 1 :], axis=1, dtype=np.int64)  # (units, SIDE)
+    total = reached[:, -1:]
+    lower = bin_edges()[SIDE + 1 : -1]
+    edges = np.empty((len(reached), len(quantiles)))
+    for place, quantile in enumerate(quantiles):
+        if quantile <= 0:
+            edges[:, place] = 0
+        elif quantile >= 1:
+            edges[:, place] = maximum
+        else:
+            below = (reached < quantile * total).sum(axis=1)
+            edges[:, place] = np.minimum(lower[np.minimum(below, SIDE - 1)], maximum)
+    edges[total[:, 0] == 0] = np.nan
+    return edges
+
+
+class Drawn(NamedTuple):
+    """Tokens drawn from the bands of all units, by unit, band and chance: (tokens,) each."""
+
+    candidates: Candidates
+    band: NDArray[np.int8]
+    rank: NDArray[np.int16]
+    """The token's place among those of its band; the first `per_band` are shown."""
+
+
+def drawn(draw: Draw, pool: Pool, edges: NDArray[np.float64]) -> Drawn:
+    """The tokens that stand for the bands between `edges`, (units, bands + 1).
+
+    Of the `keep` first tokens by chance at or above a band's lower edge, those below its
+    upper edge: a uniform sample of the band, whatever lies above it. The maximum belongs
+    to the band that ends there.
+    """
+    thin_all(draw, pool)
+    found = candidates(pool)
+    chances = tokens_chances(draw.stream, found.context.astype(np.uint64), found.position.astype(np.uint64))
+    chances ^= draw.masks[found.column // SIDE_BY_SIDE]
+    found = take(found, np.lexsort([chances, found.column]))
+    places, bands, ranks = [], [], []
+    for band in range(edges.shape[1] - 1):
+        low, high = edges[found.column, band], edges[found.column, band + 1]
+        last = band == edges.shape[1] - 2
+        reaches = np.flatnonzero(found.value >= low)
+        first = reaches[_rank(found.column[reaches]) < draw.keep]
+        chosen = first[(found.value[first] <= high[first]) if last else (found.value[first] < high[first])]
+        places.append(chosen)
+        bands.append(np.full(len(chosen), band, np.int8))
+        ranks.append(_rank(found.column[chosen]).astype(np.int16))
+    place, band_of, rank = np.concatenate(places), np.concatenate(bands), np.concatenate(ranks)
+    order = np.lexsort([rank, band_of, found.column[place]])
+    return Drawn(take(found, place[order]), band_of[order], rank[order])
+
+
+def _rank(column: NDArray[np.int32]) -> NDArray[np.int64]:
+    """The place of each row among those of its column; columns rise."""
+    return np.arange(len(column)) - np.searchsorted(column, column)
