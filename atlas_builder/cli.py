@@ -14,6 +14,7 @@ import click
 from atlas_builder import config, pipeline
 from atlas_builder.errors import AtlasError
 from atlas_builder.progress import Progress
+from atlas_builder.stages import STAGES, Stage
 
 
 class _Commands(click.Group):
@@ -36,13 +37,15 @@ def _explain(error: BaseException) -> tuple[str, int]:
     if isinstance(error, AtlasError):
         return str(error), error.exit_status
     if isinstance(error, KeyboardInterrupt | click.Abort):
-        return "Stopped. Finished stages are kept: run the same command to go on.", 1
+        return "Stopped. What was done is kept: run the same command to go on.", 1
     # NumPy reports a full disk without its number, by how much it could write.
     if isinstance(error, OSError) and (error.errno == errno.ENOSPC or " requested and " in str(error)):
         where = f" ({error.filename})" if error.filename else ""
         return f"The disk is full{where}: free some space and run the same command to go on.", 1
     if isinstance(error, BrokenProcessPool):
         return "A worker process was killed, most likely for want of memory: free some and run the same command.", 1
+    if isinstance(error, MemoryError):
+        return "There is not enough memory: free some, or set a smaller examples.per_unit, and run the same command.", 1
     if isinstance(error, OSError):
         return f"{error.filename or 'A file'}: {error.strerror or error}.", 1
     return f"{type(error).__name__}: {error} (this is a fault in Atlas Builder; --debug shows where).", 1
@@ -63,6 +66,9 @@ def main(debug: bool) -> None:
 
 _output = click.option(
     "--output", type=click.Path(path_type=Path), help="Folder of the site.  [default: output/<atlas.id>]"
+)
+_overrides = click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a key of the configuration."
 )
 _fresh = click.option("--fresh", is_flag=True, help="Begin anew, and replace whatever the output folder holds.")
 
@@ -85,32 +91,76 @@ def demo(output: Path | None, fresh: bool) -> None:
 @main.command(short_help="Build an atlas from a configuration.")
 @click.argument("configuration", type=click.Path(path_type=Path))
 @_output
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a key of the configuration.")
+@_overrides
 @_fresh
-@click.option(
-    "--until", type=click.Choice(pipeline.STAGES), default="publish", show_default=True, help="Stop after this stage."
-)
+@click.option("--until", type=click.Choice(STAGES), default="publish", show_default=True, help="Stop after this stage.")
+@click.option("--shard", metavar="I/N", help="Run part I of N of the pass only; merge puts the parts together.")
+@click.option("--shards", type=click.IntRange(1, 1000), metavar="N", help="Run the pass as N parts side by side here.")
 def build(
-    configuration: Path, output: Path | None, overrides: tuple[str, ...], fresh: bool, until: pipeline.Stage
+    configuration: Path,
+    output: Path | None,
+    overrides: tuple[str, ...],
+    fresh: bool,
+    until: Stage,
+    shard: str | None,
+    shards: int | None,
 ) -> None:
     """Build an atlas from a YAML configuration.
 
-    A build that was stopped goes on after its last finished stage; one whose
-    configuration changed repeats only the stages that the change matters to.
+    A build that was stopped goes on where it was; one whose configuration changed
+    repeats only the stages that the change matters to.
 
     \b
     Examples:
       atlas-builder build site_config/gpt2-small.yml
       atlas-builder build my-model.yml --set corpus.max_tokens=100000 --output /tmp/small
+      atlas-builder build my-model.yml --shard 2/7
     """
-    _build(config.load(configuration, overrides), output, fresh, until)
+    from atlas_builder import shards as passes
+
+    found = config.load(configuration, overrides)
+    place = output or _default_output(found)
+    if shard:
+        number, of = passes.parse_shard(shard)
+        passes.collect_shard(found, place, number, of, progress=Progress())
+        _say(f"shard {number}/{of} is done; when all are, run: atlas-builder merge {configuration}")
+        return
+    if shards and not pipeline.holds_pass(found, place):
+        with pipeline.workers(None, shards) as pool:
+            passes.collect_shards(found, place, shards, pool, Progress())
+    _build(found, place, fresh, until)
 
 
-def _build(found: config.Configuration, output: Path | None, fresh: bool, until: pipeline.Stage) -> None:
+@main.command(short_help="Put the shards of a pass together.")
+@click.argument("configuration", type=click.Path(path_type=Path))
+@click.argument("folders", type=click.Path(path_type=Path), nargs=-1)
+@_output
+@_overrides
+def merge(configuration: Path, folders: tuple[Path, ...], output: Path | None, overrides: tuple[str, ...]) -> None:
+    """Put the shards that build --shard made together; build then goes on from there.
+
+    The result is the same to the byte whatever their number. FOLDERS are the shards,
+    wherever they were carried; by default, those beside the output folder.
+
+    \b
+    Examples:
+      atlas-builder merge my-model.yml
+      atlas-builder merge my-model.yml /scratch/1-of-2 /scratch/2-of-2
+    """
+    from atlas_builder import shards
+
+    found = config.load(configuration, overrides)
+    shards.merge_shards(found, output or _default_output(found), folders, progress=Progress())
+    _say(f"the pass is whole; go on with: atlas-builder build {configuration}")
+
+
+def _default_output(found: config.Configuration) -> Path:
+    return Path("output") / found.atlas.id
+
+
+def _build(found: config.Configuration, output: Path | None, fresh: bool, until: Stage) -> None:
     progress = Progress()
-    folder = pipeline.build(
-        found, output or Path("output") / found.atlas.id, fresh=fresh, until=until, progress=progress
-    )
+    folder = pipeline.build(found, output or _default_output(found), fresh=fresh, until=until, progress=progress)
     if until == "publish":
         progress.say(f"open {folder / 'index.html'}")
 

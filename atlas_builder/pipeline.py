@@ -8,7 +8,6 @@ unchanged.
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import multiprocessing
 import os
 import platform
@@ -18,27 +17,18 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 from atlas_builder.config import Configuration
 from atlas_builder.errors import ConfigurationError
 from atlas_builder.progress import Progress
 from atlas_builder.site.prose import check_prose
-from atlas_builder.site.theme import find_theme, shipped
-from atlas_builder.store import Store, code_fingerprint, fingerprint, read_json, replace_folder, write_json
+from atlas_builder.stages import STAGES, Stage, edition_date, fingerprints, versions
+from atlas_builder.store import Store, read_json, replace_folder, write_json
 
-Stage = Literal["collect", "cluster", "describe", "link", "publish"]
-STAGES: tuple[Stage, ...] = get_args(Stage)
-
-_CODE: dict[Stage, tuple[str, ...]] = {
-    "collect": ("collect", "units", "model.py", "tokens.py", "corpus.py", "contexts.py"),
-    "cluster": ("cluster.py", "behaviours.py", "embeddings.py"),
-    "describe": ("describe",),
-    "link": ("link.py",),
-    "publish": ("site", "pipeline.py", "records.py", "numbers.py", "collect/bins.py", "neuron-record.schema.json"),
-}
 _SITE = "site"
-_PACKAGES = ("torch", "transformer-lens", "transformers", "tokenizers", "numpy", "hdbscan", "scikit-learn", "scipy")
+CONFIGURATION = "configuration.json"
+"""The file in the work folder that says what the last build was asked for."""
 
 
 def build(
@@ -61,9 +51,10 @@ def build(
     output = output.resolve()
     _check_output(output, fresh)
     check_prose(config.site.prose)
-    prints = _fingerprints(config)
-    store = Store(output.parent / f".{output.name}.work")
-    with store.alone(), _workers(executor) as pool:
+    prints = fingerprints(config)
+    store = Store(work_folder(output))
+    with store.alone(), workers(executor) as pool:
+        write_json(store.root / CONFIGURATION, config.model_dump())
         if fresh:
             for stage in STAGES:
                 shutil.rmtree(store.folder(stage), ignore_errors=True)
@@ -82,13 +73,23 @@ def build(
     return output
 
 
+def holds_pass(config: Configuration, output: Path) -> bool:
+    """Whether the pass over the corpus is done for a build to `output`."""
+    return Store(work_folder(output.resolve())).holds("collect", fingerprints(config)["collect"])
+
+
+def work_folder(output: Path) -> Path:
+    """Where the intermediate results of a build to `output` are kept."""
+    return output.parent / f".{output.name}.work"
+
+
 @contextmanager
-def _workers(given: Executor | None) -> Iterator[Executor]:
-    """The executor that was given, or one process a core for the length of the block."""
+def workers(given: Executor | None, count: int | None = None) -> Iterator[Executor]:
+    """The executor that was given, or processes for the length of the block, one a core when not counted."""
     if given is not None:
         yield given
         return
-    pool = ProcessPoolExecutor(_cores(), multiprocessing.get_context("spawn"))
+    pool = ProcessPoolExecutor(count or cores(), multiprocessing.get_context("spawn"))
     try:
         yield pool
     finally:
@@ -174,72 +175,8 @@ def atlas_facts(config: Configuration, collected: dict[str, Any], date: str | No
         },
         "layers": collected["units"],
         "configuration": _portable_configuration(config),
-        "packages": {"python": platform.python_version(), **_versions()},
+        "packages": {"python": platform.python_version(), **versions()},
     }
-
-
-def edition_date(config: Configuration) -> str | None:
-    """The date of the edition: configured, or SOURCE_DATE_EPOCH's, or none; never today's."""
-    epoch = os.environ.get("SOURCE_DATE_EPOCH")
-    if config.atlas.date or not epoch:
-        return config.atlas.date
-    try:
-        return time.strftime("%Y-%m-%d", time.gmtime(int(epoch)))
-    except (ValueError, OverflowError, OSError):
-        raise ConfigurationError(f"SOURCE_DATE_EPOCH is {epoch!r}: it must be seconds since 1970.") from None
-
-
-def _fingerprints(config: Configuration) -> dict[Stage, str]:
-    """What each stage's results depend on, those of earlier stages included."""
-    site = config.model_dump(include={"atlas", "site"})
-    sections: dict[Stage, Any] = {
-        "collect": [
-            # Where the model runs is not part of what it says.
-            config.model_dump(include={"model", "corpus", "units", "examples"}, exclude={"model": {"device"}}),
-            _content(config.model.name),
-            _content(config.corpus.path) if config.corpus.path else platform.python_version(),
-            _versions(),
-        ],
-        "cluster": config.model_dump(include={"clusters"}),
-        "describe": None,
-        "link": config.model_dump(include={"link"}),
-        "publish": [site, edition_date(config), _look(config)],
-    }
-    prints: dict[Stage, str] = {}
-    before = ""
-    for stage in STAGES:
-        before = prints[stage] = fingerprint(before, sections[stage], code_fingerprint(*_CODE[stage]))
-    return prints
-
-
-def _content(name: str) -> str | None:
-    """SHA-256 of the files of a local model or corpus; None for what lives on a hub."""
-    if name == "demo":
-        from atlas_builder.demo import MODEL
-
-        name = str(MODEL)
-    path = Path(name)
-    if not path.exists():
-        return None
-    digest = hashlib.sha256()
-    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-        if file.is_file():
-            with file.open("rb") as content:
-                inner = hashlib.file_digest(content, "sha256").digest()
-            digest.update(os.fsencode(file.relative_to(path) if path.is_dir() else "") + b"\0" + inner)
-    return digest.hexdigest()
-
-
-def _look(config: Configuration) -> list[str | None]:
-    own = shipped("site_config")
-    docs = config.site.prose or own / "docs"
-    places = (find_theme(config.site.theme), shipped("themes") / "atlas", docs, own / "mkdocs.yml")
-    return [_content(str(place)) for place in places]
-
-
-def _versions() -> dict[str, str]:
-    # The build of torch (+cpu, +cu126) is the machine's, the version is the result's.
-    return {name: importlib.metadata.version(name).split("+")[0] for name in _PACKAGES}
 
 
 def _portable(name: str | None) -> str | None:
@@ -294,5 +231,6 @@ def _marks(site: Path) -> dict[str, str]:
     return {**marks, "sizes": sizes.hexdigest()}
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import random
@@ -15,7 +16,20 @@ from typing import Any
 import pytest
 import torch
 from hypothesis import settings
-from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    Gemma2Config,
+    GemmaConfig,
+    GPT2Config,
+    GPTNeoXConfig,
+    LlamaConfig,
+    MistralConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    Qwen2Config,
+    Qwen3Config,
+)
 
 from atlas_builder import config
 from atlas_builder.config import Configuration
@@ -49,33 +63,60 @@ def pool() -> Iterator[Executor]:
         yield executor
 
 
-@pytest.fixture(scope="session")
-def gpt2_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random GPT-2 of 2 layers of 24 neurons, with the demo's tokenizer."""
-    shape = GPT2Config(
-        vocab_size=2048, n_positions=64, n_embd=16, n_layer=2, n_head=2, n_inner=24, bos_token_id=0, eos_token_id=0
-    )
-    return _save(GPT2LMHeadModel, shape, tmp_path_factory.mktemp("models") / "tiny-gpt2")
+_TOKENS = {"vocab_size": 2048, "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": None}
+_PLAIN = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, **_TOKENS}
+_GATED = {**_PLAIN, "intermediate_size": 20, "num_key_value_heads": 1, "max_position_embeddings": 64}
+# Every family has something that none before it has.
+SHAPES: dict[str, PreTrainedConfig] = {
+    "gpt2": GPT2Config(n_positions=64, n_embd=16, n_layer=2, n_head=2, n_inner=24, **_TOKENS),
+    "llama": LlamaConfig(tie_word_embeddings=True, **_GATED),
+    # Attention and MLP side by side, each with a norm of its own; a LayerNorm with rotary positions.
+    "gpt_neox": GPTNeoXConfig(use_parallel_residual=True, max_position_embeddings=64, **_PLAIN),
+    # Attention over a few tokens only.
+    "mistral": MistralConfig(sliding_window=8, **_GATED),
+    # Biases in attention.
+    "qwen2": Qwen2Config(**_GATED),
+    # Norms within attention.
+    "qwen3": Qwen3Config(head_dim=8, **_GATED),
+    # Norms that add one to their weight, a scaled embedding, GELU in the gate.
+    "gemma": GemmaConfig(head_dim=8, **_GATED),
+    # Norms behind attention and MLP too, caps on attention and logits, every other layer over a few tokens.
+    "gemma2": Gemma2Config(head_dim=8, query_pre_attn_scalar=8, sliding_window=8, **_GATED),
+}
 
 
 @pytest.fixture(scope="session")
-def llama_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random Llama of 2 layers of 20 gated neurons, with the demo's tokenizer."""
-    shape = LlamaConfig(
-        vocab_size=2048, hidden_size=16, intermediate_size=20, num_hidden_layers=2, num_attention_heads=2,
-        num_key_value_heads=1, max_position_embeddings=64, bos_token_id=0, eos_token_id=0, tie_word_embeddings=True,
-    )  # fmt: skip
-    return _save(LlamaForCausalLM, shape, tmp_path_factory.mktemp("models") / "tiny-llama")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A random model of a family of `SHAPES`, 2 layers of 24 neurons or 20 gated ones, with the demo's tokenizer."""
+    models = tmp_path_factory.mktemp("models")
+
+    @functools.cache
+    def make(family: str) -> Path:
+        return _save(SHAPES[family], models / f"tiny-{family}")
+
+    return make
 
 
-def _save(kind: Any, shape: Any, folder: Path) -> Path:
+@pytest.fixture(scope="session")
+def gpt2_folder(tiny_model: Callable[[str], Path]) -> Path:
+    return tiny_model("gpt2")
+
+
+@pytest.fixture(scope="session")
+def llama_folder(tiny_model: Callable[[str], Path]) -> Path:
+    return tiny_model("llama")
+
+
+def _save(shape: PreTrainedConfig, folder: Path) -> Path:
     torch.manual_seed(0)
-    model: PreTrainedModel = kind(shape)
-    # Larger weights than at initialisation, so that neurons differ as trained ones do.
+    model: PreTrainedModel = AutoModelForCausalLM.from_config(shape)
+    # Larger weights than at initialisation, and gains and biases that differ, as in trained models.
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim >= 2:
                 parameter.mul_(8)
+            else:
+                parameter.add_(0.2 * torch.randn_like(parameter))
     model.save_pretrained(folder)
     AutoTokenizer.from_pretrained(MODEL).save_pretrained(folder)
     return folder

@@ -5,14 +5,17 @@ Nothing here uses the package under test; it reads the model with transformers a
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.pytorch_utils import Conv1D
 
 
 @dataclass
@@ -26,30 +29,52 @@ class Reading:
     activations: np.ndarray  # (tokens, units)
 
 
+class Names(NamedTuple):
+    """Where a family of models keeps what is read."""
+
+    blocks: str
+    reads: tuple[str, ...]  # of a block's `mlp`, the gate first
+    write: str
+    norm: str  # the final one
+
+
+_GATED = Names("model.layers", ("gate_proj", "up_proj"), "down_proj", "model.norm")
+_NAMES = {
+    "gpt2": Names("transformer.h", ("c_fc",), "c_proj", "transformer.ln_f"),
+    "gpt_neox": Names("gpt_neox.layers", ("dense_h_to_4h",), "dense_4h_to_h", "gpt_neox.final_layer_norm"),
+    **dict.fromkeys(["llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2"], _GATED),
+}
+
+
 class SlowModel:
-    """A GPT-2 or Llama in the Hugging Face layout, read through plain PyTorch hooks."""
+    """A model in the Hugging Face layout, read through plain PyTorch hooks."""
 
     def __init__(self, folder: Path) -> None:
         self.model = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager").eval()
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
-        gpt2 = self.model.config.model_type == "gpt2"
-        blocks = self.model.transformer.h if gpt2 else self.model.model.layers
-        self.mlps = [block.mlp for block in blocks]
-        self.outs = [mlp.c_proj if gpt2 else mlp.down_proj for mlp in self.mlps]
-        self.norm = self.model.transformer.ln_f if gpt2 else self.model.model.norm
-        self.is_gpt2 = gpt2
+        self.family = self.model.config.model_type
+        names = _NAMES[self.family]
+        self.mlps = [block.mlp for block in self.model.get_submodule(names.blocks)]
+        self.reads = [[mlp.get_submodule(name) for name in names.reads] for mlp in self.mlps]
+        self.outs = [mlp.get_submodule(names.write) for mlp in self.mlps]
+        self.norm = self.model.get_submodule(names.norm)
 
     def read_weights(self, layer: int) -> list[np.ndarray]:
         """The read weights of a layer's units: (units, width) each."""
-        mlp = self.mlps[layer]
-        if self.is_gpt2:
-            return [mlp.c_fc.weight.detach().numpy().T]
-        return [mlp.gate_proj.weight.detach().numpy(), mlp.up_proj.weight.detach().numpy()]
+        return [_matrix(part).T for part in self.reads[layer]]
 
     def write_weights(self, layer: int) -> np.ndarray:
         """(units, d_model)."""
-        weight = self.outs[layer].weight.detach().numpy()
-        return weight if self.is_gpt2 else weight.T
+        return _matrix(self.outs[layer])
+
+    def logits(self, direction: np.ndarray) -> np.ndarray:
+        """What a direction of the residual stream adds to the logits, the final norm's division left out."""
+        gain = self.norm.weight.detach().numpy().astype(np.float64)
+        if self.family.startswith("gemma"):
+            gain = 1 + gain
+        if isinstance(self.norm, torch.nn.LayerNorm):
+            direction = direction - direction.mean()
+        return (gain * direction) @ _matrix(self.model.get_output_embeddings()).astype(np.float64)
 
     def read(self, texts: list[str], context: int, layer: int, max_tokens: int | None = None) -> list[Reading]:
         """Every context of every text, one forward pass each."""
@@ -62,8 +87,8 @@ class SlowModel:
         head = 0 if bos is None else 1
         readings = []
         left = math.inf if max_tokens is None else max_tokens
-        for document, text in enumerate(texts):
-            ids = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        encoded = (self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"] for text in texts)
+        for document, ids in enumerate(ids for ids in encoded if ids):  # an empty text is no document
             ids = ids[: int(min(left, len(ids)))]
             left -= len(ids)
             for offset in range(0, len(ids), context - head):
@@ -80,6 +105,13 @@ class SlowModel:
         return readings
 
 
+def _matrix(module: torch.nn.Module) -> np.ndarray:
+    """The weight of a linear map: (in, out)."""
+    weight: np.ndarray = module.weight.detach().numpy()
+    return weight if isinstance(module, Conv1D) else weight.T
+
+
+@functools.cache  # every unit asks for the same tokens' numbers
 def mix(x: int) -> int:
     """SplitMix64 (Steele et al. 2014)."""
     mask = 2**64 - 1

@@ -2,41 +2,84 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import os
+from collections.abc import Callable
 from concurrent.futures import Executor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from atlas_builder import config
 from atlas_builder.cluster import Clustered
-from atlas_builder.collect.results import Collected
+from atlas_builder.collect.bands import DRAWN
+from atlas_builder.collect.results import Collected, CollectedLayer
 from atlas_builder.corpus import documents
 from atlas_builder.demo import MODEL
 from atlas_builder.describe.run import Described
 from atlas_builder.embeddings import cosine_distances, neuron_embeddings
 from atlas_builder.pipeline import build
 from tests import reference
+from tests.conftest import SHAPES
 
-UNITS = 50
-TOLERANCE = 2e-4  # relative to a unit's maximum: float32, other batch sizes
+UNITS = 32
+TOLERANCE = 2e-4  # relative to a unit's largest activation: float32, other batch sizes
+
+
+class Case:
+    """An atlas, and the model it was made from."""
+
+    def __init__(self, settings: config.Configuration, model: Path, site: Path) -> None:
+        self.settings, self.site = settings, site
+        self.work = site.parent / f".{site.name}.work"
+        self.collected = Collected(self.work / "collect")
+        self.slow = reference.SlowModel(model)
+
+
+@functools.lru_cache(maxsize=4)
+def _readings(case: Case, layer: int) -> list[reference.Reading]:
+    texts = [document.text for document in documents(case.settings.corpus)]
+    return case.slow.read(texts, case.settings.corpus.context, layer, case.settings.corpus.max_tokens)
+
+
+class Unit:
+    """A unit, with its activations as the slow reading has them."""
+
+    def __init__(self, case: Case, layer: CollectedLayer, number: int) -> None:
+        self.layer, self.number = layer, number
+        self.rule = case.settings.examples
+        self.readings = _readings(case, layer.layer)
+        self.courses = [reading.activations[:, number] for reading in self.readings]
+        self.activations = np.concatenate(self.courses)
+        # Activations that differ by less may come in either order.
+        self.near = TOLERANCE * float(np.abs(self.activations).max())
+
+    def window(self, token: np.ndarray) -> np.ndarray:
+        """The activations around the key token of an example or of a band, NaN outside the context."""
+        before, after = self.rule.window
+        padded = np.pad(self.courses[token["context"]], (before, after), constant_values=np.nan)
+        return padded[token["position"] : token["position"] + before + 1 + after]
 
 
 def _cases() -> list[str]:
-    cases = ["demo", "gpt2", "llama"]
+    cases = ["demo", *SHAPES]
     # Any model can be checked the same way: ATLAS_MODEL=folder ATLAS_CORPUS=file.jsonl pytest tests/test_reference.py
     return [*cases, "given"] if os.environ.get("ATLAS_MODEL") else cases
 
 
 @pytest.fixture(scope="module", params=_cases())
-def built(
-    request: pytest.FixtureRequest, pool: Executor, jsonl: Path, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[config.Configuration, Path, Path]:
-    """A configuration, its model's folder and the work folder of its build."""
-    policy = "top" if request.param == "llama" else "threshold"
+def case(
+    request: pytest.FixtureRequest,
+    pool: Executor,
+    jsonl: Path,
+    tiny_model: Callable[[str], Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Case:
+    policy = "top" if request.param in ("llama", "gpt_neox") else "threshold"
     data: dict[str, dict[str, object]] = {
         "corpus": {"source": "jsonl", "path": str(jsonl), "context": 32},
         "examples": {"policy": policy, "per_unit": 15, "threshold": 0.6, "seed": 3},
@@ -48,88 +91,114 @@ def built(
         folder = Path(os.environ["ATLAS_MODEL"])
         data["corpus"] = {"source": "jsonl", "path": os.environ["ATLAS_CORPUS"], "max_tokens": 12_000}
     else:
-        folder = request.getfixturevalue(f"{request.param}_folder")
+        folder = tiny_model(request.param)
     settings = config.validate({"model": {"name": str(folder)}, **data})
-    output = tmp_path_factory.mktemp("reference") / request.param
-    build(settings, output, executor=pool)
-    return settings, folder, output.parent / f".{output.name}.work"
+    return Case(settings, folder, build(settings, tmp_path_factory.mktemp("reference") / request.param, executor=pool))
 
 
-def test_examples_statistics_embeddings_distances_and_measures_equal_a_slow_reading(
-    built: tuple[config.Configuration, Path, Path],
-) -> None:
-    settings, folder, work = built
-    slow = reference.SlowModel(folder)
-    collected = Collected(work / "collect")
-    texts = [document.text for document in documents(settings.corpus)]
+def test_examples_statistics_bands_embeddings_distances_and_measures_equal_a_slow_reading(case: Case) -> None:
     generator = np.random.default_rng(0)
-    checked = looked_at = 0
-    for layer in collected.layers:
-        readings = slow.read(texts, settings.corpus.context, layer.layer, settings.corpus.max_tokens)
-        parts = slow.read_weights(layer.layer)
-        clustered = Clustered(layer.layer, work / "cluster")
-        assert layer.tokens == sum(len(reading.tokens) for reading in readings)
-        count = min(layer.units, -(-UNITS // len(collected.layers)))
-        for unit in generator.choice(layer.units, count, replace=False):
-            courses = [reading.activations[:, unit] for reading in readings]
-            _check_statistics(layer.moments[:, unit], np.concatenate(courses))
-            if _check_selection(layer.of(unit), courses, settings, layer.layer, int(unit)):
-                checked += 1
-            looked_at += 1
-            embeddings = _check_embeddings(layer, layer.of(unit), readings, parts, int(unit))
-            labels = clustered.labels[layer.starts[unit] : layer.starts[unit + 1]]
-            wanted = reference.measures(embeddings, [int(label) for label in labels])
-            for name, value in wanted.items():
-                assert clustered.measures[unit][name] == pytest.approx(value, abs=2e-4, nan_ok=True), (unit, name)
-    # A context at the very border may fall on either side of it in another batch; most units have none.
-    assert checked > looked_at / 2
+    examples_exact: list[bool] = []
+    bands_exact: list[bool] = []
+    for layer in case.collected.layers:
+        parts = case.slow.read_weights(layer.layer)
+        clustered = Clustered(layer.layer, case.work / "cluster")
+        assert layer.tokens == sum(len(reading.tokens) for reading in _readings(case, layer.layer))
+        assert layer.sides == len(parts)
+        count = min(layer.units, -(-UNITS // len(case.collected.layers)))
+        for number in generator.choice(layer.units, count, replace=False):
+            unit = Unit(case, layer, int(number))
+            _check_statistics(unit)
+            bands_exact += _check_bands(unit)
+            known = 0  # behaviours of the unit so far
+            for sign in (1, -1)[: layer.sides]:
+                examples_exact.append(_check_selection(unit, sign))
+                known += _check_behaviours(unit, sign, _check_embeddings(unit, sign, parts), clustered, known)
+    # An activation at the very border may fall on either side of it in another batch; most lie elsewhere.
+    for exact in (examples_exact, bands_exact):
+        assert sum(exact) > len(exact) / 2
 
 
-def _check_statistics(moments: np.ndarray, activations: np.ndarray) -> None:
-    maximum, mean, deviation, density = moments
-    scale = float(np.abs(activations).max())
-    assert maximum == pytest.approx(float(activations.max()), abs=TOLERANCE * scale)
-    assert mean == pytest.approx(activations.mean(dtype=np.float64), abs=TOLERANCE * scale)
-    assert deviation == pytest.approx(activations.std(dtype=np.float64), abs=TOLERANCE * scale)
-    assert density == pytest.approx((activations > 0).mean(), abs=2 / len(activations))
+def _check_statistics(unit: Unit) -> None:
+    values = unit.activations.astype(np.float64)
+    *found, density = (float(part[unit.number]) for part in unit.layer.moments)
+    wanted = [float(value) for value in (values.max(), values.min(), values.mean(), values.std())]
+    assert found == pytest.approx(wanted, abs=unit.near)
+    assert density == pytest.approx((values > 0).mean(), abs=2 / len(values))
 
 
-def _check_selection(
-    examples: np.ndarray, courses: list[np.ndarray], settings: config.Configuration, layer: int, unit: int
-) -> bool:
+def _check_selection(unit: Unit, sign: int) -> bool:
     """Whether the choice could be compared exactly, that is, no key activation is too near a border."""
-    keys = [float(course.max()) for course in courses]
+    _, examples = unit.layer.of_side(unit.number, sign)
+    keys = [float((sign * course).max()) for course in unit.courses]
     for example in examples:
-        course = courses[example["context"]]
-        assert example["value"] == pytest.approx(keys[example["context"]], abs=TOLERANCE * max(keys))
-        assert course[example["position"]] == pytest.approx(float(course.max()), abs=TOLERANCE * max(keys))
-        before, after = settings.examples.window
-        first = example["position"] - before
-        for place, value in enumerate(example["window"]):
-            if 0 <= first + place < len(course):
-                assert value == pytest.approx(float(course[first + place]), abs=TOLERANCE * max(keys))
-            else:
-                assert np.isnan(value)
-        assert len(example["window"]) == before + 1 + after
-    rule = settings.examples
-    wanted = reference.select(keys, rule.policy, rule.per_unit, rule.threshold, rule.seed, layer, unit)
-    near = 2 * TOLERANCE * max(keys)
-    border = rule.threshold * max(keys) if rule.policy == "threshold" else keys[wanted[-1]] if wanted else 0.0
-    if sum(abs(key - border) < near for key in keys) > (rule.policy == "top"):
+        key = pytest.approx(keys[example["context"]], abs=unit.near)
+        assert example["sign"] == sign
+        assert sign * example["value"] == key
+        assert sign * unit.courses[example["context"]][example["position"]] == key
+        np.testing.assert_allclose(example["window"], unit.window(example), rtol=0, atol=unit.near)
+    rule = unit.rule
+    wanted = reference.select(
+        keys, rule.policy, rule.per_unit, rule.threshold, rule.seed, unit.layer.layer, unit.number, sign
+    )
+    if rule.policy == "threshold":
+        border = max(0.0, rule.threshold * max(keys))
+    else:
+        border = keys[wanted[-1]] if len(wanted) == rule.per_unit else 0.0
+    if sum(abs(key - border) < 2 * unit.near for key in keys) > (border in keys):
         return False
-    assert set(examples["context"].tolist()) == set(wanted)
+    assert sorted(examples["context"].tolist()) == sorted(wanted)
     return True
 
 
-def _check_embeddings(
-    layer: object, examples: np.ndarray, readings: list[reference.Reading], parts: list[np.ndarray], unit: int
-) -> list[np.ndarray]:
+def _check_bands(unit: Unit) -> list[bool]:
+    """For each band whether its draw could be compared exactly: it is the same with activations a little off."""
+    rule, edges = unit.rule, unit.layer.band_edges[unit.number]
+    found = unit.layer.bands[unit.layer.bands["unit"] == unit.number]
+    off = [unit.activations + shift for shift in (-unit.near, 0.0, unit.near)]
+    wanted = [reference.band_edges(activations.tolist(), rule.bands) for activations in off]
+    if None in wanted:
+        assert wanted[1] is not None or not len(found)
+        return []
+    assert np.all((np.min(wanted, axis=0) <= edges) & (edges <= np.max(wanted, axis=0)))
+
+    places = [(context, place) for context, course in enumerate(unit.courses) for place in range(len(course))]
+    bounds = edges.tolist()
+    if rule.bands[-1] == 1:
+        bounds[-1] = math.inf  # nothing is above the maximum, even where it is a little off
+    draws = []
+    for activations in off:
+        tokens = [(value, *place) for value, place in zip(activations.tolist(), places, strict=True)]
+        drawn = rule.per_band * DRAWN
+        draws.append(reference.draw_bands(tokens, bounds, drawn, rule.seed, unit.layer.layer, unit.number))
+    exact = []
+    for band, (lower, drawn, upper) in enumerate(zip(*draws, strict=True)):
+        these = found[found["band"] == band]
+        assert these["rank"].tolist() == list(range(len(these)))
+        exact.append(lower == drawn == upper)
+        if exact[-1]:
+            assert list(zip(these["context"].tolist(), these["position"].tolist(), strict=True)) == drawn
+    for token in found:
+        value = float(unit.courses[token["context"]][token["position"]])
+        assert token["value"] == pytest.approx(value, abs=unit.near)
+        assert bounds[token["band"]] - unit.near <= value <= bounds[token["band"] + 1] + unit.near
+    shown = unit.layer.bands[unit.layer.bands["rank"] < rule.per_band]
+    for token, window in zip(shown, unit.layer.band_windows, strict=True):
+        if token["unit"] == unit.number:
+            np.testing.assert_allclose(window, unit.window(token), rtol=0, atol=unit.near)
+    return exact
+
+
+def _check_embeddings(unit: Unit, sign: int, parts: list[np.ndarray]) -> list[np.ndarray]:
+    _, examples = unit.layer.of_side(unit.number, sign)
+    inputs = unit.layer.inputs[examples["row"]]
+    fast = neuron_embeddings(inputs, unit.layer.read_weights[:, unit.number])
     slow = []
-    for example in examples:
-        given = readings[example["context"]].inputs[example["position"]]
-        slow.append(np.concatenate([given * part[unit] for part in parts]))
-    fast = neuron_embeddings(layer.inputs[examples["row"]], layer.read_weights[:, unit])  # type: ignore[attr-defined]
-    np.testing.assert_allclose(fast, np.array(slow).reshape(fast.shape), atol=1e-4 * max(1e-3, np.abs(fast).max()))
+    for example, given, embedding in zip(examples, inputs, fast, strict=True):
+        wanted = unit.readings[example["context"]].inputs[example["position"]]
+        slow.append(np.concatenate([wanted * part[unit.number] for part in parts]))
+        np.testing.assert_allclose(given, wanted, rtol=0, atol=1e-4 * np.abs(inputs).max())
+        np.testing.assert_allclose(embedding, slow[-1], rtol=0, atol=1e-4 * np.abs(fast).max())
     distances = cosine_distances(fast)
     for i in range(0, len(slow), 4):
         for j in range(1, len(slow), 3):
@@ -138,18 +207,27 @@ def _check_embeddings(
     return slow
 
 
-def test_logit_effects_equal_the_definition_written_out(built: tuple[config.Configuration, Path, Path]) -> None:
-    _, folder, work = built
-    slow = reference.SlowModel(folder)
-    gain = slow.norm.weight.detach().numpy().astype(np.float64)
-    unembed = slow.model.lm_head.weight.detach().numpy().astype(np.float64)  # (vocabulary, d_model)
-    for layer in Collected(work / "collect").layers:
-        effects = Described(layer.layer, work / "describe").effects
+def _check_behaviours(unit: Unit, sign: int, embeddings: list[np.ndarray], clustered: Clustered, known: int) -> int:
+    """How many behaviours there are on this side; those of the other side before it are `known`."""
+    first, examples = unit.layer.of_side(unit.number, sign)
+    labels = [int(label) for label in clustered.labels[first : first + len(examples)]]
+    wanted = reference.measures(embeddings, labels)
+    found = clustered.measures[unit.number, 0 if sign > 0 else 1]
+    for name, value in wanted.items():
+        assert found[name] == pytest.approx(value, abs=2e-4, nan_ok=True), (unit.number, sign, name)
+    behaviours = clustered.behaviours[clustered.starts[unit.number] : clustered.starts[unit.number + 1]]
+    behaviours = behaviours[behaviours["sign"] == sign]
+    assert behaviours["id"].tolist() == sorted({label for label in labels if label >= 0})
+    assert behaviours["id"].tolist() == list(range(known, known + len(behaviours)))
+    assert behaviours["size"].tolist() == [labels.count(label) for label in behaviours["id"]]
+    return len(behaviours)
+
+
+def test_logit_effects_equal_the_definition_written_out(case: Case) -> None:
+    for layer in case.collected.layers:
+        effects = Described(layer.layer, case.work / "describe").effects
         for unit in range(0, layer.units, 11):
-            direction = slow.write_weights(layer.layer)[unit].astype(np.float64)
-            if slow.is_gpt2:
-                direction = direction - direction.mean()
-            logits = unembed @ (gain * direction)
+            logits = case.slow.logits(case.slow.write_weights(layer.layer)[unit].astype(np.float64))
             logits = logits - logits.mean()
             np.testing.assert_allclose(effects.positive_values[unit], np.sort(logits)[::-1][:10], rtol=1e-3, atol=1e-4)
             np.testing.assert_allclose(effects.negative_values[unit], np.sort(logits)[:10], rtol=1e-3, atol=1e-4)
@@ -158,22 +236,25 @@ def test_logit_effects_equal_the_definition_written_out(built: tuple[config.Conf
             )
 
 
-def test_records_say_what_the_stages_found(built: tuple[config.Configuration, Path, Path]) -> None:
-    _, _, work = built
-    collected = Collected(work / "collect")
-    site = work.parent / work.name.removeprefix(".").removesuffix(".work")
-    for layer in collected.layers:
-        for unit in range(0, layer.units, 7):
-            record = json.loads((site / f"L{layer.layer}" / f"N{unit}.json").read_text(encoding="utf-8"))
-            found = layer.of(unit)
-            assert record["polysemanticity"]["examples"] == len(found)
-            document = collected.contexts.document[found["context"]].tolist()
-            position = (collected.contexts.offset[found["context"]] + found["position"]).tolist()
-            by_place = dict(zip(zip(document, position, strict=True), found, strict=True))
-            for shown in record["examples"]:
-                example = by_place[shown["document"], shown["position"]]
-                # Three digits of the unit's maximum.
-                half = 0.501 * 10.0 ** (math.floor(math.log10(layer.moments[0, unit])) - 2)
-                assert shown["values"][shown["key"]] == pytest.approx(float(example["value"]), abs=half)
-                text = collected.contexts.text_of(int(example["context"]))
-                assert shown["tokens"][shown["key"]] == collected.token_texts[text[example["position"]]]
+def test_records_say_what_the_stages_found(case: Case) -> None:
+    for layer in case.collected.layers:
+        for number in range(0, layer.units, 7):
+            record = json.loads((case.site / f"L{layer.layer}" / f"N{number}.json").read_text(encoding="utf-8"))
+            unit = Unit(case, layer, number)
+            _check_claims_of_sides(record, unit)
+            in_bands = [index for band in record["bands"] for index in band["examples"]]
+            others = len(record["examples"]) - len(in_bands)
+            # A token may be drawn for two bands, and be an example as well; so those of bands come last.
+            assert in_bands == list(range(others, len(record["examples"])))
+            signs = {behaviour["id"]: behaviour["sign"] for behaviour in record["behaviours"]}
+            known = {(int(e["context"]), int(e["position"]), int(e["sign"])) for e in layer.of(number)}
+            for shown in record["examples"][:others]:
+                context, position, value = _check_shown(shown, unit, case.collected.token_texts)
+                sign = 1 if value > 0 else -1
+                assert (context, position, sign) in known
+                assert signs.get(shown["behaviour"], sign) == sign
+            tokens = layer.bands[(layer.bands["unit"] == number) & (layer.bands["rank"] < unit.rule.per_band)]
+            for shown, token in zip(record["examples"][others:], tokens, strict=True):
+                context, position, _ = _check_shown(shown, unit, case.collected.token_texts)
+                assert (context, position) == (token["context"], token["position"])
+                assert len(record["examples"]) > others + len(in_bands) - 1

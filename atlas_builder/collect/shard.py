@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from atlas_builder.collect.layer import LayerCollector, Shape
 from atlas_builder.config import Examples
 from atlas_builder.contexts import Contexts
-from atlas_builder.errors import ConfigurationError
 from atlas_builder.store import read_json, write_json
 
 BATCH_TOKENS = 8192
@@ -29,14 +28,6 @@ class Shard:
 
     number: int = 1
     of: int = 1
-
-    @classmethod
-    def parse(cls, text: str) -> Shard:
-        """Read `2/7`; `ConfigurationError` where it is no such thing."""
-        number, _, of = text.partition("/")
-        if not (number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of) <= 100_000):
-            raise ConfigurationError(f"--shard {text}: write i/n with i from 1 to n, like --shard 2/7.")
-        return cls(int(number), int(of))
 
     def batches(self, read: Contexts) -> list[NDArray[np.int64]]:
         """The batches that are this shard's: every n-th, so that all shards take about as long."""

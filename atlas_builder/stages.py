@@ -1,0 +1,93 @@
+"""The stages of a build, and what the results of each depend on."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import os
+import platform
+import time
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from atlas_builder.config import Configuration
+from atlas_builder.errors import ConfigurationError
+from atlas_builder.site.theme import find_theme, shipped
+from atlas_builder.store import code_fingerprint, fingerprint
+
+Stage = Literal["collect", "cluster", "describe", "link", "publish"]
+STAGES: tuple[Stage, ...] = get_args(Stage)
+
+_CODE: dict[Stage, tuple[str, ...]] = {
+    "collect": ("collect", "units", "model.py", "tokens.py", "corpus.py", "contexts.py"),
+    "cluster": ("cluster.py", "behaviours.py", "embeddings.py"),
+    "describe": ("describe",),
+    "link": ("link.py",),
+    "publish": ("site", "pipeline.py", "records.py", "numbers.py", "collect/bins.py", "neuron-record.schema.json"),
+}
+_PACKAGES = ("torch", "transformer-lens", "transformers", "tokenizers", "numpy", "hdbscan", "scikit-learn", "scipy")
+
+
+def fingerprints(config: Configuration) -> dict[Stage, str]:
+    """What each stage's results depend on, those of earlier stages included."""
+    site = config.model_dump(include={"atlas", "site"})
+    sections: dict[Stage, Any] = {
+        "collect": [
+            # Where the model runs is not part of what it says.
+            config.model_dump(include={"model", "corpus", "units", "examples"}, exclude={"model": {"device"}}),
+            _content(config.model.name),
+            _content(config.corpus.path) if config.corpus.path else platform.python_version(),
+            versions(),
+        ],
+        "cluster": config.model_dump(include={"clusters"}),
+        "describe": None,
+        "link": config.model_dump(include={"link"}),
+        "publish": [site, edition_date(config), _look(config)],
+    }
+    prints: dict[Stage, str] = {}
+    before = ""
+    for stage in STAGES:
+        before = prints[stage] = fingerprint(before, sections[stage], code_fingerprint(*_CODE[stage]))
+    return prints
+
+
+def _content(name: str) -> str | None:
+    """SHA-256 of the files of a local model or corpus; None for what lives on a hub."""
+    if name == "demo":
+        from atlas_builder.demo import MODEL
+
+        name = str(MODEL)
+    path = Path(name)
+    if not path.exists():
+        return None
+    digest = hashlib.sha256()
+    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        if file.is_file():
+            with file.open("rb") as content:
+                inner = hashlib.file_digest(content, "sha256").digest()
+            digest.update(os.fsencode(file.relative_to(path) if path.is_dir() else "") + b"\0" + inner)
+    return digest.hexdigest()
+
+
+def _look(config: Configuration) -> list[str | None]:
+    own = shipped("site_config")
+    docs = config.site.prose or own / "docs"
+    places = (find_theme(config.site.theme), shipped("themes") / "atlas", docs, own / "mkdocs.yml")
+    return [_content(str(place)) for place in places]
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that results depend on."""
+    # The build of torch (+cpu, +cu126) is the machine's, the version is the result's.
+    return {name: importlib.metadata.version(name).split("+")[0] for name in _PACKAGES}
+
+
+def edition_date(config: Configuration) -> str | None:
+    """The date of the edition: configured, or SOURCE_DATE_EPOCH's, or none; never today's."""
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    if config.atlas.date or not epoch:
+        return config.atlas.date
+    try:
+        return time.strftime("%Y-%m-%d", time.gmtime(int(epoch)))
+    except (ValueError, OverflowError, OSError):
+        raise ConfigurationError(f"SOURCE_DATE_EPOCH is {epoch!r}: it must be seconds since 1970.") from None
