@@ -200,4 +200,31 @@ def check(folder: Path) -> None:
     sys.exit(1 if report.problems else 0)
 
 
+@main.command(short_help="Run the model again and compare what pages claim.")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--units", default=8, show_default=True, type=click.IntRange(1), help="Random units to read again.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Another seed, other units.")
+@_overrides
+def verify(folder: Path, units: int, seed: int, overrides: tuple[str, ...]) -> None:
+    """Run the model again, by another way, and compare what some units' records claim.
+
+    Model and corpus are found where the build found them; for an atlas that was
+    carried elsewhere, say where they are with --set.
+
+    \b
+    Examples:
+      atlas-builder verify output/demo --units 20
+      atlas-builder verify downloaded --set model.name=gpt2 --set corpus.path=texts.jsonl
+    """
+    from atlas_builder.verify.run import verify as run
+
+    report = run(folder, units=units, seed=seed, overrides=overrides, progress=Progress())
+    for problem in report.problems[:50]:
+        click.echo(problem, err=True)
+    if len(report.problems) > 50:
+        click.echo(f"and {len(report.problems) - 50} more", err=True)
+    click.echo(report.summary)
+    sys.exit(1 if report.problems else 0)
+
+
 _say: Callable[[str], None] = click.echo

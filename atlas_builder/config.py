@@ -5,6 +5,7 @@ The docstring of a field is its documentation.
 
 from __future__ import annotations
 
+import copy
 import datetime
 import difflib
 from pathlib import Path
@@ -226,6 +227,14 @@ def load(path: Path, overrides: tuple[str, ...] = ()) -> Configuration:
     for override in overrides:
         _override(data, override)
     return validate(data, str(path), base=path.parent)
+
+
+def with_overrides(data: dict[str, Any], overrides: tuple[str, ...], source: str) -> Configuration:
+    """Validate plain data after `KEY=VALUE` overrides; raises `ConfigurationError` like `load`."""
+    changed = copy.deepcopy(data)
+    for override in overrides:
+        _override(changed, override)
+    return validate(changed, source)
 
 
 def validate(data: dict[str, Any], source: str = "configuration", base: Path | None = None) -> Configuration:

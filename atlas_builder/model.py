@@ -142,6 +142,16 @@ def load(model: Model) -> LanguageModel:
     return LanguageModel(bridge, tokenizer)
 
 
+def load_plain(model: Model) -> Any:
+    """The model as transformers alone loads it, without TransformerLens; the name was found good before."""
+    from transformers import AutoModelForCausalLM
+
+    name = str(DEMO_MODEL) if model.name == "demo" else model.name
+    with _quiet():
+        found = AutoModelForCausalLM.from_pretrained(name, revision=model.revision, dtype=_DTYPES[model.dtype])
+    return found.to(model.device).eval()
+
+
 def open_units(model: LanguageModel, config: Configuration) -> Units:
     """The units a configuration asks for; the one place that knows the kinds."""
     limit = getattr(model.bridge.cfg, "n_ctx", None)

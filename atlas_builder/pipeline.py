@@ -174,7 +174,7 @@ def atlas_facts(config: Configuration, collected: dict[str, Any], date: str | No
             **{name: collected[name] for name in ("documents", "contexts", "tokens", "lines_skipped")},
         },
         "layers": collected["units"],
-        "configuration": _portable_configuration(config),
+        "configuration": portable_configuration(config),
         "packages": {"python": platform.python_version(), **versions()},
     }
 
@@ -184,7 +184,8 @@ def _portable(name: str | None) -> str | None:
     return Path(name).name if name and Path(name).exists() else name
 
 
-def _portable_configuration(config: Configuration) -> dict[str, Any]:
+def portable_configuration(config: Configuration) -> dict[str, Any]:
+    """A configuration as it is published: without the folders and devices of one machine."""
     found = config.model_dump()
     found["model"]["name"] = _portable(config.model.name)
     found["corpus"]["path"] = _portable(config.corpus.path)

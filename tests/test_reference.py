@@ -26,7 +26,7 @@ from atlas_builder.pipeline import build
 from tests import reference
 from tests.conftest import SHAPES
 
-UNITS = 32
+UNITS = 24
 TOLERANCE = 2e-4  # relative to a unit's largest activation: float32, other batch sizes
 
 
@@ -57,6 +57,7 @@ class Unit:
         self.activations = np.concatenate(self.courses)
         # Activations that differ by less may come in either order.
         self.near = TOLERANCE * float(np.abs(self.activations).max())
+        self.of_bands = layer.bands["unit"] == number  # of the tokens drawn
 
     def window(self, token: np.ndarray) -> np.ndarray:
         """The activations around the key token of an example or of a band, NaN outside the context."""
@@ -79,9 +80,9 @@ def case(
     tiny_model: Callable[[str], Path],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Case:
-    policy = "top" if request.param in ("llama", "gpt_neox") else "threshold"
+    policy = "top" if request.param in ("llama", "gemma") else "threshold"
     data: dict[str, dict[str, object]] = {
-        "corpus": {"source": "jsonl", "path": str(jsonl), "context": 32},
+        "corpus": {"source": "jsonl", "path": str(jsonl), "context": 32, "max_tokens": 2500},
         "examples": {"policy": policy, "per_unit": 15, "threshold": 0.6, "seed": 3},
     }
     if request.param == "demo":
@@ -154,11 +155,11 @@ def _check_selection(unit: Unit, sign: int) -> bool:
 def _check_bands(unit: Unit) -> list[bool]:
     """For each band whether its draw could be compared exactly: it is the same with activations a little off."""
     rule, edges = unit.rule, unit.layer.band_edges[unit.number]
-    found = unit.layer.bands[unit.layer.bands["unit"] == unit.number]
+    found = unit.layer.bands[unit.of_bands]
     off = [unit.activations + shift for shift in (-unit.near, 0.0, unit.near)]
     wanted = [reference.band_edges(activations.tolist(), rule.bands) for activations in off]
-    if None in wanted:
-        assert wanted[1] is not None or not len(found)
+    if None in wanted:  # it hardly fires, or never
+        assert wanted[1] is not None or (np.isnan(edges).all() and not len(found))
         return []
     assert np.all((np.min(wanted, axis=0) <= edges) & (edges <= np.max(wanted, axis=0)))
 
@@ -240,21 +241,48 @@ def test_records_say_what_the_stages_found(case: Case) -> None:
     for layer in case.collected.layers:
         for number in range(0, layer.units, 7):
             record = json.loads((case.site / f"L{layer.layer}" / f"N{number}.json").read_text(encoding="utf-8"))
-            unit = Unit(case, layer, number)
-            _check_claims_of_sides(record, unit)
-            in_bands = [index for band in record["bands"] for index in band["examples"]]
-            others = len(record["examples"]) - len(in_bands)
-            # A token may be drawn for two bands, and be an example as well; so those of bands come last.
-            assert in_bands == list(range(others, len(record["examples"])))
-            signs = {behaviour["id"]: behaviour["sign"] for behaviour in record["behaviours"]}
-            known = {(int(e["context"]), int(e["position"]), int(e["sign"])) for e in layer.of(number)}
-            for shown in record["examples"][:others]:
-                context, position, value = _check_shown(shown, unit, case.collected.token_texts)
-                sign = 1 if value > 0 else -1
-                assert (context, position, sign) in known
-                assert signs.get(shown["behaviour"], sign) == sign
-            tokens = layer.bands[(layer.bands["unit"] == number) & (layer.bands["rank"] < unit.rule.per_band)]
-            for shown, token in zip(record["examples"][others:], tokens, strict=True):
-                context, position, _ = _check_shown(shown, unit, case.collected.token_texts)
-                assert (context, position) == (token["context"], token["position"])
-                assert len(record["examples"]) > others + len(in_bands) - 1
+            _check_record(record, Unit(case, layer, number), case.collected.token_texts)
+
+
+def _check_record(record: dict[str, Any], unit: Unit, texts: list[str]) -> None:
+    sides = {1: record, -1: record["negative"]} if unit.layer.sides == 2 else {1: record}
+    for sign, side in sides.items():
+        assert side["polysemanticity"]["examples"] == len(unit.layer.of_side(unit.number, sign)[1])
+    assert record["stats"]["min"] == pytest.approx(float(unit.layer.moments.minimum[unit.number]), rel=1e-3)
+
+    in_bands = [index for band in record["bands"] for index in band["examples"]]
+    others = len(record["examples"]) - len(in_bands)
+    # Those of bands come last: any of them may be an example as well.
+    assert in_bands == list(range(others, len(record["examples"])))
+    signs = {behaviour["id"]: behaviour["sign"] for behaviour in record["behaviours"]}
+    examples = {(e["context"], e["position"], e["sign"]) for e in unit.layer.of(unit.number)}
+    for shown in record["examples"][:others]:
+        context, position, value = _check_shown(shown, unit, texts)
+        sign = 1 if value > 0 else -1
+        assert (context, position, sign) in examples
+        assert shown["behaviour"] is None or signs[shown["behaviour"]] == sign
+    drawn = {(token["context"], token["position"], token["band"]) for token in unit.layer.bands[unit.of_bands]}
+    for number, band in enumerate(record["bands"]):
+        for index in band["examples"]:
+            context, position, _ = _check_shown(record["examples"][index], unit, texts)
+            assert (context, position, number) in drawn
+            assert record["examples"][index]["behaviour"] is None
+
+
+def _check_shown(shown: dict[str, Any], unit: Unit, texts: list[str]) -> tuple[int, int, float]:
+    """Context, position and activation of the key token that a record shows."""
+    context, reading = next(
+        (context, reading)
+        for context, reading in enumerate(unit.readings)
+        if reading.document == shown["document"] and 0 <= shown["position"] - reading.offset < len(reading.tokens)
+    )
+    position = shown["position"] - reading.offset
+    course = unit.courses[context]
+    value = float(course[position])
+    # To three digits of the unit's maximum, or of its minimum below zero.
+    peak = float(unit.layer.moments.maximum[unit.number] if value > 0 else -unit.layer.moments.minimum[unit.number])
+    half = 0.5 * 10.0 ** (math.floor(math.log10(peak)) - 2)
+    seen = slice(position - shown["key"], position - shown["key"] + len(shown["tokens"]))
+    np.testing.assert_allclose(shown["values"], course[seen], rtol=0, atol=half + unit.near)
+    assert shown["tokens"] == [texts[token] for token in reading.tokens[seen]]
+    return context, position, value

@@ -1,0 +1,1 @@
+"""A second reading of a model, to hold a published atlas against."""

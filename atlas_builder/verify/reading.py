@@ -1,0 +1,183 @@
+"""The model read a second time, by transformers alone and for a few units only.
+
+Nothing here is shared with the pass over the corpus: documents are cut again, plain
+PyTorch hooks sit on the modules themselves, and everything is kept in memory.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from atlas_builder import corpus, model
+from atlas_builder.collect.bins import BINS, bin_edges
+from atlas_builder.config import Configuration
+from atlas_builder.units.base import as_float32
+
+_TOKENS_AT_ONCE = 4096
+
+
+@dataclass(frozen=True)
+class Text:
+    """The corpus cut into contexts: document, place of the first token in it, and the tokens of each."""
+
+    contexts: list[tuple[int, int, list[int]]]
+
+    def __len__(self) -> int:
+        return len(self.contexts)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of text."""
+        return sum(len(tokens) for _, _, tokens in self.contexts)
+
+
+class Course(NamedTuple):
+    """What some units of one layer did over the corpus.
+
+    `high` and `low` are the extremes of each context and the positions of the first
+    tokens that reach them: (contexts, units) each.
+    """
+
+    high: NDArray[np.float32]
+    high_at: NDArray[np.int32]
+    low: NDArray[np.float32]
+    low_at: NDArray[np.int32]
+    total: NDArray[np.float64]
+    squares: NDArray[np.float64]
+    positive: NDArray[np.int64]
+    histogram: NDArray[np.int64]
+
+
+class Reader:
+    """A causal language model of transformers, with its tokenizer."""
+
+    def __init__(self, config: Configuration) -> None:
+        loaded = model.load(config.model)
+        self.tokenizer = loaded.tokenizer
+        self.token_texts = loaded.token_texts
+        # Where TransformerLens finds an MLP and its output matrix, by their names in the model's own code.
+        place = loaded.bridge.adapter.translate_transformer_lens_path
+        layers = range(int(loaded.bridge.cfg.n_layers))
+        self._names = [(place(f"blocks.{layer}.mlp"), place(f"blocks.{layer}.mlp.out")) for layer in layers]
+        units = model.open_units(loaded, config)
+        self._read_weights: Callable[[int], Tensor] = units.read_weights
+        self.signed = {layer: units.signed(layer) for layer in units.layers}
+        self._model = model.load_plain(config.model)
+        self._config = config
+
+    def read_weights(self, layer: int, units: Sequence[int]) -> NDArray[np.float32]:
+        """(parts, units, width)."""
+        weights: NDArray[np.float32] = self._read_weights(layer)[:, list(units)].numpy()
+        return weights
+
+    def text(self) -> Text:
+        """Tokenise every document on its own and cut it into contexts."""
+        settings = self._config.corpus
+        room = settings.context - (self.tokenizer.bos_token_id is not None)
+        left = settings.max_tokens if settings.max_tokens is not None else 1 << 62
+        found: list[tuple[int, int, list[int]]] = []
+        document = 0
+        for read, (_, words) in enumerate(corpus.documents(settings)):
+            if left <= 0 or read == settings.max_documents:
+                break
+            ids = self.tokenizer(words, add_special_tokens=False, verbose=False)["input_ids"][:left]
+            left -= len(ids)
+            found += [(document, offset, ids[offset : offset + room]) for offset in range(0, len(ids), room)]
+            document += bool(ids)
+        return Text(found)
+
+    def run(
+        self, text: Text, contexts: Sequence[int], layers: Sequence[int]
+    ) -> Iterator[tuple[list[int], dict[int, tuple[Tensor, Tensor]]]]:
+        """Run contexts, those of a length together; yields their numbers and each layer's inputs and activations.
+
+        Inputs are (batch, context, width), activations (batch, context, units), the
+        beginning-of-sequence token left out.
+        """
+        by_length: dict[int, list[int]] = defaultdict(list)
+        for number in contexts:
+            by_length[len(text.contexts[number][2])].append(number)
+        for length, numbers in sorted(by_length.items()):
+            at_once = max(1, _TOKENS_AT_ONCE // length)
+            for start in range(0, len(numbers), at_once):
+                batch = numbers[start : start + at_once]
+                yield batch, self._run([text.contexts[number][2] for number in batch], layers)
+
+    def _run(self, rows: list[list[int]], layers: Sequence[int]) -> dict[int, tuple[Tensor, Tensor]]:
+        bos = self.tokenizer.bos_token_id
+        head = [] if bos is None else [bos]
+        seen: dict[tuple[int, str], Tensor] = {}
+
+        def keep(layer: int, what: str) -> Callable[..., None]:
+            def hook(module: Any, given: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
+                seen[layer, what] = (given[0] if given else next(iter(named.values())))[:, len(head) :]
+
+            return hook
+
+        handles = [
+            self._model.get_submodule(name).register_forward_pre_hook(keep(layer, name), with_kwargs=True)
+            for layer in layers
+            for name in self._names[layer]
+        ]
+        try:
+            with torch.inference_mode():
+                tokens = torch.tensor([head + row for row in rows], device=self._config.model.device)
+                self._model.base_model(input_ids=tokens, use_cache=False)
+        finally:
+            for handle in handles:
+                handle.remove()
+        return {
+            layer: (as_float32(seen[layer, self._names[layer][0]]), as_float32(seen[layer, self._names[layer][1]]))
+            for layer in layers
+        }
+
+
+def courses(
+    reader: Reader, text: Text, units: dict[int, list[int]], on_tokens: Callable[[int], None]
+) -> dict[int, Course]:
+    """Read some units of some layers over the whole corpus."""
+    found = {
+        layer: Course(
+            high=np.zeros((len(text), len(chosen)), np.float32),
+            high_at=np.zeros((len(text), len(chosen)), np.int32),
+            low=np.zeros((len(text), len(chosen)), np.float32),
+            low_at=np.zeros((len(text), len(chosen)), np.int32),
+            total=np.zeros(len(chosen)),
+            squares=np.zeros(len(chosen)),
+            positive=np.zeros(len(chosen), np.int64),
+            histogram=np.zeros((len(chosen), BINS), np.int64),
+        )
+        for layer, chosen in units.items()
+    }
+    for batch, seen in reader.run(text, range(len(text)), list(units)):
+        for layer, (_, activations) in seen.items():
+            course, values = found[layer], activations[:, :, units[layer]].numpy()
+            course.high[batch], course.high_at[batch] = values.max(1), values.argmax(1)
+            course.low[batch], course.low_at[batch] = values.min(1), values.argmin(1)
+            exact = values.astype(np.float64).reshape(-1, values.shape[2])
+            for total, part in (
+                (course.total, exact.sum(0)),
+                (course.squares, (exact**2).sum(0)),
+                (course.positive, (exact > 0).sum(0)),
+            ):
+                total += part
+            for unit in range(exact.shape[1]):
+                course.histogram[unit] += np.bincount(bins_of(exact[:, unit]), minlength=BINS)
+        on_tokens(sum(len(text.contexts[number][2]) for number in batch))
+    return found
+
+
+def bins_of(values: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The bin of each activation, looked up among the edges; an edge is of the bin farther from zero."""
+    edges = bin_edges()
+    above = np.searchsorted(edges, values, side="right") - 1
+    below = np.searchsorted(edges, values, side="left") - 1
+    return np.clip(np.where(values < 0, below, above), 0, BINS - 1)

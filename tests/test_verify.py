@@ -1,0 +1,159 @@
+"""A published atlas held against a second reading, and builds that went wrong in ways that happen."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from atlas_builder import model
+from atlas_builder.config import Configuration
+from atlas_builder.errors import ConfigurationError, SiteError
+from atlas_builder.model import LanguageModel
+from atlas_builder.pipeline import build
+from atlas_builder.units import MLPUnits
+from atlas_builder.verify.run import verify
+from tests.conftest import Configure
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+@pytest.mark.parametrize("policy", ["threshold", "top"])
+def test_what_was_built_holds(
+    family: str, policy: str, request: pytest.FixtureRequest, configure: Configure, pool: Executor, tmp_path: Path
+) -> None:
+    folder = request.getfixturevalue(f"{family}_folder")
+    site = build(
+        configure(model={"name": str(folder)}, examples={"policy": policy}), tmp_path / "site", executor=pool
+    )
+    report = verify(site, units=12, seed=1)
+    assert report.problems == []
+    assert report.compared["activations"] > 500
+    assert report.compared["measures"] > 20
+    assert report.compared["statistics"] == 12 * 5
+    assert report.largest["activations"] < 0.01
+    assert "all holds" in report.summary
+
+
+Mutation = Callable[[pytest.MonkeyPatch], None]
+
+
+def another_activation_function(patch: pytest.MonkeyPatch) -> None:
+    """A close relative, as when a configuration says gelu and the code runs gelu_new or relu."""
+    load = model.load
+
+    def mutated(settings: Any) -> LanguageModel:
+        loaded = load(settings)
+        for block in loaded.bridge.original_model.transformer.h:
+            block._original_component.mlp._original_component.act = torch.nn.SiLU()
+        return loaded
+
+    patch.setattr(model, "load", mutated)
+
+
+def a_shifted_position(patch: pytest.MonkeyPatch) -> None:
+    """Activations one token late."""
+    run = MLPUnits.run
+
+    def mutated(self: MLPUnits, tokens: torch.Tensor, visit: Any) -> None:
+        run(self, tokens, lambda layer, inputs, fired: visit(layer, inputs, fired.roll(1, dims=1)))
+
+    patch.setattr(MLPUnits, "run", mutated)
+
+
+def no_beginning_of_sequence(patch: pytest.MonkeyPatch) -> None:
+    """Contexts without the token that should head them."""
+    patch.setattr(LanguageModel, "bos", None)
+
+
+def inputs_of_another_token(patch: pytest.MonkeyPatch) -> None:
+    """Embeddings of the wrong token: nothing but distances can show it."""
+    run = MLPUnits.run
+
+    def mutated(self: MLPUnits, tokens: torch.Tensor, visit: Any) -> None:
+        run(self, tokens, lambda layer, inputs, fired: visit(layer, inputs.roll(1, dims=1), fired))
+
+    patch.setattr(MLPUnits, "run", mutated)
+
+
+@contextmanager
+def mutated(mutation: Mutation) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        mutation(patch)
+        yield
+
+
+@pytest.mark.parametrize(
+    ("mutation", "shows_in"),
+    [
+        (another_activation_function, "activation"),
+        (a_shifted_position, "activation"),
+        (no_beginning_of_sequence, "max is published"),
+        (inputs_of_another_token, "distance is published"),
+    ],
+)
+def test_a_build_that_went_wrong_is_found_out(
+    mutation: Mutation, shows_in: str, configure: Configure, pool: Executor, tmp_path: Path
+) -> None:
+    with mutated(mutation):
+        site = build(configure(), tmp_path / "site", executor=pool)
+    report = verify(site, units=6)
+    assert any(shows_in in problem for problem in report.problems), report.problems[:5]
+    assert "do not hold" in report.summary
+
+
+@pytest.mark.parametrize(
+    ("field", "change"),
+    [
+        ("value", lambda record: record["examples"][0]["values"].__setitem__(record["examples"][0]["key"], 0.001)),
+        ("token", lambda record: record["examples"][0]["tokens"].__setitem__(0, "never")),
+        ("position", lambda record: record["examples"][0].__setitem__("position", 10**6)),
+        ("measure", lambda record: record["polysemanticity"].__setitem__("mean_distance", 1.9)),
+        ("count", lambda record: record["polysemanticity"].__setitem__("examples", 999)),
+        ("band", lambda record: record["bands"][1].__setitem__("range", [0.5, 9.0])),
+    ],
+)
+def test_a_record_that_was_changed_is_found_out(
+    field: str, change: Callable[[Any], None], tiny_site: Path, copy_of: Callable[[Path], Path], configure: Configure
+) -> None:
+    site = copy_of(tiny_site)
+    for path in site.glob("L*/N*.json"):
+        record = json.loads(path.read_bytes())
+        if record["examples"]:
+            change(record)
+            path.write_text(json.dumps(record), encoding="utf-8")
+    report = verify(site, units=4, overrides=_places(configure()))
+    assert report.problems, field
+
+
+def _places(config: Configuration) -> tuple[str, ...]:
+    """Where model and corpus are: a copied site has no work folder beside it."""
+    return f"model.name={config.model.name}", f"corpus.path={config.corpus.path}"
+
+
+def test_an_atlas_carried_elsewhere_says_what_it_needs(
+    tiny_site: Path, copy_of: Callable[[Path], Path], configure: Configure, tmp_path: Path
+) -> None:
+    site = copy_of(tiny_site)
+    with pytest.raises(ConfigurationError, match="--set model.name"):
+        verify(site)
+    other = tmp_path / "other.jsonl"
+    other.write_text('{"text": "another text"}\n', encoding="utf-8")
+    name, _ = _places(configure())
+    with pytest.raises(ConfigurationError, match="not the same text"):
+        verify(site, overrides=(name, f"corpus.path={other}"))
+    assert verify(site, units=2, overrides=_places(configure())).problems == []
+
+
+def test_what_is_no_atlas_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SiteError, match="is not an atlas"):
+        verify(tmp_path)
+    shutil.copyfile(__file__, tmp_path / "atlas.json")
+    with pytest.raises(SiteError, match="is not an atlas"):
+        verify(tmp_path)
