@@ -38,9 +38,6 @@ from atlas_builder.pipeline import build
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-# Test processes share the cores: with more threads than cores, each waits for the others most of the time.
-torch.set_num_threads(max(1, torch.get_num_threads() // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))))
-
 # A workstation looks for new cases each time; CI says the same twice.
 settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):

@@ -1,0 +1,234 @@
+"""The pass as a whole: killed, sharded, short of memory, watched."""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import random
+import shutil
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from atlas_builder import shards
+from atlas_builder.collect import memory, run, shard
+from atlas_builder.config import Configuration
+from atlas_builder.errors import ConfigurationError, OutOfMemoryError
+from atlas_builder.pipeline import build, work_folder
+from atlas_builder.progress import Progress
+from atlas_builder.units import MLPUnits
+from tests.conftest import Configure
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def collected(output: Path) -> dict[str, str]:
+    return contents(work_folder(output) / "collect")
+
+
+def make_batches_small(patch: pytest.MonkeyPatch) -> None:
+    """Many batches and checkpoints of a small corpus."""
+    patch.setattr(shard, "BATCH_TOKENS", 128)
+    patch.setattr(run, "_CONTEXTS_BETWEEN_CHECKPOINTS", 8)
+
+
+@pytest.fixture
+def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    make_batches_small(monkeypatch)
+
+
+def collect_only(settings: Configuration, output: Path) -> None:
+    """What a process does that may be killed."""
+    with pytest.MonkeyPatch.context() as patch:
+        make_batches_small(patch)
+        build(settings, output, until="collect")
+
+
+def test_a_pass_killed_at_twenty_random_moments_goes_on_to_the_same_bytes(
+    configure: Configure, llama_folder: Path, tmp_path: Path
+) -> None:
+    # A server that has imported everything forks processes which are at work at once.
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload(["tests.collect.test_pass", "transformer_lens.model_bridge", "numba"])
+    settings = configure(model={"name": str(llama_folder)})
+
+    def start(output: Path) -> Any:
+        process = server.Process(target=collect_only, args=(settings, output))
+        process.start()
+        return process
+
+    for _ in range(2):  # the first run also starts the server
+        shutil.rmtree(work_folder(tmp_path / "whole"), ignore_errors=True)
+        begun = time.monotonic()
+        whole = start(tmp_path / "whole")
+        whole.join()
+        lasts = time.monotonic() - begun
+        assert whole.exitcode == 0
+    wanted = collected(tmp_path / "whole")
+
+    chance, halfway = random.Random(0), 0
+    killed = tmp_path / "killed"
+    for _ in range(20):
+        process = start(killed)
+        time.sleep(chance.uniform(0.2, 0.9) * lasts)
+        process.kill()
+        process.join()
+        if (work_folder(killed) / "collect").exists():
+            assert collected(killed) == wanted
+            shutil.rmtree(work_folder(killed))
+        halfway += (work_folder(killed) / ".collect.draft" / "pass" / "pass.json").exists()
+    assert halfway >= 3
+    last = start(killed)
+    last.join()
+    assert last.exitcode == 0
+    assert collected(killed) == wanted
+
+
+@pytest.mark.usefixtures("small_batches")
+@pytest.mark.parametrize("of", [1, 3, 7])
+def test_the_number_of_shards_leaves_no_trace(of: int, configure: Configure, pool: Executor, tmp_path: Path) -> None:
+    settings = configure()
+    build(settings, tmp_path / "whole", until="collect", executor=pool)
+    folders = [shards.collect_shard(settings, tmp_path / "parts", number, of) for number in range(1, of + 1)]
+    (tmp_path / "moved").mkdir()
+    moved = [Path(shutil.move(folder, tmp_path / "moved" / folder.name)) for folder in folders]
+    moved.reverse()
+    shards.merge_shards(settings, tmp_path / "parts", moved)
+    assert collected(tmp_path / "parts") == collected(tmp_path / "whole")
+    # The build goes on from there.
+    listener = _Listener()
+    build(settings, tmp_path / "parts", until="cluster", executor=pool, progress=listener)
+    assert "collect: unchanged" in listener.lines
+
+
+class _Listener(Progress):
+    def __init__(self) -> None:
+        super().__init__(quiet=True)
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+
+def test_shards_run_through_an_executor(configure: Configure, pool: Executor, tmp_path: Path) -> None:
+    shards.collect_shards(configure(), tmp_path / "parts", 2, pool)
+    build(configure(), tmp_path / "whole", until="collect", executor=pool)
+    assert collected(tmp_path / "parts") == collected(tmp_path / "whole")
+
+
+def test_shards_that_do_not_fit_are_refused(configure: Configure, tmp_path: Path) -> None:
+    settings, output = configure(), tmp_path / "site"
+    with pytest.raises(ConfigurationError, match="no shards to merge"):
+        shards.merge_shards(settings, output)
+    first = shards.collect_shard(settings, output, 1, 2)
+    with pytest.raises(ConfigurationError, match="shard 2/2 is missing"):
+        shards.merge_shards(settings, output)
+    shards.collect_shard(configure(examples={"seed": 5}), output, 2, 2)
+    with pytest.raises(ConfigurationError, match=r"another configuration.*run build --shard 2/2 again"):
+        shards.merge_shards(settings, output)
+    shutil.rmtree(first / "shard")
+    with pytest.raises(ConfigurationError, match="unfinished"):
+        shards.merge_shards(settings, output)
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(ConfigurationError, match="must read like 2-of-7"):
+        shards.merge_shards(settings, output, [tmp_path / "mine"])
+    for text in ("0/2", "3/2", "x", "1/", "1/2/3", "-1/2", "²/3"):
+        with pytest.raises(ConfigurationError, match="--shard"):
+            shards.parse_shard(text)
+    assert shards.parse_shard("2/7") == (2, 7)
+
+
+def test_a_batch_that_does_not_fit_is_halved_and_nothing_is_lost(
+    configure: Configure, pool: Executor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A device that holds two contexts, and says so in the middle of a run, after a layer has been seen."""
+    settings = configure(corpus={"context": 16})
+    build(settings, tmp_path / "whole", until="collect", executor=pool)
+    whole_run = MLPUnits.run
+
+    def small_device(self: MLPUnits, tokens: torch.Tensor, visit: Callable[..., None]) -> None:
+        seen = 0
+
+        def narrow(layer: int, inputs: torch.Tensor, activations: torch.Tensor) -> None:
+            nonlocal seen
+            if seen and len(tokens) > 2:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.00 GiB")
+            seen += 1
+            visit(layer, inputs, activations)
+
+        whole_run(self, tokens, narrow)
+
+    monkeypatch.setattr(MLPUnits, "run", small_device)
+    listener = _Listener()
+    build(settings, tmp_path / "halved", until="collect", executor=pool, progress=listener)
+    said = [line for line in listener.lines if "out of memory" in line]
+    assert said
+    assert "going on with" in said[0]
+    assert "going on with 2" in said[-1]
+    # Other shapes of the same products round otherwise in the last bit, so places are compared, not bytes.
+    _same_places(tmp_path / "whole", tmp_path / "halved")
+
+
+def _same_places(one: Path, other: Path) -> None:
+    from atlas_builder.collect.results import Collected
+
+    pairs = zip(*(Collected(work_folder(path) / "collect").layers for path in (one, other)), strict=True)
+    for left, right in pairs:
+        assert left.tokens == right.tokens
+        same = left.examples[["unit", "context", "position"]] == right.examples[["unit", "context", "position"]]
+        assert same.mean() > 0.99
+        assert abs(left.examples["value"] - right.examples["value"]).max() < 1e-4
+        assert (left.histogram.sum(1) == right.histogram.sum(1)).all()
+
+
+def test_a_context_that_does_not_fit_at_all_is_said(
+    configure: Configure, pool: Executor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(*_: Any) -> None:
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(MLPUnits, "run", no_room)
+    with pytest.raises(OutOfMemoryError, match=r"smaller corpus\.context"):
+        build(configure(), tmp_path / "site", until="collect", executor=pool)
+
+
+def test_the_batch_fits_the_memory_that_is_free(
+    configure: Configure, pool: Executor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    whole_run = MLPUnits.run
+
+    def watched(self: MLPUnits, tokens: torch.Tensor, visit: Callable[..., None]) -> None:
+        sizes.append(tokens.numel())
+        whole_run(self, tokens, visit)
+
+    monkeypatch.setattr(MLPUnits, "run", watched)
+    build(configure(), tmp_path / "much", until="collect", executor=pool)
+    much = max(sizes)
+    sizes.clear()
+    monkeypatch.setattr(memory, "free_memory", lambda device: 2**21)
+    build(configure(), tmp_path / "little", until="collect", executor=pool)
+    assert max(sizes) < much
+    _same_places(tmp_path / "much", tmp_path / "little")
+    assert memory.free_memory("cpu") > 0
+
+
+def test_bfloat16_is_read_as_float32_numbers(configure: Configure, pool: Executor, tmp_path: Path) -> None:
+    from atlas_builder.collect.results import Collected
+
+    build(configure(model={"dtype": "bfloat16"}), tmp_path / "site", until="cluster", executor=pool)
+    layer = Collected(work_folder(tmp_path / "site") / "collect").layers[0]
+    assert len(layer.examples)
+    values = torch.from_numpy(layer.examples["value"].copy())
+    assert torch.equal(values, values.bfloat16().float())
