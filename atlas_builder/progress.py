@@ -2,18 +2,55 @@
 
 from __future__ import annotations
 
+import datetime
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    ProgressColumn,
+    Task,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.progress import Progress as Bars
+from rich.text import Text
 
-Advance = Callable[[int], None]
+
+class Advance(Protocol):
+    """How a task tells that work was done."""
+
+    def __call__(self, count: int, note: str = "") -> None:
+        """So many units of work since the last call; `note` says what that means."""
+
 
 _SECONDS_BETWEEN_LINES = 10.0
+
+
+class _Rate(ProgressColumn):
+    """Units of work a second."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:,.0f}/s" if speed else "", style="progress.data.speed")
+
+
+def _told(done: int, total: int | None, unit: str, rate: float) -> str:
+    """`219,456 of 1,000,000 tokens, 21,697 a second, 0:36 left`."""
+    if not total:
+        return f"{done:,} {unit}, {rate:,.0f} a second"
+    left = datetime.timedelta(seconds=round(max(0, total - done) / rate)) if rate else "?"
+    return f"{done:,} of {total:,} {unit}, {rate:,.0f} a second, {left} left"
+
+
+def _ignore(count: int, note: str = "") -> None:
+    """Say nothing."""
 
 
 class Progress:
@@ -29,45 +66,54 @@ class Progress:
             self._console.print(text, markup=False)
 
     @contextmanager
-    def task(self, name: str, total: int | None, unit: str) -> Iterator[Advance]:
-        """Follow a task; the block is given a function to tell how many units were done."""
+    def task(self, name: str, total: int | None, unit: str, done: int = 0) -> Iterator[Advance]:
+        """Follow a task; the block is given a function to tell how many units were done.
+
+        What was `done` before counts to the total, but not to the speed.
+        """
         if self._quiet:
-            yield lambda count: None
+            yield _ignore
         elif self._console.is_terminal:
-            with self._bar(name, total, unit) as advance:
+            with self._bar(name, total, unit, done) as advance:
                 yield advance
         else:
-            with self._lines(name, total, unit) as advance:
+            with self._lines(name, total, unit, done) as advance:
                 yield advance
 
     @contextmanager
-    def _bar(self, name: str, total: int | None, unit: str) -> Iterator[Advance]:
+    def _bar(self, name: str, total: int | None, unit: str, before: int) -> Iterator[Advance]:
         columns = (
             TextColumn("{task.description:>9}"),
             BarColumn(bar_width=32),
             TaskProgressColumn(),
             MofNCompleteColumn(),
             TextColumn(unit),
+            TextColumn("{task.fields[note]}"),
+            _Rate(),
             TimeRemainingColumn(compact=True, elapsed_when_finished=True),
         )
         with Bars(*columns, console=self._console) as bars:
-            task = bars.add_task(name, total=total)
-            yield lambda count: bars.advance(task, count)
+            task = bars.add_task(name, total=total, completed=before, note="")
+
+            def advance(count: int, note: str = "") -> None:
+                bars.update(task, advance=count, note=note)
+
+            yield advance
             bars.update(task, completed=bars.tasks[0].total or bars.tasks[0].completed)
 
     @contextmanager
-    def _lines(self, name: str, total: int | None, unit: str) -> Iterator[Advance]:
+    def _lines(self, name: str, total: int | None, unit: str, before: int) -> Iterator[Advance]:
         started = last = time.monotonic()
         done = 0
 
-        def advance(count: int) -> None:
+        def advance(count: int, note: str = "") -> None:
             nonlocal done, last
             done += count
             now = time.monotonic()
             if now - last >= _SECONDS_BETWEEN_LINES:
                 last = now
-                of = f" of {total:,}" if total else ""
-                print(f"{name}: {done:,}{of} {unit}, {done / (now - started):,.0f} a second", file=sys.stderr)
+                told = _told(before + done, total, f"{unit}{note and f' ({note})'}", done / (now - started))
+                print(f"{name}: {told}", file=sys.stderr, flush=True)
 
         yield advance
         seconds = time.monotonic() - started

@@ -18,7 +18,7 @@ def _run(*arguments: str) -> Result:
     return CliRunner().invoke(main, list(arguments))
 
 
-@pytest.mark.parametrize("command", [[], ["demo"], ["build"], ["serve"], ["check"]])
+@pytest.mark.parametrize("command", [[], ["demo"], ["build"], ["merge"], ["verify"], ["serve"], ["check"]])
 def test_every_command_helps_with_an_example(command: list[str]) -> None:
     result = _run(*command, "--help")
     assert result.exit_code == 0
@@ -111,3 +111,30 @@ def test_serve_answers_on_this_machine_only_and_has_a_page_for_what_is_missing(t
         assert "choose another" in result.output
         running.shutdown()
     assert _run("serve", str(tmp_path)).exit_code == 2
+
+
+def test_shards_are_made_and_merged_and_the_site_verified(tmp_path: Path, gpt2_folder: Path, jsonl: Path) -> None:
+    path = tmp_path / "a.yml"
+    path.write_text(
+        f"model: {{name: {gpt2_folder}}}\ncorpus: {{source: jsonl, path: {jsonl}, context: 32}}\n", encoding="utf-8"
+    )
+    site = ["--output", str(tmp_path / "site")]
+    assert _run("build", str(path), *site, "--shard", "3/2").exit_code == 2
+    for shard in ("1/2", "2/2"):
+        result = _run("build", str(path), *site, "--shard", shard)
+        assert result.exit_code == 0
+        assert f"shard {shard} is done" in result.output
+    assert _run("merge", str(path), *site, str(tmp_path / "nowhere")).exit_code == 2
+    assert "go on with: atlas-builder build" in _run("merge", str(path), *site).output
+    built = _run("build", str(path), *site)
+    assert built.exit_code == 0, built.output
+    assert "collect: unchanged" in built.output
+    verified = _run("verify", str(tmp_path / "site"), "--units", "3")
+    assert verified.exit_code == 0, verified.output
+    assert "all holds" in verified.output
+    for record in (tmp_path / "site").glob("L*/N*.json"):
+        record.write_text(record.read_text(encoding="utf-8").replace('"max":', '"max":9'), encoding="utf-8")
+    spoilt = _run("verify", str(tmp_path / "site"), "--units", "3")
+    assert spoilt.exit_code == 1
+    assert "is published as" in spoilt.output
+    assert _run("verify", str(tmp_path)).exit_code == 1

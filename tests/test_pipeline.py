@@ -294,7 +294,10 @@ def test_a_model_that_computes_nan_is_named_by_layer_and_document(
     with pytest.raises(ActivationError, match=r"layer 1 computes NaN or infinity in document words\.jsonl:\d+"):
         _build(configure(model={"name": str(tmp_path / "broken")}), tmp_path / "site", pool)
     assert not (tmp_path / "site").exists()
-    assert [path.name for path in (tmp_path / ".site.work").iterdir()] == [".lock"]
+    # The pass up to there is kept: it goes on where it was, and says so again.
+    assert not (tmp_path / ".site.work" / "collect").exists()
+    with pytest.raises(ActivationError, match="layer 1"):
+        _build(configure(model={"name": str(tmp_path / "broken")}), tmp_path / "site", pool)
 
 
 def test_a_broken_corpus_leaves_nothing_behind(configure: Configure, pool: Executor, tmp_path: Path) -> None:

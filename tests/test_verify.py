@@ -29,9 +29,7 @@ def test_what_was_built_holds(
     family: str, policy: str, request: pytest.FixtureRequest, configure: Configure, pool: Executor, tmp_path: Path
 ) -> None:
     folder = request.getfixturevalue(f"{family}_folder")
-    site = build(
-        configure(model={"name": str(folder)}, examples={"policy": policy}), tmp_path / "site", executor=pool
-    )
+    site = build(configure(model={"name": str(folder)}, examples={"policy": policy}), tmp_path / "site", executor=pool)
     report = verify(site, units=12, seed=1)
     assert report.problems == []
     assert report.compared["activations"] > 500
@@ -141,7 +139,7 @@ def test_an_atlas_carried_elsewhere_says_what_it_needs(
     tiny_site: Path, copy_of: Callable[[Path], Path], configure: Configure, tmp_path: Path
 ) -> None:
     site = copy_of(tiny_site)
-    with pytest.raises(ConfigurationError, match="--set model.name"):
+    with pytest.raises(ConfigurationError, match=r"--set model\.name"):
         verify(site)
     other = tmp_path / "other.jsonl"
     other.write_text('{"text": "another text"}\n', encoding="utf-8")

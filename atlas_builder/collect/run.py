@@ -107,15 +107,17 @@ def _pass(
     total = sum(run.tokens_of(batch) for batch in batches)
     name = "collect" if shard == WHOLE else f"collect {shard}"
     seen, last = 0, time.monotonic()
-    with progress.task(name, total=total, unit="tokens") as advance:
-        if opened.done:
-            progress.say(f"{name}: going on after {opened.done} of {len(batches)} batches")
-            advance(sum(run.tokens_of(batch) for batch in batches[: opened.done]))
+    contexts_in_all, contexts_done = (sum(map(len, part)) for part in (batches, batches[: opened.done]))
+    if opened.done:
+        progress.say(f"{name}: going on after {contexts_done:,} of {contexts_in_all:,} contexts")
+    known = sum(run.tokens_of(batch) for batch in batches[: opened.done])
+    with progress.task(name, total=total, unit="tokens", done=known) as advance:
         for batch in batches[opened.done :]:
             run.batch(batch)
             opened.done += 1
-            advance(run.tokens_of(batch))
             seen += len(batch)
+            contexts_done += len(batch)
+            advance(run.tokens_of(batch), f"{contexts_done:,} of {contexts_in_all:,} contexts")
             if seen >= _CONTEXTS_BETWEEN_CHECKPOINTS or time.monotonic() - last > _SECONDS_BETWEEN_CHECKPOINTS:
                 opened.checkpoint()
                 seen, last = 0, time.monotonic()

@@ -1,86 +1,131 @@
-"""The pass beside the bare forward pass, in turn: `python tests/benchmarks/collect.py [MODEL] [TOKENS]`.
+"""The pass beside the bare forward pass: `python -m tests.benchmarks.collect [SHAPE] [TOKENS] [brief]`.
 
-The same batches through the trunk alone, through the trunk with hooks that do nothing,
-through the whole model, and through the pass as a build makes it.
+Batch by batch in turn, in one process: the trunk alone, with hooks that do nothing, the
+whole model with logits, and the pass as a build makes it, checkpoints included. SHAPE
+is demo, stories260k, gpt2, or a model's name; brief leaves out the second and third.
 """
 
 from __future__ import annotations
 
+import resource
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
+import numpy as np
 import torch
 
-from atlas_builder import config, contexts, corpus, model
-from atlas_builder.collect import run
-from atlas_builder.collect.layer import LayerCollector
+from atlas_builder import config, contexts, model
+from atlas_builder.collect import layer, memory, run, shard
 from atlas_builder.progress import Progress
+from atlas_builder.store import read_json
+from tests.benchmarks.shapes import SHAPES, folder_of
+
+_WAYS = (
+    "bare trunk",
+    "idle hooks",
+    "with logits",
+    "the pass",
+    "  bookkeeping in all",
+    "  looking at activations",
+    "  windows to disk",
+    "  checkpoints",
+)
 
 
-def main(name: str = "demo", tokens: int = 200_000) -> None:
-    """Print tokens a second and their ratio to the bare trunk."""
-    settings = config.validate({"model": {"name": name}, "corpus": {"source": "stdlib", "max_tokens": tokens}})
-    loaded = model.load(settings.model)
-    units = model.open_units(loaded, settings)
+def main(shape: str = "demo", tokens: int = 262_144, brief: bool = False) -> None:
+    """Print tokens a second, ratios to the bare trunk, and where the rest goes."""
+    spent: dict[str, float] = defaultdict(float)
     with TemporaryDirectory() as scratch:
-        read = contexts.write(
-            corpus.documents(settings.corpus),
-            loaded.encode,
-            Path(scratch) / "contexts",
-            context=settings.corpus.context,
-            bos=loaded.bos,
-            max_tokens=tokens,
-        )
-        batches = [torch.from_numpy(read.stack(batch)) for batch in read.batches(run._TOKENS_AT_ONCE)]
-        depth = units.layers[-1] + 1
+        name = folder_of(shape, Path(scratch))
+        settings = config.validate({"model": {"name": name}, "corpus": {"source": "stdlib", "max_tokens": tokens}})
+        loaded = model.load(settings.model)
+        units = model.open_units(loaded, settings)
+        folder = Path(scratch) / "pass"
+        folder.mkdir()
+        run._prepare(loaded, units, settings, folder, Progress(quiet=True))
+        read = contexts.read(folder / "contexts")
+        shapes = [layer.Shape(**found) for found in read_json(folder / "facts.json")["shapes"]]
+        _watch(layer.LayerCollector, "_scan", "  looking at activations", spent)
+        _watch(layer.LayerCollector, "_settle", "  windows to disk", spent)
+        _watch(layer.LayerCollector, "visit", "  bookkeeping in all", spent)
+        memory.keep_memory()
+        with shard.collectors(shapes, settings.examples, folder, torch.get_num_threads()) as opened:
+            parts = _alternately(loaded, units, read, opened, spent, brief)
+            activations = sum(found.units for found in shapes) * read.token_count
+    print(f"{SHAPES.get(shape, shape)}")
+    print(f"{tokens:,} tokens, torch {torch.__version__}, {torch.get_num_threads()} threads")
+    for way in filter(spent.get, _WAYS):
+        ratio = spent["bare trunk"] / spent[way]
+        print(f"{way:26} {spent[way]:8.2f} s {tokens / spent[way]:12,.0f} tokens/s {ratio:7.2f} × the bare trunk")
+    print(f"by quarters of the corpus: {', '.join(f'{part:.2f}' for part in parts)} × the bare trunk")
+    print(f"{spent['  bookkeeping in all'] / activations * 1e9:.1f} ns an activation")
+    print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GiB")
 
-        def trunk() -> None:
-            with torch.inference_mode():
-                for batch in batches:
-                    loaded.bridge(batch, stop_at_layer=depth, return_type=None)
 
-        def hooked() -> None:
-            for batch in batches:
-                units.run(batch, lambda *_: None)
+def _alternately(
+    loaded: Any, units: Any, read: Any, opened: shard.Collectors, spent: dict[str, float], brief: bool
+) -> list[float]:
+    """Every way through a batch before the next batch; returns the ratio in each quarter of them."""
+    passing = run._Run(units, read, opened, "cpu", Progress(quiet=True))
+    passing.fit(1 << 20)
+    depth, seen = units.layers[-1] + 1, 0
+    batches = shard.WHOLE.batches(read)
+    warm = torch.from_numpy(read.stack(batches[0]))
+    loaded.bridge(warm, stop_at_layer=depth, return_type=None)
+    _compile(opened)
+    quarters = []
+    before = (0.0, 0.0)
+    for number, batch in enumerate(batches, start=1):
+        tokens = torch.from_numpy(read.stack(batch))
+        with torch.inference_mode():
+            _timed("bare trunk", spent, lambda t=tokens: loaded.bridge(t, stop_at_layer=depth, return_type=None))
+            _timed("the pass", spent, lambda b=batch: passing.batch(b))
+            if not brief:
+                _timed("idle hooks", spent, lambda t=tokens: units.run(t, lambda *_: None))
+                _timed("with logits", spent, lambda t=tokens: loaded.bridge(t))
+        opened.done += 1
+        seen += len(batch)
+        if seen >= run._CONTEXTS_BETWEEN_CHECKPOINTS or number == len(batches):
+            _timed("  checkpoints", spent, opened.checkpoint)
+            seen = 0
+        if number * 4 // len(batches) > len(quarters):
+            now = spent["bare trunk"], spent["the pass"] + spent["  checkpoints"]
+            quarters.append((now[0] - before[0]) / (now[1] - before[1]))
+            before = now
+    spent["the pass"] += spent["  checkpoints"]
+    return quarters
 
-        def logits() -> None:
-            with torch.inference_mode():
-                for batch in batches:
-                    loaded.bridge(batch)
 
-        def collect() -> None:
-            with TemporaryDirectory() as folder:
-                collectors = {
-                    layer: LayerCollector(
-                        layer,
-                        units.count(layer),
-                        units.read_weights(layer).shape[2],
-                        settings.examples,
-                        Path(folder) / str(layer),
-                    )
-                    for layer in units.layers
-                }
-                run._pass(units, read, collectors, settings, Progress(quiet=True))
+def _compile(opened: shard.Collectors) -> None:
+    """Have the loops compiled, or loaded from where they are kept, before the clock starts."""
+    for collector in opened.layers.values():
+        nothing = np.zeros((0, 4, collector.shape.units), np.float32)
+        collector._scan(np.zeros(0, np.int64), nothing, head=1, counting=True)
 
-        ways: dict[str, Callable[[], None]] = {
-            "bare trunk": trunk,
-            "trunk with idle hooks": hooked,
-            "whole model, with logits": logits,
-            "the pass": collect,
-        }
-        run.keep_memory()
-        best = dict.fromkeys(ways, float("inf"))
-        for _ in range(3):
-            for way, go in ways.items():
-                started = time.perf_counter()
-                go()
-                best[way] = min(best[way], time.perf_counter() - started)
-    for way, seconds in best.items():
-        print(f"{way:26} {tokens / seconds:9,.0f} tokens/s  {best['bare trunk'] / seconds:5.2f} × the bare trunk")
+
+def _timed(name: str, spent: dict[str, float], work: Callable[[], Any]) -> None:
+    started = time.perf_counter()
+    work()
+    spent[name] += time.perf_counter() - started
+
+
+def _watch(owner: Any, name: str, label: str, spent: dict[str, float]) -> None:
+    method = getattr(owner, name)
+
+    def timed(*args: Any, **options: Any) -> Any:
+        started = time.perf_counter()
+        try:
+            return method(*args, **options)
+        finally:
+            spent[label] += time.perf_counter() - started
+
+    setattr(owner, name, timed)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:2], *(int(count) for count in sys.argv[2:3]))
+    main(*sys.argv[1:2], *(int(count) for count in sys.argv[2:3]), brief="brief" in sys.argv[3:])

@@ -1,0 +1,63 @@
+"""A whole build beside one forward pass with logits: `python -m tests.benchmarks.build [TOKENS]`.
+
+All 2,048 units of the shipped model on 256k tokens, every stage from text to pages, in
+the time of this process. Other tools are quoted for 512 units of such a model on as
+many tokens: SAEDashboard 187 ms a unit, sae-vis 400 ms.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+
+from atlas_builder import config, contexts, corpus, model
+from atlas_builder.collect.memory import keep_memory
+from atlas_builder.collect.shard import WHOLE
+from atlas_builder.pipeline import build
+from atlas_builder.progress import Progress
+
+
+def main(tokens: int = 256_000) -> None:
+    """Print seconds of both, their ratio, and milliseconds a unit."""
+    settings = config.validate({"model": {"name": "demo"}, "corpus": {"source": "stdlib", "max_tokens": tokens}})
+    with TemporaryDirectory() as scratch:
+        loaded = model.load(settings.model)
+        read = contexts.write(
+            corpus.documents(settings.corpus),
+            loaded.encode,
+            Path(scratch) / "contexts",
+            context=settings.corpus.context,
+            bos=loaded.bos,
+            max_tokens=tokens,
+        )
+        batches = [torch.from_numpy(read.stack(batch)) for batch in WHOLE.batches(read)]
+
+        def forward() -> None:
+            with torch.inference_mode():
+                for batch in batches:
+                    loaded.bridge(batch)
+
+        plain = _seconds(forward)
+        keep_memory()
+        tuned = _seconds(forward)
+        whole = _seconds(lambda: build(settings, Path(scratch) / "site", progress=Progress()))
+        units = sum(1 for _ in (Path(scratch) / "site").glob("L*/N*.html"))
+    print(f"one forward pass with logits, as it comes    {plain:7.1f} s")
+    print(f"one forward pass with logits, memory kept    {tuned:7.1f} s")
+    print(f"the whole build of {units:,} units            {whole:7.1f} s, {1000 * whole / units:.1f} ms a unit")
+    print(f"                                             {whole / plain:7.2f} × and {whole / tuned:.2f} ×")
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    main(*(int(count) for count in sys.argv[1:2]))
