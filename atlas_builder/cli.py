@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
@@ -15,6 +16,10 @@ from atlas_builder import config, pipeline
 from atlas_builder.errors import AtlasError
 from atlas_builder.progress import Progress
 from atlas_builder.stages import STAGES, Stage
+
+# Read when torch loads. By default its threads wait for more work by spinning for
+# milliseconds, on cores that the bookkeeping between two layers could use.
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 
 class _Commands(click.Group):

@@ -1,5 +1,8 @@
-"""Tests. No library may look for a network; this must be said before any of them is imported."""
+"""Tests. What is said here must be said before any library is imported."""
 
 import os
 
+# No test may look for a network.
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Each worker of pytest has one core; more threads than cores wait for each other.
+os.environ["OMP_NUM_THREADS"] = "1"

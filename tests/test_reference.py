@@ -6,14 +6,13 @@ import functools
 import json
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from atlas_builder import config
 from atlas_builder.cluster import Clustered
@@ -71,15 +70,6 @@ def _cases() -> list[str]:
     cases = ["demo", *SHAPES]
     # Any model can be checked the same way: ATLAS_MODEL=folder ATLAS_CORPUS=file.jsonl pytest tests/test_reference.py
     return [*cases, "given"] if os.environ.get("ATLAS_MODEL") else cases
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Test processes share the cores: with more threads than cores, each waits for the others most of the time."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module", params=_cases())

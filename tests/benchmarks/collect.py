@@ -75,8 +75,8 @@ def _alternately(
     passing.fit(1 << 20)
     depth, seen = units.layers[-1] + 1, 0
     batches = shard.WHOLE.batches(read)
-    warm = torch.from_numpy(read.stack(batches[0]))
-    loaded.bridge(warm, stop_at_layer=depth, return_type=None)
+    with torch.inference_mode():
+        loaded.bridge(torch.from_numpy(read.stack(batches[0])), stop_at_layer=depth, return_type=None)
     _compile(opened)
     quarters = []
     before = (0.0, 0.0)

@@ -79,9 +79,13 @@ def test_a_pass_killed_at_twenty_random_moments_goes_on_to_the_same_bytes(
 
     chance, halfway = random.Random(0), 0
     killed = tmp_path / "killed"
-    for _ in range(20):
+    for number in range(20):
         process = start(killed)
-        time.sleep(chance.uniform(0.2, 0.9) * lasts)
+        if number % 2:  # in the midst of the pass, however long it takes to begin
+            _await_checkpoint(process, killed)
+            time.sleep(chance.uniform(0, 0.2))
+        else:
+            time.sleep(chance.uniform(0.2, 0.9) * lasts)
         process.kill()
         process.join()
         if (work_folder(killed) / "collect").exists():
@@ -93,6 +97,21 @@ def test_a_pass_killed_at_twenty_random_moments_goes_on_to_the_same_bytes(
     last.join()
     assert last.exitcode == 0
     assert collected(killed) == wanted
+
+
+def _await_checkpoint(process: Any, output: Path) -> None:
+    """Wait until the process has written one, or has ended."""
+    mark = work_folder(output) / ".collect.draft" / "pass" / "pass.json"
+
+    def written() -> float:
+        try:
+            return mark.stat().st_mtime
+        except OSError:
+            return 0.0
+
+    before = written()
+    while process.is_alive() and written() == before:
+        time.sleep(0.002)
 
 
 @pytest.mark.usefixtures("small_batches")
