@@ -190,11 +190,6 @@ def _noun(kind: str) -> str:
     return {"mlp": "neuron"}.get(kind, "unit")
 
 
-def _key_only(example: dict[str, Any]) -> list[float]:
-    """Activations without those around the key token, which a token drawn at random is not read by."""
-    return [value if place == example["key"] else 0.0 for place, value in enumerate(example["values"])]
-
-
 def _is_below(example: dict[str, Any], place: int, of_bands: set[int]) -> bool:
     return place not in of_bands and example["values"][example["key"]] < 0
 

@@ -54,14 +54,16 @@ def token(text: str) -> Markup:
 
 
 def highlight(tokens: Sequence[str], values: Sequence[float], key: int, maximum: float) -> Markup:
-    """An example as running text: the key token marked, active ones tinted by activation.
+    """An example as running text: the key token marked, others tinted by their share of `maximum`.
+
+    Below zero that is the minimum, and what is negative is tinted.
 
     Only active tokens get an element, which keeps a page of two dozen examples small.
     """
     out: list[str] = []
     quiet: list[str] = []
     for place, (text, value) in enumerate(zip(tokens, values, strict=True)):
-        share = value / maximum if maximum > 0 else 0.0
+        share = value / maximum if maximum else 0.0
         if place != key and share < _FAINTEST:
             quiet.append(text)
             continue
