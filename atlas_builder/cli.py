@@ -197,12 +197,7 @@ def check(folder: Path) -> None:
     from atlas_builder.site.check import check as run
 
     report = run(folder, Progress())
-    for problem in report.problems[:50]:
-        click.echo(problem, err=True)
-    if len(report.problems) > 50:
-        click.echo(f"and {len(report.problems) - 50} more", err=True)
-    click.echo(report.summary)
-    sys.exit(1 if report.problems else 0)
+    _conclude(report.problems, report.summary)
 
 
 @main.command(short_help="Run the model again and compare what pages claim.")
@@ -224,12 +219,17 @@ def verify(folder: Path, units: int, seed: int, overrides: tuple[str, ...]) -> N
     from atlas_builder.verify.run import verify as run
 
     report = run(folder, units=units, seed=seed, overrides=overrides, progress=Progress())
-    for problem in report.problems[:50]:
+    _conclude(report.problems, report.summary)
+
+
+def _conclude(problems: list[str], summary: str) -> None:
+    """Tell what does not hold, and end with 1 where something does not."""
+    for problem in problems[:50]:
         click.echo(problem, err=True)
-    if len(report.problems) > 50:
-        click.echo(f"and {len(report.problems) - 50} more", err=True)
-    click.echo(report.summary)
-    sys.exit(1 if report.problems else 0)
+    if len(problems) > 50:
+        click.echo(f"and {len(problems) - 50} more", err=True)
+    click.echo(summary)
+    sys.exit(1 if problems else 0)
 
 
 _say: Callable[[str], None] = click.echo
