@@ -99,14 +99,15 @@ def workers(given: Executor | None, count: int | None = None) -> Iterator[Execut
 def _collect(config: Configuration, store: Store, folder: Path, pool: Executor, progress: Progress) -> None:
     # The only stage that runs the model, so the only one that waits for torch to load.
     from atlas_builder import model
-    from atlas_builder.collect.run import collect, merge
+    from atlas_builder.collect.run import collect, is_merged, merge
 
-    loaded = model.load(config.model)
     whole = folder / "pass"
-    collect(loaded, model.open_units(loaded, config), config, whole, progress)
-    del loaded  # its memory is better used
-    merge([whole], config, folder, progress)
-    shutil.rmtree(whole)
+    if not is_merged(folder):  # else the last build ended while it removed what is merged
+        loaded = model.load(config.model)
+        collect(loaded, model.open_units(loaded, config), config, whole, progress)
+        del loaded  # its memory is better used
+        merge([whole], config, folder, progress)
+    shutil.rmtree(whole, ignore_errors=True)
 
 
 def _cluster(config: Configuration, store: Store, folder: Path, pool: Executor, progress: Progress) -> None:

@@ -32,6 +32,7 @@ from atlas_builder.store import read_json, write_json
 from atlas_builder.units import Units
 from atlas_builder.units.base import as_float32
 
+_FACTS = "facts.json"
 _CONTEXTS_BETWEEN_CHECKPOINTS = 1024
 _SECONDS_BETWEEN_CHECKPOINTS = 300.0
 
@@ -47,10 +48,10 @@ def collect(
     context fits.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / "facts.json").exists():
+    if not (folder / _FACTS).exists():
         _prepare(model, units, config, folder, progress)
     read = contexts.read(folder / "contexts")
-    shapes = [Shape(**shape) for shape in read_json(folder / "facts.json")["shapes"]]
+    shapes = [Shape(**shape) for shape in read_json(folder / _FACTS)["shapes"]]
     with collectors(shapes, config.examples, folder, torch.get_num_threads()) as opened:
         _pass(model, units, read, opened, config, shard, progress)
 
@@ -93,7 +94,7 @@ def _prepare(model: LanguageModel, units: Units, config: Configuration, folder: 
         "tokens": read.token_count,
         "lines_skipped": skipped.lines,
     }
-    write_json(folder / "facts.json", facts)
+    write_json(folder / _FACTS, facts)
 
 
 def _pass(
@@ -207,7 +208,12 @@ def merge(shards: Sequence[Path], config: Configuration, folder: Path, progress:
         shutil.copyfile(first / name, folder / name)
     facts["layers_read"] = [shape.layer for shape in shapes]
     facts["units"] = [{"layer": shape.layer, "units": shape.units} for shape in shapes]
-    write_json(folder / "facts.json", facts)
+    write_json(folder / _FACTS, facts)  # the last, see is_merged
+
+
+def is_merged(folder: Path) -> bool:
+    """Whether `merge` has written all its results to `folder`."""
+    return (folder / _FACTS).exists()
 
 
 def _merge_layer(shards: Sequence[Path], shape: Shape, config: Configuration, folder: Path) -> None:
@@ -227,7 +233,7 @@ def _merge_layer(shards: Sequence[Path], shape: Shape, config: Configuration, fo
 
 
 def _facts_of_all(shards: Sequence[Path]) -> dict[str, Any]:
-    found: list[dict[str, Any]] = [read_json(shard / "facts.json") for shard in shards]
+    found: list[dict[str, Any]] = [read_json(shard / _FACTS) for shard in shards]
     for shard, facts in zip(shards, found, strict=True):
         if facts != found[0]:
             raise ConfigurationError(f"{shard} and {shards[0]} read different models or texts: run the shards again.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Literal
 
 import torch
@@ -10,6 +11,10 @@ from torch import Tensor
 
 from atlas_builder.errors import ConfigurationError, ModelError
 from atlas_builder.units.base import Visit, as_float32
+
+
+class _LastLayerSeenError(Exception):
+    """Ends a forward run whose rest nobody looks at."""
 
 
 class MLPUnits:
@@ -50,7 +55,7 @@ class MLPUnits:
         return self._is_gated(layer)
 
     def run(self, tokens: Tensor, visit: Visit) -> None:
-        """Run the blocks up to the last layer read on (batch, context) tokens, visiting each."""
+        """Run the model on (batch, context) tokens as far as the last activation read, visiting each layer."""
         inputs: dict[int, Tensor] = {}
 
         def keep(layer: int) -> Any:
@@ -62,14 +67,17 @@ class MLPUnits:
         def show(layer: int) -> Any:
             def hook(tensor: Tensor, hook: Any) -> None:
                 visit(layer, inputs.pop(layer), tensor)
+                if layer == self.layers[-1]:
+                    raise _LastLayerSeenError
 
             return hook
 
         hooks = [(f"blocks.{layer}.mlp.hook_in", keep(layer)) for layer in self.layers]
         # The input of the output matrix is the activation, gate and all, in every architecture.
         hooks += [(f"blocks.{layer}.mlp.out.hook_in", show(layer)) for layer in self.layers]
-        with torch.inference_mode():
-            self._bridge.run_with_hooks(tokens, fwd_hooks=hooks, stop_at_layer=self.layers[-1] + 1)
+        # TransformerLens's own stop_at_layer comes before a block: after the last one, it runs the unembedding too.
+        with torch.inference_mode(), suppress(_LastLayerSeenError):
+            self._bridge.run_with_hooks(tokens, fwd_hooks=hooks, return_type=None)
 
     def read_weights(self, layer: int) -> Tensor:
         """`W_in`, after `W_gate` where there is one: (parts, units, d_model)."""

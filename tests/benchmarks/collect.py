@@ -73,17 +73,18 @@ def _alternately(
     """Every way through a batch before the next batch; returns the ratio in each quarter of them."""
     passing = run._Run(units, read, opened, "cpu", Progress(quiet=True))
     passing.fit(1 << 20)
-    depth, seen = units.layers[-1] + 1, 0
+    trunk = loaded.bridge.original_model.base_model  # all but the unembedding, as transformers names it
+    seen = 0
     batches = shard.WHOLE.batches(read)
     with torch.inference_mode():
-        loaded.bridge(torch.from_numpy(read.stack(batches[0])), stop_at_layer=depth, return_type=None)
+        trunk(torch.from_numpy(read.stack(batches[0])))
     _compile(opened)
     quarters = []
     before = (0.0, 0.0)
     for number, batch in enumerate(batches, start=1):
         tokens = torch.from_numpy(read.stack(batch))
         with torch.inference_mode():
-            _timed("bare trunk", spent, lambda t=tokens: loaded.bridge(t, stop_at_layer=depth, return_type=None))
+            _timed("bare trunk", spent, lambda t=tokens: trunk(t, use_cache=False))
             _timed("the pass", spent, lambda b=batch: passing.batch(b))
             if not brief:
                 _timed("idle hooks", spent, lambda t=tokens: units.run(t, lambda *_: None))

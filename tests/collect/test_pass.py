@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from atlas_builder import shards
+from atlas_builder import model, shards
 from atlas_builder.collect import memory, run, shard
 from atlas_builder.config import Configuration
 from atlas_builder.errors import ConfigurationError, OutOfMemoryError
@@ -112,6 +112,46 @@ def _await_checkpoint(process: Any, output: Path) -> None:
     before = written()
     while process.is_alive() and written() == before:
         time.sleep(0.002)
+
+
+def test_a_build_that_ends_while_it_tidies_up_has_lost_nothing(
+    configure: Configure, pool: Executor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build(configure(), tmp_path / "whole", until="collect", executor=pool)
+
+    remove = shutil.rmtree
+
+    def half_removed(folder: Path, **options: Any) -> None:
+        if (read := folder / "L0" / "read.npy").exists() and folder.name == "pass":
+            read.unlink()
+            raise KeyboardInterrupt
+        remove(folder, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", half_removed)
+        with pytest.raises(KeyboardInterrupt):
+            build(configure(), tmp_path / "stopped", until="collect", executor=pool)
+    assert not (work_folder(tmp_path / "stopped") / "collect").exists()
+    build(configure(), tmp_path / "stopped", until="collect", executor=pool)
+    assert collected(tmp_path / "stopped") == collected(tmp_path / "whole")
+
+
+def test_the_pass_stops_before_the_unembedding(
+    configure: Configure, pool: Executor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = model.open_units
+
+    def without_unembedding(loaded: model.LanguageModel, config: Configuration) -> Any:
+        def refuse(*_: Any) -> None:
+            raise AssertionError("the unembedding ran")
+
+        loaded.bridge.original_model.get_output_embeddings().register_forward_pre_hook(refuse)
+        with pytest.raises(AssertionError):
+            loaded.bridge(torch.zeros((1, 2), dtype=torch.long))
+        return opened(loaded, config)
+
+    monkeypatch.setattr(model, "open_units", without_unembedding)
+    build(configure(), tmp_path / "site", until="collect", executor=pool)
 
 
 @pytest.mark.usefixtures("small_batches")
