@@ -8,6 +8,9 @@ from typing import Any
 import psutil
 import torch
 
+REUSED_BYTES = 1 << 25
+"""Tensors below this size come from memory that was used before; glibc takes no higher threshold."""
+
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 _SHARE = 0.5  # of what is free: the estimate is rough, and others live here too
 
@@ -20,7 +23,7 @@ def keep_memory() -> None:
     """
     try:
         libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(_M_MMAP_THRESHOLD, 1 << 25)  # the most that glibc takes
+        libc.mallopt(_M_MMAP_THRESHOLD, REUSED_BYTES)
         libc.mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
     except (OSError, AttributeError):
         return  # another C library, with habits of its own

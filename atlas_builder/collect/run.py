@@ -33,7 +33,7 @@ from atlas_builder.units import Units
 from atlas_builder.units.base import as_float32
 
 _FACTS = "facts.json"
-_CONTEXTS_BETWEEN_CHECKPOINTS = 1024
+_CONTEXTS_BETWEEN_CHECKPOINTS = 8192
 _SECONDS_BETWEEN_CHECKPOINTS = 300.0
 
 
@@ -53,7 +53,10 @@ def collect(
     read = contexts.read(folder / "contexts")
     shapes = [Shape(**shape) for shape in read_json(folder / _FACTS)["shapes"]]
     with collectors(shapes, config.examples, folder, torch.get_num_threads()) as opened:
-        _pass(model, units, read, opened, config, shard, progress)
+        run = _Run(units, read, opened, config.model.device, progress)
+        run.fit(tokens_that_fit(model.bridge.cfg, config.corpus.context, config.model.device))
+        name = "collect" if shard == WHOLE else f"collect {shard}"
+        _pass(run, opened, shard.batches(read, shapes), name, progress)
 
 
 def _prepare(model: LanguageModel, units: Units, config: Configuration, folder: Path, progress: Progress) -> None:
@@ -97,16 +100,9 @@ def _prepare(model: LanguageModel, units: Units, config: Configuration, folder: 
     write_json(folder / _FACTS, facts)
 
 
-def _pass(
-    model: LanguageModel, units: Units, read: Contexts, opened: Collectors, config: Configuration, shard: Shard,
-    progress: Progress,
-) -> None:  # fmt: skip
+def _pass(run: _Run, opened: Collectors, batches: list[NDArray[np.int64]], name: str, progress: Progress) -> None:
     keep_memory()
-    run = _Run(units, read, opened, config.model.device, progress)
-    run.fit(tokens_that_fit(model.bridge.cfg, config.corpus.context, config.model.device))
-    batches = shard.batches(read)
     total = sum(run.tokens_of(batch) for batch in batches)
-    name = "collect" if shard == WHOLE else f"collect {shard}"
     seen, last = 0, time.monotonic()
     contexts_in_all, contexts_done = (sum(map(len, part)) for part in (batches, batches[: opened.done]))
     if opened.done:

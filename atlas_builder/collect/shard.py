@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atlas_builder.collect.layer import LayerCollector, Shape
+from atlas_builder.collect.memory import REUSED_BYTES
 from atlas_builder.config import Examples
 from atlas_builder.contexts import Contexts
 from atlas_builder.store import read_json, write_json
 
 BATCH_TOKENS = 8192
-"""Tokens of a batch. Where memory is short it runs in parts; its contexts stay the same everywhere."""
+"""Most tokens of a batch."""
 _MARK = "pass.json"
 
 
@@ -29,9 +30,15 @@ class Shard:
     number: int = 1
     of: int = 1
 
-    def batches(self, read: Contexts) -> list[NDArray[np.int64]]:
-        """The batches that are this shard's: every n-th, so that all shards take about as long."""
-        return list(read.batches(BATCH_TOKENS))[self.number - 1 :: self.of]
+    def batches(self, read: Contexts, shapes: Sequence[Shape]) -> list[NDArray[np.int64]]:
+        """The batches that are this shard's: every n-th, so that all shards take about as long.
+
+        They depend on corpus and model only: where memory is short they run in parts. A
+        layer's activations stay small enough for memory to be reused, which a larger
+        batch would pay for with page faults.
+        """
+        reused = REUSED_BYTES // (4 * max(shape.units for shape in shapes))
+        return list(read.batches(min(BATCH_TOKENS, reused)))[self.number - 1 :: self.of]
 
     def __str__(self) -> str:
         return f"{self.number}/{self.of}"

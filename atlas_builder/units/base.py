@@ -38,10 +38,11 @@ class Units(Protocol):
     def activation(self) -> str:
         """Name of the function that makes the activation."""
 
-    def run(self, tokens: Tensor, visit: Visit) -> None:
+    def run(self, tokens: Tensor, visit: Visit, last: int | None = None) -> None:
         """Run the model on `(batch, context)` tokens and visit each layer once, in order.
 
-        Nothing behind the last layer read is computed.
+        Nothing behind the last layer read is computed, or behind the layer `last` where
+        that comes first.
         """
 
     def read_weights(self, layer: int) -> Tensor:

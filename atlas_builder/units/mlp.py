@@ -54,8 +54,9 @@ class MLPUnits:
         """Whether the neurons are gated: gate times linear part, of either sign."""
         return self._is_gated(layer)
 
-    def run(self, tokens: Tensor, visit: Visit) -> None:
+    def run(self, tokens: Tensor, visit: Visit, last: int | None = None) -> None:
         """Run the model on (batch, context) tokens as far as the last activation read, visiting each layer."""
+        layers = [layer for layer in self.layers if last is None or layer <= last]
         inputs: dict[int, Tensor] = {}
 
         def keep(layer: int) -> Any:
@@ -67,14 +68,14 @@ class MLPUnits:
         def show(layer: int) -> Any:
             def hook(tensor: Tensor, hook: Any) -> None:
                 visit(layer, inputs.pop(layer), tensor)
-                if layer == self.layers[-1]:
+                if layer == layers[-1]:
                     raise _LastLayerSeenError
 
             return hook
 
-        hooks = [(f"blocks.{layer}.mlp.hook_in", keep(layer)) for layer in self.layers]
+        hooks = [(f"blocks.{layer}.mlp.hook_in", keep(layer)) for layer in layers]
         # The input of the output matrix is the activation, gate and all, in every architecture.
-        hooks += [(f"blocks.{layer}.mlp.out.hook_in", show(layer)) for layer in self.layers]
+        hooks += [(f"blocks.{layer}.mlp.out.hook_in", show(layer)) for layer in layers]
         # TransformerLens's own stop_at_layer comes before a block: after the last one, it runs the unembedding too.
         with torch.inference_mode(), suppress(_LastLayerSeenError):
             self._bridge.run_with_hooks(tokens, fwd_hooks=hooks, return_type=None)

@@ -17,7 +17,7 @@ import torch
 
 from atlas_builder import config, contexts, corpus, model
 from atlas_builder.collect.memory import keep_memory
-from atlas_builder.collect.shard import WHOLE
+from atlas_builder.collect.shard import BATCH_TOKENS
 from atlas_builder.pipeline import build
 from atlas_builder.progress import Progress
 
@@ -35,7 +35,7 @@ def main(tokens: int = 256_000) -> None:
             bos=loaded.bos,
             max_tokens=tokens,
         )
-        batches = [torch.from_numpy(read.stack(batch)) for batch in WHOLE.batches(read)]
+        batches = [torch.from_numpy(read.stack(batch)) for batch in read.batches(BATCH_TOKENS)]
 
         def forward() -> None:
             with torch.inference_mode():

@@ -74,8 +74,9 @@ def _alternately(
     passing = run._Run(units, read, opened, "cpu", Progress(quiet=True))
     passing.fit(1 << 20)
     trunk = loaded.bridge.original_model.base_model  # all but the unembedding, as transformers names it
-    seen = 0
-    batches = shard.WHOLE.batches(read)
+    seen = tokens_seen = 0
+    last = 0.0
+    batches = shard.WHOLE.batches(read, [found.shape for found in opened.layers.values()])
     with torch.inference_mode():
         trunk(torch.from_numpy(read.stack(batches[0])))
     _compile(opened)
@@ -91,10 +92,12 @@ def _alternately(
                 _timed("with logits", spent, lambda t=tokens: loaded.bridge(t))
         opened.done += 1
         seen += len(batch)
-        if seen >= run._CONTEXTS_BETWEEN_CHECKPOINTS or number == len(batches):
+        tokens_seen += tokens.numel()
+        late = spent["the pass"] - last > run._SECONDS_BETWEEN_CHECKPOINTS
+        if seen >= run._CONTEXTS_BETWEEN_CHECKPOINTS or late or number == len(batches):
             _timed("  checkpoints", spent, opened.checkpoint)
-            seen = 0
-        if number * 4 // len(batches) > len(quarters):
+            seen, last = 0, spent["the pass"]
+        if tokens_seen * 4 // read.token_count > len(quarters) or number == len(batches):
             now = spent["bare trunk"], spent["the pass"] + spent["  checkpoints"]
             quarters.append((now[0] - before[0]) / (now[1] - before[1]))
             before = now
