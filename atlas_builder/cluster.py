@@ -6,23 +6,27 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from atlas_builder import behaviours
-from atlas_builder.behaviours import Measures
+from atlas_builder.behaviours import Measures, contrast
 from atlas_builder.collect.results import Collected, CollectedLayer
 from atlas_builder.config import Clusters
 from atlas_builder.embeddings import cosine_distances, neuron_embeddings
 from atlas_builder.progress import Progress
 from atlas_builder.store import read_array
+from atlas_builder.sureness import Sureness, sureness
 
 _UNITS_AT_ONCE = 64
 
 _COUNTS = ("behaviours", "examples")
-MEASURES = np.dtype([(name, "<i4" if name in _COUNTS else "<f8") for name in Measures._fields])
+MEASURES = np.dtype([(name, "<i4" if name in _COUNTS else "<f8") for name in (*Measures._fields, *Sureness._fields)])
+CONTRAST = ("embedding_intra", "embedding_inter", "input_intra", "input_inter")
+"""Mean distances within and between the paper's clusters, by neuron embeddings and by the MLP's input alone."""
 BEHAVIOUR = np.dtype(
     [
         ("unit", "<i4"),
@@ -30,6 +34,7 @@ BEHAVIOUR = np.dtype(
         ("sign", "<i4"),
         ("size", "<i4"),
         ("coverage", "<f8"),
+        ("stability", "<f8"),
         ("central", "<i8"),
         ("row", "<i8"),
     ]
@@ -53,8 +58,13 @@ class Clustered:
         return read_array(self.folder / f"L{self.layer}.labels.npy")
 
     @cached_property
+    def contrast(self) -> NDArray[np.float64]:
+        """The distances of `CONTRAST`, above zero: (units, 4)."""
+        return read_array(self.folder / f"L{self.layer}.contrast.npy")
+
+    @cached_property
     def measures(self) -> np.ndarray:
-        """`behaviours.Measures` of each unit, and of its negative side where it has one: (units, sides)."""
+        """`Measures` and `Sureness` of each unit, and of its negative side where it has one: (units, sides)."""
         return read_array(self.folder / f"L{self.layer}.measures.npy")
 
     @cached_property
@@ -81,53 +91,62 @@ def cluster(collected: Collected, settings: Clusters, folder: Path, executor: Ex
             parts = []
             for task in tasks:
                 parts.append(task.result())
-                advance(len(parts[-1][1]))
-            labels, measures, found = (np.concatenate(part) for part in zip(*parts, strict=True))
-            np.save(folder / f"L{layer.layer}.labels.npy", labels)
-            np.save(folder / f"L{layer.layer}.measures.npy", measures)
-            np.save(folder / f"L{layer.layer}.behaviours.npy", found)
+                advance(len(parts[-1].measures))
+            for name, part in zip(Part._fields, zip(*parts, strict=True), strict=True):
+                np.save(folder / f"L{layer.layer}.{name}.npy", np.concatenate(part))
 
 
-def _cluster_units(
-    layer: CollectedLayer, first: int, last: int, settings: Clusters
-) -> tuple[NDArray[np.int32], np.ndarray, np.ndarray]:
-    """Labels of the examples, measures and behaviours of units `first` to `last - 1`."""
+class Part(NamedTuple):
+    """What is found of some units, under the names of its files."""
+
+    labels: NDArray[np.int32]
+    measures: np.ndarray
+    behaviours: np.ndarray
+    contrast: NDArray[np.float64]
+
+
+def _cluster_units(layer: CollectedLayer, first: int, last: int, settings: Clusters) -> Part:
+    """Cluster units `first` to `last - 1`."""
     # Thread counts must leave no trace, and workers must not fight over cores.
     with threadpool_limits(limits=1):
         parts = [_cluster_unit(layer, unit, settings) for unit in range(first, last)]
-    labels, measures, found = zip(*parts, strict=True)
-    return np.concatenate(labels), np.array(list(measures), dtype=MEASURES), np.concatenate(found)
+    return Part(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
 
-def _cluster_unit(
-    layer: CollectedLayer, unit: int, settings: Clusters
-) -> tuple[NDArray[np.int32], list[Measures], np.ndarray]:
-    """Labels, measures of each side, behaviours; each side is clustered on its own."""
+def _cluster_unit(layer: CollectedLayer, unit: int, settings: Clusters) -> Part:
+    """Cluster a unit; each side is clustered on its own."""
     labels, measures, found = [], [], []
     known = 0
+    distances = {}
     for sign in (1, -1)[: layer.sides]:
-        side, measured, own = _cluster_side(layer, unit, sign, settings)
+        first, examples = layer.of_side(unit, sign)
+        inputs = layer.inputs[examples["row"]]
+        distances[sign] = cosine_distances(neuron_embeddings(inputs, layer.read_weights[:, unit]))
+        side = behaviours.cluster(distances[sign], settings)
+        sure, stable = sureness(distances[sign], side, examples["value"], settings)
+        own = _behaviours(distances[sign], side, examples, first)
+        own["unit"], own["sign"], own["stability"] = unit, sign, stable
         own["id"] += known
         labels.append(np.where(side >= 0, side + np.int32(known), side))
-        known += len(own)
-        measures.append(measured)
+        measures.append((*behaviours.measure(distances[sign], side), *sure))
         found.append(own)
-    return np.concatenate(labels), measures, np.concatenate(found)
+        known += len(own)
+    above = layer.of_side(unit, 1)[1]
+    compared = (*contrast(distances[1]), *contrast(cosine_distances(layer.inputs[above["row"]])))
+    return Part(
+        np.concatenate(labels), np.array([measures], dtype=MEASURES), np.concatenate(found), np.array([compared])
+    )
 
 
-def _cluster_side(
-    layer: CollectedLayer, unit: int, sign: int, settings: Clusters
-) -> tuple[NDArray[np.int32], Measures, np.ndarray]:
-    first, examples = layer.of_side(unit, sign)
-    embeddings = neuron_embeddings(layer.inputs[examples["row"]], layer.read_weights[:, unit])
-    distances = cosine_distances(embeddings)
-    labels = behaviours.cluster(distances, settings)
+def _behaviours(
+    distances: NDArray[np.float32], labels: NDArray[np.int32], examples: np.ndarray, first: int
+) -> np.ndarray:
+    """The behaviours of one side of a unit, whose examples begin at `first`."""
     central = behaviours.central_examples(distances, labels)
     found = np.zeros(len(central), dtype=BEHAVIOUR)
-    found["unit"], found["sign"] = unit, sign
     found["id"] = np.arange(len(central))
     found["size"] = np.bincount(labels[labels >= 0], minlength=len(central))
     found["coverage"] = behaviours.coverage(np.abs(examples["value"]), labels)
     found["central"] = first + central
     found["row"] = examples["row"][central]
-    return labels, behaviours.measure(distances, labels), found
+    return found

@@ -151,18 +151,29 @@ class Examples(_Section):
 class Clusters(_Section):
     """How a unit's examples are parted into behaviours."""
 
-    method: Literal["hdbscan", "agglomerative", "components"] = "hdbscan"
-    """`hdbscan` (this project's default), `agglomerative` (the paper), `components` (its author's viewer)."""
-    min_size: int = Field(default=3, ge=2)
-    """Fewest examples that make a behaviour, for `hdbscan`."""
+    method: Literal["hdbscan", "agglomerative", "components"] = "agglomerative"
+    """`agglomerative` (the paper; best where the truth is known), `hdbscan`, `components` (the paper's viewer)."""
+    min_size: int = Field(default=2, ge=2, le=1000)
+    """Fewest examples that make a behaviour; what is in smaller clusters is noise."""
     min_samples: int = Field(default=1, ge=1)
     """How many neighbours make a place dense, for `hdbscan`."""
     epsilon: float = Field(default=0.3, ge=0, lt=2)
     """Distance under which clusters do not part, for `hdbscan`."""
-    cut: float = Field(default=0.5, gt=0, lt=2)
-    """Distance at which the tree is cut (`agglomerative`), or beyond which no two examples are near (`hdbscan`)."""
+    cut: float = Field(default=0.55, gt=0, lt=2)
+    """Mean distance up to which clusters are joined (`agglomerative`), or beyond which no two examples are near
+    (`hdbscan`)."""
     similarity: float = Field(default=0.5, gt=-1, lt=1)
     """Cosine from which two examples are joined, for `components`."""
+    resamples: int = Field(default=10, ge=0, le=1000)
+    """Halves of the examples that are clustered again to see how stable each behaviour is."""
+
+
+class Describe(_Section):
+    """What is said of behaviours."""
+
+    importance: Literal["none", "central", "shown"] = "central"
+    """Whose tokens are masked one by one to see what they do: nobody's, each behaviour's central example's, or those of
+    all examples shown. It runs the model some twenty times for each."""
 
 
 class Link(_Section):
@@ -170,8 +181,9 @@ class Link(_Section):
 
     neighbours: int = Field(default=20, ge=0, le=100)
     """Most neighbours of a behaviour."""
-    threshold: float = Field(default=0.5, ge=-1, le=1)
-    """Least cosine between the MLP inputs of two behaviours' central examples."""
+    threshold: Literal["auto"] | Annotated[float, Field(ge=-1, le=1)] = "auto"
+    """Least cosine between the MLP inputs of two behaviours' central examples; `auto` takes, for each pair of layers,
+    the cosine that one in a thousand of all pairs of their behaviours reaches."""
 
 
 class Site(_Section):
@@ -200,6 +212,7 @@ class Configuration(_Section):
     units: Units = Units()
     examples: Examples = Examples()
     clusters: Clusters = Clusters()
+    describe: Describe = Describe()
     link: Link = Link()
     site: Site = Site()
 

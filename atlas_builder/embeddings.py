@@ -26,10 +26,13 @@ def neuron_embeddings(inputs: Floats, read_weights: Floats) -> Floats:
 def cosine_distances(embeddings: Floats) -> Floats:
     """1 − cos between all pairs, in [0, 2], zero on the diagonal: (examples, examples).
 
-    A zero embedding has no direction: it is at distance 1 from all others.
+    An embedding that is zero or not finite has no direction: it is at distance 1 from
+    all others.
     """
-    norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
-    unit = embeddings / np.where(norms > 0, norms, 1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
+        directed = (norms > 0) & np.isfinite(norms)
+        unit = np.where(directed, embeddings / np.where(directed, norms, 1), np.float32(0))
     distances: Floats = np.clip(1 - unit @ unit.T, 0, 2).astype(np.float32, copy=False)
     distances = (distances + distances.T) / np.float32(2)  # rounding is not symmetric
     np.fill_diagonal(distances, 0)

@@ -40,6 +40,14 @@ class LanguageModel:
         return token
 
     @property
+    def mask(self) -> int:
+        """The token that stands for a masked one: padding, as in the paper, or else another special one."""
+        tokenizer = self.tokenizer
+        known = (tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.bos_token_id)
+        size = int(self.bridge.cfg.d_vocab)
+        return next((int(token) for token in known if token is not None and token < size), 0)
+
+    @property
     def token_texts(self) -> list[str]:
         """What each token of the model's vocabulary reads as."""
         texts = token_texts(self.tokenizer)
@@ -55,6 +63,7 @@ class LanguageModel:
             "width": int(cfg.d_model),
             "vocabulary": int(cfg.d_vocab),
             "bos_token": self.tokenizer.bos_token,
+            "mask_token": self.tokenizer.convert_ids_to_tokens(self.mask),
         }
 
     def encode(self, texts: list[str]) -> list[list[int]]:

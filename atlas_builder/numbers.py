@@ -25,6 +25,11 @@ def to_grain(values: ArrayLike, grain: float) -> NDArray[np.float64]:
     return np.rint(exact * 10.0**digits) / 10.0**digits + 0.0  # + 0.0 turns −0 into 0
 
 
+def plain(value: float) -> float:
+    """A number as JSON says it shortest: whole ones without a point."""
+    return int(value) if value.is_integer() else value
+
+
 def grain_of(maximum: float) -> float:
     """The power of ten to which a unit's activations are published: three digits of its maximum."""
     return 10.0 ** (math.floor(math.log10(maximum)) - 2) if maximum > 0 else 1.0

@@ -63,7 +63,7 @@ def build(
             if store.holds(stage, prints[stage]) and (stage != "publish" or _is_published(store, output)):
                 progress.say(f"{stage}: unchanged")
                 continue
-            with store.making(stage, prints[stage], resumes=stage == "collect") as folder:
+            with store.making(stage, prints[stage], resumes=stage in _RESUME) as folder:
                 _RUN[stage](config, store, folder, pool, progress)
                 if stage == "publish":
                     # The site takes its place first: the stage is done when readers can see it.
@@ -97,7 +97,7 @@ def workers(given: Executor | None, count: int | None = None) -> Iterator[Execut
 
 
 def _collect(config: Configuration, store: Store, folder: Path, pool: Executor, progress: Progress) -> None:
-    # The only stage that runs the model, so the only one that waits for torch to load.
+    # Only stages that run the model wait for torch to load.
     from atlas_builder import model
     from atlas_builder.collect.run import collect, is_merged, merge
 
@@ -121,7 +121,14 @@ def _describe(config: Configuration, store: Store, folder: Path, pool: Executor,
     from atlas_builder.collect.results import Collected
     from atlas_builder.describe.run import describe
 
-    describe(Collected(store.folder("collect")), store.folder("cluster"), config.examples, folder, pool, progress)
+    collected, clustered = Collected(store.folder("collect")), store.folder("cluster")
+    describe(collected, clustered, config.examples, folder, pool, progress)
+    if config.describe.importance != "none":
+        from atlas_builder import model
+        from atlas_builder.describe.masking import explain
+
+        loaded = model.load(config.model)
+        explain(loaded, model.open_units(loaded, config), collected, clustered, config, folder, progress)
 
 
 def _link(config: Configuration, store: Store, folder: Path, pool: Executor, progress: Progress) -> None:
@@ -141,6 +148,8 @@ def _publish(config: Configuration, store: Store, folder: Path, pool: Executor, 
     publish(site, folder / _SITE, pool, progress)
 
 
+_RESUME: tuple[Stage, ...] = ("collect", "describe")
+"""Stages that run the model: what they have done is worth keeping when they are stopped."""
 _RUN: dict[Stage, Callable[[Configuration, Store, Path, Executor, Progress], None]] = {
     "collect": _collect,
     "cluster": _cluster,
@@ -167,6 +176,7 @@ def atlas_facts(config: Configuration, collected: dict[str, Any], date: str | No
             **{name: collected[name] for name in ("architecture", "layers", "width", "vocabulary")},
         },
         "bos": f"{bos} heads every context and counts nowhere" if bos else "none",
+        "mask": collected["mask_token"],
         "corpus": {
             "source": config.corpus.source,
             "name": config.corpus.name or _portable(config.corpus.path),

@@ -24,15 +24,15 @@ from atlas_builder.collect.results import Collected, CollectedLayer
 from atlas_builder.config import Configuration
 from atlas_builder.describe.run import Described
 from atlas_builder.link import Links
-from atlas_builder.numbers import grain_of, significant, to_grain
+from atlas_builder.numbers import grain_of, plain, significant, to_grain
+from atlas_builder.shown import Shown
 from atlas_builder.store import MARK, read_json
 
 SCHEMA_FILE = Path(__file__).parent / "neuron-record.schema.json"
 SCHEMA = "neuron-record/1"
 
-_NOISE_SHOWN = 2
+_IMPORTANCE_GRAIN = 0.01
 _AROUND_A_BAND = (5, 2)  # tokens shown before and after a token drawn from a band, at most
-_ALIKE = 6  # tokens up to the key token by which two examples count as the same text
 
 Record = dict[str, Any]
 
@@ -97,13 +97,14 @@ class LayerRecords:
         self._first_behaviour = stages.links.first_of(layer.layer)
         self._texts = stages.collected.token_texts
         self._contexts = stages.collected.contexts
+        self._shown = Shown(layer, self.clustered, self._contexts, config.site)
 
     def record(self, unit: int) -> Record:
         """The record of a unit."""
         layer, atlas = self.layer, self.config.atlas
         examples = layer.of(unit)
         labels = self.clustered.labels[layer.starts[unit] : layer.starts[unit + 1]]
-        shown = self._shown(unit, examples, labels)
+        shown = self._shown.of(unit)
         place = {int(example): index for index, example in enumerate(shown)}
         lowest, highest = float(layer.moments.minimum[unit]), float(layer.moments.maximum[unit])
         grain = grain_of(highest)
@@ -124,7 +125,7 @@ class LayerRecords:
             "bands": bands,
             "middle_differs": bool(self._middle_differs[unit]),
             "examples": [
-                *(self._example(examples[i], int(labels[i]), grains[int(examples[i]["sign"])]) for i in shown),
+                *(self._example(unit, i, int(labels[i]), grains[int(examples[i]["sign"])]) for i in shown),
                 *self._band_examples(unit, grain),
             ],
             "logits": self._logits(unit),
@@ -196,45 +197,6 @@ class LayerRecords:
             for token, window in zip(self._shown_of_bands(unit), windows, strict=True)
         ]
 
-    def _shown(self, unit: int, examples: np.ndarray, labels: NDArray[np.int32]) -> list[int]:
-        """The examples a record holds: each behaviour's, then some that fit none."""
-        chosen: list[int] = []
-        site, behaviours = self.config.site, self._of(unit)
-        most = min(site.examples_per_behaviour, max(2, site.examples_per_unit // max(1, len(behaviours))))
-        for behaviour in behaviours:
-            members = np.flatnonzero(labels == behaviour["id"])
-            central = int(behaviour["central"] - self.layer.starts[unit])
-            chosen += self._spread(examples, members, most, central)
-        for sign in (1, -1):
-            noise = np.flatnonzero((labels < 0) & (examples["sign"] == sign))
-            chosen += self._spread(examples, noise, _NOISE_SHOWN)
-        return chosen
-
-    def _spread(
-        self, examples: np.ndarray, members: NDArray[np.int64], most: int, first: int | None = None
-    ) -> list[int]:
-        """At most `most` members, evenly from the highest to the lowest, no text twice.
-
-        `first` leads them. Members are in the order of falling activation.
-        """
-        kept, seen = ([], set()) if first is None else ([first], {self._lead(examples[first])})
-        for member in members:
-            lead = self._lead(examples[member])
-            if lead not in seen:
-                seen.add(lead)
-                kept.append(int(member))
-        if len(kept) <= most:
-            return kept
-        head = 0 if first is None else 1
-        picks = np.linspace(head, len(kept) - 1, max(0, most - head)).round().astype(int)
-        return kept[:head] + [kept[pick] for pick in picks]
-
-    def _lead(self, example: Any) -> bytes:
-        """The tokens up to the key token, as a mark of the text."""
-        start = self._contexts.starts[example["context"]]
-        end = start + example["position"] + 1
-        return bytes(self._contexts.tokens[max(start, end - _ALIKE) : end].tobytes())
-
     def _of(self, unit: int) -> np.ndarray:
         starts = self.clustered.starts
         return self.clustered.behaviours[starts[unit] : starts[unit + 1]]
@@ -250,8 +212,10 @@ class LayerRecords:
                     "sign": int(behaviour["sign"]),
                     "size": int(behaviour["size"]),
                     "coverage": significant(float(behaviour["coverage"])),
+                    "stability": significant(float(behaviour["stability"])),
                     "label": described["label"],
                     "tokens": [[self._texts[token], significant(weight)] for token, weight in described["tokens"]],
+                    "next": [[self._texts[token], significant(share)] for token, share in described["next"]],
                     "central": place[central],
                     "examples": [index for example, index in place.items() if labels[example] == behaviour["id"]],
                     "neighbours": self._neighbours(self._first_behaviour + number),
@@ -266,14 +230,19 @@ class LayerRecords:
                 "id": unit_id(self.config.atlas.id, int(layer), int(unit)),
                 "behaviour": int(behaviour) + 1,
                 "similarity": significant(float(similarity)),
+                "wiring": significant(float(wiring)),
             }
-            for (layer, unit, behaviour), similarity in zip(
-                links.address[links.neighbours[number, :most]], links.similarities[number, :most], strict=True
+            for (layer, unit, behaviour), similarity, wiring in zip(
+                links.address[links.neighbours[number, :most]],
+                links.similarities[number, :most],
+                links.wiring[number, :most],
+                strict=True,
             )
             if not np.isnan(similarity)
         ]
 
-    def _example(self, example: Any, label: int, grain: float) -> Record:
+    def _example(self, unit: int, number: int, label: int, grain: float) -> Record:
+        example = self.layer.of(unit)[number]
         place = self._place(
             int(example["context"]),
             int(example["position"]),
@@ -281,8 +250,13 @@ class LayerRecords:
             self.config.examples.window,
             grain,
         )
-        source = self._contexts.names[place["document"]]
-        return {**place, "source": source, "behaviour": label + 1 if label >= 0 else None}
+        place["source"] = self._contexts.names[place["document"]]
+        place["behaviour"] = label + 1 if label >= 0 else None
+        importance = self.described.importance.of(int(self.layer.starts[unit]) + number)
+        if importance is not None:
+            up_to_key = to_grain(importance[len(importance) - 1 - place["key"] :], _IMPORTANCE_GRAIN)
+            place["importance"] = [None if np.isnan(value) else plain(value) for value in up_to_key.tolist()]
+        return place
 
     def _place(
         self, context: int, position: int, window: NDArray[np.float32], around: tuple[int, ...], grain: float
@@ -298,7 +272,7 @@ class LayerRecords:
             "position": int(self._contexts.offset[context]) + position,
             "key": position - first,
             "tokens": [self._texts[token] for token in text[first:last]],
-            "values": [int(value) if value.is_integer() else value for value in values],
+            "values": [plain(value) for value in values],
             "behaviour": None,
         }
 

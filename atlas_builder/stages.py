@@ -20,10 +20,18 @@ STAGES: tuple[Stage, ...] = get_args(Stage)
 
 _CODE: dict[Stage, tuple[str, ...]] = {
     "collect": ("collect", "units", "model.py", "tokens.py", "corpus.py", "contexts.py"),
-    "cluster": ("cluster.py", "behaviours.py", "embeddings.py"),
-    "describe": ("describe",),
-    "link": ("link.py",),
-    "publish": ("site", "pipeline.py", "records.py", "numbers.py", "collect/bins.py", "neuron-record.schema.json"),
+    "cluster": ("cluster.py", "behaviours.py", "embeddings.py", "sureness.py"),
+    "describe": ("describe", "shown.py"),
+    "link": ("link.py", "nearest.py"),
+    "publish": (
+        "site",
+        "pipeline.py",
+        "records.py",
+        "shown.py",
+        "numbers.py",
+        "collect/bins.py",
+        "neuron-record.schema.json",
+    ),
 }
 _PACKAGES = ("torch", "transformer-lens", "transformers", "tokenizers", "numpy", "hdbscan", "scikit-learn", "scipy")
 
@@ -31,6 +39,8 @@ _PACKAGES = ("torch", "transformer-lens", "transformers", "tokenizers", "numpy",
 def fingerprints(config: Configuration) -> dict[Stage, str]:
     """What each stage's results depend on, those of earlier stages included."""
     site = config.model_dump(include={"atlas", "site"})
+    explains_shown = config.describe.importance == "shown"
+    shown = (config.site.examples_per_behaviour, config.site.examples_per_unit) if explains_shown else None
     sections: dict[Stage, Any] = {
         "collect": [
             # Where the model runs is not part of what it says.
@@ -40,7 +50,7 @@ def fingerprints(config: Configuration) -> dict[Stage, str]:
             versions(),
         ],
         "cluster": config.model_dump(include={"clusters"}),
-        "describe": None,
+        "describe": [config.model_dump(include={"describe"}), shown],
         "link": config.model_dump(include={"link"}),
         "publish": [site, edition_date(config), _look(config)],
     }

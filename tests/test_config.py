@@ -22,7 +22,7 @@ def test_only_model_and_corpus_are_required() -> None:
     assert found.examples.threshold == 0.75
     assert found.examples.window == (20, 10)
     assert found.examples.bands == [0, 0.5, 0.9, 0.99, 0.999, 1]
-    assert found.clusters.method == "hdbscan"
+    assert found.clusters.method == "agglomerative"
     assert _refused({}) == ["configuration: model is required.", "configuration: corpus is required."]
 
 

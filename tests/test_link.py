@@ -1,34 +1,300 @@
 from __future__ import annotations
 
+import itertools
+import math
+from concurrent.futures import Executor, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atlas_builder.link import directions, nearest
+from atlas_builder.cluster import BEHAVIOUR
+from atlas_builder.collect.results import Collected
+from atlas_builder.config import Link
+from atlas_builder.link import Links, link, threshold
+from atlas_builder.nearest import Points, directions, nearest
+from atlas_builder.progress import Progress
+from atlas_builder.store import write_json
+
+FILES = ("address.npy", "neighbours.npy", "similarities.npy", "thresholds.npy", "wiring.npy")
+
+
+def make_points(vectors: np.ndarray, unit: np.ndarray, layers: int) -> Points:
+    """Points of three units a layer."""
+    starts = np.searchsorted(unit, np.arange(layers + 1) * 3)
+    return Points(directions(vectors), unit, np.asarray(~vectors.any(axis=1)), starts)
+
+
+def draw_points(chance: np.random.Generator, total: int, layers: int, width: int = 3) -> Points:
+    """Few whole numbers, so that equal and zero vectors come up."""
+    vectors = chance.integers(-1, 3, (total, width)).astype(np.float32)
+    return make_points(vectors, np.sort(chance.integers(0, 3 * layers, total)), layers)
+
+
+def cosine(this: np.ndarray, that: np.ndarray) -> float:
+    """Of two directions, without rounding on the way."""
+    return float(np.float32(min(1, max(-1, math.fsum(float(x) * float(y) for x, y in zip(this, that, strict=True))))))
+
+
+def layer_of(points: Points, number: int) -> int:
+    return int(points.unit[number]) // 3
+
+
+def slow_nearest(points: Points, row: int, count: int, least: np.ndarray) -> list[tuple[float, int]]:
+    """Falling cosine, rising number."""
+    found = []
+    for other in range(len(points.unit)):
+        near = cosine(points.vectors[row], points.vectors[other])
+        alive = points.vectors[row].any() and points.vectors[other].any()
+        if alive and points.unit[row] != points.unit[other] and near >= least[layer_of(points, other)]:
+            found.append((-near, other))
+    return [(-value, other) for value, other in sorted(found)[:count]]
+
+
+def slow_threshold(points: Points, a: int, b: int) -> float:
+    """The lowest of the cosines at or above the quantile."""
+    found = sorted(
+        cosine(points.vectors[i], points.vectors[j])
+        for i, j in itertools.combinations(range(len(points.unit)), 2)
+        if (layer_of(points, i), layer_of(points, j)) == (a, b) and points.unit[i] != points.unit[j]
+    )
+    return found[math.ceil((len(found) - 1) * (1 - 1 / 1000))] if found else math.inf
 
 
 @settings(max_examples=80, deadline=None)
-@given(st.integers(1, 14), st.integers(0, 6), st.floats(-0.5, 0.9), st.integers(0, 10_000))
-def test_neighbours_are_those_of_every_pair(total: int, count: int, threshold: float, seed: int) -> None:
+@given(
+    st.integers(1, 14),
+    st.integers(0, 6),
+    st.floats(-1, 1),
+    st.integers(1, 3),
+    st.integers(1, 9),
+    st.integers(0, 10_000),
+)
+def test_neighbours_are_those_of_every_pair(
+    total: int, count: int, lowest: float, layers: int, columns: int, seed: int
+) -> None:
     chance = np.random.default_rng(seed)
-    vectors = directions(chance.normal(size=(total, 3)).astype(np.float32))
-    group = chance.integers(0, 5, total)
-    for rows in (slice(0, total), slice(total // 2, total)):
-        neighbours, similarities = nearest(vectors, group, rows, count, threshold)
-        cosine = vectors[rows] @ vectors.T
+    points = draw_points(chance, total, layers)
+    least = np.minimum(1, lowest + chance.random(layers))
+    for layer in range(layers):
+        rows = slice(int(points.starts[layer]), int(points.starts[layer + 1]))
+        neighbours, similarities = nearest(points, rows, count, least, columns)
+        assert neighbours.shape == similarities.shape == (rows.stop - rows.start, count)
         for place, row in enumerate(range(total)[rows]):
-            wanted = sorted(
-                (-cosine[place, other], other)
-                for other in range(total)
-                if group[other] != group[row] and cosine[place, other] >= threshold
-            )[:count]
+            wanted = slow_nearest(points, row, count, least)
             assert neighbours[place][: len(wanted)].tolist() == [other for _, other in wanted]
             assert (neighbours[place][len(wanted) :] == -1).all()
             assert np.isnan(similarities[place][len(wanted) :]).all()
-            assert similarities[place][: len(wanted)].tolist() == [-value for value, _ in wanted]
+            assert similarities[place][: len(wanted)].tolist() == [value for value, _ in wanted]
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.sampled_from([1, 31, 32, 33, 70]), st.integers(1, 40), st.integers(0, 10_000))
+def test_neighbours_of_wide_vectors_in_blocks_of_every_size(width: int, columns: int, seed: int) -> None:
+    chance = np.random.default_rng(seed)
+    vectors = chance.normal(size=(40, width)).astype(np.float32)
+    vectors[20:] = vectors[chance.integers(0, 20, 20)]  # ties, far from each other
+    points = make_points(vectors, np.sort(chance.integers(0, 3, 40)), 1)
+    neighbours, similarities = nearest(points, slice(0, 40), 5, np.array([-1.0]), columns)
+    for row in range(40):
+        wanted = slow_nearest(points, row, 5, np.array([-1.0]))
+        assert list(zip(similarities[row].tolist(), neighbours[row].tolist(), strict=True))[: len(wanted)] == wanted
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 60), st.integers(1, 3), st.integers(0, 10_000))
+def test_a_threshold_is_what_one_in_a_thousand_pairs_reaches(total: int, layers: int, seed: int) -> None:
+    points = draw_points(np.random.default_rng(seed), total, layers, width=6)
+    for a, b in itertools.combinations_with_replacement(range(layers), 2):
+        assert threshold(points, a, b, [0, a, b]) == slow_threshold(points, a, b)
+
+
+def test_a_threshold_of_many_pairs_is_drawn_and_near_that_of_all() -> None:
+    chance = np.random.default_rng(0)
+    points = make_points(chance.normal(size=(400, 8)).astype(np.float32), np.sort(chance.integers(0, 6, 400)), 2)
+    for a, b in ((0, 0), (0, 1), (1, 1)):
+        whole = threshold(points, a, b, [0, a, b])
+        with patch("atlas_builder.link._PAIRS_DRAWN", 5000):
+            drawn = threshold(points, a, b, [0, a, b])
+            assert threshold(points, a, b, [0, a, b]) == drawn
+            assert threshold(points, a, b, [1, a, b]) != drawn
+        assert drawn == pytest.approx(whole, abs=0.1)
 
 
 def test_a_zero_vector_is_like_nothing() -> None:
-    vectors = directions(np.array([[0, 0], [1, 0], [2, 0]], dtype=np.float32))
-    neighbours, _ = nearest(vectors, np.arange(3), slice(0, 3), 2, 0.5)
-    assert neighbours.tolist() == [[-1, -1], [2, -1], [1, -1]]
+    points = make_points(np.array([[0, 0], [1, 0], [2, 0]], dtype=np.float32), np.arange(3), 1)
+    for least in (0.5, 0.0, -1.0):
+        neighbours, _ = nearest(points, slice(0, 3), 2, np.array([least]))
+        assert neighbours.tolist() == [[-1, -1], [2, -1], [1, -1]]
+
+
+def test_very_long_and_very_short_vectors_have_a_direction() -> None:
+    assert directions(np.array([[3e30, 4e30], [3e-30, 4e-30]], dtype=np.float32)) == pytest.approx(
+        np.array([[0.6, 0.8]] * 2), abs=1e-6
+    )
+
+
+class Made:
+    """A small atlas as the stages before leave it: three units a layer, layers 1, 3, 5, …"""
+
+    def __init__(self, folder: Path, counts: list[int], seed: int = 0, parts: int = 1, width: int = 5) -> None:
+        chance = np.random.default_rng(seed)
+        self.folder, self.layers, self.parts = folder, [1 + 2 * place for place in range(len(counts))], parts
+        folder.mkdir()
+        write_json(folder / "facts.json", {"layers_read": self.layers})
+        self.inputs, self.units = [], []
+        self.reads: list[np.ndarray] = []
+        self.writes: list[np.ndarray] = []
+        for layer, count in zip(self.layers, counts, strict=True):
+            place = folder / f"L{layer}"
+            place.mkdir()
+            inputs = chance.integers(-2, 3, (count + 2, width)).astype(np.float32)
+            inputs.tofile(place / "inputs.f32")
+            write_json(place / "layer.json", {"width": width})
+            self.reads.append(chance.normal(size=(parts, 3, width)).astype(np.float32))
+            self.writes.append(chance.normal(size=(3, width)).astype(np.float32))
+            found = np.zeros(count, dtype=BEHAVIOUR)
+            found["unit"] = np.sort(chance.integers(0, 3, count))
+            found["id"] = np.arange(count) - np.searchsorted(found["unit"], found["unit"])
+            found["row"] = chance.permutation(count + 2)[:count]
+            np.save(folder / f"L{layer}.behaviours.npy", found)
+            self.inputs.append(inputs[found["row"]])
+            self.units.append(found["unit"])
+        self.save_weights()
+
+    def save_weights(self) -> None:
+        for layer, read, write in zip(self.layers, self.reads, self.writes, strict=True):
+            np.save(self.folder / f"L{layer}" / "read.npy", read)
+            np.save(self.folder / f"L{layer}" / "write.npy", write)
+
+    def links(self, executor: Executor | None = None, **wanted: Any) -> Links:
+        target = self.folder / "link"
+        target.mkdir(exist_ok=True)
+        with ThreadPoolExecutor(1) as own:
+            link(Collected(self.folder), self.folder, Link(**wanted), target, executor or own, Progress(quiet=True))
+        assert sorted(file.name for file in target.iterdir()) == sorted(FILES)
+        return Links(target)
+
+    def points(self) -> Points:
+        unit = np.concatenate([own + 3 * place for place, own in enumerate(self.units)])
+        return make_points(np.concatenate(self.inputs), unit, len(self.layers))
+
+    def contents(self) -> dict[str, bytes]:
+        return {name: (self.folder / "link" / name).read_bytes() for name in FILES}
+
+
+def slow_wiring(made: Made, address: np.ndarray, this: int, that: int) -> float:
+    """Between two behaviours, the largest part in absolute value."""
+    (first, early, _), (second, late, _) = sorted(address[[this, that]].tolist())
+    if first == second:
+        return math.nan
+    writes = made.writes[made.layers.index(first)][early].astype(np.float64)
+    found = []
+    for part in made.reads[made.layers.index(second)].astype(np.float64):
+        reads = part[late]
+        length = np.linalg.norm(writes) * np.linalg.norm(reads)
+        found.append(float(writes @ reads / length) if length else 0.0)
+    return max(found, key=abs)
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+@pytest.mark.parametrize("wanted", ["auto", 0.4, -1.0, 0.9, 0])
+def test_the_stage_is_what_loops_over_all_pairs_find(tmp_path: Path, parts: int, wanted: Any) -> None:
+    made = Made(tmp_path / "made", [20, 0, 31, 17], parts=parts)
+    made.writes[2][1] = 0
+    made.save_weights()
+    links, points = made.links(threshold=wanted, neighbours=7), made.points()
+    assert links.thresholds.shape == (4, 4)
+    for a, b in itertools.combinations_with_replacement(range(4), 2):
+        least = slow_threshold(points, a, b) if wanted == "auto" else wanted
+        assert links.thresholds[a, b] == links.thresholds[b, a] == least
+    across = 0
+    for row in range(len(points.unit)):
+        near = slow_nearest(points, row, 7, links.thresholds[layer_of(points, row)])
+        assert links.neighbours[row][: len(near)].tolist() == [other for _, other in near]
+        assert links.similarities[row][: len(near)].tolist() == [value for value, _ in near]
+        assert (links.neighbours[row][len(near) :] == -1).all()
+        assert np.isnan(links.wiring[row][len(near) :]).all()
+        wired = [slow_wiring(made, links.address, row, other) for _, other in near]
+        assert links.wiring[row][: len(near)] == pytest.approx(wired, abs=1e-6, nan_ok=True)
+        across += int(np.isfinite(wired).sum())
+    assert across > 0
+    assert links.wiring.dtype == links.similarities.dtype == np.float32
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.integers(0, 12), min_size=1, max_size=4), st.integers(1, 2), st.integers(0, 10_000))
+def test_the_wiring_is_that_of_each_link(
+    tmp_path_factory: pytest.TempPathFactory, counts: list[int], parts: int, seed: int
+) -> None:
+    made = Made(tmp_path_factory.mktemp("wiring") / "made", counts, seed, parts)
+    links = made.links(threshold=-1.0, neighbours=4)
+    for (row, rank), other in np.ndenumerate(links.neighbours):
+        wired = slow_wiring(made, links.address, row, int(other)) if other >= 0 else math.nan
+        assert links.wiring[row, rank] == pytest.approx(wired, abs=1e-6, nan_ok=True)
+
+
+def test_units_that_do_not_read_the_residual_stream_are_not_wired(tmp_path: Path) -> None:
+    made = Made(tmp_path / "made", [9, 9])
+    made.writes = [np.ones((3, 8), dtype=np.float32)] * 2
+    made.save_weights()
+    links = made.links(threshold=-1.0)
+    assert (links.neighbours >= 0).any()
+    assert np.isnan(links.wiring).all()
+
+
+@pytest.mark.parametrize("size", [1, 3, 4, 5, 7, 8, 9, 16])
+def test_blocks_change_nothing(tmp_path: Path, size: int) -> None:
+    made = Made(tmp_path / "made", [8, 4, 9], width=40)
+    made.links()
+    whole = made.contents()
+    for rows, columns in ((size, 4), (4, size)):
+        with patch("atlas_builder.link._ROWS_AT_ONCE", rows), patch("atlas_builder.link.COLUMNS_AT_ONCE", columns):
+            made.links()
+        assert made.contents() == whole
+
+
+def test_workers_change_nothing(tmp_path: Path, pool: Executor) -> None:
+    made = Made(tmp_path / "made", [30, 40], width=40)
+    made.links()
+    alone = made.contents()
+    with patch("atlas_builder.link._ROWS_AT_ONCE", 7), patch("atlas_builder.link.COLUMNS_AT_ONCE", 11):
+        made.links(pool)
+    assert made.contents() == alone
+
+
+def test_pairs_drawn_do_not_depend_on_workers(tmp_path: Path) -> None:
+    made = Made(tmp_path / "made", [60, 50])
+    with patch("atlas_builder.link._PAIRS_DRAWN", 300):
+        made.links()
+        alone = made.contents()
+        with ThreadPoolExecutor(3) as threads:
+            made.links(threads)
+    assert made.contents() == alone
+
+
+@pytest.mark.parametrize("wanted", ["auto", -1.0])
+@pytest.mark.parametrize("counts", [[0], [0, 0], [1]])
+def test_without_pairs_there_is_nothing(tmp_path: Path, counts: list[int], wanted: Any) -> None:
+    links = Made(tmp_path / "made", counts).links(threshold=wanted)
+    assert links.neighbours.shape == links.similarities.shape == links.wiring.shape == (sum(counts), 20)
+    assert links.address.shape == (sum(counts), 3)
+    assert (links.neighbours == -1).all()
+    assert np.isnan(links.similarities).all()
+    assert np.isinf(links.thresholds).all() == (wanted == "auto")
+
+
+def test_one_layer_has_links_within_it_and_no_wiring(tmp_path: Path) -> None:
+    links = Made(tmp_path / "made", [40]).links(threshold=0.1)
+    assert (links.neighbours[:, 0] >= 0).any()
+    assert np.isnan(links.wiring).all()
+    assert links.first_of(1) == 0
+
+
+def test_no_neighbours_may_be_wanted(tmp_path: Path) -> None:
+    links = Made(tmp_path / "made", [9, 9]).links(neighbours=0)
+    assert links.neighbours.shape == links.similarities.shape == links.wiring.shape == (18, 0)

@@ -89,7 +89,7 @@ def test_a_second_build_does_nothing(configure: Configure, pool: Executor, tmp_p
     [
         ({"site": {"examples_per_behaviour": 2}}, ["collect", "cluster", "describe", "link"]),
         ({"link": {"neighbours": 3}}, ["collect", "cluster", "describe"]),
-        ({"clusters": {"method": "agglomerative"}}, ["collect"]),
+        ({"clusters": {"method": "hdbscan"}}, ["collect"]),
         ({"examples": {"seed": 5}}, []),
     ],
 )

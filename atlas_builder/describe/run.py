@@ -15,15 +15,18 @@ from threadpoolctl import threadpool_limits
 from atlas_builder.cluster import Clustered
 from atlas_builder.collect.results import Collected, CollectedLayer
 from atlas_builder.config import Examples
+from atlas_builder.describe.importance import Importance, file_of
 from atlas_builder.describe.labels import Scene, describe_words, scene
 from atlas_builder.describe.logits import Effects, logit_effects, strongest
 from atlas_builder.describe.novelty import Novelty, novelty, reads_like
-from atlas_builder.describe.tokens import token_shares, window_tokens
+from atlas_builder.describe.tokens import next_shares, next_tokens, token_shares, window_tokens
 from atlas_builder.progress import Progress
 from atlas_builder.store import read_json, write_json
 
 TOKENS_SHOWN = 6
 """Tokens kept for a behaviour."""
+NEXT_SHOWN = 4
+"""Tokens kept of those that come next in a behaviour's examples."""
 LOGITS_SHOWN = 10
 """Tokens kept on each side of a unit's logit effects."""
 _UNITS_AT_ONCE = 256
@@ -38,9 +41,14 @@ class Described:
 
     @cached_property
     def behaviours(self) -> list[dict[str, Any]]:
-        """`label`, `words` ([word, share]…) and `tokens` ([token id, weight]…) of each behaviour of the layer."""
+        """`label`, `words` ([word, share]…), `tokens` ([token id, weight]…) and `next` (alike) of each behaviour."""
         found: list[dict[str, Any]] = read_json(self.folder / f"L{self.layer}.behaviours.json")
         return found
+
+    @cached_property
+    def importance(self) -> Importance:
+        """What each token of some examples does for their activation."""
+        return Importance(file_of(self.folder, self.layer))
 
     @cached_property
     def bands(self) -> Novelty:
@@ -82,12 +90,17 @@ def _describe_layer(
     shares = token_shares(
         tokens, examples["window"] * examples["sign"][:, None], behaviour, len(units.behaviours), TOKENS_SHOWN
     )
+    contexts = collected.contexts
+    following = next_tokens(
+        contexts.tokens, contexts.starts, contexts.document, examples["context"], examples["position"]
+    )
+    coming = next_shares(following, behaviour, len(units.behaviours), NEXT_SHOWN)
     worded = describe_words(_scenes(tokens, behaviour, len(units.behaviours), window[0], collected.token_texts))
     write_json(
         folder / f"L{layer.layer}.behaviours.json",
         [
-            {"label": label, "words": words, "tokens": share}
-            for (label, words), share in zip(worded, shares, strict=True)
+            {"label": label, "words": words, "tokens": share, "next": after}
+            for (label, words), share, after in zip(worded, shares, coming, strict=True)
         ],
     )
     np.savez(folder / f"L{layer.layer}.bands.npz", **_novelty(collected, layer)._asdict())

@@ -35,17 +35,48 @@ def token_shares(
     """
     mass = np.where((tokens >= 0) & (values > 0) & (behaviour >= 0)[:, None], np.nan_to_num(values), 0)
     rows, columns = np.nonzero(mass)
-    weight = mass[rows, columns].astype(np.float64)
-    key = behaviour[rows] << 32 | tokens[rows, columns]
-    pairs, inverse = np.unique(key, return_inverse=True)
+    return _shares(behaviour[rows], tokens[rows, columns], mass[rows, columns].astype(np.float64), count, most)
+
+
+def next_tokens(
+    tokens: NDArray[np.int32],
+    starts: NDArray[np.int64],
+    document: NDArray[np.int32],
+    context: NDArray[np.int32],
+    position: NDArray[np.int32],
+) -> NDArray[np.int32]:
+    """The token after each example's key token in its document, −1 at the document's end: (examples,)."""
+    place = starts[context] + position + 1
+    inside = place < starts[context + 1]
+    goes_on = np.append(document[1:] == document[:-1], False)[context]  # the next context is of the same document
+    return np.where(inside | goes_on, tokens[np.minimum(place, len(tokens) - 1)], -1)
+
+
+def next_shares(
+    following: NDArray[np.int32], behaviour: NDArray[np.int64], count: int, most: int
+) -> list[list[tuple[int, float]]]:
+    """For each of `count` behaviours the `most` frequent tokens that really come next, with their shares.
+
+    A token's share is of the behaviour's examples that have a next token. Shapes
+    (examples,), (examples,); examples of no behaviour are −1.
+    """
+    told = (following >= 0) & (behaviour >= 0)
+    return _shares(behaviour[told], following[told], np.ones(int(told.sum())), count, most)
+
+
+def _shares(
+    owner: NDArray[np.int64], token: NDArray[np.int32], weight: NDArray[np.float64], count: int, most: int
+) -> list[list[tuple[int, float]]]:
+    """For each of `count` owners its `most` weightiest tokens, each with its share of the owner's weight."""
+    pairs, inverse = np.unique(owner << 32 | token, return_inverse=True)
     sums = np.bincount(inverse, weights=weight, minlength=len(pairs))
-    owner, token = pairs >> 32, pairs & 0xFFFFFFFF
-    totals = np.bincount(owner, weights=sums, minlength=count)
-    shares = sums / totals[owner]
-    order = np.lexsort([token, -shares, owner])
-    owner, token, shares = owner[order], token[order], shares[order]
-    starts = np.searchsorted(owner, np.arange(count + 1))
+    whose, which = pairs >> 32, pairs & 0xFFFFFFFF
+    totals = np.bincount(whose, weights=sums, minlength=count)
+    shares = sums / totals[whose]
+    order = np.lexsort([which, -shares, whose])
+    whose, which, shares = whose[order], which[order], shares[order]
+    starts = np.searchsorted(whose, np.arange(count + 1))
     return [
-        [(int(token[i]), float(shares[i])) for i in range(low, min(high, low + most))]
+        [(int(which[i]), float(shares[i])) for i in range(low, min(high, low + most))]
         for low, high in itertools.pairwise(starts)
     ]

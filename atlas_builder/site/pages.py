@@ -17,6 +17,8 @@ from atlas_builder.site.cite import cite
 COLOURS = 8
 """Behaviours told apart by colour; those after share one."""
 
+_UNLIKELY = 3  # standard deviations of the cosine of two random directions, which is 1 / √width
+
 BEHAVIOUR_GROUPS = ("one behaviour", "two", "three", "four or more", "none")
 
 
@@ -112,6 +114,11 @@ class Pages:
             noun=_noun(record["kind"]),
             record=record,
             shown=shown,
+            important={
+                place: text.tinted(example["tokens"], example["importance"], example["key"])
+                for place, example in enumerate(record["examples"])
+                if "importance" in example
+            },
             sides=[
                 Side(
                     sign,
@@ -126,6 +133,7 @@ class Pages:
             histogram=figures.histogram(edges, counts, threshold),
             threshold=threshold,
             labels=labels,
+            wired=_UNLIKELY / self.facts["model"]["width"] ** 0.5,
             around=around,
         )
 
@@ -145,9 +153,15 @@ class Pages:
         )
 
     def home(
-        self, layers: Mapping[int, Sequence[Summary]], starts: Sequence[tuple[str, str, Sequence[Summary]]]
+        self,
+        layers: Mapping[int, Sequence[Summary]],
+        starts: Sequence[tuple[str, str, Sequence[Summary]]],
+        contrast: Mapping[str, float],
     ) -> str:
-        """The first page; `starts` are lists of units worth a first look: title, reason, units."""
+        """The first page; `starts` are lists of units worth a first look: title, reason, units.
+
+        `contrast` are the medians of `cluster.CONTRAST` over all units.
+        """
         every = [unit for units in layers.values() for unit in units]
         return self._render(
             "home.html",
@@ -155,6 +169,7 @@ class Pages:
             self.config.title,
             layers=layers,
             starts=starts,
+            contrast=contrast,
             noun=_noun(self.facts["kind"]),
             units=len(every),
             behaviours=sum(len(unit.labels) for unit in every),

@@ -14,10 +14,11 @@ from typing import Any
 from urllib.parse import quote
 from xml.sax.saxutils import escape
 
+import numpy as np
 import orjson
 
 from atlas_builder import records
-from atlas_builder.cluster import Clustered
+from atlas_builder.cluster import CONTRAST, Clustered
 from atlas_builder.config import Configuration
 from atlas_builder.describe.run import Described
 from atlas_builder.progress import Progress
@@ -31,7 +32,7 @@ from atlas_builder.site.theme import environment, find_theme, shipped
 
 _UNITS_AT_ONCE = 64
 _STARTS = 6  # units in each list of the first page
-_PROSE_ORDER = ("about", "methods", "data", "performance", "citing")
+_PROSE_ORDER = ("about", "methods", "data", "performance", "library", "citing")
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ def publish(site: Site, folder: Path, executor: Executor, progress: Progress) ->
             advance(len(done))
     for layer, units in summaries.items():
         _write(folder / f"L{layer}" / "index.html", site.pages.layer(layer, units, list(summaries)))
-    _write(folder / "index.html", site.pages.home(summaries, _starts(summaries)))
+    _write(folder / "index.html", site.pages.home(summaries, _starts(summaries), _contrast(site)))
     _write(folder / "search.html", site.pages.plain("search.html", "search.html", "Search"))
     _write(folder / "404.html", site.pages.plain("404.html", "404.html", "Not found"))
     search.write(
@@ -188,6 +189,14 @@ def _publish_units(site: Site, first: int, last: int, folder: Path) -> list[Summ
 def _likeness(behaviours: list[records.Record]) -> float:
     nearest = [max((near["similarity"] for near in found["neighbours"]), default=0.0) for found in behaviours]
     return sum(nearest) / len(nearest) if nearest else 0.0
+
+
+def _contrast(site: Site) -> dict[str, float]:
+    """Medians over all units of the distances of `cluster.CONTRAST`; without those that no unit has."""
+    layers = site.stages.collected.layers
+    found = np.concatenate([Clustered(layer.layer, site.stages.cluster).contrast for layer in layers])
+    known = {name: column[~np.isnan(column)] for name, column in zip(CONTRAST, found.T, strict=True)}
+    return {name: float(np.median(column)) for name, column in known.items() if len(column)}
 
 
 def _starts(summaries: dict[int, list[Summary]]) -> list[tuple[str, str, Sequence[Summary]]]:

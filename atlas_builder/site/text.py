@@ -53,6 +53,12 @@ def token(text: str) -> Markup:
     )
 
 
+def tinted(tokens: Sequence[str], importance: Sequence[float | None], key: int) -> Markup:
+    """An example tinted by what each token up to the key token does; what holds the unit back stays plain."""
+    found = [value or 0.0 for value in importance] + [0.0] * (len(tokens) - len(importance))
+    return highlight(tokens, found, key, 1.0)
+
+
 def highlight(tokens: Sequence[str], values: Sequence[float], key: int, maximum: float) -> Markup:
     """An example as running text: the key token marked, others tinted by their share of `maximum`.
 

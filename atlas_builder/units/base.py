@@ -7,7 +7,7 @@ and every stage works on it. Shapes are written `(units, d_model)`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -38,11 +38,12 @@ class Units(Protocol):
     def activation(self) -> str:
         """Name of the function that makes the activation."""
 
-    def run(self, tokens: Tensor, visit: Visit, last: int | None = None) -> None:
+    def run(self, tokens: Tensor, visit: Visit, last: int | None = None, cache: Any = None) -> None:
         """Run the model on `(batch, context)` tokens and visit each layer once, in order.
 
         Nothing behind the last layer read is computed, or behind the layer `last` where
-        that comes first.
+        that comes first. A `cache` of keys and values, transformers', is added to; where it
+        holds some, the tokens are those that come after.
         """
 
     def read_weights(self, layer: int) -> Tensor:

@@ -54,7 +54,7 @@ class MLPUnits:
         """Whether the neurons are gated: gate times linear part, of either sign."""
         return self._is_gated(layer)
 
-    def run(self, tokens: Tensor, visit: Visit, last: int | None = None) -> None:
+    def run(self, tokens: Tensor, visit: Visit, last: int | None = None, cache: Any = None) -> None:
         """Run the model on (batch, context) tokens as far as the last activation read, visiting each layer."""
         layers = [layer for layer in self.layers if last is None or layer <= last]
         inputs: dict[int, Tensor] = {}
@@ -76,9 +76,10 @@ class MLPUnits:
         hooks = [(f"blocks.{layer}.mlp.hook_in", keep(layer)) for layer in layers]
         # The input of the output matrix is the activation, gate and all, in every architecture.
         hooks += [(f"blocks.{layer}.mlp.out.hook_in", show(layer)) for layer in layers]
+        caching = {} if cache is None else {"past_key_values": cache, "use_cache": True}
         # TransformerLens's own stop_at_layer comes before a block: after the last one, it runs the unembedding too.
         with torch.inference_mode(), suppress(_LastLayerSeenError):
-            self._bridge.run_with_hooks(tokens, fwd_hooks=hooks, return_type=None)
+            self._bridge.run_with_hooks(tokens, fwd_hooks=hooks, return_type=None, **caching)
 
     def read_weights(self, layer: int) -> Tensor:
         """`W_in`, after `W_gate` where there is one: (parts, units, d_model)."""

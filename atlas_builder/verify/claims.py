@@ -15,6 +15,7 @@ from atlas_builder.collect.chance import contexts_chances, stream
 from atlas_builder.config import Configuration
 from atlas_builder.embeddings import cosine_distances, neuron_embeddings
 from atlas_builder.numbers import grain_of
+from atlas_builder.sureness import sureness
 from atlas_builder.verify.reading import Course, Text
 
 Record = dict[str, Any]
@@ -198,17 +199,19 @@ class Claims:
             return  # one context more or less, and every measure is another
         order = np.lexsort([side.chosen, -side.keys[side.chosen]])
         distances = cosine_distances(neuron_embeddings(inputs[order], read_weights))
-        found = min(self._possible(distances), key=lambda measures: self._off(claimed, measures))
+        values = side.keys[side.chosen][order].astype(np.float32)
+        found = min(self._possible(distances, values), key=lambda measures: self._off(claimed, measures))
         for name, value in found.items():
             self.report.hold("measures", f"{what}: {name}", claimed[name], float(value), _MEASURED)
 
-    def _possible(self, distances: NDArray[np.float32]) -> Iterator[dict[str, float]]:
+    def _possible(self, distances: NDArray[np.float32], values: NDArray[np.float32]) -> Iterator[dict[str, float]]:
         """The measures, also for distances a rounding away: clusters may hang on a single one."""
         for nudge in (0, 1e-5, -1e-5):
             nudged = np.maximum(distances + np.float32(nudge), 0)
             np.fill_diagonal(nudged, 0)
             labels = behaviours.cluster(nudged, self.config.clusters)
-            yield behaviours.measure(distances, labels)._asdict()
+            sure, _ = sureness(nudged, labels, values, self.config.clusters)
+            yield {**behaviours.measure(distances, labels)._asdict(), **sure._asdict()}
 
     @staticmethod
     def _off(claimed: Record, found: dict[str, float]) -> float:

@@ -126,7 +126,7 @@ def test_keys_lead_to_the_next_the_last_a_random_unit_and_to_search(
 def test_a_layers_table_sorts_and_filters(demo_site: Path, page: Page, errors: list[str]) -> None:
     page.goto(f"{demo_site.as_uri()}/L0/index.html")
     page.get_by_role("button", name="Maximum").click()
-    column = page.locator("table.units tbody tr td:nth-child(6)")
+    column = page.locator("table.units tbody tr td:nth-child(9)")
     values = [float(text) for text in column.all_inner_texts()]
     assert values == sorted(values, reverse=True)
     page.get_by_role("button", name="Maximum").click()
