@@ -6,6 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.metrics import adjusted_rand_score
+
+from atlas_builder.collect.results import Collected, CollectedLayer
+from atlas_builder.describe.tokens import window_tokens
 
 Floats = NDArray[np.float32]
 Truth = NDArray[np.int64]
@@ -35,6 +39,33 @@ class Planted:
     inputs: Floats  # (examples, width)
     read: Floats  # (parts, width)
     truth: Truth  # (examples,), −1 for background
+
+
+@dataclass(frozen=True)
+class Score:
+    """How a clustering does on a unit whose behaviours are known; examples of the background are not asked about."""
+
+    agreement: float
+    """Adjusted Rand index; an example that no cluster takes is a cluster of its own."""
+    right_number: bool
+    rare_found: bool
+    """Whether the last behaviour is one cluster, of its examples and no others."""
+    noise: float
+    """Share of the behaviours' examples that no cluster takes."""
+
+
+def score(truth: Truth, labels: NDArray[np.int32]) -> Score:
+    """Hold labels against the truth, (examples,) each."""
+    known = truth >= 0
+    alone = np.where(labels < 0, np.arange(len(labels)) + len(labels), labels)
+    last = truth == truth.max()
+    theirs = np.unique(labels[last])
+    return Score(
+        agreement=float(adjusted_rand_score(truth[known], alone[known])),
+        right_number=int(labels.max()) == int(truth.max()),
+        rare_found=len(theirs) == 1 and theirs[0] >= 0 and bool(((labels == theirs[0]) == last).all()),
+        noise=float((labels[known] < 0).mean()),
+    )
 
 
 def plant(what: Plant, seed: int) -> Planted:
@@ -79,3 +110,60 @@ def _owners(what: Plant, chance: np.random.Generator) -> Truth:
     common = what.behaviours - bool(rare)
     owners = np.arange(known - rare) % common
     return np.concatenate([owners, np.full(rare, what.behaviours - 1), np.full(strangers, -1)]).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Joined(Planted):
+    """A unit that joins several real ones; what it answers to is known from these."""
+
+    texts: list[str]
+
+
+def pure_units(collected: Collected, share: float = 0.95, least: int = 30) -> list[tuple[CollectedLayer, int, int]]:
+    """Units nearly all of whose examples have one key token: layer, unit and token. What they do is known."""
+    contexts, found = collected.contexts, []
+    for layer in collected.layers:
+        for unit in range(layer.units):
+            examples = layer.of_side(unit, 1)[1]
+            if len(examples) >= least:
+                tokens = contexts.tokens[contexts.starts[examples["context"]] + examples["position"]]
+                token, count = np.unique(tokens, return_counts=True)
+                if count.max() >= share * len(tokens):
+                    found.append((layer, unit, int(token[count.argmax()])))
+    return found
+
+
+def join(
+    collected: Collected, members: list[tuple[CollectedLayer, int, int]], examples: int, rare: bool, seed: int
+) -> Joined:
+    """A unit whose read weights are the sum of its members', each by its largest activation, with examples of each."""
+    chance = np.random.default_rng(seed)
+    contexts, before, after = collected.contexts, 20, 10
+    read, inputs, truth, texts = 0.0, [], [], []
+    for number, (layer, unit, _) in enumerate(members):
+        read = read + layer.read_weights[:, unit] / layer.moments.maximum[unit]
+        own = layer.of_side(unit, 1)[1]
+        count = max(2, examples // 50) if rare and number == len(members) - 1 else examples // len(members)
+        picked = own[chance.permutation(len(own))[:count]]
+        inputs.append(layer.inputs[picked["row"]])
+        truth += [number] * len(picked)
+        window = window_tokens(contexts.tokens, contexts.starts, picked["context"], picked["position"], before, after)
+        texts += [" ".join(collected.token_texts[token] for token in row if token >= 0) for row in window]
+    return Joined(np.concatenate(inputs), np.asarray(read, np.float32), np.array(truth), texts)
+
+
+def groups(
+    units: list[tuple[CollectedLayer, int, int]], size: int, count: int
+) -> list[list[tuple[CollectedLayer, int, int]]]:
+    """Groups of units of one layer that answer to different tokens, drawn at random."""
+    chance = np.random.default_rng(size)
+    layers: dict[int, list[tuple[CollectedLayer, int, int]]] = {}
+    for entry in units:
+        layers.setdefault(entry[0].layer, []).append(entry)
+    wide = [found for found in layers.values() if len({token for _, _, token in found}) >= size]
+    drawn = []
+    for _ in range(count):
+        found = wide[int(chance.integers(len(wide)))]
+        by_token = {found[place][2]: found[place] for place in chance.permutation(len(found))}
+        drawn.append(list(by_token.values())[:size])
+    return drawn

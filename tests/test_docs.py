@@ -12,7 +12,7 @@ import yaml
 
 from atlas_builder import config
 from atlas_builder.cli import main
-from atlas_builder.config import Clusters, Examples, Link
+from atlas_builder.config import Clusters, Describe, Examples, Link
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -59,7 +59,9 @@ def test_defaults_in_the_methods_are_the_defaults() -> None:
         assert f"`{name}` {getattr(clusters, name):g}" in methods
     assert f"at least {Examples().threshold:g} × the neuron's maximum" in methods
     assert f"a uniform sample of {Examples().per_unit}" in methods
-    assert f"from a cosine of {Link().threshold:g}" in methods
+    assert f"`link.threshold: {Link().threshold}`" in methods
+    assert f"`describe.importance: {Describe().importance}`" in methods
+    assert f"for {clusters.resamples} samples of half" in methods
     assert f"`{clusters.method}` (default" in methods
 
 

@@ -1,4 +1,4 @@
-"""Milliseconds a unit for clustering and measures, beside what they are made of: `python tests/benchmarks/cluster.py`.
+"""Milliseconds a unit for all that the cluster stage does, beside its parts: `python -m tests.benchmarks.cluster`.
 
 One core. Random units with planted behaviours: 100 examples of width 768.
 """
@@ -11,9 +11,10 @@ from collections.abc import Callable
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from atlas_builder.behaviours import central_examples, cluster, coverage, measure
+from atlas_builder.behaviours import central_examples, cluster, contrast, coverage, measure
 from atlas_builder.config import Clusters
 from atlas_builder.embeddings import cosine_distances, neuron_embeddings
+from atlas_builder.sureness import sureness
 
 UNITS, EXAMPLES, WIDTH = 200, 100, 768
 
@@ -36,13 +37,16 @@ def main() -> None:
         def run(unit: int) -> object:
             found = distances(unit)
             labels = cluster(found, settings)
-            return measure(found, labels), central_examples(found, labels), coverage(values, labels)
+            sure = sureness(found, labels, values, settings)
+            return measure(found, labels), central_examples(found, labels), coverage(values, labels), sure
 
         return run
 
     steps: dict[str, Callable[[int], object]] = {"embeddings and distances only": distances}
-    for settings in (Clusters(), Clusters(method="agglomerative"), Clusters(method="components")):
-        steps[f"clusters and measures, {settings.method}"] = whole(settings)
+    steps["the paper's contrast"] = lambda unit: (contrast(distances(unit)), contrast(cosine_distances(inputs[unit])))
+    for method in ("agglomerative", "hdbscan", "components"):
+        steps[f"clusters and measures, {method}"] = whole(Clusters(method=method, resamples=0))
+        steps[f"… and stability, {method}"] = whole(Clusters(method=method))
     totals = dict.fromkeys(steps, 0.0)
     with threadpool_limits(limits=1):
         for step in steps.values():
