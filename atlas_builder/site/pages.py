@@ -95,7 +95,13 @@ class Pages:
         of_bands = {index for band in record["bands"] for index in band["examples"]}
         below = {place for place, example in enumerate(record["examples"]) if _is_below(example, place, of_bands)}
         shown = [
-            text.highlight(example["tokens"], example["values"], example["key"], minimum if place in below else maximum)
+            text.highlight(
+                example["tokens"],
+                example["values"],
+                example["key"],
+                minimum if place in below else maximum,
+                example.get("importance", ()),
+            )
             for place, example in enumerate(record["examples"])
         ]
         noise = [
@@ -114,11 +120,7 @@ class Pages:
             noun=_noun(record["kind"]),
             record=record,
             shown=shown,
-            important={
-                place: text.tinted(example["tokens"], example["importance"], example["key"])
-                for place, example in enumerate(record["examples"])
-                if "importance" in example
-            },
+            explained=any("importance" in example for example in record["examples"]),
             sides=[
                 Side(
                     sign,

@@ -53,35 +53,46 @@ def token(text: str) -> Markup:
     )
 
 
-def tinted(tokens: Sequence[str], importance: Sequence[float | None], key: int) -> Markup:
-    """An example tinted by what each token up to the key token does; what holds the unit back stays plain."""
-    found = [value or 0.0 for value in importance] + [0.0] * (len(tokens) - len(importance))
-    return highlight(tokens, found, key, 1.0)
-
-
-def highlight(tokens: Sequence[str], values: Sequence[float], key: int, maximum: float) -> Markup:
+def highlight(
+    tokens: Sequence[str],
+    values: Sequence[float],
+    key: int,
+    maximum: float,
+    importance: Sequence[float | None] = (),
+) -> Markup:
     """An example as running text: the key token marked, others tinted by their share of `maximum`.
 
-    Below zero that is the minimum, and what is negative is tinted.
+    Below zero that is the minimum, and what is negative is tinted. With the `importance`
+    of the first tokens, these can be tinted by it instead; what holds the unit back stays
+    plain.
 
-    Only active tokens get an element, which keeps a page of two dozen examples small.
+    Only active or important tokens get an element, which keeps a page of two dozen
+    examples small.
     """
     out: list[str] = []
     quiet: list[str] = []
     for place, (text, value) in enumerate(zip(tokens, values, strict=True)):
-        share = value / maximum if maximum else 0.0
-        if place != key and share < _FAINTEST:
+        level = _level(value / maximum if maximum else 0.0, place == key)
+        weight = _level(importance[place] or 0.0 if place < len(importance) else 0.0, place == key)
+        if not (level or (weight and importance)):
             quiet.append(text)
             continue
         if quiet:
             out.append(markup(join_bytes("".join(quiet))))
             quiet.clear()
-        level = min(LEVELS, max(1, round(share * LEVELS)))
         tag = "mark" if place == key else "i"
-        out.append(f"<{tag} class=a{level} title={value:g}>{markup(text)}</{tag}>")
+        shade = f'"a{level} w{weight}"' if importance else f"a{level}"
+        out.append(f"<{tag} class={shade} title={value:g}>{markup(text)}</{tag}>")
     if quiet:
         out.append(markup(join_bytes("".join(quiet))))
     return Markup("".join(out))
+
+
+def _level(share: float, is_key: bool) -> int:
+    """How strong a tint is, 0 for none; the key token always has one."""
+    if share < _FAINTEST and not is_key:
+        return 0
+    return min(LEVELS, max(1, round(share * LEVELS)))
 
 
 def _spell(character: str) -> str:
