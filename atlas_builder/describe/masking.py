@@ -43,9 +43,11 @@ class Masking:
 
     def batches(self, wanted: np.ndarray) -> list[NDArray[np.int64]]:
         """Part the examples into those that run together: their key tokens have one position in their contexts."""
-        depth = np.full((int(wanted["context"].max(initial=0)) + 1, int(wanted["position"].max(initial=0)) + 1), -1)
-        np.maximum.at(depth, (wanted["context"], wanted["position"]), wanted["layer"])
-        deepest = depth[wanted["context"], wanted["position"]]  # of all that look at the same token
+        looked_at = wanted["context"].astype(np.int64) << 32 | wanted["position"]
+        tokens, which = np.unique(looked_at, return_inverse=True)
+        depth = np.full(len(tokens), -1)
+        np.maximum.at(depth, which, wanted["layer"])
+        deepest = depth[which]  # of all that look at the same token
         order = np.lexsort([wanted["context"], wanted["position"], deepest])
         looks = np.stack([deepest, wanted["position"], wanted["context"]])[:, order]
         new = np.append(True, (looks[:, 1:] != looks[:, :-1]).any(axis=0))

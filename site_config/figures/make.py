@@ -9,7 +9,7 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-UNIT = "L0/N17.html"
+UNIT = "L1/N160.html"
 
 
 def main(site: Path) -> None:
