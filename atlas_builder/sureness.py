@@ -104,7 +104,8 @@ def mono_score(distances: Distances, values: NDArray[np.float32]) -> float:
     strength = np.abs(values).astype(np.float64)
     spread = np.ptp(strength) if len(strength) else 0.0
     weight = (strength - strength.min()) / spread if spread > 0 else np.ones(len(strength))
-    pairs = weight.sum() ** 2 - (weight**2).sum()
+    # Over pairs rather than as (Σ ã)² − Σ ã², which cancels where one example outweighs all others.
+    pairs = weight @ (1 - np.eye(len(weight))) @ weight
     if not pairs > 0:
         return float("nan")
     return float(1 - weight @ distances.astype(np.float64) @ weight / pairs)

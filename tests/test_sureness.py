@@ -223,3 +223,8 @@ def test_few_or_odd_examples_are_told_of_without_a_warning(method: Any, kind: st
         assert sure.mono_score == pytest.approx(1)
     if kind != "identical":
         assert np.isnan(sure.mono_score) or sure.mono_score == pytest.approx(0)
+
+
+def test_one_example_that_outweighs_all_others_leaves_the_score_a_cosine() -> None:
+    distances = np.array([[0, 2, 1], [2, 0, 1], [1, 1, 0]], np.float32)
+    assert mono_score(distances, np.array([1, 3.2e-16, 0], np.float32)) == pytest.approx(-1)

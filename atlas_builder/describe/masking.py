@@ -17,6 +17,7 @@ from atlas_builder.collect.shard import BATCH_TOKENS
 from atlas_builder.config import Configuration
 from atlas_builder.contexts import Contexts
 from atlas_builder.describe import importance
+from atlas_builder.errors import OutOfMemoryError
 from atlas_builder.model import LanguageModel
 from atlas_builder.progress import Progress
 from atlas_builder.store import read_array
@@ -94,14 +95,24 @@ class Masking:
         try:
             self._run_at_once(text, masked, found, place, fired)
         except RuntimeError as error:
-            if not is_out_of_memory(error) or len(text) < 2:
+            if not is_out_of_memory(error):
                 raise
-            half = len(text) // 2
-            for first, part in ((0, text[:half]), (half, text[half:])):
-                mine = (place >= first) & (place < first + len(part))
-                some = fired[mine]
-                self._run(part, masked, found[mine], place[mine] - first, some)
-                fired[mine] = some
+        else:
+            return
+        # Only now is what the error held on to let go.
+        if len(text) == 1:
+            raise OutOfMemoryError(
+                f"not even one context of {text.shape[1]} tokens, masked in {masked} places, fits into the memory of "
+                f"{self._device}: set a smaller examples.window or describe.importance none."
+            )
+        if self._device.startswith("cuda"):
+            torch.cuda.empty_cache()
+        half = len(text) // 2
+        for first, part in ((0, text[:half]), (half, text[half:])):
+            mine = (place >= first) & (place < first + len(part))
+            some = fired[mine]
+            self._run(part, masked, found[mine], place[mine] - first, some)
+            fired[mine] = some
 
     def _run_at_once(
         self, text: Tensor, masked: int, found: np.ndarray, place: NDArray[np.int64], fired: NDArray[np.float64]

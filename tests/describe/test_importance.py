@@ -25,6 +25,7 @@ from atlas_builder.describe import masking
 from atlas_builder.describe.importance import Wanted
 from atlas_builder.describe.masking import Masking
 from atlas_builder.describe.run import Described
+from atlas_builder.errors import OutOfMemoryError
 from atlas_builder.pipeline import build, work_folder
 from atlas_builder.records import LayerRecords, Record, Stages
 from atlas_builder.units import MLPUnits, Units
@@ -349,3 +350,15 @@ def test_a_batch_that_does_not_fit_is_parted_and_nothing_is_lost(
             assert one is not None
             assert other is not None
             np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
+
+
+def test_a_context_whose_masked_runs_do_not_fit_at_all_is_said(
+    atlas_of: Callable[[str, Importance], Atlas], pool: Executor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(*_: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.00 GiB")
+
+    monkeypatch.setattr(MLPUnits, "run", no_room)
+    again = _undescribed(atlas_of("gpt2", "central"), tmp_path / "site")
+    with pytest.raises(OutOfMemoryError, match=r"describe\.importance none"):
+        build(again.config, tmp_path / "site", until="describe", executor=pool)
