@@ -197,8 +197,11 @@ class Site(_Section):
     """What a unit's behaviours share between them, though each shows two at least."""
     neighbours_shown: int = Field(default=3, ge=0, le=100)
     """Similar behaviours listed under a behaviour, on a page and in a record."""
+    band_examples_shown: int = Field(default=4, ge=0, le=100)
+    """Tokens shown of each band, of the `examples.per_band` drawn to be shown."""
     host: Literal["github-pages", "none"] = "none"
-    """Checks what a host demands: `github-pages` allows 1 GB."""
+    """Fits the site to what a host demands, and checks it: `github-pages` allows 1 GB. Less is shown of each unit where
+    need be."""
     prose: str | None = None
     """Folder of Markdown pages to publish beside the atlas; the builder's own when empty."""
 

@@ -158,7 +158,7 @@ class LayerRecords:
         edges = self.layer.band_edges[unit]
         if np.isnan(edges[0]):
             return []
-        found, quantiles = self._shown_of_bands(unit), self.config.examples.bands
+        (found, _), quantiles = self._shown_of_bands(unit), self.config.examples.bands
         drawn, share, chance = (part[unit] for part in self.described.bands)
         return [
             {
@@ -186,15 +186,18 @@ class LayerRecords:
         units = self.layer.bands["unit"][self._band_tokens]
         return slice(*np.searchsorted(units, [unit, unit + 1]).tolist())
 
-    def _shown_of_bands(self, unit: int) -> np.ndarray:
-        return np.asarray(self.layer.bands[self._band_tokens[self._of_bands(unit)]])
+    def _shown_of_bands(self, unit: int) -> tuple[np.ndarray, NDArray[np.float32]]:
+        """The tokens that are shown of a unit's bands, and the activations around each."""
+        place = self._of_bands(unit)
+        found = self.layer.bands[self._band_tokens[place]]
+        shown = found["rank"] < self.config.site.band_examples_shown
+        return found[shown], self.layer.band_windows[place][shown]
 
     def _band_examples(self, unit: int, grain: float) -> list[Record]:
-        windows = self.layer.band_windows[self._of_bands(unit)]
         around = tuple(min(pair) for pair in zip(_AROUND_A_BAND, self.config.examples.window, strict=True))
         return [
             self._place(int(token["context"]), int(token["position"]), window, around, grain)
-            for token, window in zip(self._shown_of_bands(unit), windows, strict=True)
+            for token, window in zip(*self._shown_of_bands(unit), strict=True)
         ]
 
     def _of(self, unit: int) -> np.ndarray:

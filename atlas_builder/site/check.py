@@ -16,9 +16,7 @@ from jsonschema import Draft202012Validator
 from atlas_builder.errors import ConfigurationError
 from atlas_builder.progress import Progress
 from atlas_builder.records import SCHEMA_FILE, content_hash
-
-SIZE_BUDGET = {"github-pages": 1_000_000_000}
-"""Bytes that a host allows for a site."""
+from atlas_builder.site.budget import SIZE_BUDGET
 
 
 @dataclass

@@ -6,7 +6,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import gcd
 from pathlib import Path
@@ -20,10 +20,12 @@ import orjson
 from atlas_builder import records
 from atlas_builder.cluster import CONTRAST, Clustered
 from atlas_builder.config import Configuration
+from atlas_builder.config import Site as SiteSettings
 from atlas_builder.describe.run import Described
 from atlas_builder.progress import Progress
 from atlas_builder.records import LayerRecords, Stages, unit_id
 from atlas_builder.site import search
+from atlas_builder.site.budget import fitted
 from atlas_builder.site.cite import address, citation_cff
 from atlas_builder.site.pages import Neighbourhood, Pages, Summary, unit_page
 from atlas_builder.site.prose import render_prose
@@ -112,7 +114,8 @@ class Site:
 
 
 def publish(site: Site, folder: Path, executor: Executor, progress: Progress) -> None:
-    """Write the whole site into an empty folder."""
+    """Write the whole site into an empty folder, with as much of each unit as the host allows."""
+    site = _fitted(site, progress)
     summaries: dict[int, list[Summary]] = {layer.layer: [] for layer in site.stages.collected.layers}
     for layer in summaries:
         (folder / f"L{layer}").mkdir(parents=True)
@@ -151,15 +154,36 @@ class _Worker(threading.local):
             self.key, self.site = key, site
             self.layer = LayerRecords(site.stages, site.stages.collected.layers[0], site.config)
 
-    def record(self, layer: int, unit: int) -> records.Record:
-        """The record of a unit; units come layer by layer."""
+    def unit(self, place: int) -> tuple[records.Record, str]:
+        """Record and page of the unit at a place of the atlas; units come layer by layer."""
+        layer, unit = self.site.units[place]
         if self.layer.layer.layer != layer:
             collected = next(found for found in self.site.stages.collected.layers if found.layer == layer)
             self.layer = LayerRecords(self.site.stages, collected, self.site.config)
-        return self.layer.record(unit)
+        record = self.layer.record(unit)
+        return record, self.site.pages.unit(record, self.site.labels, self.site.around(place))
 
 
 _worker = _Worker()
+
+
+def _fitted(site: Site, progress: Progress) -> Site:
+    """The site with as much of each unit as its host allows; what differs from the settings stands in its facts."""
+
+    def with_settings(settings: SiteSettings) -> Site:
+        return replace(site, config=site.config.model_copy(update={"site": settings}))
+
+    def size_of(settings: SiteSettings, place: int) -> int:
+        _worker.open(with_settings(settings))
+        record, page = _worker.unit(place)
+        return len(records.serialise(record)) + len(_encoded(page))
+
+    wanted = site.config.site
+    fit = fitted(wanted, len(site.units), size_of, progress)
+    if fit == wanted:
+        return site
+    shown = {name: value for name, value in fit.model_dump().items() if value != getattr(wanted, name)}
+    return replace(with_settings(fit), facts={**site.facts, "shown": shown})
 
 
 def _publish_units(site: Site, first: int, last: int, folder: Path) -> list[Summary]:
@@ -168,9 +192,9 @@ def _publish_units(site: Site, first: int, last: int, folder: Path) -> list[Summ
     site = _worker.site
     summaries = []
     for place, (layer, unit) in enumerate(site.units[first:last], start=first):
-        record = _worker.record(layer, unit)
+        record, page = _worker.unit(place)
         (folder / f"L{layer}" / f"N{unit}.json").write_bytes(records.serialise(record))
-        _write(folder / unit_page(layer, unit), site.pages.unit(record, site.labels, site.around(place)))
+        _write(folder / unit_page(layer, unit), page)
         behaviours = record["behaviours"]
         summaries.append(
             Summary(
@@ -274,5 +298,9 @@ def _sitemap(addresses: Sequence[str]) -> str:
 
 
 def _write(path: Path, text: str) -> None:
+    path.write_bytes(_encoded(text))
+
+
+def _encoded(text: str) -> bytes:
     # Lone surrogates cannot reach a page through tokens; through a label from outside they could.
-    path.write_bytes(text.encode("utf-8", "replace"))
+    return text.encode("utf-8", "replace")
