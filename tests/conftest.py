@@ -35,6 +35,7 @@ from atlas_builder import config
 from atlas_builder.config import Configuration
 from atlas_builder.demo import MODEL
 from atlas_builder.pipeline import build
+from atlas_builder.progress import Progress
 
 # A workstation looks for new cases each time; CI says the same twice.
 settings.register_profile("ci", derandomize=True)
@@ -42,6 +43,21 @@ if os.environ.get("CI"):
     settings.load_profile("ci")
 
 Configure = Callable[..., Configuration]
+
+
+class Listener(Progress):
+    """Keeps what a build says."""
+
+    def __init__(self) -> None:
+        super().__init__(quiet=True)
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+    def unchanged(self) -> list[str]:
+        return [line.split(":")[0] for line in self.lines if line.endswith("unchanged")]
+
 
 # What a hostile corpus may hold; every browser and parser test meets all of it.
 HOSTILE = [

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -22,8 +21,7 @@ from atlas_builder.config import Configuration
 from atlas_builder.errors import ActivationError, ConfigurationError, CorpusError
 from atlas_builder.pipeline import build
 from atlas_builder.progress import Progress
-
-Configure = Callable[..., Configuration]
+from tests.conftest import Configure, Listener
 
 
 def shipped_theme() -> Path:
@@ -31,20 +29,6 @@ def shipped_theme() -> Path:
     from atlas_builder.site.theme import find_theme
 
     return find_theme("atlas")
-
-
-class Listener(Progress):
-    """Keeps what a build says."""
-
-    def __init__(self) -> None:
-        super().__init__(quiet=True)
-        self.lines: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.lines.append(text)
-
-    def unchanged(self) -> list[str]:
-        return [line.split(":")[0] for line in self.lines if line.endswith("unchanged")]
 
 
 def _bytes(folder: Path) -> dict[str, str]:

@@ -20,9 +20,8 @@ from atlas_builder.collect import memory, run, shard
 from atlas_builder.config import Configuration
 from atlas_builder.errors import ConfigurationError, OutOfMemoryError
 from atlas_builder.pipeline import build, work_folder
-from atlas_builder.progress import Progress
 from atlas_builder.units import MLPUnits
-from tests.conftest import Configure
+from tests.conftest import Configure, Listener
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -166,18 +165,9 @@ def test_the_number_of_shards_leaves_no_trace(of: int, configure: Configure, poo
     shards.merge_shards(settings, tmp_path / "parts", moved)
     assert collected(tmp_path / "parts") == collected(tmp_path / "whole")
     # The build goes on from there.
-    listener = _Listener()
+    listener = Listener()
     build(settings, tmp_path / "parts", until="cluster", executor=pool, progress=listener)
     assert "collect: unchanged" in listener.lines
-
-
-class _Listener(Progress):
-    def __init__(self) -> None:
-        super().__init__(quiet=True)
-        self.lines: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.lines.append(text)
 
 
 def test_shards_run_through_an_executor(configure: Configure, pool: Executor, tmp_path: Path) -> None:
@@ -229,7 +219,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_nothing_is_lost(
         whole_run(self, tokens, narrow)
 
     monkeypatch.setattr(MLPUnits, "run", small_device)
-    listener = _Listener()
+    listener = Listener()
     build(settings, tmp_path / "halved", until="collect", executor=pool, progress=listener)
     said = [line for line in listener.lines if "out of memory" in line]
     assert said

@@ -13,16 +13,7 @@ from atlas_builder.progress import Progress
 from atlas_builder.site import budget
 from atlas_builder.site.check import check
 from atlas_builder.store import read_json
-from tests.conftest import Configure
-
-
-class Listener(Progress):
-    def __init__(self) -> None:
-        super().__init__(quiet=True)
-        self.lines: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.lines.append(text)
+from tests.conftest import Configure, Listener
 
 
 def test_less_is_shown_step_by_step_until_it_fits(monkeypatch: pytest.MonkeyPatch) -> None:
