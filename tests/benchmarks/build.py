@@ -24,7 +24,13 @@ from atlas_builder.progress import Progress
 
 def main(tokens: int = 256_000) -> None:
     """Print seconds of both, their ratio, and milliseconds a unit."""
-    settings = config.validate({"model": {"name": "demo"}, "corpus": {"source": "stdlib", "max_tokens": tokens}})
+    settings = config.validate(
+        {
+            "model": {"name": "demo"},
+            "corpus": {"source": "stdlib", "max_tokens": tokens},
+            "describe": {"importance": "none"},  # which runs the model again, and again
+        }
+    )
     with TemporaryDirectory() as scratch:
         loaded = model.load(settings.model)
         read = contexts.write(
