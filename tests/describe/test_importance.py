@@ -144,10 +144,10 @@ class _Rotor:
         return True
 
     def read_weights(self, layer: int) -> Tensor:
-        raise NotImplementedError
+        raise AssertionError("masking reads no weights")
 
     def write_weights(self, layer: int) -> Tensor:
-        raise NotImplementedError
+        raise AssertionError("masking reads no weights")
 
     def run(self, tokens: Tensor, visit: Callable[..., None], last: int | None = None, cache: Any = None) -> None:
         new = tokens.shape[1]
