@@ -16,6 +16,7 @@ from jsonschema import Draft202012Validator
 from atlas_builder.errors import ConfigurationError
 from atlas_builder.progress import Progress
 from atlas_builder.records import SCHEMA_FILE, content_hash
+from atlas_builder.site import search
 from atlas_builder.site.budget import SIZE_BUDGET
 
 
@@ -70,7 +71,7 @@ def check(site: Path, progress: Progress) -> Report:
     report.bytes = sum(path.stat().st_size for path in files)
     _check_links(site, [path for path in files if path.suffix == ".html"], report, progress)
     _check_records(site, layers, report, progress)
-    _check_search(site, layers, report)
+    _check_search(site, report)
     if report.bytes > SIZE_BUDGET.get(host, report.bytes):
         report.problems.append(
             f"the site has {report.bytes / 1e6:,.0f} MB, more than the {SIZE_BUDGET[host] / 1e6:,.0f} MB "
@@ -158,15 +159,14 @@ def _check_records(site: Path, layers: list[dict[str, int]], report: Report, pro
                 report.problems.append(f"{name}: {problem_text}")
 
 
-def _check_search(site: Path, layers: list[dict[str, int]], report: Report) -> None:
+def _check_search(site: Path, report: Report) -> None:
     """Whether every file that search would load is there."""
     try:
-        text = (site / "search" / "index.js").read_text(encoding="utf-8")
-        shards = orjson.loads(text.removeprefix("atlasIndex(").removesuffix(");\n"))["shards"]
+        (index,) = search.read(site / "search" / "index.js")
+        wanted = list(search.files(index))
     except (OSError, ValueError, KeyError, TypeError) as error:
         report.problems.append(f"search/index.js: cannot be read ({error})")
         return
-    wanted = [f"s{number}.js" for number in range(len(shards))] + [f"l{layer['layer']}.js" for layer in layers]
     report.problems += [f"search/{name} is missing" for name in wanted if not (site / "search" / name).is_file()]
 
 

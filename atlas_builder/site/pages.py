@@ -183,9 +183,9 @@ class Pages:
             ),
         )
 
-    def plain(self, template: str, page: str, title: str) -> str:
-        """A page that says the same for every atlas: search, 404."""
-        return self._render(template, page, f"{title}, {self.config.title}", heading=title)
+    def plain(self, template: str, page: str, title: str, **values: Any) -> str:
+        """A page that is about no unit or layer: search, 404."""
+        return self._render(template, page, f"{title}, {self.config.title}", heading=title, **values)
 
     def _render(self, template: str, page: str, title: str, **values: Any) -> str:
         depth = page.count("/")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -29,7 +29,6 @@ from atlas_builder.site.budget import fitted
 from atlas_builder.site.cite import address, citation_cff
 from atlas_builder.site.pages import Neighbourhood, Pages, Summary, unit_page
 from atlas_builder.site.prose import render_prose
-from atlas_builder.site.search import Posting
 from atlas_builder.site.theme import environment, find_theme, shipped
 
 _UNITS_AT_ONCE = 64
@@ -130,13 +129,9 @@ def publish(site: Site, folder: Path, executor: Executor, progress: Progress) ->
     for layer, units in summaries.items():
         _write(folder / f"L{layer}" / "index.html", site.pages.layer(layer, units, list(summaries)))
     _write(folder / "index.html", site.pages.home(summaries, _starts(summaries), _contrast(site)))
-    _write(folder / "search.html", site.pages.plain("search.html", "search.html", "Search"))
+    queries = search.write(folder / "search", site.stages, site.config.examples.window, executor)
+    _write(folder / "search.html", site.pages.plain("search.html", "search.html", "Search", queries=queries))
     _write(folder / "404.html", site.pages.plain("404.html", "404.html", "Not found"))
-    search.write(
-        folder / "search",
-        search.postings(_entries(site)),
-        {layer: [unit.labels for unit in units] for layer, units in summaries.items()},
-    )
     _write_around(site, folder)
 
 
@@ -246,20 +241,6 @@ def _starts(summaries: dict[int, list[Summary]]) -> list[tuple[str, str, Sequenc
         ("Seen elsewhere", "All they do, other units do much alike.", alike),
     ]
     return [entry for entry in lists if entry[2]]
-
-
-def _entries(site: Site) -> Iterator[tuple[str, Posting]]:
-    """Every token and key word of every behaviour, with its share in it."""
-    texts = site.stages.collected.token_texts
-    for layer in site.stages.collected.layers:
-        behaviours = Clustered(layer.layer, site.stages.cluster).behaviours
-        described = Described(layer.layer, site.stages.describe).behaviours
-        for behaviour, found in zip(behaviours, described, strict=True):
-            where = (layer.layer, int(behaviour["unit"]), int(behaviour["id"]) + 1)
-            for word, share in found["words"]:
-                yield word, Posting(*where, round(1000 * share))
-            for token, share in found["tokens"]:
-                yield texts[token], Posting(*where, round(1000 * share))
 
 
 def _write_around(site: Site, folder: Path) -> None:
