@@ -24,12 +24,14 @@ from atlas_builder.records import Stages
 from atlas_builder.site.snippets import MIDDLE, Snippet, snippet
 from atlas_builder.site.words import pieces, same, search_key
 
-MOST = 65_536
+MOST = 32_768
 """Postings kept of one word and kind: those of the largest shares, or nearest to the key token."""
 
 _BITS, _BITS_OF_THIRD = 26, 10  # of a behaviour's number; of a share in thousandths or an offset
 _LABEL_LEADS = ("after", "near")  # words of ours, not of the corpus
 _DIGITS = np.frombuffer(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_", dtype=np.uint8)
+_VALUES = np.zeros(128, dtype=np.int64)
+_VALUES[_DIGITS] = np.arange(64)
 
 Numbers = NDArray[np.int64]
 
@@ -123,7 +125,8 @@ def _answers(described: Sequence[dict[str, Any]], token_texts: Sequence[str], wo
     # A behaviour stands once under a word, at its largest share.
     rows = _sorted(np.stack([np.array(word, dtype=np.int64), number, thousandths], axis=1))
     last = (np.diff(rows[0], append=-1) != 0) | (np.diff(rows[1], append=-1) != 0)
-    return np.stack(rows, axis=1)[last]
+    found: Numbers = np.stack(rows, axis=1)[last]
+    return found
 
 
 def _words_of_label(label: str) -> list[str]:
@@ -259,3 +262,16 @@ def written(numbers: Numbers) -> tuple[str, Numbers]:
         digit = numbers[there] >> 5 * place & 31 | (places[there] > place + 1) << 5
         out[(ends - places)[there] + place] = _DIGITS[digit]
     return out.tobytes().decode("ascii"), ends
+
+
+def read_back(text: str) -> list[int]:
+    """The numbers that `written` wrote."""
+    found, value, shift = list[int](), 0, 0
+    for character in text.encode("ascii"):
+        digit = int(_VALUES[character])
+        value |= (digit & 31) << shift
+        shift += 5
+        if digit < 32:
+            found.append(value)
+            value = shift = 0
+    return found

@@ -69,8 +69,7 @@ def files(index: Mapping[str, Any]) -> Iterator[str]:
     yield from ("index.js", "units.js", "words.js")
     yield from (f"s{number}.js" for number in range(len(index["shards"])))
     yield from (f"l{layer}.js" for layer, _, _ in index["layers"])
-    total = sum(sum(behaviours) for _, _, behaviours in index["layers"])
-    yield from (f"x{number}.js" for number in range(math.ceil(total / index["block"])))
+    yield from (f"x{number}.js" for number in range(math.ceil(index["behaviours"] / index["block"])))
 
 
 def read(path: Path) -> list[Any]:
@@ -86,8 +85,10 @@ def _write(path: Path, callback: str, *values: Any) -> None:
 
 
 def _index(parts: Mapping[int, Part], firsts: list[str]) -> dict[str, Any]:
-    layers = [[layer, len(part.labels), [len(unit) for unit in part.labels]] for layer, part in parts.items()]
-    return {"layers": layers, "shards": firsts, "block": BLOCK}
+    """Layers with their units and each unit's behaviours, what the numbers of behaviours are counted by."""
+    layers = [[layer, len(part.labels), _text(len(unit) for unit in part.labels)] for layer, part in parts.items()]
+    total = sum(len(part.texts) for part in parts.values())
+    return {"layers": layers, "behaviours": total, "block": BLOCK, "shards": firsts}
 
 
 def _shards(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
