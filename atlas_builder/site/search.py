@@ -60,7 +60,7 @@ def write(folder: Path, stages: Stages, window: tuple[int, int], executor: Execu
     _write(folder / "units.js", "atlasUnits", _columns(stages))
     told = [entry for entry in entries if entry.answering]
     _write(folder / "words.js", "atlasWords", [entry.word for entry in told], _text(entry.answering for entry in told))
-    _write(folder / "index.js", "atlasIndex", _index(parts, [shard[0].word for shard in shards]))
+    _write(folder / "index.js", "atlasIndex", _index(parts, shards))
     return Queries(_telling(told), _phrase(postings))
 
 
@@ -84,11 +84,18 @@ def _write(path: Path, callback: str, *values: Any) -> None:
     path.write_bytes(callback.encode() + b"(" + b",".join(map(orjson.dumps, values)) + b");\n")
 
 
-def _index(parts: Mapping[int, Part], firsts: list[str]) -> dict[str, Any]:
-    """Layers with their units and each unit's behaviours, what the numbers of behaviours are counted by."""
+def _index(parts: Mapping[int, Part], shards: Sequence[Sequence[Entry]]) -> dict[str, Any]:
+    """What every query needs: the behaviours of each unit, by which they are numbered, and where words are."""
     layers = [[layer, len(part.labels), _text(len(unit) for unit in part.labels)] for layer, part in parts.items()]
     total = sum(len(part.texts) for part in parts.values())
-    return {"layers": layers, "behaviours": total, "block": BLOCK, "shards": firsts}
+    return {
+        "layers": layers,
+        "behaviours": total,
+        "block": BLOCK,
+        "shards": [shard[0].word for shard in shards],
+        # Whether a token can be two words: where none is, no query need look for one.
+        "spaced": any(" " in entry.word for shard in shards for entry in shard),
+    }
 
 
 def _shards(entries: Iterable[Entry]) -> Iterator[list[Entry]]:

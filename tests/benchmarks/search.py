@@ -62,9 +62,8 @@ def main(site: Path) -> None:
                 taken.append(found["first"] - found["arrived"])
                 context.close()
             loaded = sum(sizes.get(urlsplit(name).path.lstrip("/"), 0) for name in found["loaded"])
-            print(
-                f"{kind:20}{query[:13]:14}{loaded / 1e3:>7.0f} kB{statistics.median(taken):>11.0f} ms{found['hits']:>10,}"
-            )
+            first = statistics.median(taken)
+            print(f"{kind:20}{query[:13]:14}{loaded / 1e3:>7.0f} kB{first:>11.0f} ms{found['hits']:>10,}")
         browser.close()
         running.shutdown()
 

@@ -165,8 +165,9 @@
 
   // Behaviours found by words. `reach` is how many shards of a beginning are looked through.
   function byWords(parts, reach) {
-    var last = parts[parts.length - 1], range = [], words = [], plain = parts.length > 1 && parts.every(function (part) { return !part.quoted; });
-    var whole = plain ? search.key(parts.map(function (part) { return part.text; }).join(" ")) : null;
+    var last = parts[parts.length - 1], range = [], words = [];
+    var plain = parts.length > 1 && parts.every(function (part) { return !part.quoted; });
+    var whole = plain && atlas.spaced ? search.key(parts.map(function (part) { return part.text; }).join(" ")) : null;
     parts.forEach(function (part) { words.push(part.key); words.push.apply(words, part.words); });
     if (whole) words.push(whole);
     if (last.begins) {
@@ -178,7 +179,7 @@
       var hits = parts.map(function (part) { return hitsOf(part, part.begins ? near : []); }).reduce(both);
       var result = { hits: hits, more: more, phrases: 0, answering: 0, showing: 0, cut: cut(parts) };
       if (plain) {
-        var row = search.row(whole), all = [];
+        var row = whole && search.row(whole), all = [];
         parts.forEach(function (part) { all.push.apply(all, part.words); });
         var together = new Map();
         show(together, phrase(all, search.rowsFrom(near, all[all.length - 1])), all.length);
