@@ -32,13 +32,13 @@
 
   // The expression between slashes: {regex} or {error}, a sentence; null where the query is none.
   function expression(query) {
-    var match = /^\/(.+)\/([a-z]*)$/.exec(query);
+    var match = /^\/(.+)\/([dgimsuvy]{0,2})$/.exec(query);
     if (!match) return null;
     var source = match[1];
-    if (/[^iu]/.test(match[2])) return { error: "After the second slash only i is known, for either case." };
+    if (match[2] && match[2] !== "i") return { error: "After the second slash only i is known, for either case." };
     if (source.length > LONGEST_PATTERN) return { error: "An expression may have " + LONGEST_PATTERN + " characters, not " + source.length + "." };
     var regex;
-    try { regex = new RegExp(source, match[2].indexOf("i") < 0 ? "u" : "iu"); } catch (error) {
+    try { regex = new RegExp(source, match[2] + "u"); } catch (error) {
       return { error: "This is no regular expression: " + error.message.replace(/^Invalid regular expression:\s*\/.*\/[a-z]*:\s*/s, "") + "." };
     }
     return patience(source) || { regex: regex, source: source };

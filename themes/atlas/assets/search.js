@@ -224,12 +224,19 @@
 
   // --- Keys, and the way back.
 
+  // What was asked for with Enter keeps its place in the history; what is only typed is replaced by what is typed next.
+  function remember(entered) {
+    var address = addressOf(asked()), here = location.pathname + location.search, state = history.state || {};
+    if (address !== here && state.asked) history.pushState({ asked: entered }, "", address);
+    else history.replaceState({ asked: entered || (state.asked && address === here) }, "", address);
+  }
+
   var timer;
   function changed() {
     clearTimeout(timer);
     timer = setTimeout(function () {
       reach = search.SHARDS;
-      history.replaceState(null, "", addressOf(asked()));
+      remember(false);
       run();
     }, PAUSE);
   }
@@ -241,12 +248,10 @@
     input.focus();
   });
 
-  // What was asked for with Enter has a place of its own in the history.
   form.addEventListener("submit", function (event) {
     event.preventDefault();
     clearTimeout(timer);
-    var address = addressOf(asked());
-    if (address !== location.pathname + location.search || !(history.state && history.state.asked)) history.pushState({ asked: true }, "", address);
+    remember(true);
     search.open().then(function () {
       var unit = search.unit(input.value.trim());
       if (unit) location.href = unit.page; else { reach = search.SHARDS; run(); }
@@ -285,7 +290,7 @@
   search.open().then(function () {
     var unit = !back && search.unit(input.value.trim());
     if (unit && !filtering(asked().filters)) { location.replace(unit.page); return; }
-    if (!input.value) input.focus();
+    if (input.value) remember(true); else input.focus();
     return run(back && back.shown).then(function () { if (back && back.top) scrollTo(0, back.top); });
   }, function (error) { status.textContent = error.message; });
 })();
