@@ -24,7 +24,7 @@ from atlas_builder.numbers import significant
 from atlas_builder.records import Stages
 from atlas_builder.site.postings import Entry, Part, Postings, gather, written
 
-BLOCK = 64
+BLOCK = 32
 """Behaviours of one `x{n}.js`."""
 STEPS_A_DECADE = 20
 """To which densities are rounded for filters: to within 6 %."""

@@ -74,8 +74,11 @@ def _ask(page: Page, address: str) -> dict[str, Any]:
     page.wait_for_selector("#results li.there .label", state="attached")
     page.wait_for_timeout(300)
     found: dict[str, Any] = page.evaluate(
-        """() => ({first: window.first, arrived: window.arrived(), hits: window.atlasSearch.found,
-            loaded: performance.getEntriesByType('resource').map(entry => entry.name)})"""
+        """async () => {
+            const loaded = performance.getEntriesByType('resource').map(entry => entry.name);
+            const found = await atlasSearch.find(document.getElementById('q').value, {layers: null}, 4, () => true);
+            return {first: window.first, arrived: window.arrived(), loaded, hits: found.hits.length};
+        }"""
     )
     return found
 

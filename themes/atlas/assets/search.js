@@ -198,7 +198,6 @@
 
   function show(found, keep) {
     result = found;
-    search.found = found.hits.length;
     seen.disconnect();
     list.replaceChildren();
     shown = 0;
