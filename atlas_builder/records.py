@@ -133,6 +133,16 @@ class LayerRecords:
         record["hash"] = content_hash(record)
         return record
 
+    def plane(self, unit: int, sign: int) -> tuple[NDArray[np.float32], NDArray[np.int32], float]:
+        """Where the examples of one side of a unit lie in its plane, their behaviours from 1, and how much it holds.
+
+        (examples, 2) and (examples,), 0 for none; the share is as in `embeddings.Plane`.
+        """
+        first, examples = self.layer.of_side(unit, sign)
+        own = slice(first, first + len(examples))
+        side = 0 if sign > 0 else 1
+        return self.clustered.points[own], self.clustered.labels[own] + 1, float(self.clustered.spread[unit, side])
+
     def _stats(self, unit: int) -> Record:
         maximum, minimum, mean, deviation, density = (float(part[unit]) for part in self.layer.moments)
         edges, counts = coarse_histogram(self.layer.histogram[unit].astype(np.int64))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 from markupsafe import Markup, escape
+from numpy.typing import NDArray
 
 
 def histogram(edges: Sequence[float], counts: Sequence[int], threshold: float | None = None) -> Markup:
@@ -17,14 +19,13 @@ def histogram(edges: Sequence[float], counts: Sequence[int], threshold: float | 
     span = (high - low) or 1.0
     top = math.log10(max(counts) + 1)
 
-    def x(value: float) -> float:
-        return round((value - low) / span * width, 1)
+    def x(value: float) -> int:
+        return round((value - low) / span * width)
 
-    bars = []
-    for left, right, count in zip(edges, edges[1:], counts, strict=False):
-        if count:
-            tall = round(math.log10(count + 1) / top * (base - 6), 1)
-            bars.append(f"M{x(left)} {base}v-{tall}H{max(x(left) + 0.5, x(right) - 0.6):.1f}V{base}z")
+    outline = [f"M0 {base}"]
+    for right, count in zip(edges[1:], counts, strict=True):
+        tall = math.log10(count + 1) / top * (base - 6)
+        outline.append(f"V{base - tall:.0f}H{x(right)}")
     ticks = [(low, "start"), (high, "end")]
     if low < 0 < high and 0.12 < -low / span < 0.88:
         ticks.insert(1, (0.0, "middle"))
@@ -41,7 +42,7 @@ def histogram(edges: Sequence[float], counts: Sequence[int], threshold: float | 
     )
     return Markup(
         f'<svg class="histogram" viewBox="0 0 {width} {height + 4}" role="img" aria-label="{summary}">'
-        f'<path class="bars" d="{"".join(bars)}"/><path class="axis" d="M0 {base}.5H{width}"/>{line}{labels}</svg>'
+        f'<path class="bars" d="{"".join(outline)}V{base}z"/>{line}{labels}</svg>'
     )
 
 
@@ -79,4 +80,43 @@ def shares_by_layer(rows: Sequence[tuple[str, str, Sequence[int]]], names: Seque
     )
     return Markup(
         f'<svg class="shares" viewBox="0 0 {width} {height}" role="img" aria-label="{summary}">{"".join(out)}</svg>'
+    )
+
+
+def shares(parts: Sequence[tuple[str, float]]) -> Markup:
+    """A thin bar of parts, each a class for its colour and its share; what it shows stands beside it as text."""
+    total = sum(share for _, share in parts) or 1.0
+    start, out = 0.0, []
+    for colour, share in parts:
+        wide = share / total * 600
+        out.append(f'<path class={colour} d="M{start:.0f} 4h{max(wide - 2, 2):.0f}"/>')
+        start += wide
+    return Markup(f'<svg class=bar viewBox="0 0 600 8" preserveAspectRatio=none aria-hidden=true>{"".join(out)}</svg>')
+
+
+def plane(points: NDArray[np.float32], labels: NDArray[np.int32], colours: Sequence[str]) -> Markup:
+    """A unit's examples in their plane, coloured by behaviour.
+
+    `points` is (examples, 2), `labels` (examples,) the behaviour of each from 1, or 0 for
+    none; `colours` are the classes of behaviours 0, 1, 2, …
+    """
+    width, height, margin = 320, 200, 12
+    low, high = points.min(axis=0), points.max(axis=0)
+    scale = min((width - 2 * margin) / max(high[0] - low[0], 1e-6), (height - 2 * margin) / max(high[1] - low[1], 1e-6))
+    middle = (low + high) / 2
+    places = np.rint((points - middle) * [scale, -scale] + [width / 2, height / 2]).astype(int)  # (examples, 2)
+    dots, numbers = [], []
+    for number in np.unique(labels).tolist():
+        own = places[labels == number]
+        # A line of no length with a round end is a dot, in a dozen bytes.
+        path = "".join(f"M{x} {y}h0" for x, y in np.unique(own, axis=0).tolist())
+        dots.append(f'<path class={colours[number]} d="{path}"/>')
+        if number:
+            x, y = np.median(own, axis=0)
+            numbers.append(f"<text x={x:.0f} y={y + 4:.0f}>{number}</text>")
+    found = len(np.unique(labels[labels > 0]))
+    said = f"{len(points):,} examples in {found} behaviour{'s' if found != 1 else ''}, as they lie in the plane."
+    return Markup(
+        f'<svg class=plane viewBox="0 0 {width} {height}" role=img aria-label="{said}">'
+        f"{''.join(dots)}{''.join(numbers)}</svg>"
     )

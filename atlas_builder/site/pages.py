@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from jinja2 import Environment, TemplateError
+from markupsafe import Markup
+from numpy.typing import NDArray
 
 from atlas_builder.config import Configuration
 from atlas_builder.errors import ConfigurationError
@@ -65,6 +69,10 @@ def behaviour_group(behaviours: int) -> int:
     return len(BEHAVIOUR_GROUPS) - 1 if behaviours == 0 else min(behaviours, 4) - 1
 
 
+Plane = tuple[NDArray[np.float32], NDArray[np.int32], float]
+"""What `LayerRecords.plane` gives."""
+
+
 @dataclass(frozen=True)
 class Side:
     """What a unit does above zero, or below."""
@@ -73,11 +81,30 @@ class Side:
     behaviours: list[dict[str, Any]]
     noise: list[int]
     measures: dict[str, Any]
+    colours: list[str]
+    seen: Plane
 
     @property
     def rest(self) -> float:
         """The share of activation that no behaviour has."""
         return max(0.0, 1 - float(sum(behaviour["coverage"] for behaviour in self.behaviours)))
+
+    @property
+    def bar(self) -> Markup:
+        """The shares of its behaviours and of the rest."""
+        parts = [(self.colours[behaviour["id"]], behaviour["coverage"]) for behaviour in self.behaviours]
+        return figures.shares([*parts, ("c0", self.rest)] if self.noise else parts)
+
+    @property
+    def spread(self) -> float:
+        """How much of its examples' variance the plane holds."""
+        return self.seen[2]
+
+    @property
+    def plane(self) -> Markup | None:
+        """Its examples in their plane, where they spread at all."""
+        points, labels, share = self.seen
+        return None if math.isnan(share) else figures.plane(points, labels, self.colours)
 
 
 class Pages:
@@ -88,8 +115,14 @@ class Pages:
         self._jinja = jinja
         self._common = {"atlas": config.atlas, "atlas_title": config.title, "facts": facts, "date": date}
 
-    def unit(self, record: Record, labels: dict[tuple[str, int], str], around: Neighbourhood) -> str:
-        """The page of a unit; `labels` names the behaviours that it links to."""
+    def unit(
+        self,
+        record: Record,
+        planes: Mapping[int, Plane],
+        labels: Mapping[tuple[str, int], str],
+        around: Neighbourhood,
+    ) -> str:
+        """The page of a unit; `planes` are its sides by sign, `labels` name the behaviours that it links to."""
         layer, unit = record["layer"], record["unit"]
         maximum, minimum = record["stats"]["max"], record["stats"]["min"]
         of_bands = {index for band in record["bands"] for index in band["examples"]}
@@ -101,6 +134,7 @@ class Pages:
                 example["key"],
                 minimum if place in below else maximum,
                 example.get("importance", ()),
+                titles=place not in of_bands,
             )
             for place, example in enumerate(record["examples"])
         ]
@@ -109,6 +143,7 @@ class Pages:
             for place, example in enumerate(record["examples"])
             if example["behaviour"] is None and place not in of_bands
         ]
+        colours = [f"c{number if number <= COLOURS else 0}" for number in range(len(record["behaviours"]) + 1)]
         title = f"{_noun(record['kind']).capitalize()} {unit} of layer {layer}"
         edges, counts = record["stats"]["histogram"].values()
         threshold = self.config.examples.threshold * maximum if self.config.examples.policy == "threshold" else None
@@ -127,10 +162,12 @@ class Pages:
                     [behaviour for behaviour in record["behaviours"] if behaviour["sign"] == sign],
                     [place for place in noise if (place in below) == (sign < 0)],
                     measures,
+                    colours,
+                    planes[sign],
                 )
                 for sign, measures in _measures(record).items()
             ],
-            colours=COLOURS,
+            colours=colours,
             lede=_lede(record),
             histogram=figures.histogram(edges, counts, threshold),
             threshold=threshold,

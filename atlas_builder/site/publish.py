@@ -161,7 +161,8 @@ class _Worker(threading.local):
             collected = next(found for found in self.site.stages.collected.layers if found.layer == layer)
             self.layer = LayerRecords(self.site.stages, collected, self.site.config)
         record = self.layer.record(unit)
-        return record, self.site.pages.unit(record, self.site.labels, self.site.around(place))
+        planes = {sign: self.layer.plane(unit, sign) for sign in (1, -1)[: self.layer.layer.sides]}
+        return record, self.site.pages.unit(record, planes, self.site.labels, self.site.around(place))
 
 
 _worker = _Worker()
