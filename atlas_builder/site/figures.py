@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
+from statistics import median
 
 import numpy as np
 from markupsafe import Markup, escape
@@ -102,19 +104,21 @@ def plane(points: NDArray[np.float32], labels: NDArray[np.int32], colours: Seque
     """
     width, height, margin = 320, 200, 12
     low, high = points.min(axis=0), points.max(axis=0)
-    scale = min((width - 2 * margin) / max(high[0] - low[0], 1e-6), (height - 2 * margin) / max(high[1] - low[1], 1e-6))
-    middle = (low + high) / 2
-    places = np.rint((points - middle) * [scale, -scale] + [width / 2, height / 2]).astype(int)  # (examples, 2)
+    room = np.array([width - 2 * margin, height - 2 * margin])
+    scale = (room / np.maximum(high - low, 1e-6)).min()
+    places = np.rint((points - (low + high) / 2) * [scale, -scale] + [width / 2, height / 2]).astype(int)
+    of = defaultdict[int, set[tuple[int, int]]](set)
+    for number, x, y in np.column_stack([labels, places]).tolist():
+        of[number].add((x, y))
     dots, numbers = [], []
-    for number in np.unique(labels).tolist():
-        own = places[labels == number]
+    for number, own in sorted(of.items()):
         # A line of no length with a round end is a dot, in a dozen bytes.
-        path = "".join(f"M{x} {y}h0" for x, y in np.unique(own, axis=0).tolist())
+        path = "".join(f"M{x} {y}h0" for x, y in sorted(own))
         dots.append(f'<path class={colours[number]} d="{path}"/>')
         if number:
-            x, y = np.median(own, axis=0)
+            x, y = (median(axis) for axis in zip(*own, strict=True))
             numbers.append(f"<text x={x:.0f} y={y + 4:.0f}>{number}</text>")
-    found = len(np.unique(labels[labels > 0]))
+    found = len(numbers)
     said = f"{len(points):,} examples in {found} behaviour{'s' if found != 1 else ''}, as they lie in the plane."
     return Markup(
         f'<svg class=plane viewBox="0 0 {width} {height}" role=img aria-label="{said}">'

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -100,7 +101,7 @@ class Side:
         """How much of its examples' variance the plane holds."""
         return self.seen[2]
 
-    @property
+    @cached_property
     def plane(self) -> Markup | None:
         """Its examples in their plane, where they spread at all."""
         points, labels, share = self.seen
