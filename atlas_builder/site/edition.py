@@ -13,7 +13,8 @@ from atlas_builder.cluster import Clustered
 from atlas_builder.config import Configuration
 from atlas_builder.describe.run import Described
 from atlas_builder.records import Stages, unit_id
-from atlas_builder.site.pages import Neighbourhood, Pages, unit_page
+from atlas_builder.site.pages import Neighbourhood, Pages
+from atlas_builder.site.summary import unit_page
 from atlas_builder.site.theme import environment, find_theme, shipped
 
 _PROSE_ORDER = ("about", "methods", "behaviours", "data", "performance", "library", "citing")

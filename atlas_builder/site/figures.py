@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from statistics import median
 
 import numpy as np
@@ -123,4 +123,77 @@ def plane(points: NDArray[np.float32], labels: NDArray[np.int32], colours: Seque
     return Markup(
         f'<svg class=plane viewBox="0 0 {width} {height}" role=img aria-label="{said}">'
         f"{''.join(dots)}{''.join(numbers)}</svg>"
+    )
+
+
+def distribution(values: Sequence[float], show: Callable[[float], str], *, logarithmic: bool = False) -> Markup:
+    """How a measure is spread over units; `show` writes its least, middle and largest value.
+
+    On a logarithmic axis values of zero are left out.
+    """
+    width, height, base, bars = 200, 72, 54, 30
+    known = np.array([value for value in values if value > 0 or not logarithmic])
+    if not len(known):
+        return Markup("")
+    scaled = np.log10(known) if logarithmic else known
+    low, high = float(scaled.min()), float(scaled.max())
+    counts = np.histogram(scaled, bins=bars, range=(low, high if high > low else low + 1))[0]
+    outline = "".join(
+        f"V{base - count / counts.max() * (base - 8):.0f}h{width / bars:.3g}" for count in counts.tolist()
+    )
+    middle = float(np.median(scaled))
+    x = round((middle - low) / ((high - low) or 1) * width)
+    least, median_, most = show(float(known.min())), show(float(np.median(known))), show(float(known.max()))
+    said = escape(f"{len(known):,} units from {least} to {most}, half of them below {median_}")
+    anchor = "start" if x < 40 else "end" if x > width - 40 else "middle"
+    ends = "" if anchor == "start" else f'<text x="0" y="{height - 4}">{least}</text>'
+    ends += "" if anchor == "end" else f'<text x="{width}" y="{height - 4}" text-anchor="end">{most}</text>'
+    return Markup(
+        f'<svg class="distribution" viewBox="0 0 {width} {height}" role="img" aria-label="{said}">'
+        f'<path class="bars" d="M0 {base}{outline}V{base}z"/><path class="rule" d="M{x} 2V{base}"/>'
+        f'{ends}<text class="middle" x="{x}" y="{height - 4}" text-anchor="{anchor}">{median_}</text></svg>'
+    )
+
+
+def boxes(rows: Sequence[tuple[str, str, Sequence[float]]], name: str) -> Markup:
+    """Box figure of a measure, one row a layer: `rows` of (name, link, values).
+
+    The line goes from the 5th to the 95th of a hundred, the box from the 25th to the 75th, the mark is the median.
+    """
+    width, step, left = 720, 32, 84
+    quantiles = {row: np.quantile(values, [0.05, 0.25, 0.5, 0.75, 0.95]) for row, _, values in rows if len(values)}
+    if not quantiles:
+        return Markup("")
+    low = math.floor(min(found[0] for found in quantiles.values()))
+    high = max(math.ceil(max(found[4] for found in quantiles.values())), low + 1)
+
+    def x(value: float) -> str:
+        return f"{left + (value - low) / (high - low) * (width - left - 8):.1f}"
+
+    height = len(rows) * step
+    stride = max(1, round((high - low) / 8))
+    out = [
+        f'<path class="grid" d="M{x(tick)} 0V{height}"/>'
+        f'<text x="{x(tick)}" y="{height + 16}" text-anchor="middle">{tick}</text>'
+        for tick in range(low, high + 1, stride)
+    ]
+    said = []
+    for place, (row, link, _) in enumerate(rows):
+        y = place * step + 11
+        out.append(f'<a href="{escape(link)}"><text x="0" y="{y + 5}">{escape(row)}</text></a>')
+        if row not in quantiles:
+            continue
+        least, lower, middle, upper, most = quantiles[row]
+        label = f"{row}: median {middle:.2g}, half of the units between {lower:.2g} and {upper:.2g}, "
+        label += f"nine in ten between {least:.2g} and {most:.2g}"
+        said.append(label)
+        out.append(
+            f"<g><title>{escape(label)}</title>"
+            f'<path class="whisker" d="M{x(least)} {y}H{x(most)}"/>'
+            f'<path class="box" d="M{x(lower)} {y}H{x(upper)}"/>'
+            f'<path class="median" d="M{x(middle)} {y - 9}v18"/></g>'
+        )
+    summary = escape(f"{name} by layer. {'; '.join(said)}")
+    return Markup(
+        f'<svg class="boxes" viewBox="0 0 {width} {height + 22}" role="img" aria-label="{summary}">{"".join(out)}</svg>'
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -16,13 +16,16 @@ from numpy.typing import NDArray
 from atlas_builder.config import Configuration
 from atlas_builder.errors import ConfigurationError
 from atlas_builder.records import Record
-from atlas_builder.site import figures, text
+from atlas_builder.site import figures, table, text
 from atlas_builder.site.cite import cite
+from atlas_builder.site.summary import Summary, unit_page
 
 COLOURS = 8
 """Behaviours told apart by colour; those after share one."""
 
 _UNLIKELY = 3  # standard deviations of the cosine of two random directions, which is 1 / √width
+
+_DRAWN = ("effective", "stability", "distance", "active")  # measures whose distribution a layer's page draws
 
 BEHAVIOUR_GROUPS = ("one behaviour", "two", "three", "four or more", "none")
 
@@ -34,35 +37,6 @@ class Neighbourhood:
     previous: str | None
     next: str | None
     random: str
-
-
-@dataclass
-class Summary:
-    """What the overview pages say of a unit."""
-
-    layer: int
-    unit: int
-    labels: list[str]
-    measures: dict[str, Any]
-    stats: dict[str, Any]
-    coverage: list[float] = field(default_factory=list)
-    likeness: float = 0.0
-    """Mean cosine of its behaviours' nearest neighbours, 0 where one has none."""
-
-    @property
-    def name(self) -> str:
-        """`L2/N17`."""
-        return f"L{self.layer}/N{self.unit}"
-
-    @property
-    def page(self) -> str:
-        """Address from the site's root."""
-        return unit_page(self.layer, self.unit)
-
-
-def unit_page(layer: int, unit: int) -> str:
-    """`L2/N17.html`."""
-    return f"L{layer}/N{unit}.html"
 
 
 def behaviour_group(behaviours: int) -> int:
@@ -177,20 +151,40 @@ class Pages:
             around=around,
         )
 
-    def layer(self, layer: int, units: Sequence[Summary], layers: Sequence[int]) -> str:
-        """The table of a layer's units."""
-        return self._render(
-            "layer.html",
-            f"L{layer}/index.html",
-            f"Layer {layer}, {self.config.title}",
-            layer=layer,
-            layers=layers,
-            units=units,
-            noun=_noun(self.facts["kind"]),
-            behaviours=sum(len(unit.labels) for unit in units),
-            figure=figures.shares_by_layer([(f"Layer {layer}", "", _groups(units))], BEHAVIOUR_GROUPS),
-            groups=BEHAVIOUR_GROUPS,
-        )
+    def layer(self, layer: int, units: Sequence[Summary], layers: Sequence[int]) -> dict[str, str]:
+        """The table of a layer's units, by the names of its pages."""
+        found = table.leaves(units)
+        figures_of = [
+            (
+                column,
+                figures.distribution(
+                    [float(value) for unit in units if (value := column.of(unit)) is not None],
+                    column.show,
+                    logarithmic=column.name == "active",
+                ),
+            )
+            for column in table.COLUMNS
+            if column.name in _DRAWN
+        ]
+        return {
+            leaf.name: self._render(
+                "layer.html",
+                f"L{layer}/{leaf.name}",
+                f"Layer {layer}, {self.config.title}",
+                layer=layer,
+                layers=layers,
+                total=len(units),
+                leaf=leaf,
+                leaves=found,
+                columns=table.COLUMNS,
+                noun=_noun(self.facts["kind"]),
+                behaviours=sum(len(unit.labels) for unit in units),
+                figure=figures.shares_by_layer([(f"Layer {layer}", "", _groups(units))], BEHAVIOUR_GROUPS),
+                figures=figures_of,
+                groups=BEHAVIOUR_GROUPS,
+            )
+            for leaf in found
+        }
 
     def home(
         self,
@@ -218,6 +212,17 @@ class Pages:
             figure=figures.shares_by_layer(
                 [(f"Layer {layer}", f"L{layer}/index.html", _groups(units)) for layer, units in layers.items()],
                 BEHAVIOUR_GROUPS,
+            ),
+            boxes=figures.boxes(
+                [
+                    (
+                        f"Layer {layer}",
+                        f"L{layer}/index.html",
+                        [unit.measures["effective_behaviours"] for unit in units],
+                    )
+                    for layer, units in layers.items()
+                ],
+                "Effective number of behaviours",
             ),
         )
 

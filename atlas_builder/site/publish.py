@@ -22,12 +22,13 @@ from atlas_builder.site import search
 from atlas_builder.site.budget import fitted
 from atlas_builder.site.cite import address, citation_cff
 from atlas_builder.site.edition import Site
-from atlas_builder.site.pages import Summary, unit_page
 from atlas_builder.site.prose import render_prose
 from atlas_builder.site.search import Posting
 from atlas_builder.site.starts import starts
+from atlas_builder.site.summary import Summary, unit_page
+from atlas_builder.site.table import leaf_names
 from atlas_builder.site.theme import shipped
-from atlas_builder.site.units import encoded, publish_units, worker, write
+from atlas_builder.site.units import encoded, publish_layer, publish_units, worker, write
 
 _UNITS_AT_ONCE = 64
 
@@ -46,9 +47,11 @@ def publish(site: Site, folder: Path, executor: Executor, progress: Progress) ->
             for summary in done:
                 summaries[summary.layer].append(summary)
             advance(len(done))
-    for layer, units in summaries.items():
-        write(folder / f"L{layer}" / "index.html", site.pages.layer(layer, units, list(summaries)))
-    write(folder / "index.html", site.pages.home(summaries, starts(summaries), _contrast(site)))
+    tables = [
+        executor.submit(publish_layer, site, layer, units, list(summaries), folder)
+        for layer, units in summaries.items()
+    ]
+    write(folder / "index.html", site.pages.home(summaries, starts(summaries, site.stages.links), _contrast(site)))
     write(folder / "search.html", site.pages.plain("search.html", "search.html", "Search"))
     write(folder / "404.html", site.pages.plain("404.html", "404.html", "Not found"))
     search.write(
@@ -57,6 +60,8 @@ def publish(site: Site, folder: Path, executor: Executor, progress: Progress) ->
         {layer: [unit.labels for unit in units] for layer, units in summaries.items()},
     )
     _write_around(site, folder)
+    for table in tables:
+        table.result()
 
 
 def _fitted(site: Site, progress: Progress) -> Site:
@@ -122,7 +127,9 @@ def _write_around(site: Site, folder: Path) -> None:
     (folder / ".nojekyll").write_bytes(b"")
     robots = "User-agent: *\nAllow: /\n"
     if atlas.url:
-        layers = [f"L{layer.layer}/index.html" for layer in site.stages.collected.layers]
+        layers = [
+            f"L{layer.layer}/{leaf}" for layer in site.stages.collected.layers for leaf in leaf_names(layer.units)
+        ]
         listed = ["index.html", *map(quote, prose), *layers, *(unit_page(*unit) for unit in site.units)]
         write(folder / "sitemap.xml", _sitemap([address(atlas, page) or page for page in listed]))
         robots += f"Sitemap: {address(atlas, 'sitemap.xml')}\n"

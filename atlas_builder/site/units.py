@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from atlas_builder import records
 from atlas_builder.records import LayerRecords
+from atlas_builder.site import table
 from atlas_builder.site.edition import Site
-from atlas_builder.site.pages import Summary, unit_page
+from atlas_builder.site.summary import Summary, unit_page
 
 
 class Worker(threading.local):
@@ -62,6 +64,14 @@ def publish_units(site: Site, first: int, last: int, folder: Path) -> list[Summa
             )
         )
     return summaries
+
+
+def publish_layer(site: Site, layer: int, units: Sequence[Summary], layers: Sequence[int], folder: Path) -> None:
+    """Write the table of a layer, and its data for scripts."""
+    worker.open(site)
+    for name, page in worker.site.pages.layer(layer, units, layers).items():
+        write(folder / f"L{layer}" / name, page)
+    (folder / f"L{layer}" / "units.js").write_bytes(table.data(layer, units))
 
 
 def _likeness(behaviours: list[records.Record]) -> float:
