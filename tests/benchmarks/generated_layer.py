@@ -210,7 +210,7 @@ class Layer:
         )
 
     def _meant(self, text: Text, size: Numbers, behaviour: Numbers, turn: Numbers) -> Numbers:
-        """Where the corpus has what each behaviour is for: a token, a word as often written, a list, or what follows."""
+        """Where the corpus has what each behaviour is for: a token, a word as often written, lists, or what follows."""
         chance = self.chance
         kind = chance.choice(4, size=len(size), p=[0.4, 0.25, 0.25, 0.1])
         words = np.where(kind == 2, chance.integers(2, _MOST_WORDS + 1, len(size)), 1)

@@ -247,9 +247,8 @@ def shared_files(page: Path) -> list[Path]:
 
 def _part(path: Path) -> str:
     if re.fullmatch(r"L\d+", path.parts[0]):
-        if path.name == "index.html":
-            return "layer pages"
-        return {".html": "unit pages", ".json": "records"}.get(path.suffix, path.suffix)
+        own = re.fullmatch(r"N\d+", path.stem) is not None
+        return {".html": "unit pages" if own else "layer pages", ".json": "records"}.get(path.suffix, "layer tables")
     return path.parts[0] if len(path.parts) > 1 else "other pages" if path.suffix == ".html" else path.name
 
 
