@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.random import Generator
@@ -134,7 +134,8 @@ class Layer:
         """Histograms (units, BINS) of GELU over a background and the few tokens a unit is for, and their moments."""
         chance, units = self.chance, self.units
         silent = chance.random(units) < _SILENT
-        background = np.where(silent, -4.5, chance.normal(-1.2, 0.25, units)), chance.uniform(0.4, 0.9, units)
+        spread = np.where(silent, 0.2, chance.uniform(0.4, 0.9, units))
+        background = np.where(silent, -4.5, chance.normal(-1.2, 0.25, units)), spread
         meant = chance.uniform(0.8, 2.6, units), chance.uniform(0.4, 0.9, units)
         share = np.where(silent, 0, np.exp(chance.normal(np.log(0.012), 1.1, units)).clip(1e-4, 0.3))
         cuts, order, firsts, bins = _gelu_bins()
@@ -143,7 +144,6 @@ class Layer:
             below: Floats = ndtr((cuts - mean[:, None]) / deviation[:, None])
             return np.diff(below, axis=1, prepend=0, append=1)  # (units, cells)
 
-        background = background[0], np.where(silent, 0.2, background[1])
         cells = (1 - share)[:, None] * mass(*background) + share[:, None] * mass(*meant)
         expected = np.add.reduceat(cells[:, order], firsts, axis=1) * self.tokens  # (units, bins hit)
         reached = np.rint(np.cumsum(expected, axis=1)).astype(np.int64)
@@ -154,11 +154,11 @@ class Layer:
         centres = (edges[1:] + edges[:-1]) / 2
         first, last = (histogram > 0).argmax(axis=1), histogram.shape[1] - 1 - (histogram[:, ::-1] > 0).argmax(axis=1)
         mean = histogram @ centres / self.tokens
-        spread = np.sqrt(np.maximum(histogram @ centres**2 / self.tokens - mean**2, 0))
+        deviation = np.sqrt(np.maximum(histogram @ centres**2 / self.tokens - mean**2, 0))
         maximum = (edges[last] + (edges[last + 1] - edges[last]) * chance.random(units)).astype(np.float32)
         minimum = np.maximum(edges[first], _LOWEST_OF_GELU).astype(np.float32)
         density = histogram[:, SIDE + 1 :].sum(axis=1) / self.tokens
-        return histogram, Moments(maximum.astype(np.float64), minimum.astype(np.float64), mean, spread, density)
+        return histogram, Moments(maximum.astype(np.float64), minimum.astype(np.float64), mean, deviation, density)
 
     def _found(self, text: Text, histogram: NDArray[np.uint32], moments: Moments) -> Found:
         chance, most = self.chance, self.examples.per_unit
@@ -171,11 +171,11 @@ class Layer:
         kept = kept[np.lexsort([chance.random(len(kept)), unit[kept]])]
         owner = unit[kept]
         kept = kept[np.arange(len(kept)) - np.searchsorted(owner, owner) < most]
-        unit, kind_of, member, place = (part[kept] for part in (unit, kind_of, member, place))
+        unit, kind_of, member, place = unit[kept], kind_of[kept], member[kept], place[kept]
         strength = chance.uniform(0.4, 1, int(kind_of.max(initial=0)) + 1)[kind_of]
         share = self.examples.threshold + (1 - self.examples.threshold) * strength * chance.random(len(unit)) ** 1.5
         order = np.lexsort([-share, unit])
-        unit, kind_of, member, place, share = (part[order] for part in (unit, kind_of, member, place, share))
+        unit, kind_of, member, place, share = unit[order], kind_of[order], member[order], place[order], share[order]
         leads = np.diff(unit, prepend=-1) > 0
         share = np.where(leads & (reach[unit] < most), 1, share)  # all that reach the threshold, so the maximum too
         value = share * moments.maximum[unit]
@@ -185,7 +185,7 @@ class Layer:
     def _places(self, text: Text, wanted: Numbers) -> tuple[Numbers, Numbers, NDArray[np.bool_], Numbers]:
         """Unit, behaviour, whether it is in one at all, and place in the corpus of each example."""
         chance = self.chance
-        mean = max(0.2, self.mean_behaviours * _MEANS[self.number % len(_MEANS)] / np.mean(_MEANS) - 1)
+        mean = max(0.2, self.mean_behaviours * _MEANS[self.number % len(_MEANS)] / float(np.mean(_MEANS)) - 1)
         count = 1 + chance.poisson(chance.gamma(1.5, mean / 1.5, self.units))
         count[chance.random(self.units) < _SHAPELESS] = 0
         count = np.minimum(count, np.where(wanted == 1, 1, wanted // 2))
@@ -225,7 +225,8 @@ class Layer:
             # One in each equal part of all its places: none twice.
             at = ((lap + chance.random(len(lap))) / each[whose] * places.count[meant]).astype(np.int64)
             place[mine] = places.order[places.first[meant] + np.minimum(at, places.count[meant] - 1)]
-        return np.minimum(place + (kind == 3)[behaviour], len(text.tokens) - 1)
+        found: Numbers = np.minimum(place + (kind == 3)[behaviour], len(text.tokens) - 1)
+        return found
 
     def _behaviours(self, unit: Numbers, behaviour: Numbers, value: Floats) -> tuple[NDArray[np.int32], np.ndarray]:
         """Number behaviours as the cluster stage does; what too few examples are left of is noise."""
@@ -357,9 +358,9 @@ class Layer:
         return points.astype(np.float32), np.where(known, chance.uniform(0.2, 0.8, known.shape), np.nan)
 
 
-def _gelu(x: NDArray[np.float32]) -> NDArray[np.float32]:
+def _gelu(x: NDArray[Any]) -> NDArray[Any]:
     """GELU by its usual approximation."""
-    found: NDArray[np.float32] = 0.5 * x * (1 + np.tanh(0.79788456 * (x + 0.044715 * x**3)))
+    found: NDArray[Any] = 0.5 * x * (1 + np.tanh(0.79788456 * (x + 0.044715 * x**3)))
     return found
 
 

@@ -17,14 +17,14 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import orjson
-from playwright.sync_api import Browser, BrowserContext, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ViewportSize, sync_playwright
 
 from tests.benchmarks.site import shared_files
 from tests.browser.conftest import CHROMIUM, FLAGS
 
 _WARM_UP = 3
 _SETTLED = 300  # milliseconds after the load in which a page may still move
-_SIZES = ({"width": 1280, "height": 900}, {"width": 390, "height": 844})
+_SIZES: tuple[ViewportSize, ...] = ({"width": 1280, "height": 900}, {"width": 390, "height": 844})
 _SORTS = 6
 
 _LISTEN = """
@@ -117,7 +117,7 @@ def _visit(context: BrowserContext, address: str) -> Visit:
     return Visit(paint, shift, moved, requests)
 
 
-def _print_visits(visits: list[Visit], bare: list[float], size: dict[str, int]) -> None:
+def _print_visits(visits: list[Visit], bare: list[float], size: ViewportSize) -> None:
     paints = sorted(visit.paint for visit in visits)
     late = quantiles(paints, n=20)[-1] if len(paints) > 1 else paints[0]
     moved = Counter(what for visit in visits for what in set(visit.moved))

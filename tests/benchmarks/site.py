@@ -15,7 +15,7 @@ import shutil
 import sys
 import threading
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
@@ -43,7 +43,7 @@ _FILES_AT_ONCE = 256
 class Watch:
     """What a block of code spends: seconds, by the functions it calls, and memory."""
 
-    steps: Counter[str] = field(default_factory=Counter)
+    steps: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     """Seconds of each function that the publish stage calls, or the build around it."""
     seconds: float = 0.0
     work: float = 0.0
@@ -165,7 +165,7 @@ def _print_speed(watch: Watch, units: int) -> None:
     print(f"{units:,} units over {CORES} processes")
     print(f"the publish stage    {watch.seconds:8.1f} s {units / watch.seconds:8,.0f} units/s")
     print(f"  of which units     {rendered:8.1f} s {units / rendered:8,.0f} units/s")
-    for name, seconds in watch.steps.most_common():
+    for name, seconds in sorted(watch.steps.items(), key=lambda entry: -entry[1]):
         if name != "units" and seconds >= 0.1:
             print(f"  {name:26} {seconds:.1f} s")
     print(f"processor time       {watch.work:8.1f} s {CORES * units / watch.work:8,.0f} units/s on {CORES} idle cores")
