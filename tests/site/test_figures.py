@@ -41,7 +41,7 @@ def test_the_plane_holds_every_example_at_its_place_in_its_colour() -> None:
         assert x - x0 == pytest.approx((a - a0) * scale, abs=2)
         assert y - y0 == pytest.approx(-(b - b0) * scale, abs=2)
         assert 0 <= x <= 320
-        assert 0 <= y <= 200
+        assert 0 <= y <= 230
 
 
 def test_a_histogram_is_as_high_as_the_logarithm_of_its_counts() -> None:
