@@ -102,7 +102,7 @@ def plane(points: NDArray[np.float32], labels: NDArray[np.int32], colours: Seque
     `points` is (examples, 2), `labels` (examples,) the behaviour of each from 1, or 0 for
     none; `colours` are the classes of behaviours 0, 1, 2, …
     """
-    width, height, margin = 320, 200, 12
+    width, height, margin = 320, 230, 16
     low, high = points.min(axis=0), points.max(axis=0)
     room = np.array([width - 2 * margin, height - 2 * margin])
     scale = (room / np.maximum(high - low, 1e-6)).min()
@@ -112,12 +112,15 @@ def plane(points: NDArray[np.float32], labels: NDArray[np.int32], colours: Seque
         of[number].add((x, y))
     dots, numbers = [], []
     for number, own in sorted(of.items()):
-        # A line of no length with a round end is a dot, in a dozen bytes.
-        path = "".join(f"M{x} {y}h0" for x, y in sorted(own))
+        # A line of no length with a round end is a dot; from the last one it takes half a dozen bytes.
+        path, (x, y) = "", (0, 0)
+        for to_x, to_y in sorted(own):
+            path += f"m{to_x - x} {to_y - y}h0"
+            x, y = to_x, to_y
         dots.append(f'<path class={colours[number]} d="{path}"/>')
         if number:
-            x, y = (median(axis) for axis in zip(*own, strict=True))
-            numbers.append(f"<text x={x:.0f} y={y + 4:.0f}>{number}</text>")
+            middle = [round(median(axis)) for axis in zip(*own, strict=True)]
+            numbers.append(f"<text x={middle[0]} y={middle[1] + 4}>{number}</text>")
     found = len(numbers)
     said = f"{len(points):,} examples in {found} behaviour{'s' if found != 1 else ''}, as they lie in the plane."
     return Markup(

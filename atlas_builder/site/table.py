@@ -43,9 +43,7 @@ def _share(name: str, heading: str, why: str, of: Callable[[Summary], Any]) -> C
 
 COLUMNS: Sequence[Column] = (
     _count("number", "Number", "of behaviours"),
-    _measure(
-        "effective", "Effective", "number: exp of the entropy of their sizes", "effective_behaviours"
-    ),
+    _measure("effective", "Effective", "number: exp of the entropy of their sizes", "effective_behaviours"),
     _share("none", "In none", "share of examples in no behaviour", lambda unit: unit.measures["noise_fraction"]),
     _measure("stability", "Stability", "how well half of the examples show the same behaviours", "stability", 2),
     _measure("mono", "MonoScore", "mean cosine of pairs of examples, weighted by activation", "mono_score", 2),
