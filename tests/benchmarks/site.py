@@ -102,13 +102,12 @@ def _step(frame: FrameType | None) -> str:
     """The function that `publish` calls in a stack, or, outside it, the build."""
     inner = ""
     while frame is not None:
-        code = frame.f_code
-        module = frame.f_globals.get("__name__", "")
-        if (module, code.co_name) == ("atlas_builder.site.publish", "publish"):
-            return {"result": "units"}.get(inner, inner or "publish itself")
-        if (module, code.co_name) == ("atlas_builder.pipeline", "build"):
-            return f"build: {inner}"
-        inner = code.co_name
+        name = f"{frame.f_globals.get('__name__', '')}.{frame.f_code.co_name}".removeprefix("atlas_builder.")
+        if name == "site.publish.publish":
+            return {"concurrent.futures._base.result": "units"}.get(inner, inner or name)
+        if name == "pipeline.build":
+            return inner or name
+        inner = name
         frame = frame.f_back
     return "elsewhere"
 
@@ -167,7 +166,7 @@ def _print_speed(watch: Watch, units: int) -> None:
     print(f"  of which units     {rendered:8.1f} s {units / rendered:8,.0f} units/s")
     for name, seconds in sorted(watch.steps.items(), key=lambda entry: -entry[1]):
         if name != "units" and seconds >= 0.1:
-            print(f"  {name:26} {seconds:.1f} s")
+            print(f"  {name:32} {seconds:.1f} s")
     print(f"processor time       {watch.work:8.1f} s {CORES * units / watch.work:8,.0f} units/s on {CORES} idle cores")
     print(
         f"peak memory {watch.parent / 2**30:.2f} GiB in the parent, {watch.worker / 2**30:.2f} in a worker, "
