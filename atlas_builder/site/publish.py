@@ -24,7 +24,7 @@ from atlas_builder.config import Site as SiteSettings
 from atlas_builder.describe.run import Described
 from atlas_builder.progress import Progress
 from atlas_builder.records import LayerRecords, Stages, unit_id
-from atlas_builder.site import search
+from atlas_builder.site import search, size
 from atlas_builder.site.budget import fitted
 from atlas_builder.site.cite import address, citation_cff
 from atlas_builder.site.pages import Neighbourhood, Pages, Summary, unit_page
@@ -138,6 +138,8 @@ def publish(site: Site, folder: Path, executor: Executor, progress: Progress) ->
         {layer: [unit.labels for unit in units] for layer, units in summaries.items()},
     )
     _write_around(site, folder)
+    for line in size.measure(size.files(folder), site.config.site.host).lines:
+        progress.say(line)
 
 
 class _Worker(threading.local):
@@ -179,7 +181,8 @@ def _fitted(site: Site, progress: Progress) -> Site:
         return len(records.serialise(record)) + len(_encoded(page))
 
     wanted = site.config.site
-    fit = fitted(wanted, len(site.units), size_of, progress)
+    layers = [layer.units for layer in site.stages.collected.layers]
+    fit = fitted(wanted, layers, size_of, progress)
     if fit == wanted:
         return site
     shown = {name: value for name, value in fit.model_dump().items() if value != getattr(wanted, name)}

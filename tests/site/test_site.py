@@ -168,14 +168,14 @@ def test_check_finds_what_is_planted(tiny_site: Path, copy_of: Callable[[Path], 
 def test_check_holds_a_site_to_its_hosts_budget(
     tiny_site: Path, copy_of: Callable[[Path], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from atlas_builder.site import check as module
+    from atlas_builder.site import budget
 
     site = copy_of(tiny_site)
     facts = json.loads((site / "atlas.json").read_bytes())
     facts["configuration"]["site"]["host"] = "github-pages"
     (site / "atlas.json").write_bytes(orjson.dumps(facts))
     assert check(site, QUIET).problems == []
-    monkeypatch.setitem(module.SIZE_BUDGET, "github-pages", 1000)
+    monkeypatch.setitem(budget.SIZE_BUDGET, "github-pages", 1000)
     assert "lower site.examples_per_behaviour" in check(site, QUIET).problems[0]
 
 
