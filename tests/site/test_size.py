@@ -114,9 +114,7 @@ def test_names_that_differ_in_case_or_form_only_are_named(tmp_path: Path) -> Non
     assert "about.html: on Windows and macOS it is the same name as About.html" in problems[0]
 
 
-@pytest.mark.parametrize(
-    "name", ["_private/a.html", ".nojekyll", "a b.html", "日本.html", "console.html", "L0/N0.html"]
-)
+@pytest.mark.parametrize("name", ["_private/a.html", ".nojekyll", "a b.html", "日本.html", "console.html", "L0/0"])
 def test_common_names_are_fine(tmp_path: Path, name: str) -> None:
     assert _problems(_write(tmp_path / "site", name)) == []
 
