@@ -34,7 +34,7 @@ from atlas_builder.site.theme import environment, find_theme, shipped
 
 _UNITS_AT_ONCE = 64
 _STARTS = 6  # units in each list of the first page
-_PROSE_ORDER = ("about", "methods", "behaviours", "data", "performance", "library", "citing")
+_PROSE_ORDER = ("about", "methods", "behaviours", "data", "performance", "library", "publishing", "citing")
 
 
 @dataclass(frozen=True)
