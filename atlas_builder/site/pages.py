@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from atlas_builder.config import Configuration
 from atlas_builder.errors import ConfigurationError
 from atlas_builder.records import Record
-from atlas_builder.site import figures, table, text
+from atlas_builder.site import figures, listing, text
 from atlas_builder.site.cite import cite
 from atlas_builder.site.summary import Summary, unit_page
 
@@ -154,7 +154,7 @@ class Pages:
 
     def layer(self, layer: int, units: Sequence[Summary], layers: Sequence[int]) -> dict[str, str]:
         """The table of a layer's units, by the names of its pages."""
-        found = table.leaves(units)
+        found = listing.leaves(units)
         figures_of = [
             (
                 column,
@@ -164,7 +164,7 @@ class Pages:
                     logarithmic=column.name == "active",
                 ),
             )
-            for column in table.COLUMNS
+            for column in listing.COLUMNS
             if column.name in _DRAWN
         ]
         return {
@@ -177,7 +177,7 @@ class Pages:
                 total=len(units),
                 leaf=leaf,
                 leaves=found,
-                columns=table.COLUMNS,
+                columns=listing.COLUMNS,
                 noun=_noun(self.facts["kind"]),
                 behaviours=sum(len(unit.labels) for unit in units),
                 figure=figures.shares_by_layer([(f"Layer {layer}", "", _groups(units))], BEHAVIOUR_GROUPS),

@@ -18,15 +18,15 @@ from atlas_builder.cluster import CONTRAST, Clustered
 from atlas_builder.config import Site as SiteSettings
 from atlas_builder.describe.run import Described
 from atlas_builder.progress import Progress
-from atlas_builder.site import search
+from atlas_builder.site import search, size
 from atlas_builder.site.budget import fitted
 from atlas_builder.site.cite import address, citation_cff
 from atlas_builder.site.edition import Site
+from atlas_builder.site.listing import leaf_names
 from atlas_builder.site.prose import render_prose
 from atlas_builder.site.search import Posting
 from atlas_builder.site.starts import starts
 from atlas_builder.site.summary import Summary, unit_page
-from atlas_builder.site.table import leaf_names
 from atlas_builder.site.theme import shipped
 from atlas_builder.site.units import encoded, publish_layer, publish_units, worker, write
 
@@ -62,6 +62,8 @@ def publish(site: Site, folder: Path, executor: Executor, progress: Progress) ->
     _write_around(site, folder)
     for table in tables:
         table.result()
+    for line in size.measure(size.files(folder), site.config.site.host).lines:
+        progress.say(line)
 
 
 def _fitted(site: Site, progress: Progress) -> Site:
@@ -76,7 +78,8 @@ def _fitted(site: Site, progress: Progress) -> Site:
         return len(records.serialise(record)) + len(encoded(page))
 
     wanted = site.config.site
-    fit = fitted(wanted, len(site.units), size_of, progress)
+    layers = [layer.units for layer in site.stages.collected.layers]
+    fit = fitted(wanted, layers, size_of, progress)
     if fit == wanted:
         return site
     shown = {name: value for name, value in fit.model_dump().items() if value != getattr(wanted, name)}

@@ -90,7 +90,7 @@ def test_sitemap_canonical_links_and_robots_name_the_published_address(tiny_site
     urls = [element.text for element in ET.parse(tiny_site / "sitemap.xml").iter() if element.tag.endswith("loc")]
     assert "https://example.org/atlas/" in urls
     assert "https://example.org/atlas/L1/N3.html" in urls
-    assert len(urls) == len(set(urls)) == 1 + 7 + 2 + 48
+    assert len(urls) == len(set(urls)) == 1 + 8 + 2 + 48
     page = (tiny_site / "L1/N3.html").read_text(encoding="utf-8")
     assert '<link rel="canonical" href="https://example.org/atlas/L1/N3.html">' in page
     assert "https://example.org/atlas/sitemap.xml" in (tiny_site / "robots.txt").read_text(encoding="utf-8")
@@ -168,14 +168,14 @@ def test_check_finds_what_is_planted(tiny_site: Path, copy_of: Callable[[Path], 
 def test_check_holds_a_site_to_its_hosts_budget(
     tiny_site: Path, copy_of: Callable[[Path], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from atlas_builder.site import check as module
+    from atlas_builder.site import budget
 
     site = copy_of(tiny_site)
     facts = json.loads((site / "atlas.json").read_bytes())
     facts["configuration"]["site"]["host"] = "github-pages"
     (site / "atlas.json").write_bytes(orjson.dumps(facts))
     assert check(site, QUIET).problems == []
-    monkeypatch.setitem(module.SIZE_BUDGET, "github-pages", 1000)
+    monkeypatch.setitem(budget.SIZE_BUDGET, "github-pages", 1000)
     assert "lower site.examples_per_behaviour" in check(site, QUIET).problems[0]
 
 
