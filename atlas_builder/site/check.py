@@ -15,7 +15,8 @@ from jsonschema import Draft202012Validator
 
 from atlas_builder.errors import ConfigurationError
 from atlas_builder.progress import Progress
-from atlas_builder.records import SCHEMA_FILE, content_hash
+from atlas_builder.schema import SCHEMA_FILE, content_hash
+from atlas_builder.site import tables
 from atlas_builder.site.budget import SIZE_BUDGET
 
 
@@ -71,6 +72,7 @@ def check(site: Path, progress: Progress) -> Report:
     _check_links(site, [path for path in files if path.suffix == ".html"], report, progress)
     _check_records(site, layers, report, progress)
     _check_search(site, layers, report)
+    report.problems += tables.problems(site / "tables", layers)
     if report.bytes > SIZE_BUDGET.get(host, report.bytes):
         report.problems.append(
             f"the site has {report.bytes / 1e6:,.0f} MB, more than the {SIZE_BUDGET[host] / 1e6:,.0f} MB "
