@@ -68,11 +68,21 @@ def test_defaults_in_the_methods_are_the_defaults() -> None:
 
 
 def test_the_example_that_reads_a_record_works(tiny_site: Path) -> None:
-    (code,) = _blocks(DOCS["data"], "python")
+    (code, *_) = _blocks(DOCS["data"], "python")
     for path in sorted(tiny_site.glob("L*/N*.json"))[::6]:
         this = code.replace("L3/N512.json", path.relative_to(tiny_site).as_posix())
         found = subprocess.run([sys.executable, "-c", this], cwd=tiny_site, capture_output=True, text=True, check=True)
         assert found.stdout.strip() == "True"
+
+
+def test_the_examples_that_open_an_atlas_work(tiny_site: Path) -> None:
+    _, opened, tables = _blocks(DOCS["data"], "python")
+    opened = opened.replace("https://example.org/atlas", str(tiny_site)).replace("3, 512", "1, 5").replace("[3]", "[1]")
+    found = subprocess.run([sys.executable, "-c", opened + tables], capture_output=True, text=True, check=True)
+    record = json.loads((tiny_site / "L1/N5.json").read_bytes())
+    assert found.stdout.count("«") == len(record["behaviours"][0]["examples"]) > 0
+    assert "A tiny atlas tiny/L1/N5" in found.stdout
+    assert "mean_distance" in found.stdout
 
 
 def test_the_losses_in_the_readme_are_the_recorded_ones() -> None:

@@ -15,8 +15,8 @@ from jsonschema import Draft202012Validator
 
 from atlas_builder.errors import ConfigurationError
 from atlas_builder.progress import Progress
-from atlas_builder.records import SCHEMA_FILE, content_hash
-from atlas_builder.site import size
+from atlas_builder.schema import SCHEMA_FILE, content_hash
+from atlas_builder.site import size, tables
 
 
 @dataclass
@@ -73,6 +73,7 @@ def check(site: Path, progress: Progress) -> Report:
     _check_links(site, pages, report, progress)
     _check_records(site, layers, report, progress)
     _check_search(site, layers, report)
+    report.problems += tables.problems(site / "tables", layers)
     return report
 
 

@@ -27,6 +27,7 @@ from atlas_builder.site.prose import render_prose
 from atlas_builder.site.search import Posting
 from atlas_builder.site.starts import starts
 from atlas_builder.site.summary import Summary, unit_page
+from atlas_builder.site.tables import write as write_tables
 from atlas_builder.site.theme import shipped
 from atlas_builder.site.units import encoded, publish_layer, publish_units, worker, write
 
@@ -51,6 +52,7 @@ def publish(site: Site, folder: Path, executor: Executor, progress: Progress) ->
         executor.submit(publish_layer, site, layer, units, list(summaries), folder)
         for layer, units in summaries.items()
     ]
+    tables.append(executor.submit(write_tables, folder / "tables", site.stages, site.config))
     write(folder / "index.html", site.pages.home(summaries, starts(summaries, site.stages.links), _contrast(site)))
     write(folder / "search.html", site.pages.plain("search.html", "search.html", "Search"))
     write(folder / "404.html", site.pages.plain("404.html", "404.html", "Not found"))
