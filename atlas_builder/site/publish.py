@@ -24,9 +24,9 @@ from atlas_builder.config import Site as SiteSettings
 from atlas_builder.describe.run import Described
 from atlas_builder.progress import Progress
 from atlas_builder.records import LayerRecords, Stages, unit_id
-from atlas_builder.site import search
+from atlas_builder.site import metadata, search
 from atlas_builder.site.budget import fitted
-from atlas_builder.site.cite import address, citation_cff
+from atlas_builder.site.cite import address
 from atlas_builder.site.pages import Neighbourhood, Pages, Summary, unit_page
 from atlas_builder.site.prose import render_prose
 from atlas_builder.site.search import Posting
@@ -138,6 +138,7 @@ def publish(site: Site, folder: Path, executor: Executor, progress: Progress) ->
         {layer: [unit.labels for unit in units] for layer, units in summaries.items()},
     )
     _write_around(site, folder)
+    metadata.write(folder, site.pages.citation)  # last, for it says what is there
 
 
 class _Worker(threading.local):
@@ -280,7 +281,6 @@ def _write_around(site: Site, folder: Path) -> None:
     }
     prose = render_prose(site.docs, site.theme, folder, extra)
     (folder / "atlas.json").write_bytes(orjson.dumps(site.facts, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2))
-    _write(folder / "CITATION.cff", citation_cff(site.config, site.date))
     (folder / ".nojekyll").write_bytes(b"")
     robots = "User-agent: *\nAllow: /\n"
     if atlas.url:

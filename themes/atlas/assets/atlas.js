@@ -1,4 +1,4 @@
-// What pages gain with scripts: theme, keys, random, sorting, copying. They read without.
+// What pages gain with scripts: theme, keys, random, sorting. They read without.
 "use strict";
 (function () {
   var root = document.body.dataset.root;
@@ -35,17 +35,6 @@
     if (to && document.querySelector(to)) document.querySelector(to).click();
     else if (event.key === "r") random();
     else if (event.key === "/") { event.preventDefault(); (document.querySelector(".find.large input") || document.querySelector(".find input")).focus(); }
-  });
-
-  document.querySelectorAll("[data-copy]").forEach(function (block) {
-    block.title = "Click to copy";
-    block.addEventListener("click", function () {
-      if (!navigator.clipboard || String(getSelection())) return;
-      navigator.clipboard.writeText(block.textContent).then(function () {
-        block.classList.add("copied");
-        setTimeout(function () { block.classList.remove("copied"); }, 1500);
-      });
-    });
   });
 
   // Tables that sort by any column and filter by any word.
