@@ -297,5 +297,5 @@ def _tex(text: str) -> str:
 
 def _tex_name(name: Name) -> str:
     """A name that BibTeX neither takes apart nor counts as two."""
-    whole = not name.given or "," in name.given or re.search(r"\band\b", str(name), re.IGNORECASE)
+    whole = not name.given or str(name).count(",") > 1 or re.search(r"\band\b", str(name), re.IGNORECASE)
     return f"{{{_tex(str(name))}}}" if whole else _tex(str(name))
