@@ -252,7 +252,7 @@ def names(atlas: Atlas) -> tuple[Name, ...]:
     found = []
     for author in atlas.authors:
         line = _line(author.name)
-        family, _, given = line.partition(", ")
+        family, given = (part.strip() for part in line.partition(", ")[::2])
         found.append(Name(family, given, author.orcid) if family and given else Name(line, "", author.orcid))
     return tuple(name for name in found if name.family)
 

@@ -12,7 +12,7 @@ import html5lib
 import pytest
 import rispy
 from bibtexparser.middlewares import SeparateCoAuthors, SplitNameParts
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pylatexenc.latex2text import LatexNodes2Text, MacroTextSpec, get_default_latex_context_db
 
@@ -25,14 +25,14 @@ HASH = "0123456789abcdef" * 4
 
 
 def _citation(title: str = "A tiny atlas", authors: tuple[str, ...] = (), **atlas: Any) -> Citation:
-    settings = config.validate(
+    made = config.validate(
         {
             "atlas": {"id": "tiny", "title": title, "authors": [{"name": name} for name in authors], **atlas},
             "model": {"name": "demo"},
             "corpus": {"source": "stdlib"},
         }
     )
-    return cite(settings, "Neuron 12 of layer 3", "tiny-L3-N12", "L3/N12.html", "2026-01-02", digest=HASH)
+    return cite(made, "Neuron 12 of layer 3", "tiny-L3-N12", "L3/N12.html", "2026-01-02", digest=HASH)
 
 
 def _full() -> Citation:
@@ -95,6 +95,7 @@ _names = st.lists(_encodable.map(lambda text: text[:80]).filter(lambda text: boo
 
 
 @pytest.mark.parametrize("kind", READ)
+@settings(deadline=None)
 @given(title=_title, authors=_names, label=_hostile)
 @example(title=TEX, authors=["Smith and Sons, Inc.", "von Neumann, John", "a,b, c", "Doe, J., Jr."], label=TEX)
 def test_every_form_parses_back_to_the_same_title_and_authors(
@@ -110,6 +111,7 @@ def test_every_form_parses_back_to_the_same_title_and_authors(
     assert unit.container == re.sub(r"[\s\x00-\x1f\x7f-\x9f\ufffe\uffff]+", " ", title).strip()
 
 
+@settings(deadline=None)
 @given(title=_title, authors=_names, label=_hostile)
 def test_the_text_is_one_line_that_says_who_what_where_and_which_edition(
     title: str, authors: list[str], label: str
@@ -168,8 +170,8 @@ def test_what_an_atlas_lacks_is_left_out() -> None:
 
 
 def test_an_atlas_without_a_date_says_so() -> None:
-    settings = config.validate({"model": {"name": "demo"}, "corpus": {"source": "stdlib"}})
-    citation = cite(settings, settings.title, "atlas", "index.html", None)
+    made = config.validate({"model": {"name": "demo"}, "corpus": {"source": "stdlib"}})
+    citation = cite(made, made.title, "atlas", "index.html", None)
     assert citation.text == "Neuron atlas of demo (n.d.) (edition 1) [Data set]."
     assert "year" not in _from_bibtex(citation.bibtex)[2]
 
