@@ -18,9 +18,9 @@ from atlas_builder.cluster import CONTRAST, Clustered
 from atlas_builder.config import Site as SiteSettings
 from atlas_builder.describe.run import Described
 from atlas_builder.progress import Progress
-from atlas_builder.site import search, size
+from atlas_builder.site import metadata, search, size
 from atlas_builder.site.budget import fitted
-from atlas_builder.site.cite import address, citation_cff
+from atlas_builder.site.cite import address
 from atlas_builder.site.edition import Site
 from atlas_builder.site.listing import leaf_names
 from atlas_builder.site.prose import render_prose
@@ -64,6 +64,7 @@ def publish(site: Site, folder: Path, executor: Executor, progress: Progress) ->
     _write_around(site, folder)
     for table in tables:
         table.result()
+    metadata.write(folder, site.pages.citation)  # last, for it says what is there
     for line in size.measure(size.files(folder), site.config.site.host).lines:
         progress.say(line)
 
@@ -128,7 +129,6 @@ def _write_around(site: Site, folder: Path) -> None:
     }
     prose = render_prose(site.docs, site.theme, folder, extra)
     (folder / "atlas.json").write_bytes(orjson.dumps(site.facts, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2))
-    write(folder / "CITATION.cff", citation_cff(site.config, site.date))
     (folder / ".nojekyll").write_bytes(b"")
     robots = "User-agent: *\nAllow: /\n"
     if atlas.url:

@@ -12,7 +12,6 @@ import html5lib
 import jsonschema
 import orjson
 import pytest
-import yaml
 
 from atlas_builder.errors import ConfigurationError
 from atlas_builder.progress import Progress
@@ -99,17 +98,6 @@ def test_sitemap_canonical_links_and_robots_name_the_published_address(tiny_site
 def test_without_an_address_there_is_no_sitemap(demo_site: Path) -> None:
     assert not (demo_site / "sitemap.xml").exists()
     assert "Sitemap" not in (demo_site / "robots.txt").read_text(encoding="utf-8")
-
-
-def test_a_unit_page_can_be_cited(demo_site: Path) -> None:
-    page = (demo_site / "L1/N5.html").read_text(encoding="utf-8")
-    assert "Doe, Jane (n.d.). Neuron 5 of layer 1. In Small demo (edition 1) [Data set]." in page
-    assert '<meta name="citation_title" content="Neuron 5 of layer 1">' in page
-    assert '<meta name="citation_author" content="Doe, Jane">' in page
-    assert '<meta name="DC.type" content="Dataset">' in page
-    assert "@misc{demo-L1-N5," in page
-    citation = yaml.safe_load((demo_site / "CITATION.cff").read_text(encoding="utf-8"))
-    assert citation["authors"] == [{"family-names": "Doe", "given-names": "Jane"}]
 
 
 def test_behaviours_have_addresses_and_neighbours_lead_to_them(demo_site: Path) -> None:
