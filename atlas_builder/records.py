@@ -176,9 +176,13 @@ class LayerRecords:
         return found[shown], self.layer.band_windows[place][shown]
 
     def _band_examples(self, unit: int, grain: float) -> list[Record]:
-        around = tuple(min(pair) for pair in zip(_AROUND_A_BAND, self.config.examples.window, strict=True))
         tokens, windows = self._shown_of_bands(unit)
-        return self._places(tokens, to_grain(windows, grain), around)
+        return self._places(tokens, to_grain(windows, grain), self._around(*_AROUND_A_BAND))
+
+    def _around(self, before: int, after: int) -> tuple[int, int]:
+        """Tokens to show before and after a key token, at most those that are kept."""
+        kept = self.config.examples.window
+        return min(before, kept[0]), min(after, kept[1])
 
     def _of(self, unit: int) -> np.ndarray:
         starts = self.clustered.starts
@@ -233,7 +237,9 @@ class LayerRecords:
         for sign, grain in grains.items():
             own = examples["sign"] == sign
             windows[own] = to_grain(examples["window"][own], grain)
-        found = self._places(examples, windows, self.config.examples.window)
+        found = self._places(
+            examples, windows, self._around(self.config.site.tokens_before, self.config.site.tokens_after)
+        )
         first = int(self.layer.starts[unit])
         for place, number, label in zip(found, shown, labels.tolist(), strict=True):
             place["source"] = self._contexts.names[place["document"]]
@@ -244,7 +250,7 @@ class LayerRecords:
                 place["importance"] = [None if np.isnan(value) else plain(value) for value in up_to_key.tolist()]
         return found
 
-    def _places(self, tokens: np.ndarray, windows: NDArray[np.float64], around: tuple[int, ...]) -> list[Record]:
+    def _places(self, tokens: np.ndarray, windows: NDArray[np.float64], around: tuple[int, int]) -> list[Record]:
         """Tokens of the corpus with the text around them; `windows` are the activations there: (tokens, window)."""
         context = tokens["context"]
         starts = self._contexts.starts[context]

@@ -31,7 +31,7 @@ STEPS: Sequence[dict[str, int]] = list(
         [
             {},
             {"noise_shown": 1, "neighbours_shown": 2, "band_examples_shown": 3},
-            {"band_examples_shown": 2},
+            {"tokens_before": 15, "tokens_after": 6, "band_examples_shown": 2},
             {"examples_per_unit": 8},
             {"examples_per_unit": 6, "band_examples_shown": 1},
             {"examples_per_behaviour": 2, "examples_per_unit": 4, "neighbours_shown": 1},

@@ -183,8 +183,6 @@ class Citation:
             Tag("citation_publication_date", "", self.date.replace("-", "/") if self.date else ""),
             Tag("citation_doi", "", self.doi or ""),
             Tag("citation_public_url", "og:url", self.url or ""),
-            Tag("DC.title", "", self.title),
-            *(Tag("DC.creator", "", name) for name in authors),
             Tag("DC.type", "", "Dataset"),
             Tag("DC.publisher", "og:site_name", self.container or ""),
             Tag("bibo.edition", "", self.edition),

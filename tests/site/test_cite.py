@@ -201,7 +201,7 @@ def _head(page: Path) -> tuple[dict[str, list[str]], dict[str, str], dict[str, A
 def test_a_page_carries_what_reference_managers_and_previews_read(tiny_site: Path) -> None:
     tags, links, data = _head(tiny_site / "L1" / "N3.html")
     record = json.loads((tiny_site / "L1" / "N3.json").read_bytes())
-    assert tags["citation_title"] == tags["DC.title"] == tags["og:title"] == ["Neuron 3 of layer 1"]
+    assert tags["citation_title"] == tags["og:title"] == ["Neuron 3 of layer 1"]
     assert tags["DC.type"] == ["Dataset"]
     assert "og:type" not in tags
     assert tags["og:site_name"] == ["A tiny atlas"]
