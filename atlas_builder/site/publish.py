@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from math import gcd
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,17 @@ class Site:
         """Where the numbers are defined."""
         return next((page for page, _ in self.prose if page == "methods.html"), "index.html")
 
+    @property
+    def extra(self) -> dict[str, Any]:
+        """What the templates of prose see as `config.extra`."""
+        return {
+            "atlas_title": self.config.title,
+            "atlas": self.config.atlas.model_dump(),
+            "date": self.date,
+            "prose": self.prose,
+            "methods": self.methods,
+        }
+
     @cached_property
     def pages(self) -> Pages:
         """What renders them."""
@@ -127,17 +138,28 @@ def publish(site: Site, folder: Path, executor: Executor, progress: Progress) ->
             for summary in done:
                 summaries[summary.layer].append(summary)
             advance(len(done))
-    for layer, units in summaries.items():
-        _write(folder / f"L{layer}" / "index.html", site.pages.layer(layer, units, list(summaries)))
-    _write(folder / "index.html", site.pages.home(summaries, _starts(summaries), _contrast(site)))
-    _write(folder / "search.html", site.pages.plain("search.html", "search.html", "Search"))
-    _write(folder / "404.html", site.pages.plain("404.html", "404.html", "Not found"))
+    for page, render in overviews(site, lambda: summaries).items():
+        _write(folder / page, render())
     search.write(
         folder / "search",
         search.postings(_entries(site)),
         {layer: [unit.labels for unit in units] for layer, units in summaries.items()},
     )
     _write_around(site, folder)
+
+
+def overviews(site: Site, summaries: Callable[[], dict[int, list[Summary]]]) -> dict[str, Callable[[], str]]:
+    """What renders each page that is neither a unit's nor prose, by address; asks for summaries only where need be."""
+
+    def layer(number: int) -> str:
+        return site.pages.layer(number, summaries()[number], list(summaries()))
+
+    return {
+        "index.html": lambda: site.pages.home(summaries(), _starts(summaries()), _contrast(site)),
+        "search.html": lambda: site.pages.plain("search.html", "search.html", "Search"),
+        "404.html": lambda: site.pages.plain("404.html", "404.html", "Not found"),
+        **{f"L{found.layer}/index.html": partial(layer, found.layer) for found in site.stages.collected.layers},
+    }
 
 
 class _Worker(threading.local):
@@ -195,19 +217,22 @@ def _publish_units(site: Site, first: int, last: int, folder: Path) -> list[Summ
         record, page = _worker.unit(place)
         (folder / f"L{layer}" / f"N{unit}.json").write_bytes(records.serialise(record))
         _write(folder / unit_page(layer, unit), page)
-        behaviours = record["behaviours"]
-        summaries.append(
-            Summary(
-                layer=layer,
-                unit=unit,
-                labels=[behaviour["label"] for behaviour in behaviours],
-                measures=record["polysemanticity"],
-                stats={name: record["stats"][name] for name in ("max", "density")},
-                coverage=[behaviour["coverage"] for behaviour in behaviours if behaviour["sign"] > 0],
-                likeness=_likeness(behaviours),
-            )
-        )
+        summaries.append(summary(record))
     return summaries
+
+
+def summary(record: records.Record) -> Summary:
+    """What overviews say of a unit."""
+    behaviours = record["behaviours"]
+    return Summary(
+        layer=record["layer"],
+        unit=record["unit"],
+        labels=[behaviour["label"] for behaviour in behaviours],
+        measures=record["polysemanticity"],
+        stats={name: record["stats"][name] for name in ("max", "density")},
+        coverage=[behaviour["coverage"] for behaviour in behaviours if behaviour["sign"] > 0],
+        likeness=_likeness(behaviours),
+    )
 
 
 def _likeness(behaviours: list[records.Record]) -> float:
@@ -271,14 +296,7 @@ def _write_around(site: Site, folder: Path) -> None:
     (folder / "schema").mkdir()
     shutil.copyfile(records.SCHEMA_FILE, folder / "schema" / records.SCHEMA_FILE.name)
     atlas = site.config.atlas
-    extra = {
-        "atlas_title": site.config.title,
-        "atlas": atlas.model_dump(),
-        "date": site.date,
-        "prose": site.prose,
-        "methods": site.methods,
-    }
-    prose = render_prose(site.docs, site.theme, folder, extra)
+    prose = render_prose(site.docs, site.theme, folder, site.extra)
     (folder / "atlas.json").write_bytes(orjson.dumps(site.facts, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2))
     _write(folder / "CITATION.cff", citation_cff(site.config, site.date))
     (folder / ".nojekyll").write_bytes(b"")
