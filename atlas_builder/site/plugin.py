@@ -88,11 +88,11 @@ class _Linked(Files):
 
     def __init__(self, files: Files, config: MkDocsConfig, folder: str, built: Path) -> None:
         super().__init__(files)
-        self._config, self._folder, self._built = config, folder, built
+        self._before, self._config, self._folder, self._built = files, config, folder, built
 
     def get_file_from_path(self, path: str) -> File | None:
         """The file whose source is at this path; of the atlas, whose address it is."""
-        found = super().get_file_from_path(path)
+        found = super().get_file_from_path(path) or self._before.get_file_from_path(path)
         address = Path(posixpath.relpath(path, self._folder or "."))
         if found is None and ".." not in address.parts and (self._built / address).is_file():
             found = File(path, None, self._config.site_dir, self._config.use_directory_urls)
@@ -131,6 +131,8 @@ class AtlasPlugin(BasePlugin[Options]):  # type: ignore[no-untyped-call]
     def on_pre_build(self, *, config: MkDocsConfig) -> None:
         """Build the atlas, or take over what is built; where it is the site, put the site into its theme."""
         with _as_mkdocs_tells():
+            if not self.config.folder:
+                self._refuse_what_has_no_effect(config)
             asked = self._asked(config)
             built = self._place(asked, config)
             if self._on_request and self._preview is not None and self._preview.asked == asked:
@@ -139,7 +141,6 @@ class AtlasPlugin(BasePlugin[Options]):  # type: ignore[no-untyped-call]
                 pipeline.build(asked, built, progress=self._progress, executor=self.executor)
                 self._preview = Preview(asked, built, self._progress)
             if not self.config.folder:
-                self._refuse_what_has_no_effect(config)
                 self._dress.on_config(config)
 
     @event_priority(-100)  # after plugins that add files, or make the collection anew

@@ -189,7 +189,7 @@ def test_a_mistake_in_the_atlas_s_configuration_is_told_as_the_builder_tells_it(
     (mkdocs.parent / "atlas.yml").write_text("model: {name: demo}\ncorpus: {sauce: stdlib}\n", encoding="utf-8")
     with pytest.raises(Abort):
         _build(mkdocs)
-    assert "did you mean corpus.source?" in caplog.text
+    assert "unknown key corpus.sauce: did you mean source?" in caplog.text
 
 
 @pytest.fixture
@@ -240,10 +240,10 @@ def test_a_theme_that_cannot_be_rendered_says_so_on_the_page(preview: Preview, t
 
 def test_a_request_during_a_rebuild_is_answered_after_it() -> None:
     placed: set[str] = set()
-    emptied = iter([True, False])
+    builds = [True, False, False]
 
     def server(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-        if placed and next(emptied):
+        if placed and builds.pop(0):
             placed.clear()
         start_response("200 OK" if environ["PATH_INFO"] in placed else "404 Not Found", [])
         return [environ["PATH_INFO"].encode()]
@@ -283,7 +283,8 @@ def test_a_change_of_the_theme_shows_on_the_next_request(project: Write, tmp_pat
         serving = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "PYTHONUNBUFFERED": "1"})
     root = f"http://127.0.0.1:{port}/{folder and folder + '/'}"
     try:
-        _until(lambda: "Serving on" in (tmp_path / "log").read_text(encoding="utf-8"), 120)
+        _until(lambda: serving.poll() is not None or "Serving on" in (tmp_path / "log").read_text("utf-8"), 120)
+        assert serving.poll() is None, (tmp_path / "log").read_text("utf-8")
         for address in ("L0/N3.html", "", "L1/", "L1/index.html", "about.html"):
             page = _get(root + address)
             assert "livereload" in page, address
