@@ -60,12 +60,15 @@ def principal_plane(distances: Floats) -> Plane:
     that a picture does not depend on the sign that a library happens to choose.
     """
     count = len(distances)
+    nowhere = Plane(np.zeros((count, 2), dtype=np.float32), float("nan"))
+    if count < 2:
+        return nowhere
     inner = 1 - distances.astype(np.float64)
     inner -= inner.mean(axis=0)
     inner -= inner.mean(axis=1, keepdims=True)
     variance = float(np.trace(inner))
-    if count < 2 or variance < 1e-6 * count:
-        return Plane(np.zeros((count, 2), dtype=np.float32), float("nan"))
+    if variance < 1e-6 * count:  # what rounding leaves of examples that are all alike
+        return nowhere
     values, vectors = scipy.linalg.eigh(inner, subset_by_index=[count - 2, count - 1])
     axes = vectors[:, ::-1] * np.sqrt(np.clip(values[::-1], 0, None))  # (examples, 2), the largest first
     furthest = np.take_along_axis(axes, np.abs(axes).argmax(axis=0)[None], axis=0)

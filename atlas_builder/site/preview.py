@@ -10,6 +10,7 @@ import posixpath
 import re
 import threading
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -23,15 +24,18 @@ from atlas_builder.config import Configuration
 from atlas_builder.errors import AtlasError
 from atlas_builder.pipeline import work_folder
 from atlas_builder.progress import Progress
-from atlas_builder.records import LayerRecords, Stages, serialise
-from atlas_builder.site.pages import Summary, unit_page
+from atlas_builder.records import Stages, serialise
+from atlas_builder.site.edition import Site
 from atlas_builder.site.prose import render_prose
-from atlas_builder.site.publish import Site, overviews, summary
+from atlas_builder.site.publish import overviews
+from atlas_builder.site.summary import Summary, summary_of, unit_page
 from atlas_builder.site.theme import shipped
+from atlas_builder.site.units import Worker, encoded
 from atlas_builder.store import Store, read_json
 
 _TRIES = 3  # MkDocs empties its folder when it builds, if need be between our placing a file and its reading it
 _UNIT = re.compile(r"L(\d+)/N(\d+)\.(html|json)")
+_LAYER = re.compile(r"L(\d+)/([^/]+\.html)")
 
 
 def open_site(config: Configuration, output: Path) -> Site:
@@ -51,14 +55,15 @@ class Preview:
         self.asked, self.built = asked, built
         self.site = open_site(asked, built)
         self._progress = progress
-        self._layers: dict[int, LayerRecords] = {}
-        self._one_at_a_time = threading.Lock()
+        self._worker = Worker()
+        # A worker keeps what it opened to its thread; a server answers each request in another.
+        self._thread = ThreadPoolExecutor(1)
 
     def follow_prose(self) -> None:
         """See which pages of prose there are now: the head of every page lists them."""
         now = replace(self.site)
         if now.prose != self.site.prose:
-            self.site = now
+            self.site, self._worker = now, Worker()
 
     def render_prose(self, folder: Path) -> None:
         """Render all pages of prose into a folder; they are few."""
@@ -72,12 +77,11 @@ class Preview:
         address = posixpath.normpath("/" + address).lstrip("/")
         if (self.built / address).is_dir():
             address = posixpath.join(address, "index.html")
-        with self._one_at_a_time:
-            try:
-                content = self._made(address)
-            except AtlasError as error:
-                self._progress.say(str(error))
-                content = f"<!doctype html><title>Error</title><p>{escape(str(error))}</p>".encode()
+        try:
+            content = self._thread.submit(self._made, address).result()
+        except AtlasError as error:
+            self._progress.say(str(error))
+            content = f"<!doctype html><title>Error</title><p>{escape(str(error))}</p>".encode()
         if content is None:
             return False
         target = folder / address
@@ -89,26 +93,24 @@ class Preview:
 
     def _made(self, address: str) -> bytes | None:
         if found := _UNIT.fullmatch(address):
-            return self._unit((int(found[1]), int(found[2])), found[3])
+            return self._unit(int(found[1]), int(found[2]), found[3])
         if render := overviews(self.site, lambda: self._summaries).get(address):
-            return render().encode("utf-8", "replace")
+            return encoded(render())
+        if (found := _LAYER.fullmatch(address)) and (self.built / address).is_file():
+            layer = int(found[1])
+            return encoded(self.site.pages.layer(layer, self._summaries[layer], list(self._summaries))[found[2]])
         places = [self.built / address]
         if address.startswith("assets/"):
             places[:0] = [self.site.theme / address, shipped("themes") / "atlas" / address]
         return next((place.read_bytes() for place in places if place.is_file()), None)
 
-    def _unit(self, unit: tuple[int, int], kind: str) -> bytes | None:
-        place = self._places.get(unit)
+    def _unit(self, layer: int, unit: int, kind: str) -> bytes | None:
+        place = self._places.get((layer, unit))
         if place is None:
             return None
-        layer, number = unit
-        if layer not in self._layers:
-            collected = next(found for found in self.site.stages.collected.layers if found.layer == layer)
-            self._layers[layer] = LayerRecords(self.site.stages, collected, self.site.config)
-        record = self._layers[layer].record(number)
-        if kind == "json":
-            return serialise(record)
-        return self.site.pages.unit(record, self.site.labels, self.site.around(place)).encode("utf-8", "replace")
+        self._worker.open(self.site)
+        record, page = self._worker.unit(place)
+        return serialise(record) if kind == "json" else encoded(page)
 
     @cached_property
     def _places(self) -> dict[tuple[int, int], int]:
@@ -120,7 +122,7 @@ class Preview:
         found: dict[int, list[Summary]] = {layer.layer: [] for layer in self.site.stages.collected.layers}
         for layer, unit in self.site.units:
             record = (self.built / unit_page(layer, unit)).with_suffix(".json")
-            found[layer].append(summary(orjson.loads(record.read_bytes())))
+            found[layer].append(summary_of(orjson.loads(record.read_bytes())))
         return found
 
 
