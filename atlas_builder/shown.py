@@ -14,7 +14,8 @@ from atlas_builder.collect.results import CollectedLayer
 from atlas_builder.config import Site
 from atlas_builder.contexts import Contexts
 
-_NOISE_SHOWN = 2
+SHOWN_BY = ("examples_per_behaviour", "examples_per_unit", "noise_shown")
+"""The settings of `Site` that decide it."""
 _ALIKE = 6  # tokens up to the key token by which two examples count as the same text
 
 
@@ -41,7 +42,7 @@ class Shown:
             chosen += _spread(leads, members, most, central - int(layer.starts[unit]))
         for sign in (1, -1):
             noise = np.flatnonzero((labels < 0) & (examples["sign"] == sign)).tolist()
-            chosen += _spread(leads, noise, _NOISE_SHOWN)
+            chosen += _spread(leads, noise, self.site.noise_shown)
         return chosen
 
     def _leads(self, examples: np.ndarray) -> list[bytes]:

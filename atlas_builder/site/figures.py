@@ -112,12 +112,15 @@ def plane(points: NDArray[np.float32], labels: NDArray[np.int32], colours: Seque
         of[number].add((x, y))
     dots, numbers = [], []
     for number, own in sorted(of.items()):
-        # A line of no length with a round end is a dot, in a dozen bytes.
-        path = "".join(f"M{x} {y}h0" for x, y in sorted(own))
+        # A line of no length with a round end is a dot; from the last one it takes half a dozen bytes.
+        path, (x, y) = "", (0, 0)
+        for to_x, to_y in sorted(own):
+            path += f"m{to_x - x} {to_y - y}h0"
+            x, y = to_x, to_y
         dots.append(f'<path class={colours[number]} d="{path}"/>')
         if number:
-            x, y = (median(axis) for axis in zip(*own, strict=True))
-            numbers.append(f"<text x={x:.0f} y={y + 4:.0f}>{number}</text>")
+            middle = [round(median(axis)) for axis in zip(*own, strict=True)]
+            numbers.append(f"<text x={middle[0]} y={middle[1] + 4}>{number}</text>")
     found = len(numbers)
     said = f"{len(points):,} examples in {found} behaviour{'s' if found != 1 else ''}, as they lie in the plane."
     return Markup(

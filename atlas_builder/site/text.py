@@ -16,6 +16,7 @@ from atlas_builder.tokens import join_bytes
 
 LEVELS = 9
 _FAINTEST = 0.1  # share of the unit's maximum below which a token is left unmarked
+_BLANKS = re.compile("  +")  # a browser shows many as one, and code has many
 _ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 _SIGNS = {"\n": "↵", "\t": "⇥", "\r": "␍"}
 _NONCHARACTERS = "".join(chr(plane << 16 | last) for plane in range(1, 17) for last in (0xFFFE, 0xFFFF))
@@ -44,7 +45,7 @@ def markup(text: str) -> Markup:
 @lru_cache(maxsize=1 << 17)
 def _content(text: str) -> str:
     escaped = text.translate(_ESCAPES)
-    return _HIDDEN.sub(lambda match: f"<small>{_spell(match.group())}</small>", escaped)
+    return _HIDDEN.sub(lambda match: f"<u>{_spell(match.group())}</u>", escaped)
 
 
 @lru_cache(maxsize=1 << 17)
@@ -58,7 +59,7 @@ def token(text: str) -> Markup:
 
 
 def _spaces(count: int) -> str:
-    return f"<small>{'␣' * count}</small>" if count else ""
+    return f"<u>{'␣' * count}</u>" if count else ""
 
 
 def highlight(
@@ -93,11 +94,12 @@ def highlight(
             quiet.clear()
         tag = "mark" if place == key else "i"
         shade = f'"a{level} w{weight}"' if level and weight else f"a{level}" if level else f"w{weight}"
-        title = f" title={value:g}" if titles else ""
+        # The key token's activation stands beside the example, in full.
+        title = f" title={value:.2g}" if titles and level and place != key else ""
         out.append(f"<{tag} class={shade}{title}>{_content(text)}</{tag}>")
     if quiet:
         out.append(_run(quiet))
-    return Markup("".join(out))
+    return Markup(_BLANKS.sub(" ", "".join(out)))
 
 
 def _run(tokens: Sequence[str]) -> str:
