@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import yaml
 from mkdocs.commands.build import build
@@ -192,6 +194,38 @@ def test_a_mistake_in_the_atlas_s_configuration_is_told_as_the_builder_tells_it(
     assert "unknown key corpus.sauce: did you mean source?" in caplog.text
 
 
+@pytest.mark.parametrize(("command", "livereload"), [("serve", True), ("serve", False), ("build", True)])
+def test_the_whole_site_is_written_where_pages_cannot_be_made_on_request(
+    project: Write, command: str, livereload: bool
+) -> None:
+    config = load_config(str(project({"folder": "atlas"}, OWN)))
+    with click.Context(click.Command("mkdocs")) as context:
+        context.params["livereload"] = livereload
+        config.plugins.on_startup(command=command, dirty=False)  # type: ignore[arg-type]
+        build(config)
+    written = (Path(config.site_dir) / "atlas/L0/N3.html").is_file()
+    assert written == (command == "build" or not livereload)
+
+
+def test_every_option_is_documented_with_its_default() -> None:
+    from atlas_builder.site.plugin import Options
+
+    text = (shipped("site_config") / "docs" / "mkdocs.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(\w+)` \| ([^|]+) \|", text, re.MULTILINE))
+    assert rows.keys() == dict(Options._schema).keys()
+    assert rows["configuration"] == f"`{Options().configuration}`"
+    assert (rows["folder"], Options().folder) == ("none", "")
+    assert (rows["work"], Options().work) == ("`.atlas` beside the configuration", None)
+
+
+def test_the_demo_is_configured_as_a_site_of_its_own() -> None:
+    config = load_config(str(shipped("site_config") / "mkdocs.yml"))
+    options = config.plugins["atlas"].config
+    assert Path(options["configuration"]) == shipped("site_config") / "demo.yml"
+    assert (options["folder"], Path(config.docs_dir)) == ("", shipped("site_config") / "docs")
+    assert Path(options["work"]) == shipped("site_config").parent / "output"
+
+
 @pytest.fixture
 def preview(configure: Callable[..., Configuration], tiny_site: Path, tmp_path: Path) -> Preview:
     """The tiny atlas on request, in a theme that a test may change."""
@@ -275,12 +309,13 @@ def test_a_change_of_the_theme_shows_on_the_next_request(project: Write, tmp_pat
     shutil.copytree(shipped("themes") / "atlas", theme)
     atlas = tmp_path / "atlas.yml"
     atlas.write_text(atlas.read_text(encoding="utf-8") + "site: {theme: ./theme}\n", encoding="utf-8")
+    _build(mkdocs)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "mkdocs", "serve", "-f", str(mkdocs), "--dev-addr", f"127.0.0.1:{port}"]
     with (tmp_path / "log").open("w") as log:
-        serving = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "PYTHONUNBUFFERED": "1"})
+        serving = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "TMPDIR": str(tmp_path)})
     root = f"http://127.0.0.1:{port}/{folder and folder + '/'}"
     try:
         _until(lambda: serving.poll() is not None or "Serving on" in (tmp_path / "log").read_text("utf-8"), 120)
@@ -298,8 +333,11 @@ def test_a_change_of_the_theme_shows_on_the_next_request(project: Write, tmp_pat
             _until(lambda address=address: "<p>changed</p>" in _get(root + address), 10)
         assert "publish: done" not in (tmp_path / "log").read_text(encoding="utf-8").split("Serving on")[1]
     finally:
-        serving.terminate()
-        serving.wait(20)
+        serving.send_signal(signal.SIGINT)
+        try:
+            serving.wait(20)
+        finally:
+            serving.kill()
 
 
 def _until(happened: Callable[[], bool], seconds: float) -> None:
