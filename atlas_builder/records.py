@@ -189,13 +189,16 @@ class LayerRecords:
         bands = self.layer.bands
         return np.flatnonzero(bands["rank"] < self.config.examples.per_band)
 
-    def _of_bands(self, unit: int) -> slice:
+    @cached_property
+    def _band_starts(self) -> list[int]:
+        """Unit `u` owns the band tokens `_band_starts[u]:_band_starts[u + 1]`."""
         units = self.layer.bands["unit"][self._band_tokens]
-        return slice(*np.searchsorted(units, [unit, unit + 1]).tolist())
+        starts: list[int] = np.searchsorted(units, np.arange(self.layer.units + 1)).tolist()
+        return starts
 
     def _shown_of_bands(self, unit: int) -> tuple[np.ndarray, NDArray[np.float32]]:
         """The tokens that are shown of a unit's bands, and the activations around each."""
-        place = self._of_bands(unit)
+        place = slice(self._band_starts[unit], self._band_starts[unit + 1])
         found = self.layer.bands[self._band_tokens[place]]
         shown = found["rank"] < self.config.site.band_examples_shown
         return found[shown], self.layer.band_windows[place][shown]

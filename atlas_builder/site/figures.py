@@ -102,7 +102,7 @@ def plane(points: NDArray[np.float32], labels: NDArray[np.int32], colours: Seque
     `points` is (examples, 2), `labels` (examples,) the behaviour of each from 1, or 0 for
     none; `colours` are the classes of behaviours 0, 1, 2, …
     """
-    width, height, margin = 320, 200, 12
+    width, height, margin = 320, 230, 16
     low, high = points.min(axis=0), points.max(axis=0)
     room = np.array([width - 2 * margin, height - 2 * margin])
     scale = (room / np.maximum(high - low, 1e-6)).min()

@@ -143,6 +143,7 @@ class Pages:
                 for sign, measures in _measures(record).items()
             ],
             colours=colours,
+            lines=COLOURS,
             lede=_lede(record),
             histogram=figures.histogram(edges, counts, threshold),
             threshold=threshold,
