@@ -28,6 +28,7 @@ _CODE: dict[Stage, tuple[str, ...]] = {
         "site",
         "pipeline.py",
         "records.py",
+        "schema.py",
         "shown.py",
         "numbers.py",
         "collect/bins.py",

@@ -17,7 +17,7 @@ from atlas_builder.site.pages import Neighbourhood, Pages
 from atlas_builder.site.summary import unit_page
 from atlas_builder.site.theme import environment, find_theme, shipped
 
-_PROSE_ORDER = ("about", "methods", "behaviours", "data", "performance", "library", "mkdocs", "citing")
+_PROSE_ORDER = ("about", "methods", "behaviours", "data", "performance", "library", "publishing", "mkdocs", "citing")
 _PROSE_NAMES = {"mkdocs": "MkDocs"}
 """Pages that are not called after their file."""
 

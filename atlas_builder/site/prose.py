@@ -13,6 +13,7 @@ from typing import Any
 from jinja2 import TemplateError
 
 from atlas_builder.errors import ConfigurationError
+from atlas_builder.site.metadata import METADATA
 
 
 def render_prose(docs: Path, theme: Path, output: Path, extra: dict[str, Any]) -> list[str]:
@@ -60,7 +61,7 @@ def check_prose(folder: str | None) -> None:
             raise ConfigurationError(f"site.prose: {source} would take the place of the atlas's {page}: rename it.")
 
 
-_OWN_PAGES = {"index.html", "search.html", "404.html", "atlas.json", "robots.txt", "sitemap.xml", "CITATION.cff"}
+_OWN_PAGES = {"index.html", "search.html", "404.html", "atlas.json", "robots.txt", "sitemap.xml", *METADATA}
 _OWN_FOLDERS = re.compile(r"L\d+|assets|search|schema")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from atlas_builder import records
 from atlas_builder.records import LayerRecords
-from atlas_builder.site import table
+from atlas_builder.site import listing
 from atlas_builder.site.edition import Site
 from atlas_builder.site.summary import Summary, summary_of, unit_page
 
@@ -60,7 +60,7 @@ def publish_layer(site: Site, layer: int, units: Sequence[Summary], layers: Sequ
     worker.open(site)
     for name, page in worker.site.pages.layer(layer, units, layers).items():
         write(folder / f"L{layer}" / name, page)
-    (folder / f"L{layer}" / "units.js").write_bytes(table.data(layer, units))
+    (folder / f"L{layer}" / "units.js").write_bytes(listing.data(layer, units))
 
 
 def write(path: Path, text: str) -> None:
