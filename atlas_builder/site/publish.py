@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 from pathlib import Path
@@ -53,9 +53,8 @@ def publish(site: Site, folder: Path, executor: Executor, progress: Progress) ->
         for layer, units in summaries.items()
     ]
     tables.append(executor.submit(write_tables, folder / "tables", site.stages, site.config))
-    write(folder / "index.html", site.pages.home(summaries, starts(summaries, site.stages.links), _contrast(site)))
-    write(folder / "search.html", site.pages.plain("search.html", "search.html", "Search"))
-    write(folder / "404.html", site.pages.plain("404.html", "404.html", "Not found"))
+    for page, render in overviews(site, lambda: summaries).items():
+        write(folder / page, render())
     search.write(
         folder / "search",
         search.postings(_entries(site)),
@@ -67,6 +66,15 @@ def publish(site: Site, folder: Path, executor: Executor, progress: Progress) ->
     metadata.write(folder, site.pages.citation)  # last, for it says what is there
     for line in size.measure(size.files(folder), site.config.site.host).lines:
         progress.say(line)
+
+
+def overviews(site: Site, summaries: Callable[[], dict[int, list[Summary]]]) -> dict[str, Callable[[], str]]:
+    """What renders each page that is not a unit's, a layer's or prose, by address; asks for summaries if need be."""
+    return {
+        "index.html": lambda: site.pages.home(summaries(), starts(summaries(), site.stages.links), _contrast(site)),
+        "search.html": lambda: site.pages.plain("search.html", "search.html", "Search"),
+        "404.html": lambda: site.pages.plain("404.html", "404.html", "Not found"),
+    }
 
 
 def _fitted(site: Site, progress: Progress) -> Site:
@@ -120,14 +128,7 @@ def _write_around(site: Site, folder: Path) -> None:
     (folder / "schema").mkdir()
     shutil.copyfile(records.SCHEMA_FILE, folder / "schema" / records.SCHEMA_FILE.name)
     atlas = site.config.atlas
-    extra = {
-        "atlas_title": site.config.title,
-        "atlas": atlas.model_dump(),
-        "date": site.date,
-        "prose": site.prose,
-        "methods": site.methods,
-    }
-    prose = render_prose(site.docs, site.theme, folder, extra)
+    prose = render_prose(site.docs, site.theme, folder, site.extra)
     (folder / "atlas.json").write_bytes(orjson.dumps(site.facts, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2))
     (folder / ".nojekyll").write_bytes(b"")
     robots = "User-agent: *\nAllow: /\n"
