@@ -15,8 +15,8 @@ from jsonschema import Draft202012Validator
 
 from atlas_builder.errors import ConfigurationError
 from atlas_builder.progress import Progress
-from atlas_builder.records import SCHEMA_FILE, content_hash
-from atlas_builder.site.budget import SIZE_BUDGET
+from atlas_builder.schema import SCHEMA_FILE, content_hash
+from atlas_builder.site import size, tables
 
 
 @dataclass
@@ -27,7 +27,7 @@ class Report:
     pages: int = 0
     links: int = 0
     records: int = 0
-    bytes: int = 0
+    sizes: size.Sizes = field(default_factory=lambda: size.measure([], "none"))
 
     @property
     def summary(self) -> str:
@@ -35,7 +35,7 @@ class Report:
         verdict = f"{len(self.problems)} problems" if self.problems else "all well"
         return (
             f"{self.pages:,} pages, {self.links:,} links, {self.records:,} records, "
-            f"{self.bytes / 1e6:,.1f} MB: {verdict}"
+            f"{self.sizes.bytes / 1e6:,.1f} MB: {verdict}"
         )
 
 
@@ -66,16 +66,14 @@ def check(site: Path, progress: Progress) -> Report:
     except (OSError, ValueError, KeyError, TypeError):
         raise ConfigurationError(f"{site} holds no built atlas (no atlas.json): name the folder of one.") from None
     report = Report()
-    files = sorted(path for path in site.rglob("*") if path.is_file())
-    report.bytes = sum(path.stat().st_size for path in files)
-    _check_links(site, [path for path in files if path.suffix == ".html"], report, progress)
+    files = size.files(site)
+    report.sizes = size.measure(files, str(host))
+    report.problems += size.problems(files, str(host))
+    pages = [site / file.name for file in files if file.is_file and file.name.endswith(".html")]
+    _check_links(site, pages, report, progress)
     _check_records(site, layers, report, progress)
     _check_search(site, layers, report)
-    if report.bytes > SIZE_BUDGET.get(host, report.bytes):
-        report.problems.append(
-            f"the site has {report.bytes / 1e6:,.0f} MB, more than the {SIZE_BUDGET[host] / 1e6:,.0f} MB "
-            f"of {host}: lower site.examples_per_behaviour."
-        )
+    report.problems += tables.problems(site / "tables", layers)
     return report
 
 

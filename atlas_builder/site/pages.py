@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 from atlas_builder.config import Configuration
 from atlas_builder.errors import ConfigurationError
 from atlas_builder.records import Record
-from atlas_builder.site import figures, table, text
-from atlas_builder.site.cite import cite
+from atlas_builder.site import figures, listing, text
+from atlas_builder.site.cite import Citation, cite
 from atlas_builder.site.summary import Summary, unit_page
 
 COLOURS = 8
 """Behaviours told apart by colour; those after share one."""
 
+_NAMED = 4  # behaviours that a preview names
 _UNLIKELY = 3  # standard deviations of the cosine of two random directions, which is 1 / √width
 
 _DRAWN = ("effective", "stability", "distance", "active")  # measures whose distribution a layer's page draws
@@ -90,6 +91,16 @@ class Pages:
         self._jinja = jinja
         self._common = {"atlas": config.atlas, "atlas_title": config.title, "facts": facts, "date": date}
 
+    @cached_property
+    def citation(self) -> Citation:
+        """How the atlas as a whole is cited."""
+        said = (
+            f"Every {_noun(self.facts['kind'])} of {self.facts['model']['name']}, and the separate things "
+            "each one answers to, with examples."
+        )
+        atlas = self.config.atlas
+        return cite(self.config, self.config.title, atlas.id, "index.html", self.date, description=said)
+
     def unit(
         self,
         record: Record,
@@ -126,6 +137,8 @@ class Pages:
             "unit.html",
             unit_page(layer, unit),
             f"{title}, {self.config.title}",
+            digest=record["hash"],
+            description=_description(record),
             unit_title=title,
             noun=_noun(record["kind"]),
             record=record,
@@ -154,7 +167,7 @@ class Pages:
 
     def layer(self, layer: int, units: Sequence[Summary], layers: Sequence[int]) -> dict[str, str]:
         """The table of a layer's units, by the names of its pages."""
-        found = table.leaves(units)
+        found = listing.leaves(units)
         figures_of = [
             (
                 column,
@@ -164,7 +177,7 @@ class Pages:
                     logarithmic=column.name == "active",
                 ),
             )
-            for column in table.COLUMNS
+            for column in listing.COLUMNS
             if column.name in _DRAWN
         ]
         return {
@@ -172,12 +185,13 @@ class Pages:
                 "layer.html",
                 f"L{layer}/{leaf.name}",
                 f"Layer {layer}, {self.config.title}",
+                description=f"The {len(units):,} {_noun(self.facts['kind'])}s of layer {layer} and what each one does.",
                 layer=layer,
                 layers=layers,
                 total=len(units),
                 leaf=leaf,
                 leaves=found,
-                columns=table.COLUMNS,
+                columns=listing.COLUMNS,
                 noun=_noun(self.facts["kind"]),
                 behaviours=sum(len(unit.labels) for unit in units),
                 figure=figures.shares_by_layer([(f"Layer {layer}", "", _groups(units))], BEHAVIOUR_GROUPS),
@@ -231,15 +245,21 @@ class Pages:
         """A page that says the same for every atlas: search, 404."""
         return self._render(template, page, f"{title}, {self.config.title}", heading=title)
 
-    def _render(self, template: str, page: str, title: str, **values: Any) -> str:
+    def _render(
+        self, template: str, page: str, title: str, *, description: str = "", digest: str | None = None, **values: Any
+    ) -> str:
         depth = page.count("/")
-        key = f"{self.config.atlas.id}-{page.removesuffix('.html')}"
-        cited = self.config.title if page == "index.html" else title.rsplit(f", {self.config.title}", 1)[0]
+        if page == "index.html":
+            citation = self.citation
+        else:
+            cited = title.rsplit(f", {self.config.title}", 1)[0]
+            key = f"{self.config.atlas.id}-{page.removesuffix('.html')}"
+            citation = cite(self.config, cited, key, page, self.date, digest=digest, description=description)
         try:
             return self._jinja.get_template(template).render(
                 root="../" * depth,
                 title=title,
-                citation=cite(self.config, cited, key, page, self.date),
+                citation=citation,
                 **self._common,
                 **values,
             )
@@ -259,6 +279,14 @@ def _measures(record: Record) -> dict[int, dict[str, Any]]:
     """The measures of each side, by its sign."""
     above, negative = record["polysemanticity"], record["negative"]
     return {1: above} if negative is None else {1: above, -1: negative["polysemanticity"]}
+
+
+def _description(record: Record) -> str:
+    """A unit in a sentence, for previews of links to it."""
+    labels = [f"“{text.plain(behaviour['label'])}”" for behaviour in record["behaviours"][:_NAMED]]
+    more = ", …" if len(record["behaviours"]) > _NAMED else "."
+    said = f"This {_noun(record['kind'])} {_lede(record)}"
+    return f"{said}: {', '.join(labels)}{more}" if labels else f"{said}."
 
 
 def _lede(record: Record) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 from pathlib import Path
@@ -18,15 +18,16 @@ from atlas_builder.cluster import CONTRAST, Clustered
 from atlas_builder.config import Site as SiteSettings
 from atlas_builder.describe.run import Described
 from atlas_builder.progress import Progress
-from atlas_builder.site import search
+from atlas_builder.site import metadata, search, size
 from atlas_builder.site.budget import fitted
-from atlas_builder.site.cite import address, citation_cff
+from atlas_builder.site.cite import address
 from atlas_builder.site.edition import Site
+from atlas_builder.site.listing import leaf_names
 from atlas_builder.site.prose import render_prose
 from atlas_builder.site.search import Posting
 from atlas_builder.site.starts import starts
 from atlas_builder.site.summary import Summary, unit_page
-from atlas_builder.site.table import leaf_names
+from atlas_builder.site.tables import write as write_tables
 from atlas_builder.site.theme import shipped
 from atlas_builder.site.units import encoded, publish_layer, publish_units, worker, write
 
@@ -51,9 +52,9 @@ def publish(site: Site, folder: Path, executor: Executor, progress: Progress) ->
         executor.submit(publish_layer, site, layer, units, list(summaries), folder)
         for layer, units in summaries.items()
     ]
-    write(folder / "index.html", site.pages.home(summaries, starts(summaries, site.stages.links), _contrast(site)))
-    write(folder / "search.html", site.pages.plain("search.html", "search.html", "Search"))
-    write(folder / "404.html", site.pages.plain("404.html", "404.html", "Not found"))
+    tables.append(executor.submit(write_tables, folder / "tables", site.stages, site.config))
+    for page, render in overviews(site, lambda: summaries).items():
+        write(folder / page, render())
     search.write(
         folder / "search",
         search.postings(_entries(site)),
@@ -62,6 +63,18 @@ def publish(site: Site, folder: Path, executor: Executor, progress: Progress) ->
     _write_around(site, folder)
     for table in tables:
         table.result()
+    metadata.write(folder, site.pages.citation)  # last, for it says what is there
+    for line in size.measure(size.files(folder), site.config.site.host).lines:
+        progress.say(line)
+
+
+def overviews(site: Site, summaries: Callable[[], dict[int, list[Summary]]]) -> dict[str, Callable[[], str]]:
+    """What renders each page that is not a unit's, a layer's or prose, by address; asks for summaries if need be."""
+    return {
+        "index.html": lambda: site.pages.home(summaries(), starts(summaries(), site.stages.links), _contrast(site)),
+        "search.html": lambda: site.pages.plain("search.html", "search.html", "Search"),
+        "404.html": lambda: site.pages.plain("404.html", "404.html", "Not found"),
+    }
 
 
 def _fitted(site: Site, progress: Progress) -> Site:
@@ -76,7 +89,8 @@ def _fitted(site: Site, progress: Progress) -> Site:
         return len(records.serialise(record)) + len(encoded(page))
 
     wanted = site.config.site
-    fit = fitted(wanted, len(site.units), size_of, progress)
+    layers = [layer.units for layer in site.stages.collected.layers]
+    fit = fitted(wanted, layers, size_of, progress)
     if fit == wanted:
         return site
     shown = {name: value for name, value in fit.model_dump().items() if value != getattr(wanted, name)}
@@ -114,16 +128,8 @@ def _write_around(site: Site, folder: Path) -> None:
     (folder / "schema").mkdir()
     shutil.copyfile(records.SCHEMA_FILE, folder / "schema" / records.SCHEMA_FILE.name)
     atlas = site.config.atlas
-    extra = {
-        "atlas_title": site.config.title,
-        "atlas": atlas.model_dump(),
-        "date": site.date,
-        "prose": site.prose,
-        "methods": site.methods,
-    }
-    prose = render_prose(site.docs, site.theme, folder, extra)
+    prose = render_prose(site.docs, site.theme, folder, site.extra)
     (folder / "atlas.json").write_bytes(orjson.dumps(site.facts, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2))
-    write(folder / "CITATION.cff", citation_cff(site.config, site.date))
     (folder / ".nojekyll").write_bytes(b"")
     robots = "User-agent: *\nAllow: /\n"
     if atlas.url:

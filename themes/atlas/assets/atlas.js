@@ -1,4 +1,4 @@
-// What pages gain with scripts: theme, keys, random, sorting, copying. They read without.
+// What pages gain with scripts: theme, keys, random, sorting. They read without.
 "use strict";
 
 // Data comes by script tags, which work from a folder too; each is asked for once.
@@ -108,15 +108,6 @@ function atlasVisible(text) {
     else if (event.key === "/") { event.preventDefault(); (document.querySelector(".find.large input") || document.querySelector(".find input")).focus(); }
   });
 
-  document.querySelectorAll("[data-copy]").forEach(function (block) {
-    block.title = "Click to copy";
-    block.addEventListener("click", function () {
-      if (!navigator.clipboard || String(getSelection())) return;
-      navigator.clipboard.writeText(block.textContent).then(function () {
-        block.classList.add("copied");
-        setTimeout(function () { block.classList.remove("copied"); }, 1500);
-      });
-    });
   });
 })();
 
