@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from atlas_builder.site.summary import Summary
-from atlas_builder.site.theme import number, percent
+from atlas_builder.site.text import number, percent
 
 ROWS = 512
 """Units on one page of a layer; scripts sort and filter all of them."""

@@ -114,14 +114,7 @@ class Pages:
         of_bands = {index for band in record["bands"] for index in band["examples"]}
         below = {place for place, example in enumerate(record["examples"]) if _is_below(example, place, of_bands)}
         shown = [
-            text.highlight(
-                example["tokens"],
-                example["values"],
-                example["key"],
-                minimum if place in below else maximum,
-                example.get("importance", ()),
-                titles=place not in of_bands,
-            )
+            self._shown(example, minimum if place in below else maximum, in_a_band=place in of_bands)
             for place, example in enumerate(record["examples"])
         ]
         noise = [
@@ -164,6 +157,16 @@ class Pages:
             wired=_UNLIKELY / self.facts["model"]["width"] ** 0.5,
             around=around,
         )
+
+    @staticmethod
+    def _shown(example: dict[str, Any], extreme: float, *, in_a_band: bool) -> Markup:
+        """An example's text, or where it is of a behaviour or of none, its whole line."""
+        key, importance = example["key"], example.get("importance", ())
+        found = text.highlight(example["tokens"], example["values"], key, extreme, importance, titles=not in_a_band)
+        if in_a_band:
+            return found
+        value, source = example["values"][key], example["source"]
+        return text.example(found, value, source, example["position"], weighed=bool(importance))
 
     def layer(self, layer: int, units: Sequence[Summary], layers: Sequence[int]) -> dict[str, str]:
         """The table of a layer's units, by the names of its pages."""

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from atlas_builder.site.budget import SIZE_BUDGET
-from atlas_builder.site.theme import percent
+from atlas_builder.site.text import percent
 
 FILE_LIMIT = {"github-pages": 100 * 2**20}
 """Bytes that a host allows for a file.
