@@ -22,7 +22,7 @@ _CODE: dict[Stage, tuple[str, ...]] = {
     "collect": ("collect", "units", "model.py", "tokens.py", "corpus.py", "contexts.py"),
     "cluster": ("cluster.py", "behaviours.py", "embeddings.py", "sureness.py"),
     "describe": ("describe", "shown.py"),
-    "link": ("link.py", "nearest.py"),
+    "link": ("link.py", "nearest.py", "plane.py"),
     "publish": (
         "site",
         "pipeline.py",
@@ -33,7 +33,9 @@ _CODE: dict[Stage, tuple[str, ...]] = {
         "neuron-record.schema.json",
     ),
 }
-_PACKAGES = ("torch", "transformer-lens", "transformers", "tokenizers", "numpy", "hdbscan", "scikit-learn", "scipy")
+_PACKAGES = (
+    "torch", "transformer-lens", "transformers", "tokenizers", "numpy", "hdbscan", "scikit-learn", "scipy", "openTSNE"
+)  # fmt: skip
 
 
 def fingerprints(config: Configuration) -> dict[Stage, str]:
