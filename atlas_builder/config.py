@@ -197,6 +197,8 @@ class Site(_Section):
     """Most examples of a behaviour on a page and in a record; its size counts all."""
     examples_per_unit: int = Field(default=10, ge=1, le=10_000)
     """What a unit's behaviours share between them, though each shows two at least."""
+    noise_shown: int = Field(default=2, ge=0, le=1000)
+    """Most examples shown of those that are in no behaviour."""
     neighbours_shown: int = Field(default=3, ge=0, le=100)
     """Similar behaviours listed under a behaviour, on a page and in a record."""
     band_examples_shown: int = Field(default=4, ge=0, le=100)

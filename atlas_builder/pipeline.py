@@ -140,7 +140,8 @@ def _link(config: Configuration, store: Store, folder: Path, pool: Executor, pro
 
 def _publish(config: Configuration, store: Store, folder: Path, pool: Executor, progress: Progress) -> None:
     from atlas_builder.records import Stages
-    from atlas_builder.site.publish import Site, publish
+    from atlas_builder.site.edition import Site
+    from atlas_builder.site.publish import publish
 
     stages = Stages(*(store.folder(stage) for stage in ("collect", "cluster", "describe", "link")))
     date = edition_date(config)

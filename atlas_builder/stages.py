@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 
 from atlas_builder.config import Configuration
 from atlas_builder.errors import ConfigurationError
+from atlas_builder.shown import SHOWN_BY
 from atlas_builder.site.theme import find_theme, shipped
 from atlas_builder.store import code_fingerprint, fingerprint
 
@@ -42,7 +43,7 @@ def fingerprints(config: Configuration) -> dict[Stage, str]:
     """What each stage's results depend on, those of earlier stages included."""
     site = config.model_dump(include={"atlas", "site"})
     explains_shown = config.describe.importance == "shown"
-    shown = (config.site.examples_per_behaviour, config.site.examples_per_unit) if explains_shown else None
+    shown = [getattr(config.site, name) for name in SHOWN_BY] if explains_shown else None
     sections: dict[Stage, Any] = {
         "collect": [
             # Where the model runs is not part of what it says.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import accumulate
+from operator import or_
 
 from atlas_builder.config import Site
 from atlas_builder.progress import Progress
@@ -12,13 +14,19 @@ SIZE_BUDGET = {"github-pages": 1_000_000_000}
 _SHARE = 0.9  # of the budget for units; the rest is for overviews, search and prose
 _SAMPLE = 96  # units whose size is taken
 
-STEPS: Sequence[dict[str, int]] = (
-    {},
-    {"examples_per_unit": 8, "neighbours_shown": 2, "band_examples_shown": 2},
-    {"examples_per_unit": 6, "neighbours_shown": 2, "band_examples_shown": 1},
-    {"examples_per_behaviour": 2, "examples_per_unit": 4, "neighbours_shown": 1, "band_examples_shown": 1},
-    {"examples_per_behaviour": 1, "examples_per_unit": 4, "neighbours_shown": 1, "band_examples_shown": 1},
-    {"examples_per_behaviour": 1, "examples_per_unit": 4, "neighbours_shown": 1, "band_examples_shown": 0},
+STEPS: Sequence[dict[str, int]] = list(
+    accumulate(
+        [
+            {},
+            {"noise_shown": 1, "neighbours_shown": 2, "band_examples_shown": 2},
+            {"examples_per_unit": 8},
+            {"examples_per_unit": 6, "band_examples_shown": 1},
+            {"examples_per_behaviour": 2, "examples_per_unit": 4, "neighbours_shown": 1},
+            {"examples_per_behaviour": 1, "noise_shown": 0},
+            {"band_examples_shown": 0},
+        ],
+        or_,
+    )
 )
 """What is left out, step by step; a setting that is lower already stays as it is."""
 

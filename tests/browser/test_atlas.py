@@ -123,22 +123,6 @@ def test_keys_lead_to_the_next_the_last_a_random_unit_and_to_search(
     assert errors == []
 
 
-def test_a_layers_table_sorts_and_filters(demo_site: Path, page: Page, errors: list[str]) -> None:
-    page.goto(f"{demo_site.as_uri()}/L0/index.html")
-    page.get_by_role("button", name="Maximum").click()
-    column = page.locator("table.units tbody tr td:nth-child(9)")
-    values = [float(text) for text in column.all_inner_texts()]
-    assert values == sorted(values, reverse=True)
-    page.get_by_role("button", name="Maximum").click()
-    expect(page.get_by_role("columnheader", name="Maximum")).to_have_attribute("aria-sort", "ascending")
-    page.locator("#filter").fill("return")
-    shown = page.locator("table.units tbody tr:visible td:nth-child(2)").all_inner_texts()
-    assert shown
-    assert all("return" in text.lower() for text in shown)
-    expect(page.locator("#count")).to_have_text(f"{len(shown)} of 512")
-    assert errors == []
-
-
 def test_pages_read_without_scripts(demo_site: Path, browser: Browser) -> None:
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
