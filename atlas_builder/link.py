@@ -18,6 +18,7 @@ from threadpoolctl import threadpool_limits
 from atlas_builder.cluster import Clustered
 from atlas_builder.collect.results import Collected, CollectedLayer
 from atlas_builder.config import Link
+from atlas_builder.map import NEIGHBOURS, narrowed, places
 from atlas_builder.nearest import (
     COLUMNS_AT_ONCE,
     Doubles,
@@ -32,7 +33,6 @@ from atlas_builder.nearest import (
     lengths,
     nearest,
 )
-from atlas_builder.plane import NEIGHBOURS, narrowed, places
 from atlas_builder.progress import Progress
 from atlas_builder.store import read_array
 
@@ -84,7 +84,7 @@ class Links:
 
     @cached_property
     def map(self) -> Floats:
-        """The place of each behaviour in the unit square, as `plane.places` says: (behaviours, 2).
+        """The place of each behaviour in the unit square, as `map.places` says: (behaviours, 2).
 
         NaN where a behaviour has none: its vector is zero, or `link.map` is off.
         """

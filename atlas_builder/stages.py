@@ -23,7 +23,7 @@ _CODE: dict[Stage, tuple[str, ...]] = {
     "collect": ("collect", "units", "model.py", "tokens.py", "corpus.py", "contexts.py"),
     "cluster": ("cluster.py", "behaviours.py", "embeddings.py", "sureness.py"),
     "describe": ("describe", "shown.py"),
-    "link": ("link.py", "nearest.py", "plane.py"),
+    "link": ("link.py", "nearest.py", "map.py"),
     "publish": (
         "site",
         "pipeline.py",

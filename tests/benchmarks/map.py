@@ -1,6 +1,6 @@
 """How long the map of a large atlas takes, and how much memory.
 
-Run as a script: `python -m tests.benchmarks.plane`. 110,000 directions of width 768
+Run as a script: `python -m tests.benchmarks.map`. 110,000 directions of width 768
 about 2,000 centres: their axes, their neighbours in two processes, their places in one.
 """
 
