@@ -18,6 +18,7 @@ from atlas_builder.errors import ConfigurationError
 from atlas_builder.records import Record
 from atlas_builder.site import figures, table, text
 from atlas_builder.site.cite import cite
+from atlas_builder.site.map import Map
 from atlas_builder.site.summary import Summary, unit_page
 
 COLOURS = 8
@@ -224,6 +225,17 @@ class Pages:
                 ],
                 "Effective number of behaviours",
             ),
+        )
+
+    def map(self, drawn: Map) -> str:
+        """The map of all behaviours."""
+        return self._render(
+            "map.html",
+            "map.html",
+            f"Map of behaviours, {self.config.title}",
+            noun=_noun(self.facts["kind"]),
+            picture=drawn.picture,
+            placed=drawn.placed,
         )
 
     def plain(self, template: str, page: str, title: str) -> str:

@@ -18,6 +18,7 @@ from atlas_builder.cluster import CONTRAST, Clustered
 from atlas_builder.config import Site as SiteSettings
 from atlas_builder.describe.run import Described
 from atlas_builder.progress import Progress
+from atlas_builder.site import map as site_map
 from atlas_builder.site import search
 from atlas_builder.site.budget import fitted
 from atlas_builder.site.cite import address, citation_cff
@@ -52,6 +53,9 @@ def publish(site: Site, folder: Path, executor: Executor, progress: Progress) ->
         for layer, units in summaries.items()
     ]
     write(folder / "index.html", site.pages.home(summaries, starts(summaries, site.stages.links), _contrast(site)))
+    drawn = site_map.atlas_map(site.stages, summaries)
+    site_map.write(folder / "map", drawn)
+    write(folder / "map.html", site.pages.map(drawn))
     write(folder / "search.html", site.pages.plain("search.html", "search.html", "Search"))
     write(folder / "404.html", site.pages.plain("404.html", "404.html", "Not found"))
     search.write(
@@ -130,7 +134,7 @@ def _write_around(site: Site, folder: Path) -> None:
         layers = [
             f"L{layer.layer}/{leaf}" for layer in site.stages.collected.layers for leaf in leaf_names(layer.units)
         ]
-        listed = ["index.html", *map(quote, prose), *layers, *(unit_page(*unit) for unit in site.units)]
+        listed = ["index.html", "map.html", *map(quote, prose), *layers, *(unit_page(*unit) for unit in site.units)]
         write(folder / "sitemap.xml", _sitemap([address(atlas, page) or page for page in listed]))
         robots += f"Sitemap: {address(atlas, 'sitemap.xml')}\n"
     write(folder / "robots.txt", robots)

@@ -42,9 +42,9 @@ def main(behaviours: int = 110_000, width: int = 768) -> None:
             f"the map {time.perf_counter() - started:.1f} s, {time.process_time() - used:.1f} s of them in one process"
         )
     print(f"{_kept(vectors, found):.2f} of the {SHOWN} nearest are among the {SHOWN} nearest on the map")
-    parent, child = (
-        resource.getrusage(who).ru_maxrss / 2**20 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    )
+    own, workers = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    print(f"the workers' processors were busy for {workers.ru_utime:.1f} s, their start included")
+    parent, child = (found.ru_maxrss / 2**20 for found in (own, workers))
     print(f"peak memory {parent:.2f} GiB in the parent, {child:.2f} GiB in the largest worker, mapped files included")
 
 
