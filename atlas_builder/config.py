@@ -177,13 +177,15 @@ class Describe(_Section):
 
 
 class Link(_Section):
-    """Similar behaviours of other units."""
+    """Similar behaviours of other units, and the map."""
 
     neighbours: int = Field(default=20, ge=0, le=100)
     """Most neighbours of a behaviour."""
     threshold: Literal["auto"] | Annotated[float, Field(ge=-1, le=1)] = "auto"
     """Least cosine between the MLP inputs of two behaviours' central examples; `auto` takes, for each pair of layers,
     the cosine that one in a thousand of all pairs of their behaviours reaches."""
+    map: bool = True
+    """Whether behaviours get their places on the map; it takes minutes for 100,000."""
 
 
 class Site(_Section):

@@ -23,7 +23,7 @@ _CODE: dict[Stage, tuple[str, ...]] = {
     "collect": ("collect", "units", "model.py", "tokens.py", "corpus.py", "contexts.py"),
     "cluster": ("cluster.py", "behaviours.py", "embeddings.py", "sureness.py"),
     "describe": ("describe", "shown.py"),
-    "link": ("link.py", "nearest.py"),
+    "link": ("link.py", "nearest.py", "map.py"),
     "publish": (
         "site",
         "pipeline.py",
@@ -35,7 +35,9 @@ _CODE: dict[Stage, tuple[str, ...]] = {
         "neuron-record.schema.json",
     ),
 }
-_PACKAGES = ("torch", "transformer-lens", "transformers", "tokenizers", "numpy", "hdbscan", "scikit-learn", "scipy")
+_PACKAGES = (
+    "torch", "transformer-lens", "transformers", "tokenizers", "numpy", "hdbscan", "scikit-learn", "scipy", "openTSNE"
+)  # fmt: skip
 
 
 def fingerprints(config: Configuration) -> dict[Stage, str]:

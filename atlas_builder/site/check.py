@@ -73,6 +73,7 @@ def check(site: Path, progress: Progress) -> Report:
     _check_links(site, pages, report, progress)
     _check_records(site, layers, report, progress)
     _check_search(site, layers, report)
+    _check_map(site, layers, report)
     report.problems += tables.problems(site / "tables", layers)
     return report
 
@@ -166,6 +167,20 @@ def _check_search(site: Path, layers: list[dict[str, int]], report: Report) -> N
         return
     wanted = [f"s{number}.js" for number in range(len(shards))] + [f"l{layer['layer']}.js" for layer in layers]
     report.problems += [f"search/{name} is missing" for name in wanted if not (site / "search" / name).is_file()]
+
+
+def _check_map(site: Path, layers: list[dict[str, int]], report: Report) -> None:
+    """Whether the map is there and is of this atlas."""
+    if not (site / "map.html").is_file():
+        report.problems.append("map.html is missing")
+    try:
+        text = (site / "map" / "points.js").read_text(encoding="utf-8")
+        drawn = orjson.loads(text.removeprefix("atlasMap(").removesuffix(");\n"))["layers"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        report.problems.append(f"map/points.js: cannot be read ({error})")
+        return
+    if drawn != [[layer["layer"], layer["units"]] for layer in layers]:
+        report.problems.append("map/points.js: its layers are not those of atlas.json")
 
 
 def _record_files(site: Path, layers: list[dict[str, int]]) -> Iterator[Path]:

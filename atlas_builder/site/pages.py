@@ -17,6 +17,7 @@ from atlas_builder.config import Configuration
 from atlas_builder.errors import ConfigurationError
 from atlas_builder.records import Record
 from atlas_builder.site import figures, listing, text
+from atlas_builder.site import map as site_map
 from atlas_builder.site.cite import Citation, cite
 from atlas_builder.site.summary import Summary, unit_page
 
@@ -209,6 +210,7 @@ class Pages:
         layers: Mapping[int, Sequence[Summary]],
         starts: Sequence[tuple[str, str, Sequence[Summary]]],
         contrast: Mapping[str, float],
+        drawn: site_map.Map,
     ) -> str:
         """The first page; `starts` are lists of units worth a first look: title, reason, units.
 
@@ -222,6 +224,7 @@ class Pages:
             layers=layers,
             starts=starts,
             contrast=contrast,
+            map=site_map.preview(drawn),
             noun=_noun(self.facts["kind"]),
             units=len(every),
             behaviours=sum(len(unit.labels) for unit in every),
@@ -242,6 +245,19 @@ class Pages:
                 ],
                 "Effective number of behaviours",
             ),
+        )
+
+    def map(self, drawn: site_map.Map) -> str:
+        """The map of all behaviours."""
+        return self._render(
+            "map.html",
+            "map.html",
+            f"Map of behaviours, {self.config.title}",
+            description=f"All behaviours of the {_noun(self.facts['kind'])}s of {self.facts['model']['name']} in one "
+            "plane: those alike are near each other.",
+            noun=_noun(self.facts["kind"]),
+            picture=drawn.picture,
+            placed=drawn.placed,
         )
 
     def plain(self, template: str, page: str, title: str) -> str:

@@ -26,6 +26,7 @@ from atlas_builder.pipeline import work_folder
 from atlas_builder.progress import Progress
 from atlas_builder.records import Stages, serialise
 from atlas_builder.site.edition import Site
+from atlas_builder.site.map import Map, atlas_map
 from atlas_builder.site.prose import render_prose
 from atlas_builder.site.publish import overviews
 from atlas_builder.site.summary import Summary, summary_of, unit_page
@@ -94,7 +95,7 @@ class Preview:
     def _made(self, address: str) -> bytes | None:
         if found := _UNIT.fullmatch(address):
             return self._unit(int(found[1]), int(found[2]), found[3])
-        if render := overviews(self.site, lambda: self._summaries).get(address):
+        if render := overviews(self.site, lambda: self._summaries, self._drawn).get(address):
             return encoded(render())
         if (found := _LAYER.fullmatch(address)) and (self.built / address).is_file():
             layer = int(found[1])
@@ -115,6 +116,9 @@ class Preview:
     @cached_property
     def _places(self) -> dict[tuple[int, int], int]:
         return {unit: place for place, unit in enumerate(self.site.units)}
+
+    def _drawn(self) -> Map:
+        return atlas_map(self.site.stages, self._summaries)
 
     @cached_property
     def _summaries(self) -> dict[int, list[Summary]]:

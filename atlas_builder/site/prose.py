@@ -61,8 +61,8 @@ def check_prose(folder: str | None) -> None:
             raise ConfigurationError(f"site.prose: {source} would take the place of the atlas's {page}: rename it.")
 
 
-_OWN_PAGES = {"index.html", "search.html", "404.html", "atlas.json", "robots.txt", "sitemap.xml", *METADATA}
-_OWN_FOLDERS = re.compile(r"L\d+|assets|search|schema")
+_OWN_PAGES = {"index.html", "search.html", "map.html", "404.html", "atlas.json", "robots.txt", "sitemap.xml", *METADATA}
+_OWN_FOLDERS = re.compile(r"L\d+|assets|search|schema|map|tables")
 
 
 def published(docs: Path) -> list[tuple[Path, Path]]:

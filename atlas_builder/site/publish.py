@@ -18,6 +18,7 @@ from atlas_builder.cluster import CONTRAST, Clustered
 from atlas_builder.config import Site as SiteSettings
 from atlas_builder.describe.run import Described
 from atlas_builder.progress import Progress
+from atlas_builder.site import map as site_map
 from atlas_builder.site import metadata, search, size
 from atlas_builder.site.budget import fitted
 from atlas_builder.site.cite import address
@@ -53,7 +54,9 @@ def publish(site: Site, folder: Path, executor: Executor, progress: Progress) ->
         for layer, units in summaries.items()
     ]
     tables.append(executor.submit(write_tables, folder / "tables", site.stages, site.config))
-    for page, render in overviews(site, lambda: summaries).items():
+    drawn = site_map.atlas_map(site.stages, summaries)
+    site_map.write(folder / "map", drawn)
+    for page, render in overviews(site, lambda: summaries, lambda: drawn).items():
         write(folder / page, render())
     search.write(
         folder / "search",
@@ -68,10 +71,15 @@ def publish(site: Site, folder: Path, executor: Executor, progress: Progress) ->
         progress.say(line)
 
 
-def overviews(site: Site, summaries: Callable[[], dict[int, list[Summary]]]) -> dict[str, Callable[[], str]]:
-    """What renders each page that is not a unit's, a layer's or prose, by address; asks for summaries if need be."""
+def overviews(
+    site: Site, summaries: Callable[[], dict[int, list[Summary]]], drawn: Callable[[], site_map.Map]
+) -> dict[str, Callable[[], str]]:
+    """What renders each page that is not a unit's, a layer's or prose, by address; asks for what it needs only."""
     return {
-        "index.html": lambda: site.pages.home(summaries(), starts(summaries(), site.stages.links), _contrast(site)),
+        "index.html": lambda: site.pages.home(
+            summaries(), starts(summaries(), site.stages.links), _contrast(site), drawn()
+        ),
+        "map.html": lambda: site.pages.map(drawn()),
         "search.html": lambda: site.pages.plain("search.html", "search.html", "Search"),
         "404.html": lambda: site.pages.plain("404.html", "404.html", "Not found"),
     }
@@ -136,7 +144,7 @@ def _write_around(site: Site, folder: Path) -> None:
         layers = [
             f"L{layer.layer}/{leaf}" for layer in site.stages.collected.layers for leaf in leaf_names(layer.units)
         ]
-        listed = ["index.html", *map(quote, prose), *layers, *(unit_page(*unit) for unit in site.units)]
+        listed = ["index.html", "map.html", *map(quote, prose), *layers, *(unit_page(*unit) for unit in site.units)]
         write(folder / "sitemap.xml", _sitemap([address(atlas, page) or page for page in listed]))
         robots += f"Sitemap: {address(atlas, 'sitemap.xml')}\n"
     write(folder / "robots.txt", robots)
