@@ -16,7 +16,7 @@ from jsonschema import Draft202012Validator
 from atlas_builder.errors import ConfigurationError
 from atlas_builder.progress import Progress
 from atlas_builder.schema import SCHEMA_FILE, content_hash
-from atlas_builder.site import size, tables
+from atlas_builder.site import search, size, tables
 
 
 @dataclass
@@ -72,7 +72,7 @@ def check(site: Path, progress: Progress) -> Report:
     pages = [site / file.name for file in files if file.is_file and file.name.endswith(".html")]
     _check_links(site, pages, report, progress)
     _check_records(site, layers, report, progress)
-    _check_search(site, layers, report)
+    _check_search(site, report)
     _check_map(site, layers, report)
     report.problems += tables.problems(site / "tables", layers)
     return report
@@ -157,15 +157,14 @@ def _check_records(site: Path, layers: list[dict[str, int]], report: Report, pro
                 report.problems.append(f"{name}: {problem_text}")
 
 
-def _check_search(site: Path, layers: list[dict[str, int]], report: Report) -> None:
+def _check_search(site: Path, report: Report) -> None:
     """Whether every file that search would load is there."""
     try:
-        text = (site / "search" / "index.js").read_text(encoding="utf-8")
-        shards = orjson.loads(text.removeprefix("atlasIndex(").removesuffix(");\n"))["shards"]
+        (index,) = search.read(site / "search" / "index.js")
+        wanted = list(search.files(index))
     except (OSError, ValueError, KeyError, TypeError) as error:
         report.problems.append(f"search/index.js: cannot be read ({error})")
         return
-    wanted = [f"s{number}.js" for number in range(len(shards))] + [f"l{layer['layer']}.js" for layer in layers]
     report.problems += [f"search/{name} is missing" for name in wanted if not (site / "search" / name).is_file()]
 
 

@@ -83,4 +83,4 @@ def data(layer: int, units: Sequence[Summary]) -> bytes:
         {"name": column.name, "digits": column.digits, "values": [column.of(unit) for unit in units]}
         for column in COLUMNS
     ]
-    return b"atlasUnits(%d," % layer + orjson.dumps(columns) + b");\n"
+    return b"atlasColumns(%d," % layer + orjson.dumps(columns) + b");\n"

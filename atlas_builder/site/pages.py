@@ -261,7 +261,7 @@ class Pages:
         )
 
     def plain(self, template: str, page: str, title: str) -> str:
-        """A page that says the same for every atlas: search, 404."""
+        """A page that is about no unit or layer: search, 404."""
         return self._render(template, page, f"{title}, {self.config.title}", heading=title)
 
     def _render(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
@@ -16,7 +16,6 @@ import orjson
 from atlas_builder import records
 from atlas_builder.cluster import CONTRAST, Clustered
 from atlas_builder.config import Site as SiteSettings
-from atlas_builder.describe.run import Described
 from atlas_builder.progress import Progress
 from atlas_builder.site import map as site_map
 from atlas_builder.site import metadata, search, size
@@ -25,7 +24,6 @@ from atlas_builder.site.cite import address
 from atlas_builder.site.edition import Site
 from atlas_builder.site.listing import leaf_names
 from atlas_builder.site.prose import render_prose
-from atlas_builder.site.search import Posting
 from atlas_builder.site.starts import starts
 from atlas_builder.site.summary import Summary, unit_page
 from atlas_builder.site.tables import write as write_tables
@@ -38,6 +36,29 @@ _UNITS_AT_ONCE = 64
 def publish(site: Site, folder: Path, executor: Executor, progress: Progress) -> None:
     """Write the whole site into an empty folder, with as much of each unit as the host allows."""
     site = _fitted(site, progress)
+    with ThreadPoolExecutor(1) as beside:  # the workers render units while the index is written here
+        index = beside.submit(search.write, folder / "search", site.stages, site.config.examples.window, executor)
+        summaries = _write_units(site, folder, executor, progress)
+        site = replace(site, facts={**site.facts, "queries": index.result()._asdict()})
+    tables = [
+        executor.submit(publish_layer, site, layer, units, list(summaries), folder)
+        for layer, units in summaries.items()
+    ]
+    tables.append(executor.submit(write_tables, folder / "tables", site.stages, site.config))
+    drawn = site_map.atlas_map(site.stages, summaries)
+    site_map.write(folder / "map", drawn)
+    for page, render in overviews(site, lambda: summaries, lambda: drawn).items():
+        write(folder / page, render())
+    _write_around(site, folder)
+    for table in tables:
+        table.result()
+    metadata.write(folder, site.pages.citation)  # last, for it says what is there
+    for line in size.measure(size.files(folder), site.config.site.host).lines:
+        progress.say(line)
+
+
+def _write_units(site: Site, folder: Path, executor: Executor, progress: Progress) -> dict[int, list[Summary]]:
+    """Write record and page of every unit, and say of each layer's what overviews need."""
     summaries: dict[int, list[Summary]] = {layer.layer: [] for layer in site.stages.collected.layers}
     for layer in summaries:
         (folder / f"L{layer}").mkdir(parents=True)
@@ -49,26 +70,7 @@ def publish(site: Site, folder: Path, executor: Executor, progress: Progress) ->
             for summary in done:
                 summaries[summary.layer].append(summary)
             advance(len(done))
-    tables = [
-        executor.submit(publish_layer, site, layer, units, list(summaries), folder)
-        for layer, units in summaries.items()
-    ]
-    tables.append(executor.submit(write_tables, folder / "tables", site.stages, site.config))
-    drawn = site_map.atlas_map(site.stages, summaries)
-    site_map.write(folder / "map", drawn)
-    for page, render in overviews(site, lambda: summaries, lambda: drawn).items():
-        write(folder / page, render())
-    search.write(
-        folder / "search",
-        search.postings(_entries(site)),
-        {layer: [unit.labels for unit in units] for layer, units in summaries.items()},
-    )
-    _write_around(site, folder)
-    for table in tables:
-        table.result()
-    metadata.write(folder, site.pages.citation)  # last, for it says what is there
-    for line in size.measure(size.files(folder), site.config.site.host).lines:
-        progress.say(line)
+    return summaries
 
 
 def overviews(
@@ -111,20 +113,6 @@ def _contrast(site: Site) -> dict[str, float]:
     found = np.concatenate([Clustered(layer.layer, site.stages.cluster).contrast for layer in layers])
     known = {name: column[~np.isnan(column)] for name, column in zip(CONTRAST, found.T, strict=True)}
     return {name: float(np.median(column)) for name, column in known.items() if len(column)}
-
-
-def _entries(site: Site) -> Iterator[tuple[str, Posting]]:
-    """Every token and key word of every behaviour, with its share in it."""
-    texts = site.stages.collected.token_texts
-    for layer in site.stages.collected.layers:
-        behaviours = Clustered(layer.layer, site.stages.cluster).behaviours
-        described = Described(layer.layer, site.stages.describe).behaviours
-        for behaviour, found in zip(behaviours, described, strict=True):
-            where = (layer.layer, int(behaviour["unit"]), int(behaviour["id"]) + 1)
-            for word, share in found["words"]:
-                yield word, Posting(*where, round(1000 * share))
-            for token, share in found["tokens"]:
-                yield texts[token], Posting(*where, round(1000 * share))
 
 
 def _write_around(site: Site, folder: Path) -> None:

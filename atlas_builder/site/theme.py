@@ -8,7 +8,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from atlas_builder.errors import ConfigurationError
 from atlas_builder.site import text
-from atlas_builder.site.search import search_key
+from atlas_builder.site.words import search_key
 
 _PACKAGE = Path(__file__).parent.parent
 

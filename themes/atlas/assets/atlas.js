@@ -12,11 +12,12 @@ function atlasLoad(name) {
   });
 }
 
-// What cannot be seen is spelt out, as on the pages.
-function atlasVisible(text) {
-  return text.replace(/[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\ufff0-\uffff]/g,
-    function (hidden) { return "U+" + hidden.charCodeAt(0).toString(16).toUpperCase().padStart(4, "0"); });
-}
+// What cannot be seen is spelt out, as `plain` in atlas_builder/site/text.py does.
+function atlasVisible(text) { return text.replace(atlasVisible.HIDDEN, atlasVisible.spelt); }
+atlasVisible.HIDDEN = /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufdd0-\ufdef\ufe00-\ufe0f\ufeff\ufff0-\uffff\u{e0000}-\u{e0fff}\p{Noncharacter_Code_Point}]/gu;
+atlasVisible.spelt = function (hidden) {
+  return { "\n": "↵", "\t": "⇥", "\r": "␍" }[hidden] || "U+" + hidden.codePointAt(0).toString(16).toUpperCase().padStart(4, "0");
+};
 
 (function () {
   var root = document.body.dataset.root;
