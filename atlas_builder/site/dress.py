@@ -12,7 +12,7 @@ from mkdocs.structure.files import Files
 
 from atlas_builder.site.theme import shipped
 
-EXTENSIONS = ("tables", "footnotes", "attr_list")
+EXTENSIONS = ("tables", "footnotes", "attr_list", "atlas_builder.site.markdown")
 """Markdown beyond MkDocs's own that prose may use."""
 
 

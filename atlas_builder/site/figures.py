@@ -79,7 +79,8 @@ def shares_by_layer(rows: Sequence[tuple[str, str, Sequence[int]]], names: Seque
         )
     )
     return Markup(
-        f'<svg class="shares" viewBox="0 0 {width} {height}" role="img" aria-label="{summary}">{"".join(out)}</svg>'
+        # A group, for a picture may hold no links.
+        f'<svg class="shares" viewBox="0 0 {width} {height}" role="group" aria-label="{summary}">{"".join(out)}</svg>'
     )
 
 

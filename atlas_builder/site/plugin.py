@@ -19,6 +19,7 @@ from mkdocs.exceptions import PluginError
 from mkdocs.livereload import LiveReloadServer
 from mkdocs.plugins import BasePlugin, event_priority, get_plugin_logger
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
 from atlas_builder import config as configurations
 from atlas_builder import pipeline
@@ -26,7 +27,7 @@ from atlas_builder.config import Configuration
 from atlas_builder.errors import AtlasError, ConfigurationError
 from atlas_builder.progress import Advance, Progress
 from atlas_builder.site.dress import Dress
-from atlas_builder.site.preview import Preview, application
+from atlas_builder.site.preview import Preview, application, without_policy
 from atlas_builder.site.prose import check_prose, published
 from atlas_builder.site.theme import shipped
 
@@ -157,6 +158,10 @@ class AtlasPlugin(BasePlugin[Options]):  # type: ignore[no-untyped-call]
     def on_env(self, env: Environment, *, config: MkDocsConfig, files: Files) -> Environment:
         """Escape what templates show, where they are the atlas's."""
         return env if self.config.folder else self._dress.on_env(env)
+
+    def on_post_page(self, output: str, *, page: Page, config: MkDocsConfig) -> str:
+        """Let MkDocs's own script run in the prose while it is served."""
+        return without_policy(output) if self._on_request and not self.config.folder else output
 
     def on_post_build(self, *, config: MkDocsConfig) -> None:
         """Put the atlas into the site, or leave it to requests."""

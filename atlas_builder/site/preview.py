@@ -39,6 +39,14 @@ _UNIT = re.compile(r"L(\d+)/N(\d+)\.(html|json)")
 _LAYER = re.compile(r"L(\d+)/([^/]+\.html)")
 
 
+_POLICY = re.compile(r'<meta http-equiv="Content-Security-Policy"[^>]*>\s*')
+
+
+def without_policy(page: str) -> str:
+    """A page to look at while it is worked on: MkDocs's script that reloads it stands in the page itself."""
+    return _POLICY.sub("", page)
+
+
 def open_site(config: Configuration, output: Path) -> Site:
     """What the pages of the atlas built at `output` were made from."""
     store = Store(work_folder(output))
@@ -85,6 +93,8 @@ class Preview:
             content = f"<!doctype html><title>Error</title><p>{escape(str(error))}</p>".encode()
         if content is None:
             return False
+        if address.endswith(".html"):
+            content = encoded(without_policy(content.decode()))
         target = folder / address
         draft = target.with_name(f".{threading.get_ident()}.draft")  # no other request sees half a file
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-import shutil
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,20 +12,6 @@ from playwright.sync_api import Browser, Page, expect
 from atlas_builder.site.serve import server
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(params=["file", "http"])
-def address(request: pytest.FixtureRequest, demo_site: Path, tmp_path: Path) -> Iterator[str]:
-    """The demo from a folder, and over http under a path of its own."""
-    if request.param == "file":
-        yield demo_site.as_uri()
-        return
-    (tmp_path / "index.html").write_text("the host's own page", encoding="utf-8")
-    shutil.copytree(demo_site, tmp_path / "some" / "path")
-    with server(tmp_path, 0) as running:
-        threading.Thread(target=running.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{running.server_port}/some/path"
-        running.shutdown()
 
 
 def test_a_reader_gets_from_home_to_a_layer_a_unit_a_neighbour_a_search_hit_and_a_unit(
@@ -110,15 +94,6 @@ def test_the_theme_follows_the_system_until_a_reader_chooses(demo_site: Path, br
     page.goto(f"{demo_site.as_uri()}/about.html")
     assert background() > 600
     context.close()
-
-
-@pytest.mark.parametrize("width", [390, 1280, 1920])
-def test_no_page_is_wider_than_its_window(demo_site: Path, hostile_site: Path, page: Page, width: int) -> None:
-    page.set_viewport_size({"width": width, "height": 800})
-    for site in (demo_site, hostile_site):
-        for name in ("index.html", "L0/N3.html", "L1/N7.html", "L0/index.html", "search.html", "methods.html"):
-            page.goto(f"{site.as_uri()}/{name}")
-            assert page.evaluate("document.documentElement.scrollWidth") <= width, (site.name, name)
 
 
 def test_hostile_text_runs_nowhere(hostile_site: Path, page: Page, errors: list[str]) -> None:

@@ -8,7 +8,6 @@ import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
 
-import html5lib
 import jsonschema
 import orjson
 import pytest
@@ -39,19 +38,7 @@ def test_a_built_site_passes_its_own_check(site: Path) -> None:
     assert report.links > report.pages * 5
 
 
-def test_every_page_is_strict_html(site: Path) -> None:
-    pages = sorted(site.rglob("*.html"))
-    # A sample of the demo's two thousand, all of the small ones.
-    for page in pages[:: max(1, len(pages) // 100)]:
-        parser = html5lib.HTMLParser(strict=True)
-        parser.parse(page.read_bytes())
-
-
-def test_no_page_asks_for_anything_off_the_site(site: Path) -> None:
-    for page in sorted(site.rglob("*.html"))[::20]:
-        text = page.read_text(encoding="utf-8")
-        for address in re.findall(r"<(?:script|img|link|iframe|source)[^>]*?(?:src|href)=\"?([^\"\s>]+)", text):
-            assert not re.match(r"(https?:)?//", address) or 'rel="canonical"' in text, (page, address)
+def test_no_script_or_style_names_an_address_off_the_site(site: Path) -> None:
     for script in (site / "assets").glob("*"):
         assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", script.read_text(encoding="utf-8"))
 

@@ -1,4 +1,4 @@
-// What pages gain with scripts: theme, keys, random, sorting. They read without.
+// What pages gain with scripts: keys, random, links from tokens. They read without.
 "use strict";
 
 // Data comes by script tags, which work from a folder too; each is asked for once.
@@ -22,17 +22,6 @@ atlasVisible.spelt = function (hidden) {
 (function () {
   var root = document.body.dataset.root;
   document.documentElement.classList.add("js");
-
-  // Theme: the system's, until a reader chooses.
-  var button = document.getElementById("theme");
-  button.hidden = false;
-  button.addEventListener("click", function () {
-    var dark = getComputedStyle(document.documentElement).colorScheme === "dark" ||
-      (!document.documentElement.dataset.theme && matchMedia("(prefers-color-scheme: dark)").matches);
-    var chosen = dark ? "light" : "dark";
-    document.documentElement.dataset.theme = chosen;
-    try { localStorage.setItem("atlas-theme", chosen); } catch (error) { /* a folder may have no storage */ }
-  });
 
   // A random unit, each as likely; the link has a place of its own where scripts are off.
   function random() {
