@@ -16,7 +16,7 @@ from atlas_builder import behaviours
 from atlas_builder.behaviours import Measures, contrast
 from atlas_builder.collect.results import Collected, CollectedLayer
 from atlas_builder.config import Clusters
-from atlas_builder.embeddings import cosine_distances, neuron_embeddings
+from atlas_builder.embeddings import cosine_distances, neuron_embeddings, principal_plane
 from atlas_builder.progress import Progress
 from atlas_builder.store import read_array
 from atlas_builder.sureness import Sureness, sureness
@@ -63,6 +63,16 @@ class Clustered:
         return read_array(self.folder / f"L{self.layer}.contrast.npy")
 
     @cached_property
+    def points(self) -> NDArray[np.float32]:
+        """Where each of the layer's examples lies in the plane of its unit's side: (examples, 2)."""
+        return read_array(self.folder / f"L{self.layer}.points.npy")
+
+    @cached_property
+    def spread(self) -> NDArray[np.float64]:
+        """How much of the examples' variance that plane holds: (units, sides)."""
+        return read_array(self.folder / f"L{self.layer}.spread.npy")
+
+    @cached_property
     def measures(self) -> np.ndarray:
         """`Measures` and `Sureness` of each unit, and of its negative side where it has one: (units, sides)."""
         return read_array(self.folder / f"L{self.layer}.measures.npy")
@@ -103,6 +113,8 @@ class Part(NamedTuple):
     measures: np.ndarray
     behaviours: np.ndarray
     contrast: NDArray[np.float64]
+    points: NDArray[np.float32]
+    spread: NDArray[np.float64]
 
 
 def _cluster_units(layer: CollectedLayer, first: int, last: int, settings: Clusters) -> Part:
@@ -115,7 +127,7 @@ def _cluster_units(layer: CollectedLayer, first: int, last: int, settings: Clust
 
 def _cluster_unit(layer: CollectedLayer, unit: int, settings: Clusters) -> Part:
     """Cluster a unit; each side is clustered on its own."""
-    labels, measures, found = [], [], []
+    labels, measures, found, planes = [], [], [], []
     known = 0
     distances = {}
     for sign in (1, -1)[: layer.sides]:
@@ -130,11 +142,17 @@ def _cluster_unit(layer: CollectedLayer, unit: int, settings: Clusters) -> Part:
         labels.append(np.where(side >= 0, side + np.int32(known), side))
         measures.append((*behaviours.measure(distances[sign], side), *sure))
         found.append(own)
+        planes.append(principal_plane(distances[sign]))
         known += len(own)
     above = layer.of_side(unit, 1)[1]
     compared = (*contrast(distances[1]), *contrast(cosine_distances(layer.inputs[above["row"]])))
     return Part(
-        np.concatenate(labels), np.array([measures], dtype=MEASURES), np.concatenate(found), np.array([compared])
+        np.concatenate(labels),
+        np.array([measures], dtype=MEASURES),
+        np.concatenate(found),
+        np.array([compared]),
+        np.concatenate([plane.points for plane in planes]),
+        np.array([[plane.share for plane in planes]]),
     )
 
 

@@ -177,13 +177,15 @@ class Describe(_Section):
 
 
 class Link(_Section):
-    """Similar behaviours of other units."""
+    """Similar behaviours of other units, and the map."""
 
     neighbours: int = Field(default=20, ge=0, le=100)
     """Most neighbours of a behaviour."""
     threshold: Literal["auto"] | Annotated[float, Field(ge=-1, le=1)] = "auto"
     """Least cosine between the MLP inputs of two behaviours' central examples; `auto` takes, for each pair of layers,
     the cosine that one in a thousand of all pairs of their behaviours reaches."""
+    map: bool = True
+    """Whether behaviours get their places on the map; it takes minutes for 100,000."""
 
 
 class Site(_Section):
@@ -195,6 +197,12 @@ class Site(_Section):
     """Most examples of a behaviour on a page and in a record; its size counts all."""
     examples_per_unit: int = Field(default=10, ge=1, le=10_000)
     """What a unit's behaviours share between them, though each shows two at least."""
+    tokens_before: int = Field(default=20, ge=0, le=500)
+    """Most tokens shown before the key token of an example, of the `examples.window` kept."""
+    tokens_after: int = Field(default=10, ge=0, le=500)
+    """Most tokens shown after it."""
+    noise_shown: int = Field(default=2, ge=0, le=1000)
+    """Most examples shown of those that are in no behaviour."""
     neighbours_shown: int = Field(default=3, ge=0, le=100)
     """Similar behaviours listed under a behaviour, on a page and in a record."""
     band_examples_shown: int = Field(default=4, ge=0, le=100)

@@ -18,6 +18,7 @@ from threadpoolctl import threadpool_limits
 from atlas_builder.cluster import Clustered
 from atlas_builder.collect.results import Collected, CollectedLayer
 from atlas_builder.config import Link
+from atlas_builder.map import NEIGHBOURS, narrowed, places
 from atlas_builder.nearest import (
     COLUMNS_AT_ONCE,
     Doubles,
@@ -82,6 +83,14 @@ class Links:
         return read_array(self.folder / "thresholds.npy")
 
     @cached_property
+    def map(self) -> Floats:
+        """The place of each behaviour in the unit square, as `map.places` says: (behaviours, 2).
+
+        NaN where a behaviour has none: its vector is zero, or `link.map` is off.
+        """
+        return read_array(self.folder / "map.npy")
+
+    @cached_property
     def address(self) -> NDArray[np.int32]:
         """Layer, unit and number of each behaviour: (behaviours, 3)."""
         return read_array(self.folder / "address.npy")
@@ -107,7 +116,8 @@ def link(
         scratch = Path(name)
         _write_points(layers, found, address, scratch)
         least = _thresholds([layer.layer for layer in layers], settings, scratch, executor, progress)
-        neighbours, similarities = _neighbours(len(address), least, settings, scratch, executor, progress)
+        neighbours, similarities = _neighbours(scratch, settings.neighbours, least, executor, progress)
+        np.save(folder / "map.npy", _map(scratch, settings, executor, progress))
     np.save(folder / "address.npy", address)
     np.save(folder / "thresholds.npy", least)
     np.save(folder / "neighbours.npy", neighbours)
@@ -138,6 +148,11 @@ def _write_points(
     vectors.flush()
     _, unit = np.unique(address[:, :2], axis=0, return_inverse=True)
     for name, array in (("unit", unit.reshape(-1)), ("zero", zero), ("starts", starts)):
+        np.save(folder / f"{name}.npy", array)
+
+
+def _save_points(points: Points, folder: Path) -> None:
+    for name, array in points._asdict().items():
         np.save(folder / f"{name}.npy", array)
 
 
@@ -196,17 +211,17 @@ def _pairs(points: Points, a: int, b: int, seed: Sequence[int]) -> tuple[Numbers
 
 
 def _neighbours(
-    total: int, least: Doubles, settings: Link, folder: Path, executor: Executor, progress: Progress
+    folder: Path, count: int, least: Doubles, executor: Executor, progress: Progress, name: str = "link"
 ) -> tuple[Neighbours, Floats]:
     """`nearest` for all points on disk: (behaviours, neighbours) twice."""
-    rows = list(blocks(read_array(folder / "starts.npy"), _ROWS_AT_ONCE))
+    starts = read_array(folder / "starts.npy")
+    rows, total = list(blocks(starts, _ROWS_AT_ONCE)), int(starts[-1])
     tasks = [
-        executor.submit(_nearest_on_disk, folder, part, settings.neighbours, least[layer], COLUMNS_AT_ONCE)
-        for layer, part in rows
+        executor.submit(_nearest_on_disk, folder, part, count, least[layer], COLUMNS_AT_ONCE) for layer, part in rows
     ]
-    neighbours = np.full((total, settings.neighbours), -1, dtype=np.int32)
-    similarities = np.full((total, settings.neighbours), np.nan, dtype=np.float32)
-    with progress.task("link", total=total, unit="behaviours") as advance:
+    neighbours = np.full((total, count), -1, dtype=np.int32)
+    similarities = np.full((total, count), np.nan, dtype=np.float32)
+    with progress.task(name, total=total, unit="behaviours") as advance:
         for (_, part), task in zip(rows, tasks, strict=True):
             neighbours[part], similarities[part] = task.result()
             advance(part.stop - part.start)
@@ -217,6 +232,23 @@ def _nearest_on_disk(folder: Path, rows: slice, count: int, least: Doubles, colu
     # Thread counts must leave no trace, and workers must not fight over cores.
     with threadpool_limits(limits=1):
         return nearest(_read_points(folder), rows, count, least, columns)
+
+
+def _map(folder: Path, settings: Link, executor: Executor, progress: Progress) -> Floats:
+    """As `Links.map` says, for points on disk: (behaviours, 2)."""
+    points = _read_points(folder)
+    found = np.full((len(points.unit), 2), np.nan, dtype=np.float32)
+    placed = np.flatnonzero(~points.zero)
+    if not settings.map:
+        return found
+    vectors = narrowed(points.vectors[placed])
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        # Each by itself, in one layer: here a unit's own behaviours may be near each other.
+        each = Points(vectors, np.arange(len(placed)), np.zeros(len(placed), np.bool_), np.array([0, len(placed)]))
+        _save_points(each, Path(name))
+        neighbours, _ = _neighbours(Path(name), NEIGHBOURS, np.full((1, 1), -1.0), executor, progress, "map")
+    found[placed] = places(vectors, neighbours)
+    return found
 
 
 def wiring(layers: Sequence[CollectedLayer], address: NDArray[np.int32], neighbours: Neighbours) -> Floats:

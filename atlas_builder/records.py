@@ -1,21 +1,13 @@
-"""The record of a unit: all that is published of it, as plain data.
-
-The schema is `neuron-record.schema.json` beside this file; its `$id` changes when the
-meaning of a field does.
-"""
+"""The record of a unit: all that is published of it, as plain data, made from what the stages left."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 
 from atlas_builder.cluster import Clustered
@@ -25,37 +17,17 @@ from atlas_builder.config import Configuration
 from atlas_builder.describe.run import Described
 from atlas_builder.link import Links
 from atlas_builder.numbers import grain_of, plain, significant, to_grain
+from atlas_builder.schema import SCHEMA as SCHEMA
+from atlas_builder.schema import SCHEMA_FILE as SCHEMA_FILE
+from atlas_builder.schema import Record as Record
+from atlas_builder.schema import content_hash as content_hash
+from atlas_builder.schema import serialise as serialise
+from atlas_builder.schema import unit_id as unit_id
 from atlas_builder.shown import Shown
 from atlas_builder.store import MARK, read_json
 
-SCHEMA_FILE = Path(__file__).parent / "neuron-record.schema.json"
-SCHEMA = "neuron-record/1"
-
 _IMPORTANCE_GRAIN = 0.01
 _AROUND_A_BAND = (5, 2)  # tokens shown before and after a token drawn from a band, at most
-
-Record = dict[str, Any]
-
-
-def serialise(record: Record) -> bytes:
-    """A record as its file holds it: compact JSON in UTF-8 with sorted keys."""
-    return orjson.dumps(record, option=orjson.OPT_SORT_KEYS)
-
-
-def content_hash(record: Record) -> str:
-    """SHA-256 of the canonical record without its `hash` field.
-
-    Canonical is what Python's own `json` writes, compact, sorted and in UTF-8, so that a
-    reader needs nothing else: libraries differ in how they write 8.035e-05.
-    """
-    rest = {key: value for key, value in record.items() if key != "hash"}
-    canonical = json.dumps(rest, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def unit_id(atlas: str, layer: int, unit: int) -> str:
-    """`demo/L3/N512`."""
-    return f"{atlas}/L{layer}/N{unit}"
 
 
 @dataclass(frozen=True)
@@ -97,12 +69,12 @@ class LayerRecords:
         self._first_behaviour = stages.links.first_of(layer.layer)
         self._texts = stages.collected.token_texts
         self._contexts = stages.collected.contexts
+        self._tokens = np.asarray(self._contexts.tokens)
         self._shown = Shown(layer, self.clustered, self._contexts, config.site)
 
     def record(self, unit: int) -> Record:
         """The record of a unit."""
         layer, atlas = self.layer, self.config.atlas
-        examples = layer.of(unit)
         labels = self.clustered.labels[layer.starts[unit] : layer.starts[unit + 1]]
         shown = self._shown.of(unit)
         place = {int(example): index for index, example in enumerate(shown)}
@@ -124,14 +96,21 @@ class LayerRecords:
             "behaviours": self._behaviours(unit, labels, place),
             "bands": bands,
             "middle_differs": bool(self._middle_differs[unit]),
-            "examples": [
-                *(self._example(unit, i, int(labels[i]), grains[int(examples[i]["sign"])]) for i in shown),
-                *self._band_examples(unit, grain),
-            ],
+            "examples": [*self._examples(unit, shown, labels[shown], grains), *self._band_examples(unit, grain)],
             "logits": self._logits(unit),
         }
         record["hash"] = content_hash(record)
         return record
+
+    def plane(self, unit: int, sign: int) -> tuple[NDArray[np.float32], NDArray[np.int32], float]:
+        """Where the examples of one side of a unit lie in its plane, their behaviours from 1, and how much it holds.
+
+        (examples, 2) and (examples,), 0 for none; the share is as in `embeddings.Plane`.
+        """
+        first, examples = self.layer.of_side(unit, sign)
+        own = slice(first, first + len(examples))
+        side = 0 if sign > 0 else 1
+        return self.clustered.points[own], self.clustered.labels[own] + 1, float(self.clustered.spread[unit, side])
 
     def _stats(self, unit: int) -> Record:
         maximum, minimum, mean, deviation, density = (float(part[unit]) for part in self.layer.moments)
@@ -182,23 +161,28 @@ class LayerRecords:
         bands = self.layer.bands
         return np.flatnonzero(bands["rank"] < self.config.examples.per_band)
 
-    def _of_bands(self, unit: int) -> slice:
+    @cached_property
+    def _band_starts(self) -> list[int]:
+        """Unit `u` owns the band tokens `_band_starts[u]:_band_starts[u + 1]`."""
         units = self.layer.bands["unit"][self._band_tokens]
-        return slice(*np.searchsorted(units, [unit, unit + 1]).tolist())
+        starts: list[int] = np.searchsorted(units, np.arange(self.layer.units + 1)).tolist()
+        return starts
 
     def _shown_of_bands(self, unit: int) -> tuple[np.ndarray, NDArray[np.float32]]:
         """The tokens that are shown of a unit's bands, and the activations around each."""
-        place = self._of_bands(unit)
+        place = slice(self._band_starts[unit], self._band_starts[unit + 1])
         found = self.layer.bands[self._band_tokens[place]]
         shown = found["rank"] < self.config.site.band_examples_shown
         return found[shown], self.layer.band_windows[place][shown]
 
     def _band_examples(self, unit: int, grain: float) -> list[Record]:
-        around = tuple(min(pair) for pair in zip(_AROUND_A_BAND, self.config.examples.window, strict=True))
-        return [
-            self._place(int(token["context"]), int(token["position"]), window, around, grain)
-            for token, window in zip(*self._shown_of_bands(unit), strict=True)
-        ]
+        tokens, windows = self._shown_of_bands(unit)
+        return self._places(tokens, to_grain(windows, grain), self._around(*_AROUND_A_BAND))
+
+    def _around(self, before: int, after: int) -> tuple[int, int]:
+        """Tokens to show before and after a key token, at most those that are kept."""
+        kept = self.config.examples.window
+        return min(before, kept[0]), min(after, kept[1])
 
     def _of(self, unit: int) -> np.ndarray:
         starts = self.clustered.starts
@@ -244,40 +228,56 @@ class LayerRecords:
             if not np.isnan(similarity)
         ]
 
-    def _example(self, unit: int, number: int, label: int, grain: float) -> Record:
-        example = self.layer.of(unit)[number]
-        place = self._place(
-            int(example["context"]),
-            int(example["position"]),
-            example["window"],
-            self.config.examples.window,
-            grain,
+    def _examples(
+        self, unit: int, shown: Sequence[int], labels: NDArray[np.int32], grains: dict[int, float]
+    ) -> list[Record]:
+        """The examples at these places of the unit, each with the number of its behaviour, −1 for none."""
+        examples = self.layer.of(unit)[shown]
+        windows = np.empty(examples["window"].shape)  # (shown, window)
+        for sign, grain in grains.items():
+            own = examples["sign"] == sign
+            windows[own] = to_grain(examples["window"][own], grain)
+        found = self._places(
+            examples, windows, self._around(self.config.site.tokens_before, self.config.site.tokens_after)
         )
-        place["source"] = self._contexts.names[place["document"]]
-        place["behaviour"] = label + 1 if label >= 0 else None
-        importance = self.described.importance.of(int(self.layer.starts[unit]) + number)
-        if importance is not None:
-            up_to_key = to_grain(importance[len(importance) - 1 - place["key"] :], _IMPORTANCE_GRAIN)
-            place["importance"] = [None if np.isnan(value) else plain(value) for value in up_to_key.tolist()]
-        return place
+        first = int(self.layer.starts[unit])
+        for place, number, label in zip(found, shown, labels.tolist(), strict=True):
+            place["source"] = self._contexts.names[place["document"]]
+            place["behaviour"] = label + 1 if label >= 0 else None
+            importance = self.described.importance.of(first + number)
+            if importance is not None:
+                up_to_key = to_grain(importance[len(importance) - 1 - place["key"] :], _IMPORTANCE_GRAIN)
+                place["importance"] = [None if np.isnan(value) else plain(value) for value in up_to_key.tolist()]
+        return found
 
-    def _place(
-        self, context: int, position: int, window: NDArray[np.float32], around: tuple[int, ...], grain: float
-    ) -> Record:
-        """A token of the corpus with the text around it; `window` holds the activations around it."""
-        text = self._contexts.text_of(context)
-        before, after = around
-        first, last = max(0, position - before), min(len(text), position + after + 1)
-        offset = self.config.examples.window[0] - position
-        values = to_grain(window[first + offset : last + offset], grain).tolist()
-        return {
-            "document": int(self._contexts.document[context]),
-            "position": int(self._contexts.offset[context]) + position,
-            "key": position - first,
-            "tokens": [self._texts[token] for token in text[first:last]],
-            "values": [plain(value) for value in values],
-            "behaviour": None,
-        }
+    def _places(self, tokens: np.ndarray, windows: NDArray[np.float64], around: tuple[int, int]) -> list[Record]:
+        """Tokens of the corpus with the text around them; `windows` are the activations there: (tokens, window)."""
+        context = tokens["context"]
+        starts = self._contexts.starts[context]
+        ends = self._contexts.starts[context + 1]
+        keys = starts + tokens["position"]
+        firsts, lasts = np.maximum(starts, keys - around[0]), np.minimum(ends, keys + around[1] + 1)
+        offsets = self.config.examples.window[0] - keys
+        return [
+            {
+                "document": document,
+                "position": position,
+                "key": key,
+                "tokens": [self._texts[token] for token in self._tokens[first:last].tolist()],
+                "values": [plain(value) for value in window[first + offset : last + offset]],
+                "behaviour": None,
+            }
+            for document, position, key, first, last, offset, window in zip(
+                self._contexts.document[context].tolist(),
+                (self._contexts.offset[context] + tokens["position"]).tolist(),
+                (keys - firsts).tolist(),
+                firsts.tolist(),
+                lasts.tolist(),
+                offsets.tolist(),
+                windows.tolist(),
+                strict=True,
+            )
+        ]
 
     def _logits(self, unit: int) -> Record:
         effects = self.described.effects

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,8 @@ from atlas_builder.collect.results import CollectedLayer
 from atlas_builder.config import Site
 from atlas_builder.contexts import Contexts
 
-_NOISE_SHOWN = 2
+SHOWN_BY = ("examples_per_behaviour", "examples_per_unit", "noise_shown")
+"""The settings of `Site` that decide it."""
 _ALIKE = 6  # tokens up to the key token by which two examples count as the same text
 
 
@@ -33,37 +35,43 @@ class Shown:
         labels = clustered.labels[layer.starts[unit] : layer.starts[unit + 1]]
         behaviours = clustered.behaviours[clustered.starts[unit] : clustered.starts[unit + 1]]
         most = min(self.site.examples_per_behaviour, max(2, self.site.examples_per_unit // max(1, len(behaviours))))
+        leads = self._leads(examples)
         chosen: list[int] = []
-        for behaviour in behaviours:
-            members = np.flatnonzero(labels == behaviour["id"])
-            central = int(behaviour["central"] - layer.starts[unit])
-            chosen += self._spread(examples, members, most, central)
+        for number, central in zip(behaviours["id"].tolist(), behaviours["central"].tolist(), strict=True):
+            members = np.flatnonzero(labels == number).tolist()
+            chosen += _spread(leads, members, most, central - int(layer.starts[unit]))
         for sign in (1, -1):
-            noise = np.flatnonzero((labels < 0) & (examples["sign"] == sign))
-            chosen += self._spread(examples, noise, _NOISE_SHOWN)
+            noise = np.flatnonzero((labels < 0) & (examples["sign"] == sign)).tolist()
+            chosen += _spread(leads, noise, self.site.noise_shown)
         return chosen
 
-    def _spread(
-        self, examples: np.ndarray, members: NDArray[np.int64], most: int, first: int | None = None
-    ) -> list[int]:
-        """At most `most` members, evenly from the highest to the lowest, no text twice.
+    def _leads(self, examples: np.ndarray) -> list[bytes]:
+        """The tokens up to each key token, as a mark of the text: (examples,)."""
+        starts = self.contexts.starts[examples["context"]]
+        key = starts + examples["position"]
+        places = key[:, None] + np.arange(1 - _ALIKE, 1)  # (examples, tokens)
+        before = places < starts[:, None]
+        tokens = np.where(before, np.int32(-1), self._tokens[np.where(before, 0, places)])
+        marks: list[bytes] = np.ascontiguousarray(tokens, dtype="<i4").view(f"V{4 * _ALIKE}").ravel().tolist()
+        return marks
 
-        `first` leads them. Members are in the order of falling activation.
-        """
-        kept, seen = ([], set()) if first is None else ([first], {self._lead(examples[first])})
-        for member in members:
-            lead = self._lead(examples[member])
-            if lead not in seen:
-                seen.add(lead)
-                kept.append(int(member))
-        if len(kept) <= most:
-            return kept
-        head = 0 if first is None else 1
-        picks = np.linspace(head, len(kept) - 1, max(0, most - head)).round().astype(int)
-        return kept[:head] + [kept[pick] for pick in picks]
+    @cached_property
+    def _tokens(self) -> NDArray[np.int32]:
+        return np.asarray(self.contexts.tokens)
 
-    def _lead(self, example: Any) -> bytes:
-        """The tokens up to the key token, as a mark of the text."""
-        start = self.contexts.starts[example["context"]]
-        end = start + example["position"] + 1
-        return bytes(self.contexts.tokens[max(start, end - _ALIKE) : end].tobytes())
+
+def _spread(leads: Sequence[bytes], members: Sequence[int], most: int, first: int | None = None) -> list[int]:
+    """At most `most` members, evenly from the highest to the lowest, no text twice.
+
+    `first` leads them. Members are in the order of falling activation.
+    """
+    kept, seen = ([], set()) if first is None else ([first], {leads[first]})
+    for member in members:
+        if leads[member] not in seen:
+            seen.add(leads[member])
+            kept.append(member)
+    if len(kept) <= most:
+        return kept
+    head = 0 if first is None else 1
+    picks = np.linspace(head, len(kept) - 1, max(0, most - head)).round().astype(int)
+    return kept[:head] + [kept[pick] for pick in picks]

@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 
 from atlas_builder.config import Configuration
 from atlas_builder.errors import ConfigurationError
+from atlas_builder.shown import SHOWN_BY
 from atlas_builder.site.theme import find_theme, shipped
 from atlas_builder.store import code_fingerprint, fingerprint
 
@@ -22,25 +23,28 @@ _CODE: dict[Stage, tuple[str, ...]] = {
     "collect": ("collect", "units", "model.py", "tokens.py", "corpus.py", "contexts.py"),
     "cluster": ("cluster.py", "behaviours.py", "embeddings.py", "sureness.py"),
     "describe": ("describe", "shown.py"),
-    "link": ("link.py", "nearest.py"),
+    "link": ("link.py", "nearest.py", "map.py"),
     "publish": (
         "site",
         "pipeline.py",
         "records.py",
+        "schema.py",
         "shown.py",
         "numbers.py",
         "collect/bins.py",
         "neuron-record.schema.json",
     ),
 }
-_PACKAGES = ("torch", "transformer-lens", "transformers", "tokenizers", "numpy", "hdbscan", "scikit-learn", "scipy")
+_PACKAGES = (
+    "torch", "transformer-lens", "transformers", "tokenizers", "numpy", "hdbscan", "scikit-learn", "scipy", "openTSNE"
+)  # fmt: skip
 
 
 def fingerprints(config: Configuration) -> dict[Stage, str]:
     """What each stage's results depend on, those of earlier stages included."""
     site = config.model_dump(include={"atlas", "site"})
     explains_shown = config.describe.importance == "shown"
-    shown = (config.site.examples_per_behaviour, config.site.examples_per_unit) if explains_shown else None
+    shown = [getattr(config.site, name) for name in SHOWN_BY] if explains_shown else None
     sections: dict[Stage, Any] = {
         "collect": [
             # Where the model runs is not part of what it says.
@@ -80,9 +84,8 @@ def _content(name: str) -> str | None:
 
 
 def _look(config: Configuration) -> list[str | None]:
-    own = shipped("site_config")
-    docs = config.site.prose or own / "docs"
-    places = (find_theme(config.site.theme), shipped("themes") / "atlas", docs, own / "mkdocs.yml")
+    docs = config.site.prose or shipped("site_config") / "docs"
+    places = (find_theme(config.site.theme), shipped("themes") / "atlas", docs)
     return [_content(str(place)) for place in places]
 
 

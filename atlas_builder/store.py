@@ -132,4 +132,4 @@ def read_json(path: Path) -> Any:
 def read_array(path: Path, *, on_disk: bool = False) -> np.ndarray[Any, Any]:
     """An array that `numpy.save` wrote; `on_disk` leaves it there until it is looked at."""
     array: np.ndarray[Any, Any] = np.load(path, mmap_mode="r" if on_disk else None, allow_pickle=False)
-    return array
+    return np.asarray(array)  # indexing a memmap makes a memmap, which costs more than what is read

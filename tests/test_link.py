@@ -20,7 +20,7 @@ from atlas_builder.nearest import Points, directions, nearest
 from atlas_builder.progress import Progress
 from atlas_builder.store import write_json
 
-FILES = ("address.npy", "neighbours.npy", "similarities.npy", "thresholds.npy", "wiring.npy")
+FILES = ("address.npy", "map.npy", "neighbours.npy", "similarities.npy", "thresholds.npy", "wiring.npy")
 
 
 def make_points(vectors: np.ndarray, unit: np.ndarray, layers: int) -> Points:
@@ -171,11 +171,18 @@ class Made:
             np.save(self.folder / f"L{layer}" / "read.npy", read)
             np.save(self.folder / f"L{layer}" / "write.npy", write)
 
-    def links(self, executor: Executor | None = None, **wanted: Any) -> Links:
+    def links(self, executor: Executor | None = None, map: bool = False, **wanted: Any) -> Links:
         target = self.folder / "link"
         target.mkdir(exist_ok=True)
         with ThreadPoolExecutor(1) as own:
-            link(Collected(self.folder), self.folder, Link(**wanted), target, executor or own, Progress(quiet=True))
+            link(
+                Collected(self.folder),
+                self.folder,
+                Link(map=map, **wanted),
+                target,
+                executor or own,
+                Progress(quiet=True),
+            )
         assert sorted(file.name for file in target.iterdir()) == sorted(FILES)
         return Links(target)
 

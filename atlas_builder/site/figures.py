@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from statistics import median
 
+import numpy as np
 from markupsafe import Markup, escape
+from numpy.typing import NDArray
 
 
 def histogram(edges: Sequence[float], counts: Sequence[int], threshold: float | None = None) -> Markup:
@@ -17,14 +21,13 @@ def histogram(edges: Sequence[float], counts: Sequence[int], threshold: float | 
     span = (high - low) or 1.0
     top = math.log10(max(counts) + 1)
 
-    def x(value: float) -> float:
-        return round((value - low) / span * width, 1)
+    def x(value: float) -> int:
+        return round((value - low) / span * width)
 
-    bars = []
-    for left, right, count in zip(edges, edges[1:], counts, strict=False):
-        if count:
-            tall = round(math.log10(count + 1) / top * (base - 6), 1)
-            bars.append(f"M{x(left)} {base}v-{tall}H{max(x(left) + 0.5, x(right) - 0.6):.1f}V{base}z")
+    outline = [f"M0 {base}"]
+    for right, count in zip(edges[1:], counts, strict=True):
+        tall = math.log10(count + 1) / top * (base - 6)
+        outline.append(f"V{base - tall:.0f}H{x(right)}")
     ticks = [(low, "start"), (high, "end")]
     if low < 0 < high and 0.12 < -low / span < 0.88:
         ticks.insert(1, (0.0, "middle"))
@@ -36,12 +39,10 @@ def histogram(edges: Sequence[float], counts: Sequence[int], threshold: float | 
     if threshold is not None and low < threshold < high:
         line = f'<path class="rule" d="M{x(threshold)} 4V{base}"/>'
     total = sum(counts)
-    summary = escape(
-        f"Histogram of {total:,} tokens by activation, from {low:.3g} to {high:.3g}; counts are logarithmic."
-    )
+    summary = escape(f"Histogram of {total:,} activations from {low:.3g} to {high:.3g}")
     return Markup(
         f'<svg class="histogram" viewBox="0 0 {width} {height + 4}" role="img" aria-label="{summary}">'
-        f'<path class="bars" d="{"".join(bars)}"/><path class="axis" d="M0 {base}.5H{width}"/>{line}{labels}</svg>'
+        f'<path class="bars" d="{"".join(outline)}V{base}z"/>{line}{labels}</svg>'
     )
 
 
@@ -78,5 +79,123 @@ def shares_by_layer(rows: Sequence[tuple[str, str, Sequence[int]]], names: Seque
         )
     )
     return Markup(
-        f'<svg class="shares" viewBox="0 0 {width} {height}" role="img" aria-label="{summary}">{"".join(out)}</svg>'
+        # A group, for a picture may hold no links.
+        f'<svg class="shares" viewBox="0 0 {width} {height}" role="group" aria-label="{summary}">{"".join(out)}</svg>'
+    )
+
+
+def shares(parts: Sequence[tuple[str, float]]) -> Markup:
+    """A thin bar of parts, each a class for its colour and its share; what it shows stands beside it as text."""
+    total = sum(share for _, share in parts) or 1.0
+    start, out = 0.0, []
+    for colour, share in parts:
+        wide = share / total * 600
+        out.append(f'<path class={colour} d="M{start:.0f} 4h{max(wide - 2, 2):.0f}"/>')
+        start += wide
+    return Markup(f'<svg class=bar viewBox="0 0 600 8" preserveAspectRatio=none aria-hidden=true>{"".join(out)}</svg>')
+
+
+def plane(points: NDArray[np.float32], labels: NDArray[np.int32], colours: Sequence[str]) -> Markup:
+    """A unit's examples in their plane, coloured by behaviour.
+
+    `points` is (examples, 2), `labels` (examples,) the behaviour of each from 1, or 0 for
+    none; `colours` are the classes of behaviours 0, 1, 2, …
+    """
+    width, height, margin = 160, 115, 8
+    low, high = points.min(axis=0), points.max(axis=0)
+    room = np.array([width - 2 * margin, height - 2 * margin])
+    scale = (room / np.maximum(high - low, 1e-6)).min()
+    places = np.rint((points - (low + high) / 2) * [scale, -scale] + [width / 2, height / 2]).astype(int)
+    of = defaultdict[int, set[tuple[int, int]]](set)
+    for number, x, y in np.column_stack([labels, places]).tolist():
+        of[number].add((x, y))
+    dots, numbers = [], []
+    for number, own in sorted(of.items()):
+        # A line of no length with a round end is a dot; from the last one it takes half a dozen bytes.
+        path, (x, y) = "", (0, 0)
+        for to_x, to_y in sorted(own):
+            path += f"m{to_x - x} {to_y - y}h0"
+            x, y = to_x, to_y
+        dots.append(f'<path class={colours[number]} d="{path}"/>')
+        if number:
+            middle = [round(median(axis)) for axis in zip(*own, strict=True)]
+            numbers.append(f"<text x={middle[0]} y={middle[1] + 2}>{number}</text>")
+    found = len(numbers)
+    said = f"{len(points):,} examples in {found} behaviour{'s' if found != 1 else ''}, as they lie in the plane."
+    return Markup(
+        f'<svg class=plane viewBox="0 0 {width} {height}" role=img aria-label="{said}">'
+        f"{''.join(dots)}{''.join(numbers)}</svg>"
+    )
+
+
+def distribution(values: Sequence[float], show: Callable[[float], str], *, logarithmic: bool = False) -> Markup:
+    """How a measure is spread over units; `show` writes its least, middle and largest value.
+
+    On a logarithmic axis values of zero are left out.
+    """
+    width, height, base, bars = 200, 72, 54, 30
+    known = np.array([value for value in values if value > 0 or not logarithmic])
+    if not len(known):
+        return Markup("")
+    scaled = np.log10(known) if logarithmic else known
+    low, high = float(scaled.min()), float(scaled.max())
+    counts = np.histogram(scaled, bins=bars, range=(low, high if high > low else low + 1))[0]
+    outline = "".join(
+        f"V{base - count / counts.max() * (base - 8):.0f}h{width / bars:.3g}" for count in counts.tolist()
+    )
+    middle = float(np.median(scaled))
+    x = round((middle - low) / ((high - low) or 1) * width)
+    least, median_, most = show(float(known.min())), show(float(np.median(known))), show(float(known.max()))
+    said = escape(f"{len(known):,} units from {least} to {most}, half of them below {median_}")
+    anchor = "start" if x < 40 else "end" if x > width - 40 else "middle"
+    ends = "" if anchor == "start" else f'<text x="0" y="{height - 4}">{least}</text>'
+    ends += "" if anchor == "end" else f'<text x="{width}" y="{height - 4}" text-anchor="end">{most}</text>'
+    return Markup(
+        f'<svg class="distribution" viewBox="0 0 {width} {height}" role="img" aria-label="{said}">'
+        f'<path class="bars" d="M0 {base}{outline}V{base}z"/><path class="rule" d="M{x} 2V{base}"/>'
+        f'{ends}<text class="middle" x="{x}" y="{height - 4}" text-anchor="{anchor}">{median_}</text></svg>'
+    )
+
+
+def boxes(rows: Sequence[tuple[str, str, Sequence[float]]], name: str) -> Markup:
+    """Box figure of a measure, one row a layer: `rows` of (name, link, values).
+
+    The line goes from the 5th to the 95th of a hundred, the box from the 25th to the 75th, the mark is the median.
+    """
+    width, step, left = 720, 32, 84
+    quantiles = {row: np.quantile(values, [0.05, 0.25, 0.5, 0.75, 0.95]) for row, _, values in rows if len(values)}
+    if not quantiles:
+        return Markup("")
+    low = math.floor(min(found[0] for found in quantiles.values()))
+    high = max(math.ceil(max(found[4] for found in quantiles.values())), low + 1)
+
+    def x(value: float) -> str:
+        return f"{left + (value - low) / (high - low) * (width - left - 8):.1f}"
+
+    height = len(rows) * step
+    stride = max(1, round((high - low) / 8))
+    out = [
+        f'<path class="grid" d="M{x(tick)} 0V{height}"/>'
+        f'<text x="{x(tick)}" y="{height + 16}" text-anchor="middle">{tick}</text>'
+        for tick in range(low, high + 1, stride)
+    ]
+    said = []
+    for place, (row, link, _) in enumerate(rows):
+        y = place * step + 11
+        out.append(f'<a href="{escape(link)}"><text x="0" y="{y + 5}">{escape(row)}</text></a>')
+        if row not in quantiles:
+            continue
+        least, lower, middle, upper, most = quantiles[row]
+        label = f"{row}: median {middle:.2g}, half of the units between {lower:.2g} and {upper:.2g}, "
+        label += f"nine in ten between {least:.2g} and {most:.2g}"
+        said.append(label)
+        out.append(
+            f"<g><title>{escape(label)}</title>"
+            f'<path class="whisker" d="M{x(least)} {y}H{x(most)}"/>'
+            f'<path class="box" d="M{x(lower)} {y}H{x(upper)}"/>'
+            f'<path class="median" d="M{x(middle)} {y - 9}v18"/></g>'
+        )
+    summary = escape(f"{name} by layer. {'; '.join(said)}")
+    return Markup(
+        f'<svg class="boxes" viewBox="0 0 {width} {height + 22}" role="img" aria-label="{summary}">{"".join(out)}</svg>'
     )

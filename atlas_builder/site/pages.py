@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+import numpy as np
 from jinja2 import Environment, TemplateError
+from markupsafe import Markup
+from numpy.typing import NDArray
 
 from atlas_builder.config import Configuration
 from atlas_builder.errors import ConfigurationError
 from atlas_builder.records import Record
-from atlas_builder.site import figures, text
-from atlas_builder.site.cite import cite
+from atlas_builder.site import figures, listing, text
+from atlas_builder.site import map as site_map
+from atlas_builder.site.cite import Citation, cite
+from atlas_builder.site.summary import Summary, unit_page
 
 COLOURS = 8
 """Behaviours told apart by colour; those after share one."""
 
+_NAMED = 4  # behaviours that a preview names
 _UNLIKELY = 3  # standard deviations of the cosine of two random directions, which is 1 / √width
+
+_DRAWN = ("effective", "stability", "distance", "active")  # measures whose distribution a layer's page draws
 
 BEHAVIOUR_GROUPS = ("one behaviour", "two", "three", "four or more", "none")
 
@@ -31,38 +41,13 @@ class Neighbourhood:
     random: str
 
 
-@dataclass
-class Summary:
-    """What the overview pages say of a unit."""
-
-    layer: int
-    unit: int
-    labels: list[str]
-    measures: dict[str, Any]
-    stats: dict[str, Any]
-    coverage: list[float] = field(default_factory=list)
-    likeness: float = 0.0
-    """Mean cosine of its behaviours' nearest neighbours, 0 where one has none."""
-
-    @property
-    def name(self) -> str:
-        """`L2/N17`."""
-        return f"L{self.layer}/N{self.unit}"
-
-    @property
-    def page(self) -> str:
-        """Address from the site's root."""
-        return unit_page(self.layer, self.unit)
-
-
-def unit_page(layer: int, unit: int) -> str:
-    """`L2/N17.html`."""
-    return f"L{layer}/N{unit}.html"
-
-
 def behaviour_group(behaviours: int) -> int:
     """The place in `BEHAVIOUR_GROUPS` of a unit with so many behaviours."""
     return len(BEHAVIOUR_GROUPS) - 1 if behaviours == 0 else min(behaviours, 4) - 1
+
+
+Plane = tuple[NDArray[np.float32], NDArray[np.int32], float]
+"""What `LayerRecords.plane` gives."""
 
 
 @dataclass(frozen=True)
@@ -73,11 +58,30 @@ class Side:
     behaviours: list[dict[str, Any]]
     noise: list[int]
     measures: dict[str, Any]
+    colours: list[str]
+    seen: Plane
 
     @property
     def rest(self) -> float:
         """The share of activation that no behaviour has."""
         return max(0.0, 1 - float(sum(behaviour["coverage"] for behaviour in self.behaviours)))
+
+    @property
+    def bar(self) -> Markup:
+        """The shares of its behaviours and of the rest."""
+        parts = [(self.colours[behaviour["id"]], behaviour["coverage"]) for behaviour in self.behaviours]
+        return figures.shares([*parts, ("c0", self.rest)] if self.noise else parts)
+
+    @property
+    def spread(self) -> float:
+        """How much of its examples' variance the plane holds."""
+        return self.seen[2]
+
+    @cached_property
+    def plane(self) -> Markup | None:
+        """Its examples in their plane, where they spread at all."""
+        points, labels, share = self.seen
+        return None if math.isnan(share) else figures.plane(points, labels, self.colours)
 
 
 class Pages:
@@ -88,20 +92,30 @@ class Pages:
         self._jinja = jinja
         self._common = {"atlas": config.atlas, "atlas_title": config.title, "facts": facts, "date": date}
 
-    def unit(self, record: Record, labels: dict[tuple[str, int], str], around: Neighbourhood) -> str:
-        """The page of a unit; `labels` names the behaviours that it links to."""
+    @cached_property
+    def citation(self) -> Citation:
+        """How the atlas as a whole is cited."""
+        said = (
+            f"Every {_noun(self.facts['kind'])} of {self.facts['model']['name']}, and the separate things "
+            "each one answers to, with examples."
+        )
+        atlas = self.config.atlas
+        return cite(self.config, self.config.title, atlas.id, "index.html", self.date, description=said)
+
+    def unit(
+        self,
+        record: Record,
+        planes: Mapping[int, Plane],
+        labels: Mapping[tuple[str, int], str],
+        around: Neighbourhood,
+    ) -> str:
+        """The page of a unit; `planes` are its sides by sign, `labels` name the behaviours that it links to."""
         layer, unit = record["layer"], record["unit"]
         maximum, minimum = record["stats"]["max"], record["stats"]["min"]
         of_bands = {index for band in record["bands"] for index in band["examples"]}
         below = {place for place, example in enumerate(record["examples"]) if _is_below(example, place, of_bands)}
         shown = [
-            text.highlight(
-                example["tokens"],
-                example["values"],
-                example["key"],
-                minimum if place in below else maximum,
-                example.get("importance", ()),
-            )
+            self._shown(example, minimum if place in below else maximum, in_a_band=place in of_bands)
             for place, example in enumerate(record["examples"])
         ]
         noise = [
@@ -109,6 +123,7 @@ class Pages:
             for place, example in enumerate(record["examples"])
             if example["behaviour"] is None and place not in of_bands
         ]
+        colours = [f"c{number if number <= COLOURS else 0}" for number in range(len(record["behaviours"]) + 1)]
         title = f"{_noun(record['kind']).capitalize()} {unit} of layer {layer}"
         edges, counts = record["stats"]["histogram"].values()
         threshold = self.config.examples.threshold * maximum if self.config.examples.policy == "threshold" else None
@@ -116,6 +131,8 @@ class Pages:
             "unit.html",
             unit_page(layer, unit),
             f"{title}, {self.config.title}",
+            digest=record["hash"],
+            description=_description(record),
             unit_title=title,
             noun=_noun(record["kind"]),
             record=record,
@@ -127,10 +144,13 @@ class Pages:
                     [behaviour for behaviour in record["behaviours"] if behaviour["sign"] == sign],
                     [place for place in noise if (place in below) == (sign < 0)],
                     measures,
+                    colours,
+                    planes[sign],
                 )
                 for sign, measures in _measures(record).items()
             ],
-            colours=COLOURS,
+            colours=colours,
+            lines=COLOURS,
             lede=_lede(record),
             histogram=figures.histogram(edges, counts, threshold),
             threshold=threshold,
@@ -139,26 +159,58 @@ class Pages:
             around=around,
         )
 
-    def layer(self, layer: int, units: Sequence[Summary], layers: Sequence[int]) -> str:
-        """The table of a layer's units."""
-        return self._render(
-            "layer.html",
-            f"L{layer}/index.html",
-            f"Layer {layer}, {self.config.title}",
-            layer=layer,
-            layers=layers,
-            units=units,
-            noun=_noun(self.facts["kind"]),
-            behaviours=sum(len(unit.labels) for unit in units),
-            figure=figures.shares_by_layer([(f"Layer {layer}", "", _groups(units))], BEHAVIOUR_GROUPS),
-            groups=BEHAVIOUR_GROUPS,
-        )
+    @staticmethod
+    def _shown(example: dict[str, Any], extreme: float, *, in_a_band: bool) -> Markup:
+        """An example's text, or where it is of a behaviour or of none, its whole line."""
+        key, importance = example["key"], example.get("importance", ())
+        found = text.highlight(example["tokens"], example["values"], key, extreme, importance, titles=not in_a_band)
+        if in_a_band:
+            return found
+        value, source = example["values"][key], example["source"]
+        return text.example(found, value, source, example["position"], weighed=bool(importance))
+
+    def layer(self, layer: int, units: Sequence[Summary], layers: Sequence[int]) -> dict[str, str]:
+        """The table of a layer's units, by the names of its pages."""
+        found = listing.leaves(units)
+        figures_of = [
+            (
+                column,
+                figures.distribution(
+                    [float(value) for unit in units if (value := column.of(unit)) is not None],
+                    column.show,
+                    logarithmic=column.name == "active",
+                ),
+            )
+            for column in listing.COLUMNS
+            if column.name in _DRAWN
+        ]
+        return {
+            leaf.name: self._render(
+                "layer.html",
+                f"L{layer}/{leaf.name}",
+                f"Layer {layer}, {self.config.title}",
+                description=f"The {len(units):,} {_noun(self.facts['kind'])}s of layer {layer} and what each one does.",
+                layer=layer,
+                layers=layers,
+                total=len(units),
+                leaf=leaf,
+                leaves=found,
+                columns=listing.COLUMNS,
+                noun=_noun(self.facts["kind"]),
+                behaviours=sum(len(unit.labels) for unit in units),
+                figure=figures.shares_by_layer([(f"Layer {layer}", "", _groups(units))], BEHAVIOUR_GROUPS),
+                figures=figures_of,
+                groups=BEHAVIOUR_GROUPS,
+            )
+            for leaf in found
+        }
 
     def home(
         self,
         layers: Mapping[int, Sequence[Summary]],
         starts: Sequence[tuple[str, str, Sequence[Summary]]],
         contrast: Mapping[str, float],
+        drawn: site_map.Map,
     ) -> str:
         """The first page; `starts` are lists of units worth a first look: title, reason, units.
 
@@ -172,6 +224,7 @@ class Pages:
             layers=layers,
             starts=starts,
             contrast=contrast,
+            map=site_map.preview(drawn),
             noun=_noun(self.facts["kind"]),
             units=len(every),
             behaviours=sum(len(unit.labels) for unit in every),
@@ -181,21 +234,51 @@ class Pages:
                 [(f"Layer {layer}", f"L{layer}/index.html", _groups(units)) for layer, units in layers.items()],
                 BEHAVIOUR_GROUPS,
             ),
+            boxes=figures.boxes(
+                [
+                    (
+                        f"Layer {layer}",
+                        f"L{layer}/index.html",
+                        [unit.measures["effective_behaviours"] for unit in units],
+                    )
+                    for layer, units in layers.items()
+                ],
+                "Effective number of behaviours",
+            ),
         )
 
-    def plain(self, template: str, page: str, title: str, **values: Any) -> str:
-        """A page that is about no unit or layer: search, 404."""
-        return self._render(template, page, f"{title}, {self.config.title}", heading=title, **values)
+    def map(self, drawn: site_map.Map) -> str:
+        """The map of all behaviours."""
+        return self._render(
+            "map.html",
+            "map.html",
+            f"Map of behaviours, {self.config.title}",
+            description=f"All behaviours of the {_noun(self.facts['kind'])}s of {self.facts['model']['name']} in one "
+            "plane: those alike are near each other.",
+            noun=_noun(self.facts["kind"]),
+            picture=drawn.picture,
+            placed=drawn.placed,
+        )
 
-    def _render(self, template: str, page: str, title: str, **values: Any) -> str:
+    def plain(self, template: str, page: str, title: str) -> str:
+        """A page that is about no unit or layer: search, 404."""
+        return self._render(template, page, f"{title}, {self.config.title}", heading=title)
+
+    def _render(
+        self, template: str, page: str, title: str, *, description: str = "", digest: str | None = None, **values: Any
+    ) -> str:
         depth = page.count("/")
-        key = f"{self.config.atlas.id}-{page.removesuffix('.html')}"
-        cited = self.config.title if page == "index.html" else title.rsplit(f", {self.config.title}", 1)[0]
+        if page == "index.html":
+            citation = self.citation
+        else:
+            cited = title.rsplit(f", {self.config.title}", 1)[0]
+            key = f"{self.config.atlas.id}-{page.removesuffix('.html')}"
+            citation = cite(self.config, cited, key, page, self.date, digest=digest, description=description)
         try:
             return self._jinja.get_template(template).render(
                 root="../" * depth,
                 title=title,
-                citation=cite(self.config, cited, key, page, self.date),
+                citation=citation,
                 **self._common,
                 **values,
             )
@@ -215,6 +298,14 @@ def _measures(record: Record) -> dict[int, dict[str, Any]]:
     """The measures of each side, by its sign."""
     above, negative = record["polysemanticity"], record["negative"]
     return {1: above} if negative is None else {1: above, -1: negative["polysemanticity"]}
+
+
+def _description(record: Record) -> str:
+    """A unit in a sentence, for previews of links to it."""
+    labels = [f"“{text.plain(behaviour['label'])}”" for behaviour in record["behaviours"][:_NAMED]]
+    more = ", …" if len(record["behaviours"]) > _NAMED else "."
+    said = f"This {_noun(record['kind'])} {_lede(record)}"
+    return f"{said}: {', '.join(labels)}{more}" if labels else f"{said}."
 
 
 def _lede(record: Record) -> str:

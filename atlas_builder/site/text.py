@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from atlas_builder.tokens import join_bytes
 
 LEVELS = 9
 _FAINTEST = 0.1  # share of the unit's maximum below which a token is left unmarked
+_BLANKS = re.compile("  +")  # a browser shows many as one, and code has many
+_ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 _SIGNS = {"\n": "↵", "\t": "⇥", "\r": "␍"}
 _NONCHARACTERS = "".join(chr(plane << 16 | last) for plane in range(1, 17) for last in (0xFFFE, 0xFFFF))
 _HIDDEN = re.compile(
@@ -31,26 +34,32 @@ def plain(text: str) -> str:
 
 
 def markup(text: str) -> Markup:
-    """Text as HTML: escaped, with what cannot be seen spelt out quietly."""
-    out: list[str] = []
-    last = 0
-    for match in _HIDDEN.finditer(text):
-        out += [str(escape(text[last : match.start()])), f"<small>{_spell(match.group())}</small>"]
-        last = match.end()
-    return Markup("".join([*out, str(escape(text[last:]))]))
+    """Text as the content of an element: escaped, with what cannot be seen spelt out quietly.
+
+    Quotes stay as they are, so it is not for attributes.
+    """
+    return Markup(_content(text))
 
 
+# A vocabulary's worth: the same tokens stand on every page.
+@lru_cache(maxsize=1 << 17)
+def _content(text: str) -> str:
+    escaped = text.translate(_ESCAPES)
+    return _HIDDEN.sub(lambda match: f"<u>{_spell(match.group())}</u>", escaped)
+
+
+@lru_cache(maxsize=1 << 17)
 def token(text: str) -> Markup:
     """A token that stands alone: its leading and trailing spaces show."""
     core = text.strip(" ")
     if not core:
-        return Markup("<small>" + "␣" * max(1, len(text)) + "</small>")
+        return Markup(_spaces(max(1, len(text))))
     head, tail = len(text) - len(text.lstrip(" ")), len(text) - len(text.rstrip(" "))
-    return (
-        Markup("<small>{}</small>").format("␣" * head) * bool(head)
-        + markup(core)
-        + (Markup("<small>{}</small>").format("␣" * tail) * bool(tail))
-    )
+    return Markup(_spaces(head) + _content(core) + _spaces(tail))
+
+
+def _spaces(count: int) -> str:
+    return f"<u>{'␣' * count}</u>" if count else ""
 
 
 def highlight(
@@ -59,33 +68,84 @@ def highlight(
     key: int,
     maximum: float,
     importance: Sequence[float | None] = (),
+    *,
+    titles: bool = True,
 ) -> Markup:
     """An example as running text: the key token marked, others tinted by their share of `maximum`.
 
     Below zero that is the minimum, and what is negative is tinted. With the `importance`
     of the first tokens, these can be tinted by it instead; what holds the unit back stays
-    plain.
+    plain. `titles` show a token's activation to who points at it.
 
     Only active or important tokens get an element, which keeps a page of two dozen
     examples small.
     """
     out: list[str] = []
     quiet: list[str] = []
+    scale = 1 / maximum if maximum else 0.0
     for place, (text, value) in enumerate(zip(tokens, values, strict=True)):
-        level = _level(value / maximum if maximum else 0.0, place == key)
-        weight = _level(importance[place] or 0.0 if place < len(importance) else 0.0, place == key)
-        if not (level or (weight and importance)):
+        level = _level(value * scale, place == key)
+        weight = _level(importance[place] or 0.0, place == key) if place < len(importance) else 0
+        if not (level or weight):
             quiet.append(text)
             continue
         if quiet:
-            out.append(markup(join_bytes("".join(quiet))))
+            out.append(_run(quiet))
             quiet.clear()
         tag = "mark" if place == key else "i"
-        shade = f'"a{level} w{weight}"' if importance else f"a{level}"
-        out.append(f"<{tag} class={shade} title={value:g}>{markup(text)}</{tag}>")
+        shade = f'"a{level} w{weight}"' if level and weight else f"a{level}" if level else f"w{weight}"
+        # The key token's activation stands beside the example, in full.
+        title = f" title={value:.2g}" if titles and level and place != key else ""
+        out.append(f"<{tag} class={shade}{title}>{_content(text)}</{tag}>")
     if quiet:
-        out.append(markup(join_bytes("".join(quiet))))
-    return Markup("".join(out))
+        out.append(_run(quiet))
+    return Markup(_BLANKS.sub(" ", "".join(out)))
+
+
+def example(shown: Markup, value: float, source: str, position: int, *, weighed: bool) -> Markup:
+    """A line of a list of examples: the running text, the key token's activation, where it is from.
+
+    In Python rather than in a template: a page has a dozen, and an atlas half a million.
+    """
+    kind = " class=weighed" if weighed else ""
+    cited = f"<cite>{_content(plain(source))} @{position}</cite>"
+    return Markup(f"<li><p{kind}>{shown}</p><b>{number(value)}</b>{cited}")
+
+
+def codes(pairs: Sequence[tuple[str, float]], *, shares: bool = False) -> Markup:
+    """Tokens that stand alone side by side; with their shares where wanted."""
+    parts = [
+        f"<code>{token(text)}</code>" + (f" {_content(percent(share))}" if shares else "") for text, share in pairs
+    ]
+    return Markup((", " if shares else " ").join(parts))
+
+
+def rows(pairs: Sequence[tuple[str, float]]) -> Markup:
+    """Tokens with a number each, as rows of a table."""
+    return Markup("\n".join(f"<tr><td>{token(text)}<td>{number(value, 2)}" for text, value in pairs))
+
+
+def percent(share: float | None) -> str:
+    """A share as people read it: whole per cent, but never 0% or 100% of what is neither."""
+    if share is None:
+        return "–"
+    if 0 < share <= 0.005:
+        return "<1%"
+    if 0.995 <= share < 1:
+        return ">99%"
+    return f"{share:.0%}"
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A number for people, with a true minus; a dash where there is none."""
+    return "–" if value is None else f"{value:.{digits}g}".replace("-", "−")
+
+
+def _run(tokens: Sequence[str]) -> str:
+    """Tokens side by side as content; the bytes of a character, where they stand together, are that character."""
+    if any("<0x" in text for text in tokens):
+        return _content(join_bytes("".join(tokens)))
+    return "".join(map(_content, tokens))
 
 
 def _level(share: float, is_key: bool) -> int:

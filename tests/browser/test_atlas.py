@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-import shutil
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,20 +12,6 @@ from playwright.sync_api import Browser, Page, expect
 from atlas_builder.site.serve import server
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(params=["file", "http"])
-def address(request: pytest.FixtureRequest, demo_site: Path, tmp_path: Path) -> Iterator[str]:
-    """The demo from a folder, and over http under a path of its own."""
-    if request.param == "file":
-        yield demo_site.as_uri()
-        return
-    (tmp_path / "index.html").write_text("the host's own page", encoding="utf-8")
-    shutil.copytree(demo_site, tmp_path / "some" / "path")
-    with server(tmp_path, 0) as running:
-        threading.Thread(target=running.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{running.server_port}/some/path"
-        running.shutdown()
 
 
 def test_a_reader_gets_from_home_to_a_layer_a_unit_a_neighbour_a_search_hit_and_a_unit(
@@ -80,22 +64,6 @@ def test_keys_lead_to_the_next_the_last_a_random_unit_and_to_search(
     assert errors == []
 
 
-def test_a_layers_table_sorts_and_filters(demo_site: Path, page: Page, errors: list[str]) -> None:
-    page.goto(f"{demo_site.as_uri()}/L0/index.html")
-    page.get_by_role("button", name="Maximum").click()
-    column = page.locator("table.units tbody tr td:nth-child(9)")
-    values = [float(text) for text in column.all_inner_texts()]
-    assert values == sorted(values, reverse=True)
-    page.get_by_role("button", name="Maximum").click()
-    expect(page.get_by_role("columnheader", name="Maximum")).to_have_attribute("aria-sort", "ascending")
-    page.locator("#filter").fill("return")
-    shown = page.locator("table.units tbody tr:visible td:nth-child(2)").all_inner_texts()
-    assert shown
-    assert all("return" in text.lower() for text in shown)
-    expect(page.locator("#count")).to_have_text(f"{len(shown)} of 512")
-    assert errors == []
-
-
 def test_pages_read_without_scripts(demo_site: Path, browser: Browser) -> None:
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
@@ -126,15 +94,6 @@ def test_the_theme_follows_the_system_until_a_reader_chooses(demo_site: Path, br
     page.goto(f"{demo_site.as_uri()}/about.html")
     assert background() > 600
     context.close()
-
-
-@pytest.mark.parametrize("width", [390, 1280, 1920])
-def test_no_page_is_wider_than_its_window(demo_site: Path, hostile_site: Path, page: Page, width: int) -> None:
-    page.set_viewport_size({"width": width, "height": 800})
-    for site in (demo_site, hostile_site):
-        for name in ("index.html", "L0/N3.html", "L1/N7.html", "L0/index.html", "search.html", "methods.html"):
-            page.goto(f"{site.as_uri()}/{name}")
-            assert page.evaluate("document.documentElement.scrollWidth") <= width, (site.name, name)
 
 
 def test_hostile_text_runs_nowhere(hostile_site: Path, page: Page, errors: list[str]) -> None:

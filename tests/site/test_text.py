@@ -23,7 +23,7 @@ def test_any_tokens_become_text_in_harmless_elements(pairs: list[tuple[str, floa
     key = data.draw(st.integers(0, len(tokens) - 1))
     fragment = _tree(f"<p>{highlight(tokens, values, key, max(values))}</p>")
     assert {element.tag for element in fragment.iter() if isinstance(element.tag, str)} <= {
-        "DOCUMENT_FRAGMENT", "p", "i", "mark", "small",
+        "DOCUMENT_FRAGMENT", "p", "i", "mark", "u",
     }  # fmt: skip
     assert len(list(fragment.iter("mark"))) == 1
     for element in fragment.iter():
@@ -44,18 +44,24 @@ def test_text_reads_the_same_but_for_what_cannot_be_seen(text: str) -> None:
 )
 def test_what_cannot_be_seen_is_spelt_out(text: str, shown: str) -> None:
     assert plain(f"a{text}b") == f"a{shown}b"
-    assert f"<small>{shown}</small>" in markup(text)
+    assert f"<u>{shown}</u>" in markup(text)
 
 
 def test_a_token_alone_shows_its_spaces() -> None:
-    assert token(" the") == "<small>␣</small>the"
-    assert token("   ") == "<small>␣␣␣</small>"
+    assert token(" the") == "<u>␣</u>the"
+    assert token("   ") == "<u>␣␣␣</u>"
     assert token("<b>") == "&lt;b&gt;"
 
 
 def test_only_active_tokens_get_an_element_and_levels_follow_activation() -> None:
     found = highlight(["a", "b", "c", "d"], [0.01, 0.5, 1.0, -3.0], 2, 1.0)
-    assert found == "a<i class=a4 title=0.5>b</i><mark class=a9 title=1>c</mark>d"
+    assert found == "a<i class=a4 title=0.5>b</i><mark class=a9>c</mark>d"
+    assert highlight(["b", "c"], [0.5, 1.0], 1, 1.0, titles=False) == "<i class=a4>b</i><mark class=a9>c</mark>"
+
+
+def test_what_is_only_important_is_tinted_by_importance_only() -> None:
+    found = highlight(["a", "b", "c"], [0.01, 0.5, 1.0], 2, 1.0, [0.9, 0.4, 1.0])
+    assert found == '<i class=w8>a</i><i class="a4 w4" title=0.5>b</i><mark class="a9 w9">c</mark>'
 
 
 def test_bytes_side_by_side_are_their_character() -> None:

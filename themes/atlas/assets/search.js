@@ -17,18 +17,11 @@
   }
 
   // What cannot be seen is spelt out, as on the pages.
-  var HIDDEN = /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufdd0-\ufdef\ufe00-\ufe0f\ufeff\ufff0-\uffff\u{e0000}-\u{e0fff}\p{Noncharacter_Code_Point}]/gu;
-  var SIGNS = { "\n": "↵", "\t": "⇥", "\r": "␍" };
-
-  function spelt(hidden) { return SIGNS[hidden] || "U+" + hidden.codePointAt(0).toString(16).toUpperCase().padStart(4, "0"); }
-
-  function plain(text) { return text.replace(HIDDEN, spelt); }
-
   // Text as nodes, with what is spelt out kept quiet.
   function visible(text) {
     var made = document.createDocumentFragment(), last = 0;
-    text.replace(HIDDEN, function (hidden, at) {
-      made.append(text.slice(last, at), element("small", spelt(hidden)));
+    text.replace(atlasVisible.HIDDEN, function (hidden, at) {
+      made.append(text.slice(last, at), element("u", atlasVisible.spelt(hidden)));
       last = at + hidden.length;
       return "";
     });
@@ -179,7 +172,7 @@
   function summary(found) {
     if (found.error) return found.error;
     if (!found.query && !found.filtered) return "";
-    var within = found.filtered ? " within the filters" : "", quoted = "“" + plain(found.query) + "”";
+    var within = found.filtered ? " within the filters" : "", quoted = "“" + atlasVisible(found.query) + "”";
     var hits = found.hits, answering = 0, phrases = 0;
     hits.forEach(function (hit) { answering += hit.share > 0; phrases += hit.phrase === true; });
     if (!found.query) return count(hits.length, "behaviour passes", "behaviours pass") + " the filters, in the order of the atlas.";
@@ -191,7 +184,7 @@
     else said = count(answering, "behaviour answers", "behaviours answer") + " to " + quoted + (others ? ", " + count(others, "more shows", "more show") + " it" : "");
     said += within + ".";
     found.cut.forEach(function (word) {
-      said += " “" + plain(word.word) + "” is frequent: " + count(word.answering, "behaviour answers", "behaviours answer") + " to it and " + word.showing.toLocaleString("en") + " show it, of which not all are looked through.";
+      said += " “" + atlasVisible(word.word) + "” is frequent: " + count(word.answering, "behaviour answers", "behaviours answer") + " to it and " + word.showing.toLocaleString("en") + " show it, of which not all are looked through.";
     });
     return said;
   }
@@ -205,12 +198,12 @@
     if (found.unit) list.append(named(found.unit));
     extend(keep || SHOWN);
     further.hidden = !found.more && !found.shardsLeft;
-    further.textContent = found.more ? "Look through more words, from “" + plain(found.more) + "” on" : "Look through the words of " + count(found.shardsLeft || 0, "more file", "more files");
+    further.textContent = found.more ? "Look through more words, from “" + atlasVisible(found.more) + "” on" : "Look through the words of " + count(found.shardsLeft || 0, "more file", "more files");
   }
 
   function run(keep) {
     var turn = ++latest, wanted = asked();
-    document.title = wanted.query ? plain(wanted.query) + ", " + title : title;
+    document.title = wanted.query ? atlasVisible(wanted.query) + ", " + title : title;
     help.open = !wanted.query && !filtering(wanted.filters);
     document.getElementById("clear").hidden = !filtering(wanted.filters);
     list.setAttribute("aria-busy", "true");

@@ -1,0 +1,235 @@
+"""The map of all behaviours: its data for the script, the words written on it, its picture without scripts.
+
+Behaviours are numbered through the atlas by layer, unit and number, as in `Links.address`.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import orjson
+from markupsafe import Markup, escape
+from numpy.typing import NDArray
+
+from atlas_builder.describe.run import Described
+from atlas_builder.records import Stages
+from atlas_builder.site import text
+from atlas_builder.site.summary import Summary
+
+RAMP = 7
+"""Colours from the first layer to the last, `m0` … `m6` in the style sheet."""
+_NOWHERE = 65_535
+_STEPS = _NOWHERE - 1  # to which a place is rounded, a 65,534th of the map's width
+
+_LEVELS = 6
+_CELLS = 5  # across the map at the first level; twice as many at each after it
+_WORDS_A_LEVEL = 500
+_FEWEST = 4  # behaviours that make a word worth writing
+_SHARE_OF_A_CELL = 0.08
+_SHARE_OF_A_WORD = 0.2  # of a behaviour's examples
+
+_COLUMNS = 84  # of dots in the picture
+_SIZES = 5
+_WIDTH = 840
+
+
+class Word(NamedTuple):
+    """A word that many behaviours of a region share: where it stands, and how far one must zoom in to see it."""
+
+    x: float
+    y: float
+    level: int
+    word: str
+
+
+@dataclass(frozen=True)
+class Map:
+    """What is drawn: n behaviours of the units of all layers, in order."""
+
+    layers: Sequence[tuple[int, int]]
+    """Layers, and how many units each has."""
+    counts: NDArray[np.int64]
+    """Behaviours of each unit: (units,)."""
+    effective: NDArray[np.float64]
+    """Each unit's effective number of behaviours: (units,)."""
+    places: NDArray[np.float32]
+    """Where behaviours lie in the unit square, NaN for one that has no place: (n, 2)."""
+    key_words: Sequence[Sequence[str]]
+    """The words that each behaviour fires on: (n,)."""
+
+    @cached_property
+    def layer(self) -> NDArray[np.int64]:
+        """The place of each behaviour's layer among the layers: (n,)."""
+        of_unit = np.repeat(np.arange(len(self.layers)), [units for _, units in self.layers])
+        return np.repeat(of_unit, self.counts)
+
+    @property
+    def placed(self) -> int:
+        """How many behaviours have a place."""
+        return int(np.count_nonzero(~np.isnan(self.places[:, 0])))
+
+    @cached_property
+    def words(self) -> list[Word]:
+        """The words written on the map, the most telling of each level first.
+
+        The plane is cut into squares, finer from level to level. Of a square's words the
+        one is taken for which c · ln((c / n) / (C / N)) is largest: c of its n behaviours
+        fire on it, and C of all N. A word stands once in a neighbourhood.
+        """
+        placed = np.flatnonzero(~np.isnan(self.places[:, 0])).tolist()
+        overall = Counter(word for number in placed for word in self.key_words[number])
+        found: list[Word] = []
+        standing = defaultdict[str, list[tuple[float, float]]](list)
+        for level in range(_LEVELS):
+            across = _CELLS << level
+            for word, x, y in self._candidates(placed, overall, across)[:_WORDS_A_LEVEL]:
+                if all(math.dist((x, y), other) > 2 / across for other in standing[word]):
+                    found.append(Word(x, y, level, word))
+                    standing[word].append((x, y))
+        return found
+
+    def _candidates(
+        self, placed: Sequence[int], overall: Mapping[str, int], across: int
+    ) -> list[tuple[str, float, float]]:
+        """The most telling word of each square, the best first, and where it stands."""
+        squares = defaultdict[int, list[int]](list)
+        column, row = np.minimum((np.nan_to_num(self.places) * across).astype(int), across - 1).T.tolist()
+        for number in placed:
+            squares[row[number] * across + column[number]].append(number)
+        found = []
+        for _, own in sorted(squares.items()):
+            counts = Counter(word for number in own for word in self.key_words[number])
+            scored = [
+                (count * math.log(count / len(own) * len(placed) / overall[word]), word)
+                for word, count in counts.items()
+                if count >= max(_FEWEST, _SHARE_OF_A_CELL * len(own))
+            ]
+            if scored:
+                score, word = max(scored)
+                bearers = self.places[[number for number in own if word in self.key_words[number]]]
+                # At one of them: between two crowds there may be nothing.
+                middle = ((bearers - np.median(bearers, axis=0)) ** 2).sum(axis=1).argmin()
+                found.append((-score, word, *bearers[middle].tolist()))
+        return [(word, x, y) for _, word, x, y in sorted(found)]
+
+    @cached_property
+    def picture(self) -> Markup:
+        """The map as dots on a grid: the more behaviours, the larger; coloured by the layer most of them are of.
+
+        Empty where no behaviour has a place.
+        """
+        places = self.places[~np.isnan(self.places[:, 0])].astype(np.float64)
+        if not len(places):
+            return Markup("")
+        step = _WIDTH / _COLUMNS
+        low, high = places[:, 1].min(), places[:, 1].max()
+        height = math.ceil((high - low) * (_WIDTH - 2 * step) + 2 * step)
+        at = np.column_stack([places[:, 0], places[:, 1] - low]) * (_WIDTH - 2 * step) + step
+        dots = _dots(at, self.layer[~np.isnan(self.places[:, 0])], step, len(self.layers))
+        paths = [f'<path class="m{colour} d{size}" d="{_steps(own)}"/>' for (colour, size), own in sorted(dots.items())]
+        said = f"Map of {len(places):,} behaviours, in colours by layer; those near each other are alike."
+        written = "".join(self._written(height, low, step))
+        return Markup(
+            f'<svg class="sky" viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{said}">'
+            f"{''.join(paths)}{written}</svg>"
+        )
+
+    def _written(self, height: int, low: float, step: float) -> Iterator[str]:
+        """The words of the picture that have room, those of `w0` on a phone too."""
+        taken: list[tuple[float, float, float]] = []
+        for x, y, level, word in self.words:
+            shown = text.plain(word)
+            left, top = x * (_WIDTH - 2 * step) + step, (y - low) * (_WIDTH - 2 * step) + step
+            half = 4.5 * len(shown) + 8
+            free = all(abs(left - other) > half + wide or abs(top - down) > 24 for other, down, wide in taken)
+            if level < 2 and free and half < left < _WIDTH - half and 16 < top < height - 10:
+                large = level == 0 and all(
+                    abs(left - other) > 2 * (half + wide) or abs(top - down) > 56 for other, down, wide in taken
+                )
+                taken.append((left, top, half))
+                yield f'<text class="w{0 if large else 1}" x="{left:.0f}" y="{top + 4:.0f}">{escape(shown)}</text>'
+
+
+def atlas_map(stages: Stages, units: Mapping[int, Sequence[Summary]]) -> Map:
+    """The map of an atlas; `units` are those of each layer."""
+    every = [unit for layer in units.values() for unit in layer]
+    return Map(
+        layers=[(layer, len(own)) for layer, own in units.items()],
+        counts=np.array([len(unit.labels) for unit in every], dtype=np.int64),
+        effective=np.array([unit.measures["effective_behaviours"] or 0.0 for unit in every]),
+        places=stages.links.map,
+        key_words=[
+            [word for word, share in behaviour["words"] if share >= _SHARE_OF_A_WORD]
+            for layer in units
+            for behaviour in Described(layer, stages.describe).behaviours
+        ],
+    )
+
+
+def preview(drawn: Map) -> Markup:
+    """The picture as a link to the map, for the first page; empty where there is none."""
+    return drawn.picture and Markup('<a class="to-map" href="map.html">{}</a>').format(drawn.picture)
+
+
+def write(folder: Path, drawn: Map) -> None:
+    """Write `points.js`: numbers as base64 of 16-bit ones, the least byte first.
+
+    `places` are x and y of each behaviour in 65,534ths of the map's width, 65,535 where
+    it has none; `counts` and `effective` (in hundredths) are of units.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    data = {
+        "layers": drawn.layers,
+        "counts": _packed(drawn.counts),
+        "effective": _packed(np.rint(drawn.effective * 100)),
+        "places": _packed(np.where(np.isnan(drawn.places), _NOWHERE, np.rint(np.nan_to_num(drawn.places) * _STEPS))),
+        "words": [[round(x, 4), round(y, 4), level, word] for x, y, level, word in drawn.words],
+        # How many behaviours one file of example texts holds; 0 where there are none.
+        "texts": 0,
+    }
+    (folder / "points.js").write_bytes(b"atlasMap(" + orjson.dumps(data) + b");\n")
+
+
+def _packed(numbers: NDArray[np.float64] | NDArray[np.int64]) -> str:
+    return base64.b64encode(np.minimum(numbers, _NOWHERE).astype("<u2").tobytes()).decode()
+
+
+def _dots(
+    at: NDArray[np.float64], layer: NDArray[np.int64], step: float, layers: int
+) -> dict[tuple[int, int], list[tuple[int, int]]]:
+    """Points (n, 2) gathered on a grid whose every other row is set off: places of dots by colour and size."""
+    rise = step * math.sqrt(3) / 2
+    rows = np.stack([np.floor(at[:, 1] / rise), np.floor(at[:, 1] / rise) + 1]).astype(int)  # (2, n): above, below
+    columns = np.rint(at[:, 0] / step - rows % 2 / 2).astype(int)
+    x, y = (columns + rows % 2 / 2) * step, rows * rise
+    nearer = ((x - at[:, 0]) ** 2 + (y - at[:, 1]) ** 2).argmin(axis=0)
+    every = np.arange(len(at))
+    spots, of = np.unique(np.stack([x[nearer, every], y[nearer, every]], axis=1), axis=0, return_inverse=True)
+    held = np.zeros((len(spots), layers), dtype=int)
+    np.add.at(held, (of.reshape(-1), layer), 1)
+    counts = held.sum(axis=1)
+    # The area of a dot goes by its behaviours, up to where one dot in twenty is full.
+    full = max(np.quantile(counts, 0.95), 1)
+    sizes = np.minimum(np.ceil(np.sqrt(counts / full) * _SIZES), _SIZES).astype(int) - 1
+    colours = np.rint(held.argmax(axis=1) / max(layers - 1, 1) * (RAMP - 1)).astype(int)
+    dots = defaultdict[tuple[int, int], list[tuple[int, int]]](list)
+    for colour, size, (left, top) in zip(colours.tolist(), sizes.tolist(), np.rint(spots).tolist(), strict=True):
+        dots[colour, size].append((int(left), int(top)))
+    return dots
+
+
+def _steps(places: Sequence[tuple[int, int]]) -> str:
+    """A path of dots: a line of no length with a round end, from the last one on."""
+    path, (x, y) = "", (0, 0)
+    for to_x, to_y in sorted(places):
+        path += f"m{to_x - x} {to_y - y}h0"
+        x, y = to_x, to_y
+    return path

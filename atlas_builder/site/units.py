@@ -1,0 +1,74 @@
+"""Records and pages of units, made by workers that open the stages once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from atlas_builder import records
+from atlas_builder.records import LayerRecords
+from atlas_builder.site import listing
+from atlas_builder.site.edition import Site
+from atlas_builder.site.summary import Summary, summary_of, unit_page
+
+
+class Worker(threading.local):
+    """What a worker keeps between chunks, so that it opens the stages once."""
+
+    key: tuple[Any, ...] | None = None
+    site: Site
+    layer: LayerRecords
+
+    def open(self, site: Site) -> None:
+        """Take up a site, unless it is the one already open."""
+        key = (site.stages.link, site.stages.fingerprint, repr(site.config), repr(site.facts))
+        if self.key != key:
+            self.key, self.site = key, site
+            self.layer = LayerRecords(site.stages, site.stages.collected.layers[0], site.config)
+
+    def unit(self, place: int) -> tuple[records.Record, str]:
+        """Record and page of the unit at a place of the atlas; units come layer by layer."""
+        layer, unit = self.site.units[place]
+        if self.layer.layer.layer != layer:
+            collected = next(found for found in self.site.stages.collected.layers if found.layer == layer)
+            self.layer = LayerRecords(self.site.stages, collected, self.site.config)
+        record = self.layer.record(unit)
+        planes = {sign: self.layer.plane(unit, sign) for sign in (1, -1)[: self.layer.layer.sides]}
+        return record, self.site.pages.unit(record, planes, self.site.labels, self.site.around(place))
+
+
+worker = Worker()
+
+
+def publish_units(site: Site, first: int, last: int, folder: Path) -> list[Summary]:
+    """Write record and page of the units at these places of the atlas, and say what overviews need."""
+    worker.open(site)
+    site = worker.site
+    summaries = []
+    for place, (layer, unit) in enumerate(site.units[first:last], start=first):
+        record, page = worker.unit(place)
+        (folder / f"L{layer}" / f"N{unit}.json").write_bytes(records.serialise(record))
+        write(folder / unit_page(layer, unit), page)
+        summaries.append(summary_of(record))
+    return summaries
+
+
+def publish_layer(site: Site, layer: int, units: Sequence[Summary], layers: Sequence[int], folder: Path) -> None:
+    """Write the table of a layer, and its data for scripts."""
+    worker.open(site)
+    for name, page in worker.site.pages.layer(layer, units, layers).items():
+        write(folder / f"L{layer}" / name, page)
+    (folder / f"L{layer}" / "units.js").write_bytes(listing.data(layer, units))
+
+
+def write(path: Path, text: str) -> None:
+    """Write a text as every file of a site is written."""
+    path.write_bytes(encoded(text))
+
+
+def encoded(text: str) -> bytes:
+    """A text in UTF-8, with `?` for what has no place there."""
+    # Lone surrogates cannot reach a page through tokens; through a label from outside they could.
+    return text.encode("utf-8", "replace")

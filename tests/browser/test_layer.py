@@ -1,0 +1,89 @@
+"""A layer's table, sorted and filtered."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from atlas_builder.pipeline import build
+from atlas_builder.progress import Progress
+from atlas_builder.site import listing
+from atlas_builder.site.check import check
+from tests.conftest import Configure
+
+pytestmark = pytest.mark.browser
+
+ROWS = "rows => rows.map(row => Array.from(row.cells, cell => cell.textContent.trim().replace(/\\s+/g, ' ')))"
+
+
+def _rows(page: Page) -> list[list[str]]:
+    found: list[list[str]] = page.locator("table.units tbody tr").evaluate_all(ROWS)
+    return found
+
+
+def _records(site: Path, layer: int) -> list[dict[str, object]]:
+    return [json.loads((site / f"L{layer}/N{unit}.json").read_bytes()) for unit in range(512)]
+
+
+def test_a_heading_sorts_every_unit_of_the_layer_and_sorts_back(demo_site: Path, page: Page, errors: list[str]) -> None:
+    records = _records(demo_site, 0)
+    page.goto(f"{demo_site.as_uri()}/L0/index.html")
+    before = _rows(page)
+    page.get_by_role("button", name="Maximum").click()
+    expect(page.get_by_role("columnheader", name="Maximum")).to_have_attribute("aria-sort", "descending")
+    wanted = sorted(records, key=lambda record: (-record["stats"]["max"], record["unit"]))  # type: ignore[index]
+    assert [row[0] for row in _rows(page)] == [str(record["unit"]) for record in wanted[:200]]
+    page.get_by_role("button", name="Maximum").click()
+    expect(page.get_by_role("columnheader", name="Maximum")).to_have_attribute("aria-sort", "ascending")
+    page.get_by_role("button", name="Neuron").click()
+    expect(page.get_by_role("columnheader", name="Neuron")).to_have_attribute("aria-sort", "ascending")
+    # What scripts write is what the page said before, to the letter.
+    assert _rows(page) == before[:200]
+    page.get_by_role("button", name="Show 200 more of 312").click()
+    assert _rows(page) == before[:400]
+    assert errors == []
+
+
+def test_words_and_measures_filter(demo_site: Path, page: Page, errors: list[str]) -> None:
+    records = _records(demo_site, 1)
+    page.goto(f"{demo_site.as_uri()}/L1/index.html")
+    page.get_by_label("Filter", exact=True).fill("return number>1 active<20%")
+    wanted = [
+        str(record["unit"])
+        for record in records
+        if any("return" in behaviour["label"].lower() for behaviour in record["behaviours"])  # type: ignore[attr-defined]
+        and record["polysemanticity"]["behaviours"] > 1  # type: ignore[index]
+        and record["stats"]["density"] < 0.2  # type: ignore[index]
+    ]
+    assert wanted
+    expect(page.locator("#count")).to_have_text(f"{len(wanted)} of 512")
+    assert [row[0] for row in _rows(page)] == wanted
+    # The address says it all.
+    address = page.url
+    page.goto("about:blank")
+    page.goto(address)
+    expect(page.locator("#count")).to_have_text(f"{len(wanted)} of 512")
+    page.get_by_label("Filter", exact=True).fill("size>3")
+    expect(page.locator("#count")).to_contain_text("There is no measure size: take one of number, effective")
+    page.get_by_label("Filter", exact=True).fill("max>3.x")
+    assert errors == []
+
+
+def test_a_large_layer_is_read_in_parts_without_scripts_and_as_one_with_them(
+    configure: Configure, tmp_path: Path, page: Page, errors: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "ROWS", 10)
+    site = build(configure(), tmp_path / "site", executor=ThreadPoolExecutor(1))
+    assert check(site, Progress(quiet=True)).problems == []
+    page.goto(f"{site.as_uri()}/L0/index.html")
+    assert [row[0] for row in _rows(page)] == [str(unit) for unit in range(10)]
+    page.get_by_role("link", name="20–23").click()
+    assert [row[0] for row in _rows(page)] == ["20", "21", "22", "23"]
+    page.get_by_role("button", name="Neuron").click()
+    expect(page.locator("table.units tbody tr")).to_have_count(24)
+    expect(page.locator(".leaves")).to_be_hidden()
+    assert errors == []

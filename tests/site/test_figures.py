@@ -1,0 +1,77 @@
+"""Figures say what the numbers say."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+from atlas_builder.site import figures
+
+
+def _dots(svg: str, colour: str) -> list[tuple[int, int]]:
+    """The dots of a colour, by walking its path."""
+    match = re.search(rf'<path class={colour} d="([^"]*)"', svg)
+    if not match:
+        return []
+    x = y = 0
+    found = []
+    for step in re.findall(r"m(-?\d+) (-?\d+)h0", match[1]):
+        x, y = x + int(step[0]), y + int(step[1])
+        found.append((x, y))
+    return found
+
+
+def test_the_plane_holds_every_example_at_its_place_in_its_colour() -> None:
+    points = np.random.default_rng(0).normal(size=(40, 2)).astype(np.float32) * [2, 1]
+    labels = np.repeat(np.array([0, 1, 2], dtype=np.int32), [4, 30, 6])
+    svg = figures.plane(points, labels, ["c0", "c1", "c2"])
+    assert "40 examples in 2 behaviours" in svg
+    places = []
+    for number, count in ((0, 4), (1, 30), (2, 6)):
+        dots = _dots(svg, f"c{number}")
+        assert len(dots) == count
+        # One scale for both axes, upwards as in mathematics; dots are listed from left to right.
+        own = points[labels == number]
+        places += list(zip(dots, own[np.lexsort((-own[:, 1], own[:, 0]))].tolist(), strict=True))
+    (x0, y0), (a0, b0) = places[0]
+    scale = float(np.median([(x - x0) / (a - a0) for (x, _), (a, _) in places[1:] if abs(a - a0) > 1]))
+    for (x, y), (a, b) in places:
+        assert x - x0 == pytest.approx((a - a0) * scale, abs=2)
+        assert y - y0 == pytest.approx(-(b - b0) * scale, abs=2)
+        assert 0 <= x <= 160
+        assert 0 <= y <= 115
+
+
+def test_a_histogram_is_as_high_as_the_logarithm_of_its_counts() -> None:
+    svg = figures.histogram([-1, 0, 1, 2, 3], [1000, 0, 10, 1], threshold=2.5)
+    path = re.search(r'class="bars" d="([^"]*)"', svg)
+    assert path
+    steps = [(84 - int(y), int(x)) for y, x in re.findall(r"V(\d+)H(\d+)", path[1])]
+    assert [x for _, x in steps] == [80, 160, 240, 320]
+    highest = np.log10(1001)
+    assert [tall for tall, _ in steps] == [round(np.log10(count + 1) / highest * 78) for count in (1000, 0, 10, 1)]
+    assert 'd="M280 4V84"' in svg
+
+
+def test_shares_fill_the_bar() -> None:
+    parts = re.findall(r'class=(\w+) d="M(\d+) 4h(\d+)"', figures.shares([("c1", 0.5), ("c2", 0.25), ("c0", 0.25)]))
+    assert parts == [("c1", "0", "298"), ("c2", "300", "148"), ("c0", "450", "148")]
+
+
+def test_boxes_draw_the_quantiles_of_a_layer() -> None:
+    values = [1 + number / 100 for number in range(401)]  # 1 to 5
+    svg = figures.boxes([("Layer <0>", "L0/index.html", values), ("Layer 1", "L1/index.html", [])], "Number")
+    assert "Layer &lt;0&gt;: median 3, half of the units between 2 and 4, nine in ten between 1.2 and 4.8" in svg
+    ticks = {int(text): float(x) for x, text in re.findall(r'<text x="([\d.]+)"[^>]*>(\d)</text>', svg)}
+    box = re.search(r'class="box" d="M([\d.]+) \d+H([\d.]+)"', svg)
+    assert box
+    assert [float(box[1]), float(box[2])] == pytest.approx([ticks[2], ticks[4]], abs=0.2)
+
+
+def test_a_distribution_counts_every_value_and_marks_the_middle() -> None:
+    svg = figures.distribution([0.0, 1.0, 1.0, 2.0, 10.0], lambda value: f"{value:g}")
+    assert "5 units from 0 to 10, half of them below 1" in svg
+    assert 'class="rule" d="M20 2V54"' in svg
+    assert figures.distribution([0.0, 0.0], str, logarithmic=True) == ""

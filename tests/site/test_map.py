@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import base64
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import html5lib
+import numpy as np
+import pytest
+from markupsafe import Markup
+
+from atlas_builder.pipeline import work_folder
+from atlas_builder.progress import Progress
+from atlas_builder.site.check import check
+from atlas_builder.site.map import Map, preview, write
+
+
+def read(path: Path) -> dict[str, Any]:
+    match = re.fullmatch(r"atlasMap\((.*)\);\n", path.read_text(encoding="utf-8"), re.DOTALL)
+    assert match
+    found: dict[str, Any] = json.loads(match[1])
+    return found
+
+
+def unpack(text: str) -> np.ndarray:
+    return np.frombuffer(base64.b64decode(text), dtype="<u2")
+
+
+def draw(places: list[list[float]], words: list[list[str]] | None = None, layers: int = 1) -> Map:
+    """One unit a layer, behaviours shared out evenly; the last layer gets the rest."""
+    total = len(places)
+    counts = np.full(layers, total // layers)
+    counts[-1] += total - counts.sum()
+    return Map(
+        layers=[(layer, 1) for layer in range(layers)],
+        counts=counts,
+        effective=np.ones(layers),
+        places=np.array(places, dtype=np.float32).reshape(-1, 2),
+        key_words=words or [[] for _ in places],
+    )
+
+
+def scattered(count: int, layers: int = 3) -> Map:
+    chance = np.random.default_rng(0)
+    return draw(chance.random((count, 2)).tolist(), [[f"w{place % 7}"] for place in range(count)], layers)
+
+
+def test_the_data_lead_to_the_same_addresses_as_the_records(tiny_site: Path) -> None:
+    data = read(tiny_site / "map" / "points.js")
+    counts, effective = unpack(data["counts"]), unpack(data["effective"])
+    units = [(layer, unit) for layer, own in data["layers"] for unit in range(own)]
+    assert len(units) == len(counts) == len(effective) == len(list(tiny_site.glob("L*/N*.json")))
+    for (layer, unit), count, many in zip(units, counts.tolist(), effective.tolist(), strict=True):
+        record = json.loads((tiny_site / f"L{layer}" / f"N{unit}.json").read_bytes())
+        assert [behaviour["id"] for behaviour in record["behaviours"]] == list(range(1, count + 1))
+        assert many == round(100 * (record["polysemanticity"]["effective_behaviours"] or 0))
+
+
+def test_the_data_hold_the_places_of_the_link_stage(tiny_site: Path) -> None:
+    found = unpack(read(tiny_site / "map" / "points.js")["places"]).reshape(-1, 2)
+    wanted = np.load(work_folder(tiny_site) / "link" / "map.npy")
+    assert found.shape == wanted.shape
+    assert np.abs(found / 65_534 - wanted).max() < 1e-5
+
+
+def test_a_behaviour_without_a_place_is_left_out(tmp_path: Path) -> None:
+    drawn = draw([[0, 0.5], [float("nan")] * 2, [1, 0.5]])
+    write(tmp_path, drawn)
+    assert unpack(read(tmp_path / "points.js")["places"]).tolist() == [0, 32767, 65535, 65535, 65534, 32767]
+    assert drawn.placed == 2
+    assert "Map of 2 behaviours" in drawn.picture
+
+
+def test_nothing_makes_no_picture(tmp_path: Path) -> None:
+    for drawn in (draw([]), draw([[float("nan")] * 2])):
+        write(tmp_path, drawn)
+        assert drawn.picture == preview(drawn) == Markup("")
+        assert drawn.words == []
+
+
+@pytest.mark.parametrize("count", [1, 2, 500])
+def test_all_on_one_spot_is_a_picture_of_one_dot(count: int) -> None:
+    assert draw([[0.5, 0.5]] * count).picture.count("h0") == 1
+
+
+def test_a_large_map_is_drawn_in_little() -> None:
+    picture = scattered(50_000, layers=12).picture
+    assert len(picture) < 100_000
+    parser = html5lib.HTMLParser(strict=True)
+    parser.parseFragment(preview(scattered(300)))
+    assert "style=" not in picture
+
+
+def test_a_dot_has_the_colour_of_the_layer_most_are_of_and_grows_with_their_number() -> None:
+    crowd = [[0.0, 0.5]] * 9 + [[1.0, 0.5]] * 4 + [[1.0, 0.5]] * 5 + [[0.5, 0.5]]
+    drawn = Map([(0, 1), (1, 1)], np.array([13, 6]), np.ones(2), np.array(crowd, np.float32), [[]] * 19)
+    dots = dict(re.findall(r'<path class="(m\d d\d)" d="m(\d+) ', drawn.picture))
+    assert dots == {"m0 d4": "5", "m6 d4": "825", "m6 d1": "425"}
+
+
+def test_words_stand_where_their_behaviours_are() -> None:
+    chance = np.random.default_rng(0)
+    left, right = 0.05 + 0.1 * chance.random((30, 2)), 0.85 + 0.1 * chance.random((30, 2))
+    # What all have tells nothing of a place.
+    words = [["the", "cat"]] * 30 + [["the", "dog"]] * 30
+    found = draw(np.concatenate([left, right]).tolist(), words).words
+    assert {word.word for word in found} == {"cat", "dog"}
+    first = {word.word: (word.x, word.y) for word in found if word.level == 0}
+    for word, own in (("cat", left), ("dog", right)):
+        assert np.abs(own - first[word]).sum(axis=1).min() < 1e-6  # on one of them,
+        assert first[word] == pytest.approx(np.median(own, axis=0), abs=0.03)  # amid the others
+
+
+def test_a_word_of_few_is_not_written() -> None:
+    assert draw([[0.1, 0.1]] * 3 + [[0.9, 0.9]] * 50, [["rare"]] * 3 + [["common"]] * 50).words[0].word == "common"
+    assert not draw([[0.1, 0.1]] * 3, [["rare"]] * 3).words
+
+
+def test_hostile_words_are_text(tmp_path: Path) -> None:
+    word = "</script><script>window.pwned=1</script>"[:24] + "\u202e"
+    drawn = draw([[0.5, 0.5]] * 10 + [[0.4, 0.4]] * 10 + [[0, 0], [1, 1]], [[word]] * 10 + [["b"]] * 10 + [[], []])
+    assert "<script" not in drawn.picture
+    assert "\u202e" not in drawn.picture
+    write(tmp_path, drawn)
+    assert word in [entry[3] for entry in read(tmp_path / "points.js")["words"]]
+
+
+def test_check_knows_the_map(tiny_site: Path, copy_of: Any) -> None:
+    site = copy_of(tiny_site)
+    (site / "map" / "points.js").write_text("atlasMap({});\n", encoding="utf-8")
+    assert any("map/points.js" in problem for problem in check(site, Progress(quiet=True)).problems)
+    (site / "map.html").unlink()
+    assert "map.html is missing" in check(site, Progress(quiet=True)).problems
+
+
+def test_the_map_stands_in_the_sitemap(tiny_site: Path) -> None:
+    assert "https://example.org/atlas/map.html" in (tiny_site / "sitemap.xml").read_text(encoding="utf-8")
