@@ -147,7 +147,7 @@ class Map:
         taken: list[tuple[float, float, float]] = []
         for x, y, level, word in self.words:
             shown = text.plain(word)
-            left, top = x * (_WIDTH - 2 * step) + step, (y - low) * (_WIDTH - 2 * step) + step
+            left, top = x * (_WIDTH - 2 * step) + step, (y - low) * (_WIDTH - 2 * step) + step - 12
             half = 4.5 * len(shown) + 8
             free = all(abs(left - other) > half + wide or abs(top - down) > 24 for other, down, wide in taken)
             if level < 2 and free and half < left < _WIDTH - half and 16 < top < height - 10:
@@ -155,7 +155,7 @@ class Map:
                     abs(left - other) > 2 * (half + wide) or abs(top - down) > 56 for other, down, wide in taken
                 )
                 taken.append((left, top, half))
-                yield f'<text class="w{0 if large else 1}" x="{left:.0f}" y="{top + 4:.0f}">{escape(shown)}</text>'
+                yield f'<text class="w{0 if large else 1}" x="{left:.0f}" y="{top:.0f}">{escape(shown)}</text>'
 
 
 def atlas_map(stages: Stages, units: Mapping[int, Sequence[Summary]]) -> Map:

@@ -161,11 +161,12 @@
     pen.strokeStyle = paper; pen.fillStyle = ink;
     var room = Math.max(6, Math.round(view.w * view.h / 16000));
     for (var i = 0; i < words.length && words[i][2] <= deep && taken.length < room && !lit; i++) {
-      var x = (words[i][0] - view.x) * view.s + view.w / 2, y = (words[i][1] - view.y) * view.s + view.h / 2;
+      var x = (words[i][0] - view.x) * view.s + view.w / 2, y = (words[i][1] - view.y) * view.s + view.h / 2 - 15; // above what they name
       var word = atlasVisible(words[i][3]), sign = !/[\p{L}\p{N}]/u.test(word);
-      pen.font = sign ? "600 13px " + mono : "550 13px " + sans;
+      pen.font = sign ? "600 13px " + mono : "500 13px " + sans;
       var half = pen.measureText(word).width / 2 + 7;
       if (x < half || x > view.w - half || y < 12 || y > view.h - 12) continue;
+      if (x + half > view.w - 60 && y < 220 && view.w > 560) continue; // the buttons are there
       if (taken.some(function (other) { return Math.abs(other[0] - x) < other[2] + half && Math.abs(other[1] - y) < 24; })) continue;
       taken.push([x, y, half]);
       // Signs such as a comma are lost among dots unless they have a ground of their own.
@@ -176,7 +177,7 @@
       pen.globalAlpha = 1; pen.fillStyle = ink; pen.fillText(word, x, y);
     }
     pen.globalAlpha = 1;
-    if (chosen && !rope) for (i = 0; i < chosen.length && i < 5000; i++) ring(chosen[i], 4, 1, .5);
+    if (chosen && !rope && chosen.length <= 1000) for (i = 0; i < chosen.length; i++) ring(chosen[i], 4.5, 1, .55);
     if (held >= 0) ring(held, 9, 2.5, 1);
     if (hover >= 0 && hover !== held) ring(hover, 7, 2, 1);
     if (rope) {
@@ -333,7 +334,7 @@
     withLabels(first).then(function () {
       if (chosen !== now) return;
       $("inside").replaceChildren.apply($("inside"), first.map(function (n) {
-        var item = element("li", ""), link = element("a", ""), id = element("b", name(n));
+        var item = element("li", ""), link = element("a", ""), id = element("b", name(n) + ".b" + behaviour(n));
         link.href = page(n);
         link.append(id, element("span", label(n)));
         link.addEventListener("focus", function () { hover = n; mark(); });
@@ -363,7 +364,10 @@
       if (X[n] === X[n]) around = [Math.min(around[0], X[n]), Math.min(around[1], Y[n]), Math.max(around[2], X[n]), Math.max(around[3], Y[n])];
     });
     recolour();
-    if (go && around[0] <= around[2]) { var to = framed(around); to.s = Math.min(to.s, fitted * 12); fly(to); }
+    if (!go || around[0] > around[2]) return;
+    var to = framed(around);
+    to.s = Math.min(to.s, fitted * 12);
+    if (to.s > fitted * 1.5) fly(to); else whole();
   }
   function search(query, go) {
     var turn = ++latest, wanted = query.trim().toLowerCase();
@@ -503,7 +507,7 @@
       box.setAttribute("aria-label", "Layer " + layer[0]);
       made.append(box, document.createElement("i"), String(layer[0]));
       box.addEventListener("change", function () { shownLayer[at] = box.checked ? 1 : 0; draw(); });
-      $("layers").insertBefore(made, $("all"));
+      $("layers").insertBefore(made, $("sets"));
     });
     function every(on) {
       shownLayer.fill(on);
