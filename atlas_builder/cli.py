@@ -197,7 +197,35 @@ def check(folder: Path) -> None:
     from atlas_builder.site.check import check as run
 
     report = run(folder, Progress())
+    for line in report.sizes.lines:
+        click.echo(line)
     _conclude(report.problems, report.summary)
+
+
+@main.command(short_help="Put a built site into one file.")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option(
+    "--output", type=click.Path(path_type=Path), help="The zip.  [default: <atlas.id>-<version>.zip beside FOLDER]"
+)
+def archive(folder: Path, output: Path | None) -> None:
+    """Put a built site into one zip, for a release on GitHub, for Zenodo, or to carry.
+
+    The same site gives the same bytes. Beside the zip come its SHA-256 and a file with
+    what Zenodo wants to be told. Check the site first.
+
+    \b
+    Examples:
+      atlas-builder archive output/demo
+      atlas-builder archive output/demo --output release/demo.zip
+    """
+    from atlas_builder.archive import archive as run
+
+    made = run(folder, output, Progress())
+    click.echo(f"{made.file}: {made.bytes / 1e6:,.1f} MB, SHA-256 {made.sha256}")
+    click.echo(f"{made.checksum}: the same, for sha256sum --check")
+    click.echo(f"{made.metadata}: what to tell Zenodo")
+    for want in made.missing:
+        click.echo(f"Zenodo wants {want}")
 
 
 @main.command(short_help="Run the model again and compare what pages claim.")

@@ -197,6 +197,10 @@ class Site(_Section):
     """Most examples of a behaviour on a page and in a record; its size counts all."""
     examples_per_unit: int = Field(default=10, ge=1, le=10_000)
     """What a unit's behaviours share between them, though each shows two at least."""
+    tokens_before: int = Field(default=20, ge=0, le=500)
+    """Most tokens shown before the key token of an example, of the `examples.window` kept."""
+    tokens_after: int = Field(default=10, ge=0, le=500)
+    """Most tokens shown after it."""
     noise_shown: int = Field(default=2, ge=0, le=1000)
     """Most examples shown of those that are in no behaviour."""
     neighbours_shown: int = Field(default=3, ge=0, le=100)

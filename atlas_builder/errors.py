@@ -33,7 +33,13 @@ class ActivationError(AtlasError):
 
 
 class SiteError(AtlasError):
-    """A built site that fails a check."""
+    """A built site that fails a check, or cannot be read."""
+
+
+class MissingError(SiteError, KeyError):
+    """A layer, unit or behaviour that an atlas does not have; a `KeyError` whose text is a sentence all the same."""
+
+    __str__ = Exception.__str__
 
 
 class OutOfMemoryError(AtlasError):

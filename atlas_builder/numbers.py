@@ -8,11 +8,28 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 DIGITS = 4
+_TENS = np.array([float(f"1e{power}") for power in range(23)])  # the powers of ten that a double holds exactly
 
 
 def significant(value: float, digits: int = DIGITS) -> float | None:
     """A number at `digits` significant digits; None where it is NaN, which JSON cannot hold."""
     return None if math.isnan(value) else float(f"{value:.{digits}g}")
+
+
+def significant_all(values: ArrayLike) -> NDArray[np.float64]:
+    """`significant` of each number of an array, to the last bit the same; NaN is kept."""
+    exact = np.asarray(values, dtype=np.float64)
+    size = np.abs(exact)
+    within = (size > 1e-15) & (size < 1e15)
+    places = DIGITS - 1 - np.floor(np.log10(size, out=np.zeros_like(size), where=within)).astype(np.intp)
+    up, down = _TENS[np.maximum(places, 0)], _TENS[np.maximum(-places, 0)]  # one of the two is 1
+    scaled = np.where(within, exact, 0.0) * up / down
+    # A whole number by an exact power of ten: one operation, rounded rightly.
+    found = np.where(within, np.rint(scaled) / up * down, exact)
+    # `scaled` itself is rounded, so what lies near the middle between two takes more care.
+    hard = (np.abs(scaled % 1 - 0.5) < 1e-9) | (np.isfinite(exact) & ~within & (size > 0))
+    found[hard] = [significant(value) for value in exact[hard].tolist()]
+    return found
 
 
 def to_grain(values: ArrayLike, grain: float) -> NDArray[np.float64]:

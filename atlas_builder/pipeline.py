@@ -22,6 +22,7 @@ from typing import Any
 from atlas_builder.config import Configuration
 from atlas_builder.errors import ConfigurationError
 from atlas_builder.progress import Progress
+from atlas_builder.site.metadata import METADATA
 from atlas_builder.site.prose import check_prose
 from atlas_builder.stages import STAGES, Stage, edition_date, fingerprints, versions
 from atlas_builder.store import Store, read_json, replace_folder, write_json
@@ -186,6 +187,7 @@ def atlas_facts(config: Configuration, collected: dict[str, Any], date: str | No
             **{name: collected[name] for name in ("documents", "contexts", "tokens", "lines_skipped")},
         },
         "layers": collected["units"],
+        "metadata": METADATA,
         "configuration": portable_configuration(config),
         "packages": {"python": platform.python_version(), **versions()},
     }

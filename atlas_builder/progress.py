@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -113,8 +112,8 @@ class Progress:
             if now - last >= _SECONDS_BETWEEN_LINES:
                 last = now
                 told = _told(before + done, total, f"{unit}{note and f' ({note})'}", done / (now - started))
-                print(f"{name}: {told}", file=sys.stderr, flush=True)
+                self.say(f"{name}: {told}")
 
         yield advance
         seconds = time.monotonic() - started
-        print(f"{name}: {done:,} {unit} in {seconds:.1f} s", file=sys.stderr, flush=True)
+        self.say(f"{name}: {done:,} {unit} in {seconds:.1f} s")

@@ -1,21 +1,13 @@
-"""The record of a unit: all that is published of it, as plain data.
-
-The schema is `neuron-record.schema.json` beside this file; its `$id` changes when the
-meaning of a field does.
-"""
+"""The record of a unit: all that is published of it, as plain data, made from what the stages left."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 
 from atlas_builder.cluster import Clustered
@@ -25,37 +17,17 @@ from atlas_builder.config import Configuration
 from atlas_builder.describe.run import Described
 from atlas_builder.link import Links
 from atlas_builder.numbers import grain_of, plain, significant, to_grain
+from atlas_builder.schema import SCHEMA as SCHEMA
+from atlas_builder.schema import SCHEMA_FILE as SCHEMA_FILE
+from atlas_builder.schema import Record as Record
+from atlas_builder.schema import content_hash as content_hash
+from atlas_builder.schema import serialise as serialise
+from atlas_builder.schema import unit_id as unit_id
 from atlas_builder.shown import Shown
 from atlas_builder.store import MARK, read_json
 
-SCHEMA_FILE = Path(__file__).parent / "neuron-record.schema.json"
-SCHEMA = "neuron-record/1"
-
 _IMPORTANCE_GRAIN = 0.01
 _AROUND_A_BAND = (5, 2)  # tokens shown before and after a token drawn from a band, at most
-
-Record = dict[str, Any]
-
-
-def serialise(record: Record) -> bytes:
-    """A record as its file holds it: compact JSON in UTF-8 with sorted keys."""
-    return orjson.dumps(record, option=orjson.OPT_SORT_KEYS)
-
-
-def content_hash(record: Record) -> str:
-    """SHA-256 of the canonical record without its `hash` field.
-
-    Canonical is what Python's own `json` writes, compact, sorted and in UTF-8, so that a
-    reader needs nothing else: libraries differ in how they write 8.035e-05.
-    """
-    rest = {key: value for key, value in record.items() if key != "hash"}
-    canonical = json.dumps(rest, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def unit_id(atlas: str, layer: int, unit: int) -> str:
-    """`demo/L3/N512`."""
-    return f"{atlas}/L{layer}/N{unit}"
 
 
 @dataclass(frozen=True)
@@ -204,9 +176,13 @@ class LayerRecords:
         return found[shown], self.layer.band_windows[place][shown]
 
     def _band_examples(self, unit: int, grain: float) -> list[Record]:
-        around = tuple(min(pair) for pair in zip(_AROUND_A_BAND, self.config.examples.window, strict=True))
         tokens, windows = self._shown_of_bands(unit)
-        return self._places(tokens, to_grain(windows, grain), around)
+        return self._places(tokens, to_grain(windows, grain), self._around(*_AROUND_A_BAND))
+
+    def _around(self, before: int, after: int) -> tuple[int, int]:
+        """Tokens to show before and after a key token, at most those that are kept."""
+        kept = self.config.examples.window
+        return min(before, kept[0]), min(after, kept[1])
 
     def _of(self, unit: int) -> np.ndarray:
         starts = self.clustered.starts
@@ -261,7 +237,9 @@ class LayerRecords:
         for sign, grain in grains.items():
             own = examples["sign"] == sign
             windows[own] = to_grain(examples["window"][own], grain)
-        found = self._places(examples, windows, self.config.examples.window)
+        found = self._places(
+            examples, windows, self._around(self.config.site.tokens_before, self.config.site.tokens_after)
+        )
         first = int(self.layer.starts[unit])
         for place, number, label in zip(found, shown, labels.tolist(), strict=True):
             place["source"] = self._contexts.names[place["document"]]
@@ -272,7 +250,7 @@ class LayerRecords:
                 place["importance"] = [None if np.isnan(value) else plain(value) for value in up_to_key.tolist()]
         return found
 
-    def _places(self, tokens: np.ndarray, windows: NDArray[np.float64], around: tuple[int, ...]) -> list[Record]:
+    def _places(self, tokens: np.ndarray, windows: NDArray[np.float64], around: tuple[int, int]) -> list[Record]:
         """Tokens of the corpus with the text around them; `windows` are the activations there: (tokens, window)."""
         context = tokens["context"]
         starts = self._contexts.starts[context]

@@ -28,6 +28,7 @@ _CODE: dict[Stage, tuple[str, ...]] = {
         "site",
         "pipeline.py",
         "records.py",
+        "schema.py",
         "shown.py",
         "numbers.py",
         "collect/bins.py",
@@ -83,9 +84,8 @@ def _content(name: str) -> str | None:
 
 
 def _look(config: Configuration) -> list[str | None]:
-    own = shipped("site_config")
-    docs = config.site.prose or own / "docs"
-    places = (find_theme(config.site.theme), shipped("themes") / "atlas", docs, own / "mkdocs.yml")
+    docs = config.site.prose or shipped("site_config") / "docs"
+    places = (find_theme(config.site.theme), shipped("themes") / "atlas", docs)
     return [_content(str(place)) for place in places]
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import yaml
 
 from atlas_builder import config
@@ -29,8 +30,9 @@ def test_the_first_two_blocks_of_the_readme_install_build_and_test() -> None:
     assert test.splitlines() == ['pip install -c constraints.txt ".[tests]"', "pytest -n auto"]
 
 
-def test_every_command_in_the_readme_exists() -> None:
-    for line in re.findall(r"^atlas-builder (.*)$", "\n".join(_blocks(README, "sh")), re.MULTILINE):
+@pytest.mark.parametrize("text", [README, *DOCS.values()], ids=["README", *DOCS])
+def test_every_command_that_is_shown_exists(text: str) -> None:
+    for line in re.findall(r"^atlas-builder (.*)$", "\n".join(_blocks(text, "sh")), re.MULTILINE):
         command = line.split()[0]
         assert command in main.commands
         options = {name for parameter in main.commands[command].params for name in parameter.opts}
@@ -48,7 +50,7 @@ def test_settings_named_in_the_documentation_exist() -> None:
     sections = config.Configuration.model_fields
     for text in (README, *DOCS.values()):
         for section, field in re.findall(r"`(?:--set )?([a-z]+)\.([a-z_]+)(?:=[^`]*|: [^`]*)?`", text):
-            if section in sections and field != "json":
+            if section in sections and field not in ("json", "yml"):
                 assert field in sections[section].annotation.model_fields, f"{section}.{field}"
 
 
@@ -66,11 +68,21 @@ def test_defaults_in_the_methods_are_the_defaults() -> None:
 
 
 def test_the_example_that_reads_a_record_works(tiny_site: Path) -> None:
-    (code,) = _blocks(DOCS["data"], "python")
+    (code, *_) = _blocks(DOCS["data"], "python")
     for path in sorted(tiny_site.glob("L*/N*.json"))[::6]:
         this = code.replace("L3/N512.json", path.relative_to(tiny_site).as_posix())
         found = subprocess.run([sys.executable, "-c", this], cwd=tiny_site, capture_output=True, text=True, check=True)
         assert found.stdout.strip() == "True"
+
+
+def test_the_examples_that_open_an_atlas_work(tiny_site: Path) -> None:
+    _, opened, tables = _blocks(DOCS["data"], "python")
+    opened = opened.replace("https://example.org/atlas", str(tiny_site)).replace("3, 512", "1, 5").replace("[3]", "[1]")
+    found = subprocess.run([sys.executable, "-c", opened + tables], capture_output=True, text=True, check=True)
+    record = json.loads((tiny_site / "L1/N5.json").read_bytes())
+    assert found.stdout.count("«") == len(record["behaviours"][0]["examples"]) > 0
+    assert "A tiny atlas tiny/L1/N5" in found.stdout
+    assert "mean_distance" in found.stdout
 
 
 def test_the_losses_in_the_readme_are_the_recorded_ones() -> None:
@@ -93,3 +105,23 @@ def test_what_was_tested_is_pinned() -> None:
     pinned = (ROOT / "constraints.txt").read_text(encoding="utf-8")
     assert "torch==2.13.0\n" in pinned
     assert re.search(r"^transformer-lens==4\.", pinned, re.MULTILINE)
+
+
+def test_what_is_said_of_publishing_is_so(tmp_path: Path, tiny_site: Path) -> None:
+    from atlas_builder.archive import ZENODO_LIMIT, archive
+    from atlas_builder.site import budget, size
+
+    text = DOCS["publishing"]
+    assert f"Pages holds {budget.SIZE_BUDGET['github-pages'] / 1e9:g} GB" in text
+    assert f"more than {budget._SHARE:.0%}".replace("%", " %") in text
+    assert f"above {size.FILE_LIMIT['github-pages'] / 2**20:g} MiB" in text
+    assert f"{ZENODO_LIMIT / 1e9:g} GB a record" in text
+    # Files beside the site, as the commands name them.
+    made = archive(tiny_site, tmp_path / "my-model-1.zip")
+    for file in (made.file, made.checksum, made.metadata):
+        assert file.name in text
+    (workflow,) = re.findall(r"\[`(site_config/\S+\.yml)`\]", text)
+    assert (ROOT / workflow).is_file()
+    assert (ROOT / workflow).read_text(encoding="utf-8").startswith("# Publishes an atlas on GitHub Pages")
+    (table,) = [block for block in _blocks(text, "text") if "unit pages" in block]
+    assert table.splitlines()[0] == size.measure([], "none").lines[0]

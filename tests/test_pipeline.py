@@ -252,16 +252,18 @@ def test_a_build_killed_at_any_moment_goes_on_to_the_same_bytes(
     )
     _build(config.load(path), tmp_path / "whole", pool)
     command = [sys.executable, "-m", "atlas_builder", "build", str(path), "--output", str(tmp_path / "killed")]
+    # As on another machine: its own order of sets, time zone and language.
+    elsewhere = {**os.environ, "PYTHONHASHSEED": "1", "TZ": "Pacific/Kiritimati", "LC_ALL": "C"}
     for seconds in (4.0, 6.5, 8.0):
         process = subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True, env=elsewhere
         )
         time.sleep(seconds)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         site = tmp_path / "killed"
         assert not site.exists() or _bytes(site) == _bytes(tmp_path / "whole")
-    subprocess.run(command, check=True, capture_output=True)
+    subprocess.run(command, check=True, capture_output=True, env=elsewhere)
     assert _bytes(tmp_path / "killed") == _bytes(tmp_path / "whole")
 
 

@@ -6,6 +6,8 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
+import pytest
+
 import atlas_builder
 
 ROOT = Path(__file__).parent.parent
@@ -13,9 +15,12 @@ ROOT = Path(__file__).parent.parent
 
 def test_the_public_names_are_these() -> None:
     assert sorted(atlas_builder.__all__) == [
-        "ActivationError", "AtlasError", "Configuration", "ConfigurationError", "CorpusError", "ModelError",
-        "SiteError", "build", "load",
+        "ActivationError", "Atlas", "AtlasError", "Configuration", "ConfigurationError", "CorpusError", "MissingError",
+        "ModelError", "SiteError", "build", "load", "open",
     ]  # fmt: skip
+    assert all(getattr(atlas_builder, name) for name in atlas_builder.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = atlas_builder.nothing
     assert atlas_builder.__version__ == version("atlas-builder")
 
 
@@ -25,6 +30,13 @@ def test_pages_are_made_without_torch() -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "False"
+
+
+def test_an_atlas_is_opened_without_what_builds_one() -> None:
+    code = "import sys; from atlas_builder import open; print(*sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    heavy = {"torch", "transformers", "numpy", "scipy", "numba", "pyarrow", "pydantic", "mkdocs", "jinja2"}
+    assert not heavy & set(found.stdout.split())
 
 
 def test_the_core_knows_of_no_site() -> None:

@@ -15,8 +15,8 @@ from jsonschema import Draft202012Validator
 
 from atlas_builder.errors import ConfigurationError
 from atlas_builder.progress import Progress
-from atlas_builder.records import SCHEMA_FILE, content_hash
-from atlas_builder.site.budget import SIZE_BUDGET
+from atlas_builder.schema import SCHEMA_FILE, content_hash
+from atlas_builder.site import search, size, tables
 
 
 @dataclass
@@ -27,7 +27,7 @@ class Report:
     pages: int = 0
     links: int = 0
     records: int = 0
-    bytes: int = 0
+    sizes: size.Sizes = field(default_factory=lambda: size.measure([], "none"))
 
     @property
     def summary(self) -> str:
@@ -35,7 +35,7 @@ class Report:
         verdict = f"{len(self.problems)} problems" if self.problems else "all well"
         return (
             f"{self.pages:,} pages, {self.links:,} links, {self.records:,} records, "
-            f"{self.bytes / 1e6:,.1f} MB: {verdict}"
+            f"{self.sizes.bytes / 1e6:,.1f} MB: {verdict}"
         )
 
 
@@ -66,17 +66,15 @@ def check(site: Path, progress: Progress) -> Report:
     except (OSError, ValueError, KeyError, TypeError):
         raise ConfigurationError(f"{site} holds no built atlas (no atlas.json): name the folder of one.") from None
     report = Report()
-    files = sorted(path for path in site.rglob("*") if path.is_file())
-    report.bytes = sum(path.stat().st_size for path in files)
-    _check_links(site, [path for path in files if path.suffix == ".html"], report, progress)
+    files = size.files(site)
+    report.sizes = size.measure(files, str(host))
+    report.problems += size.problems(files, str(host))
+    pages = [site / file.name for file in files if file.is_file and file.name.endswith(".html")]
+    _check_links(site, pages, report, progress)
     _check_records(site, layers, report, progress)
-    _check_search(site, layers, report)
+    _check_search(site, report)
     _check_map(site, layers, report)
-    if report.bytes > SIZE_BUDGET.get(host, report.bytes):
-        report.problems.append(
-            f"the site has {report.bytes / 1e6:,.0f} MB, more than the {SIZE_BUDGET[host] / 1e6:,.0f} MB "
-            f"of {host}: lower site.examples_per_behaviour."
-        )
+    report.problems += tables.problems(site / "tables", layers)
     return report
 
 
@@ -159,15 +157,14 @@ def _check_records(site: Path, layers: list[dict[str, int]], report: Report, pro
                 report.problems.append(f"{name}: {problem_text}")
 
 
-def _check_search(site: Path, layers: list[dict[str, int]], report: Report) -> None:
+def _check_search(site: Path, report: Report) -> None:
     """Whether every file that search would load is there."""
     try:
-        text = (site / "search" / "index.js").read_text(encoding="utf-8")
-        shards = orjson.loads(text.removeprefix("atlasIndex(").removesuffix(");\n"))["shards"]
+        (index,) = search.read(site / "search" / "index.js")
+        wanted = list(search.files(index))
     except (OSError, ValueError, KeyError, TypeError) as error:
         report.problems.append(f"search/index.js: cannot be read ({error})")
         return
-    wanted = [f"s{number}.js" for number in range(len(shards))] + [f"l{layer['layer']}.js" for layer in layers]
     report.problems += [f"search/{name} is missing" for name in wanted if not (site / "search" / name).is_file()]
 
 

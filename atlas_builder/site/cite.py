@@ -1,65 +1,258 @@
-"""How an atlas and its units are cited."""
+"""How an atlas, its units and their behaviours are cited."""
 
 from __future__ import annotations
 
+import html
 import re
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+from urllib.parse import quote
 
-import yaml
+import orjson
+from markupsafe import Markup
 
 from atlas_builder.config import Atlas, Configuration
+from atlas_builder.site.text import plain
 
-# BibTeX counts braces whether or not they are escaped, so these are spelt out.
+_DIGITS = 16
+"""Of a record's hash, in what people copy: enough to tell contents apart. JSON-LD holds all 64."""
+
+# BibTeX counts braces whether or not they are escaped, so these are spelt out. assets/cite.js has the same table.
 _TEX = {character: f"\\{character}" for character in "&%$#_"}
 _TEX |= {"{": "\\textbraceleft{}", "}": "\\textbraceright{}", "\\": "\\textbackslash{}"}
-_TEX |= {"~": "\\textasciitilde{}", "^": "\\textasciicircum{}"}
+_TEX |= {"~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "`": "\\textasciigrave{}"}
+_TEX |= {"<": "\\textless{}", ">": "\\textgreater{}", "|": "\\textbar{}"}
+_LIGATURES = re.compile(r"([-',])(?=\1)")  # TeX prints -- as a dash
 
 
-class Citation(NamedTuple):
-    """One citable thing, as text, as BibTeX and as tags for reference managers."""
+class Name(NamedTuple):
+    """An author; without a given name, one who is printed as the name stands."""
 
-    text: str
-    bibtex: str
-    tags: list[tuple[str, str]]
-    url: str | None
+    family: str
+    given: str = ""
+    orcid: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.family}, {self.given}" if self.given else self.family
 
 
-def cite(config: Configuration, title: str, key: str, page: str, date: str | None) -> Citation:
-    """Cite a page of the atlas; `page` is its path in the site, `key` names it in BibTeX."""
+class Tag(NamedTuple):
+    """A `<meta>` of a page's head: its name, its OpenGraph property if it has one, and what it says."""
+
+    name: str
+    property: str
+    content: str
+
+
+class Form(NamedTuple):
+    """A citation to copy: what scripts call it, what people call it, and itself as HTML."""
+
+    kind: str
+    title: str
+    markup: Markup
+
+
+@dataclass(frozen=True)
+class Citation:
+    """One citable thing. Every form of the citation is made from these fields."""
+
+    title: str
+    key: str
+    """What BibTeX and CSL-JSON call it."""
+    edition: str
+    license: str
+    authors: tuple[Name, ...] = ()
+    container: str | None = None
+    """The atlas that it is a part of; none for an atlas."""
+    date: str | None = None
+    doi: str | None = None
+    """Of the edition as a whole."""
+    url: str | None = None
+    hash: str | None = None
+    """SHA-256 of its record."""
+    description: str = ""
+
+    def behaviour(self, number: int, label: str) -> Citation:
+        """The citation of one behaviour of this unit; assets/cite.js makes the same from the page."""
+        return replace(
+            self,
+            title=f"Behaviour {self.name_of(number, label)} of {self.title[0].lower()}{self.title[1:]}",
+            key=f"{self.key}-b{number}",
+            url=self.url and f"{self.url}#b{number}",
+        )
+
+    @staticmethod
+    def name_of(number: int, label: str) -> str:
+        """A behaviour in a word or two: `2 (“after import”)`."""
+        return f"{number} (“{_line(plain(label))}”)"
+
+    @property
+    def place(self) -> str | None:
+        """The address that lasts longest: the edition's DOI, else the page's own address."""
+        return f"https://doi.org/{self.doi}" if self.doi else self.url
+
+    @property
+    def text(self) -> str:
+        """For a list of references, as APA has it for data sets."""
+        year = self.date[:4] if self.date else "n.d."
+        authors = "; ".join(map(str, self.authors))
+        head = f"{authors} ({year}). {self.title}" if authors else f"{self.title} ({year})"
+        container = f". In {self.container}" if self.container else ""
+        parts = [f"{head}{container} (edition {self.edition}) [Data set]."]
+        # A part of a data set with a DOI is found through its own address.
+        parts += filter(None, [self._digest and f"{self._digest}.", *dict.fromkeys((self.place, self.url))])
+        return " ".join(parts)
+
+    @property
+    def bibtex(self) -> str:
+        """An entry that every style prints: `misc`, with what styles leave out in its note."""
+        note = ", ".join(filter(None, ["Data set", f"edition {self.edition}", self._digest]))
+        fields = {
+            "author": " and ".join(map(_tex_name, self.authors)),
+            "title": f"{{{_tex(self.title)}}}",
+            "year": self.date and self.date[:4],
+            "howpublished": self.container and _tex(self.container),
+            "note": _tex(note),
+            "doi": self.doi,
+            "url": self.url,
+        }
+        lines = [f"  {name} = {{{value}}}" for name, value in fields.items() if value]
+        return f"@misc{{{self.key},\n" + ",\n".join(lines) + "\n}"
+
+    @property
+    def csl(self) -> str:
+        """CSL-JSON: a list of one item."""
+        fields = {
+            "id": self.key,
+            "type": "dataset",
+            "title": self.title,
+            "author": [
+                {"family": name.family, "given": name.given} if name.given else {"literal": name.family}
+                for name in self.authors
+            ],
+            "container-title": self.container,
+            "version": self.edition,
+            "issued": self.date and {"date-parts": [[int(part) for part in self.date.split("-")]]},
+            "note": self._digest,
+            "DOI": self.doi,
+            "URL": self.url,
+        }
+        return f"[{_json(fields)}]"
+
+    @property
+    def ris(self) -> str:
+        """RIS, a line a field."""
+        fields = [
+            ("TY", "DATA"),
+            *(("AU", str(name)) for name in self.authors),
+            ("TI", self.title),
+            ("T2", self.container),
+            ("ET", self.edition),
+            ("PY", self.date and self.date[:4]),
+            ("DA", self.date and self.date.replace("-", "/")),
+            ("N1", self._digest),
+            ("DO", self.doi),
+            ("UR", self.url),
+        ]
+        return "".join(f"{name}  - {value}\n" for name, value in fields if value) + "ER  - \n"
+
+    @property
+    def forms(self) -> list[Form]:
+        """All that pages offer to copy."""
+        forms = [
+            ("text", "Text", self.text),
+            ("bibtex", "BibTeX", self.bibtex),
+            ("csl", "CSL-JSON", self.csl),
+            ("ris", "RIS", self.ris),
+        ]
+        # Quotes need no escape between tags, and JSON has many.
+        return [Form(kind, title, Markup(html.escape(form, quote=False))) for kind, title, form in forms]
+
+    @property
+    def tags(self) -> list[Tag]:
+        """What reference managers and previews read from a page's head.
+
+        Zotero makes a data set of `DC.type` (where no `og:type` outranks it), takes the
+        version from `bibo.edition`, the repository from `DC.publisher`, and of a tag with
+        a name and a property the name.
+        """
+        authors = [str(name) for name in self.authors]
+        tags = [
+            Tag("citation_title", "og:title", self.title),
+            *(Tag("citation_author", "", name) for name in authors),
+            Tag("citation_publication_date", "", self.date.replace("-", "/") if self.date else ""),
+            Tag("citation_doi", "", self.doi or ""),
+            Tag("citation_public_url", "og:url", self.url or ""),
+            Tag("DC.type", "", "Dataset"),
+            Tag("DC.publisher", "og:site_name", self.container or ""),
+            Tag("bibo.edition", "", self.edition),
+            Tag("description", "og:description", self.description),
+        ]
+        return [tag for tag in tags if tag.content]
+
+    @property
+    def json_ld(self) -> Markup:
+        """A Dataset of schema.org: of a part only what tells it from the others, of an atlas more."""
+        fields: dict[str, Any] = {
+            "@context": "https://schema.org/",
+            "@type": "Dataset",
+            "name": self.title,
+            "url": self.url,
+            "version": self.edition,
+            "license": licence_url(self.license),
+        }
+        if self.container:
+            fields["identifier"] = self.hash and f"sha256:{self.hash}"
+            fields["isPartOf"] = {"@type": "Dataset", "name": self.container, "sameAs": self.doi and self.place}
+        else:
+            fields |= {
+                "identifier": self.doi and self.place,
+                "description": self.description,
+                "datePublished": self.date,
+                "creator": [person(name) for name in self.authors],
+            }
+        return Markup(_json(fields).replace("<", "\\u003c"))
+
+    @property
+    def _digest(self) -> str | None:
+        return self.hash and f"SHA-256 {self.hash[:_DIGITS]}"
+
+
+def cite(
+    config: Configuration,
+    title: str,
+    key: str,
+    page: str,
+    date: str | None,
+    *,
+    digest: str | None = None,
+    description: str = "",
+) -> Citation:
+    """Cite a page of the atlas; `page` is its path in the site, `key` names it, `digest` is its record's hash."""
     atlas = config.atlas
-    year = date[:4] if date else "n.d."
-    authors = [author.name for author in atlas.authors]
-    url = address(atlas, page)
-    where = f"https://doi.org/{atlas.doi}" if atlas.doi else url
-    edition = f"(edition {atlas.version}) [Data set]."
-    if title != config.title:
-        edition = f"In {config.title} {edition}"
-    # A page of a data set with a DOI is found through its own address.
-    text = f"{'; '.join(authors)} ({year}). {title}" if authors else f"{title} ({year})"
-    text += f" {edition}" if title == config.title else f". {edition}"
-    for place in dict.fromkeys(place for place in (where, url) if place):
-        text += f" {place}"
-    fields = {
-        "author": " and ".join(_tex(author) for author in authors),
-        "title": f"{{{_tex(title)}}}",
-        "year": date[:4] if date else None,
-        "version": atlas.version,
-        "howpublished": None if title == config.title else _tex(config.title),
-        "doi": atlas.doi,
-        "url": url and url.replace("{", "%7B").replace("}", "%7D"),
-        "note": "Data set",
-    }
-    lines = [f"  {name} = {{{value}}}" for name, value in fields.items() if value]
-    bibtex = f"@misc{{{re.sub(r'[^A-Za-z0-9]+', '-', key).strip('-')},\n" + ",\n".join(lines) + "\n}"
-    tags = [("citation_title", title), *(("citation_author", author) for author in authors)]
-    tags += [("DC.title", title), ("DC.type", "Dataset"), *(("DC.creator", author) for author in authors)]
-    if date:
-        tags += [("citation_publication_date", date.replace("-", "/")), ("DC.date", date)]
-    if atlas.doi:
-        tags += [("citation_doi", atlas.doi), ("DC.identifier", f"doi:{atlas.doi}")]
-    if url:
-        tags.append(("citation_public_url", url))
-    return Citation(text, bibtex, tags, url)
+    return Citation(
+        title=_line(title),
+        key=re.sub(r"[^A-Za-z0-9]+", "-", key).strip("-"),
+        edition=_line(atlas.version),
+        license=atlas.license,
+        authors=names(atlas),
+        container=None if title == config.title else _line(config.title),
+        date=date,
+        doi=atlas.doi,
+        url=address(atlas, page),
+        hash=digest,
+        description=_line(description),
+    )
+
+
+def names(atlas: Atlas) -> tuple[Name, ...]:
+    """The authors of an atlas; `Foote, Alex` has a family name and a given one."""
+    found = []
+    for author in atlas.authors:
+        line = _line(author.name)
+        family, given = (part.strip() for part in line.partition(", ")[::2])
+        found.append(Name(family, given, author.orcid) if family and given else Name(line, "", author.orcid))
+    return tuple(name for name in found if name.family)
 
 
 def address(atlas: Atlas, page: str) -> str | None:
@@ -69,33 +262,38 @@ def address(atlas: Atlas, page: str) -> str | None:
     return atlas.url.rstrip("/") + "/" + ("" if page == "index.html" else page)
 
 
-def citation_cff(config: Configuration, date: str | None) -> str:
-    """`CITATION.cff` of the atlas as a whole (Citation File Format 1.2)."""
-    atlas = config.atlas
-    authors: list[dict[str, str]] = []
-    for author in atlas.authors:
-        entry = {"name": author.name}
-        if ", " in author.name:
-            family, given = author.name.split(", ", 1)
-            entry = {"family-names": family, "given-names": given}
-        if author.orcid:
-            entry["orcid"] = f"https://orcid.org/{author.orcid}"
-        authors.append(entry)
-    fields = {
-        "cff-version": "1.2.0",
-        "message": "If you use this atlas, please cite it as below.",
-        "type": "dataset",
-        "title": config.title,
-        "version": atlas.version,
-        "authors": authors or [{"name": config.title}],
-        "license": atlas.license,
-        "url": atlas.url,
-        "doi": atlas.doi,
-        "date-released": date,
-    }
+def licence_url(licence: str) -> str:
+    """Where SPDX describes a licence; an expression of several stays as it is."""
+    return licence if " " in licence else f"https://spdx.org/licenses/{licence}"
+
+
+def person(name: Name) -> dict[str, str]:
+    """An author, as schema.org has people."""
+    place = f"https://orcid.org/{name.orcid}" if name.orcid else f"#{quote(str(name))}"
+    found = {"@id": place, "@type": "Person", "name": f"{name.given} {name.family}".strip()}
+    return found | ({"givenName": name.given, "familyName": name.family} if name.given else {})
+
+
+def _line(text: str) -> str:
+    """Text on one line: every format here ends a field, or itself, at a line end or a control character."""
+    return re.sub(r"[\s\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]+", " ", text).strip()
+
+
+def _json(fields: dict[str, Any]) -> str:
+    """Compact JSON without what is empty, a level down too."""
     kept = {name: value for name, value in fields.items() if value}
-    return yaml.safe_dump(kept, sort_keys=False, allow_unicode=True)
+    for name, value in kept.items():
+        if isinstance(value, dict):
+            kept[name] = {inner: found for inner, found in value.items() if found}
+    return orjson.dumps(kept).decode()
 
 
 def _tex(text: str) -> str:
-    return "".join(_TEX.get(character, character) for character in text)
+    apart = _LIGATURES.sub("\\1\0", text)
+    return "".join(_TEX.get(character, character) for character in apart).replace("\0", "{}")
+
+
+def _tex_name(name: Name) -> str:
+    """A name that BibTeX neither takes apart nor counts as two."""
+    whole = not name.given or str(name).count(",") > 1 or re.search(r"\band\b", str(name), re.IGNORECASE)
+    return f"{{{_tex(str(name))}}}" if whole else _tex(str(name))

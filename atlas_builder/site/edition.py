@@ -17,7 +17,9 @@ from atlas_builder.site.pages import Neighbourhood, Pages
 from atlas_builder.site.summary import unit_page
 from atlas_builder.site.theme import environment, find_theme, shipped
 
-_PROSE_ORDER = ("about", "methods", "behaviours", "data", "performance", "library", "citing")
+_PROSE_ORDER = ("about", "methods", "behaviours", "data", "performance", "library", "publishing", "mkdocs", "citing")
+_PROSE_NAMES = {"mkdocs": "MkDocs"}
+"""Pages that are not called after their file."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +47,25 @@ class Site:
         stems = [path.stem for path in self.docs.glob("*.md")]
         known = [stem for stem in _PROSE_ORDER if stem in stems]
         names = known + sorted(stem for stem in stems if stem not in known)
-        return [(quote(f"{stem}.html"), stem.replace("-", " ").capitalize()) for stem in names]
+        return [
+            (quote(f"{stem}.html"), _PROSE_NAMES.get(stem) or stem.replace("-", " ").capitalize()) for stem in names
+        ]
 
     @cached_property
     def methods(self) -> str:
         """Where the numbers are defined."""
         return next((page for page, _ in self.prose if page == "methods.html"), "index.html")
+
+    @property
+    def extra(self) -> dict[str, Any]:
+        """What the templates of prose see as `config.extra`."""
+        return {
+            "atlas_title": self.config.title,
+            "atlas": self.config.atlas.model_dump(),
+            "date": self.date,
+            "prose": self.prose,
+            "methods": self.methods,
+        }
 
     @cached_property
     def pages(self) -> Pages:

@@ -39,9 +39,7 @@ def histogram(edges: Sequence[float], counts: Sequence[int], threshold: float | 
     if threshold is not None and low < threshold < high:
         line = f'<path class="rule" d="M{x(threshold)} 4V{base}"/>'
     total = sum(counts)
-    summary = escape(
-        f"Histogram of {total:,} tokens by activation, from {low:.3g} to {high:.3g}; counts are logarithmic."
-    )
+    summary = escape(f"Histogram of {total:,} activations from {low:.3g} to {high:.3g}")
     return Markup(
         f'<svg class="histogram" viewBox="0 0 {width} {height + 4}" role="img" aria-label="{summary}">'
         f'<path class="bars" d="{"".join(outline)}V{base}z"/>{line}{labels}</svg>'
@@ -81,7 +79,8 @@ def shares_by_layer(rows: Sequence[tuple[str, str, Sequence[int]]], names: Seque
         )
     )
     return Markup(
-        f'<svg class="shares" viewBox="0 0 {width} {height}" role="img" aria-label="{summary}">{"".join(out)}</svg>'
+        # A group, for a picture may hold no links.
+        f'<svg class="shares" viewBox="0 0 {width} {height}" role="group" aria-label="{summary}">{"".join(out)}</svg>'
     )
 
 
@@ -102,7 +101,7 @@ def plane(points: NDArray[np.float32], labels: NDArray[np.int32], colours: Seque
     `points` is (examples, 2), `labels` (examples,) the behaviour of each from 1, or 0 for
     none; `colours` are the classes of behaviours 0, 1, 2, …
     """
-    width, height, margin = 320, 200, 12
+    width, height, margin = 160, 115, 8
     low, high = points.min(axis=0), points.max(axis=0)
     room = np.array([width - 2 * margin, height - 2 * margin])
     scale = (room / np.maximum(high - low, 1e-6)).min()
@@ -120,7 +119,7 @@ def plane(points: NDArray[np.float32], labels: NDArray[np.int32], colours: Seque
         dots.append(f'<path class={colours[number]} d="{path}"/>')
         if number:
             middle = [round(median(axis)) for axis in zip(*own, strict=True)]
-            numbers.append(f"<text x={middle[0]} y={middle[1] + 4}>{number}</text>")
+            numbers.append(f"<text x={middle[0]} y={middle[1] + 2}>{number}</text>")
     found = len(numbers)
     said = f"{len(points):,} examples in {found} behaviour{'s' if found != 1 else ''}, as they lie in the plane."
     return Markup(

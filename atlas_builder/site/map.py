@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from atlas_builder.describe.run import Described
 from atlas_builder.records import Stages
 from atlas_builder.site import text
+from atlas_builder.site.search import BLOCK
 from atlas_builder.site.summary import Summary
 
 RAMP = 7
@@ -183,7 +184,8 @@ def write(folder: Path, drawn: Map) -> None:
     """Write `points.js`: numbers as base64 of 16-bit ones, the least byte first.
 
     `places` are x and y of each behaviour in 65,534ths of the map's width, 65,535 where
-    it has none; `counts` and `effective` (in hundredths) are of units.
+    it has none; `counts` and `effective` (in hundredths) are of units. `block` says which
+    file of the search index has a behaviour's label and example.
     """
     folder.mkdir(parents=True, exist_ok=True)
     data = {
@@ -192,8 +194,7 @@ def write(folder: Path, drawn: Map) -> None:
         "effective": _packed(np.rint(drawn.effective * 100)),
         "places": _packed(np.where(np.isnan(drawn.places), _NOWHERE, np.rint(np.nan_to_num(drawn.places) * _STEPS))),
         "words": [[round(x, 4), round(y, 4), level, word] for x, y, level, word in drawn.words],
-        # How many behaviours one file of example texts holds; 0 where there are none.
-        "texts": 0,
+        "block": BLOCK,
     }
     (folder / "points.js").write_bytes(b"atlasMap(" + orjson.dumps(data) + b");\n")
 

@@ -16,14 +16,15 @@ from numpy.typing import NDArray
 from atlas_builder.config import Configuration
 from atlas_builder.errors import ConfigurationError
 from atlas_builder.records import Record
-from atlas_builder.site import figures, table, text
-from atlas_builder.site.cite import cite
-from atlas_builder.site.map import Map
+from atlas_builder.site import figures, listing, text
+from atlas_builder.site import map as site_map
+from atlas_builder.site.cite import Citation, cite
 from atlas_builder.site.summary import Summary, unit_page
 
 COLOURS = 8
 """Behaviours told apart by colour; those after share one."""
 
+_NAMED = 4  # behaviours that a preview names
 _UNLIKELY = 3  # standard deviations of the cosine of two random directions, which is 1 / √width
 
 _DRAWN = ("effective", "stability", "distance", "active")  # measures whose distribution a layer's page draws
@@ -91,6 +92,16 @@ class Pages:
         self._jinja = jinja
         self._common = {"atlas": config.atlas, "atlas_title": config.title, "facts": facts, "date": date}
 
+    @cached_property
+    def citation(self) -> Citation:
+        """How the atlas as a whole is cited."""
+        said = (
+            f"Every {_noun(self.facts['kind'])} of {self.facts['model']['name']}, and the separate things "
+            "each one answers to, with examples."
+        )
+        atlas = self.config.atlas
+        return cite(self.config, self.config.title, atlas.id, "index.html", self.date, description=said)
+
     def unit(
         self,
         record: Record,
@@ -104,14 +115,7 @@ class Pages:
         of_bands = {index for band in record["bands"] for index in band["examples"]}
         below = {place for place, example in enumerate(record["examples"]) if _is_below(example, place, of_bands)}
         shown = [
-            text.highlight(
-                example["tokens"],
-                example["values"],
-                example["key"],
-                minimum if place in below else maximum,
-                example.get("importance", ()),
-                titles=place not in of_bands,
-            )
+            self._shown(example, minimum if place in below else maximum, in_a_band=place in of_bands)
             for place, example in enumerate(record["examples"])
         ]
         noise = [
@@ -127,6 +131,8 @@ class Pages:
             "unit.html",
             unit_page(layer, unit),
             f"{title}, {self.config.title}",
+            digest=record["hash"],
+            description=_description(record),
             unit_title=title,
             noun=_noun(record["kind"]),
             record=record,
@@ -144,6 +150,7 @@ class Pages:
                 for sign, measures in _measures(record).items()
             ],
             colours=colours,
+            lines=COLOURS,
             lede=_lede(record),
             histogram=figures.histogram(edges, counts, threshold),
             threshold=threshold,
@@ -152,9 +159,19 @@ class Pages:
             around=around,
         )
 
+    @staticmethod
+    def _shown(example: dict[str, Any], extreme: float, *, in_a_band: bool) -> Markup:
+        """An example's text, or where it is of a behaviour or of none, its whole line."""
+        key, importance = example["key"], example.get("importance", ())
+        found = text.highlight(example["tokens"], example["values"], key, extreme, importance, titles=not in_a_band)
+        if in_a_band:
+            return found
+        value, source = example["values"][key], example["source"]
+        return text.example(found, value, source, example["position"], weighed=bool(importance))
+
     def layer(self, layer: int, units: Sequence[Summary], layers: Sequence[int]) -> dict[str, str]:
         """The table of a layer's units, by the names of its pages."""
-        found = table.leaves(units)
+        found = listing.leaves(units)
         figures_of = [
             (
                 column,
@@ -164,7 +181,7 @@ class Pages:
                     logarithmic=column.name == "active",
                 ),
             )
-            for column in table.COLUMNS
+            for column in listing.COLUMNS
             if column.name in _DRAWN
         ]
         return {
@@ -172,12 +189,13 @@ class Pages:
                 "layer.html",
                 f"L{layer}/{leaf.name}",
                 f"Layer {layer}, {self.config.title}",
+                description=f"The {len(units):,} {_noun(self.facts['kind'])}s of layer {layer} and what each one does.",
                 layer=layer,
                 layers=layers,
                 total=len(units),
                 leaf=leaf,
                 leaves=found,
-                columns=table.COLUMNS,
+                columns=listing.COLUMNS,
                 noun=_noun(self.facts["kind"]),
                 behaviours=sum(len(unit.labels) for unit in units),
                 figure=figures.shares_by_layer([(f"Layer {layer}", "", _groups(units))], BEHAVIOUR_GROUPS),
@@ -192,6 +210,7 @@ class Pages:
         layers: Mapping[int, Sequence[Summary]],
         starts: Sequence[tuple[str, str, Sequence[Summary]]],
         contrast: Mapping[str, float],
+        drawn: site_map.Map,
     ) -> str:
         """The first page; `starts` are lists of units worth a first look: title, reason, units.
 
@@ -205,6 +224,7 @@ class Pages:
             layers=layers,
             starts=starts,
             contrast=contrast,
+            map=site_map.preview(drawn),
             noun=_noun(self.facts["kind"]),
             units=len(every),
             behaviours=sum(len(unit.labels) for unit in every),
@@ -227,30 +247,38 @@ class Pages:
             ),
         )
 
-    def map(self, drawn: Map) -> str:
+    def map(self, drawn: site_map.Map) -> str:
         """The map of all behaviours."""
         return self._render(
             "map.html",
             "map.html",
             f"Map of behaviours, {self.config.title}",
+            description=f"All behaviours of the {_noun(self.facts['kind'])}s of {self.facts['model']['name']} in one "
+            "plane: those alike are near each other.",
             noun=_noun(self.facts["kind"]),
             picture=drawn.picture,
             placed=drawn.placed,
         )
 
     def plain(self, template: str, page: str, title: str) -> str:
-        """A page that says the same for every atlas: search, 404."""
+        """A page that is about no unit or layer: search, 404."""
         return self._render(template, page, f"{title}, {self.config.title}", heading=title)
 
-    def _render(self, template: str, page: str, title: str, **values: Any) -> str:
+    def _render(
+        self, template: str, page: str, title: str, *, description: str = "", digest: str | None = None, **values: Any
+    ) -> str:
         depth = page.count("/")
-        key = f"{self.config.atlas.id}-{page.removesuffix('.html')}"
-        cited = self.config.title if page == "index.html" else title.rsplit(f", {self.config.title}", 1)[0]
+        if page == "index.html":
+            citation = self.citation
+        else:
+            cited = title.rsplit(f", {self.config.title}", 1)[0]
+            key = f"{self.config.atlas.id}-{page.removesuffix('.html')}"
+            citation = cite(self.config, cited, key, page, self.date, digest=digest, description=description)
         try:
             return self._jinja.get_template(template).render(
                 root="../" * depth,
                 title=title,
-                citation=cite(self.config, cited, key, page, self.date),
+                citation=citation,
                 **self._common,
                 **values,
             )
@@ -270,6 +298,14 @@ def _measures(record: Record) -> dict[int, dict[str, Any]]:
     """The measures of each side, by its sign."""
     above, negative = record["polysemanticity"], record["negative"]
     return {1: above} if negative is None else {1: above, -1: negative["polysemanticity"]}
+
+
+def _description(record: Record) -> str:
+    """A unit in a sentence, for previews of links to it."""
+    labels = [f"“{text.plain(behaviour['label'])}”" for behaviour in record["behaviours"][:_NAMED]]
+    more = ", …" if len(record["behaviours"]) > _NAMED else "."
+    said = f"This {_noun(record['kind'])} {_lede(record)}"
+    return f"{said}: {', '.join(labels)}{more}" if labels else f"{said}."
 
 
 def _lede(record: Record) -> str:

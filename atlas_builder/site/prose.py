@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import re
 import shutil
@@ -9,10 +10,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, TemplateError
+from jinja2 import TemplateError
 
 from atlas_builder.errors import ConfigurationError
-from atlas_builder.site.theme import shipped
+from atlas_builder.site.metadata import METADATA
 
 
 def render_prose(docs: Path, theme: Path, output: Path, extra: dict[str, Any]) -> list[str]:
@@ -24,15 +25,8 @@ def render_prose(docs: Path, theme: Path, output: Path, extra: dict[str, Any]) -
     import mkdocs.exceptions
     from mkdocs.commands.build import build
     from mkdocs.config import load_config
-    from mkdocs.plugins import BasePlugin
 
-    # MkDocs leaves a plugin without settings untyped.
-    class Escape(BasePlugin):  # type: ignore[type-arg, no-untyped-call]
-        """MkDocs renders themes unescaped; an atlas's title is anybody's text."""
-
-        def on_env(self, env: Environment, **_: Any) -> Environment:
-            env.autoescape = True
-            return env
+    from atlas_builder.site.dress import Dress
 
     logger = logging.getLogger("mkdocs")
     level = logger.level
@@ -40,14 +34,12 @@ def render_prose(docs: Path, theme: Path, output: Path, extra: dict[str, Any]) -
     with tempfile.TemporaryDirectory() as scratch:
         try:
             config = load_config(
-                config_file=str(shipped("site_config") / "mkdocs.yml"),
+                config_file=io.BytesIO(b"site_name: Neuron atlas"),
                 docs_dir=str(docs.resolve()),
                 site_dir=scratch,
-                theme={"name": None, "custom_dir": str(theme.resolve())},
-                extra=extra,
+                plugins=[],
             )
-            config.theme.dirs.append(str(shipped("themes") / "atlas"))
-            config.plugins["escape"] = Escape()
+            config.plugins["dress"] = Dress(theme, extra)
             build(config)
         except (mkdocs.exceptions.MkDocsException, mkdocs.exceptions.Abort, TemplateError, ValueError) as error:
             reason = " ".join(str(error).split()) or type(error).__name__
@@ -64,23 +56,25 @@ def check_prose(folder: str | None) -> None:
     docs = Path(folder)
     if not docs.is_dir():
         raise ConfigurationError(f"site.prose: {docs} is not a folder: name one that holds Markdown pages.")
-    for source in _sources(docs):
-        page = _published(source.relative_to(docs))
+    for source, page in published(docs):
         if page.as_posix() in _OWN_PAGES or _OWN_FOLDERS.fullmatch(page.parts[0]):
             raise ConfigurationError(f"site.prose: {source} would take the place of the atlas's {page}: rename it.")
 
 
-_OWN_PAGES = {"index.html", "search.html", "404.html", "atlas.json", "robots.txt", "sitemap.xml", "CITATION.cff"}
-_OWN_FOLDERS = re.compile(r"L\d+|assets|search|schema")
+_OWN_PAGES = {"index.html", "search.html", "map.html", "404.html", "atlas.json", "robots.txt", "sitemap.xml", *METADATA}
+_OWN_FOLDERS = re.compile(r"L\d+|assets|search|schema|map|tables")
 
 
-def _sources(docs: Path) -> list[Path]:
-    """The files of a prose folder, but for hidden ones and those in hidden folders."""
-    files = [path for path in sorted(docs.rglob("*")) if path.is_file()]
-    return [path for path in files if not any(part.startswith(".") for part in path.relative_to(docs).parts)]
+def published(docs: Path) -> list[tuple[Path, Path]]:
+    """Each file of a prose folder, and where in the site MkDocs puts it.
+
+    Hidden files and what is in hidden folders stay out.
+    """
+    files = [(path, path.relative_to(docs)) for path in sorted(docs.rglob("*")) if path.is_file()]
+    return [(path, _address(place)) for path, place in files if not any(part[0] == "." for part in place.parts)]
 
 
-def _published(place: Path) -> Path:
+def _address(place: Path) -> Path:
     """Where MkDocs puts a page: a folder's README is its index."""
     if place.suffix.lower() not in (".md", ".markdown", ".mdown", ".mkdn", ".mkd"):
         return place
@@ -90,8 +84,7 @@ def _published(place: Path) -> Path:
 def _take(rendered: Path, docs: Path, output: Path) -> list[str]:
     """Copy the pages and what lies beside them, not what MkDocs adds of its own."""
     taken = []
-    for source in _sources(docs):
-        place = _published(source.relative_to(docs))
+    for _, place in published(docs):
         if not (rendered / place).is_file():
             continue  # a draft, or what else MkDocs leaves out
         if place.suffix == ".html":

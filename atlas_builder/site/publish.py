@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
@@ -16,18 +16,17 @@ import orjson
 from atlas_builder import records
 from atlas_builder.cluster import CONTRAST, Clustered
 from atlas_builder.config import Site as SiteSettings
-from atlas_builder.describe.run import Described
 from atlas_builder.progress import Progress
 from atlas_builder.site import map as site_map
-from atlas_builder.site import search
+from atlas_builder.site import metadata, search, size
 from atlas_builder.site.budget import fitted
-from atlas_builder.site.cite import address, citation_cff
+from atlas_builder.site.cite import address
 from atlas_builder.site.edition import Site
+from atlas_builder.site.listing import leaf_names
 from atlas_builder.site.prose import render_prose
-from atlas_builder.site.search import Posting
 from atlas_builder.site.starts import starts
 from atlas_builder.site.summary import Summary, unit_page
-from atlas_builder.site.table import leaf_names
+from atlas_builder.site.tables import write as write_tables
 from atlas_builder.site.theme import shipped
 from atlas_builder.site.units import encoded, publish_layer, publish_units, worker, write
 
@@ -37,6 +36,29 @@ _UNITS_AT_ONCE = 64
 def publish(site: Site, folder: Path, executor: Executor, progress: Progress) -> None:
     """Write the whole site into an empty folder, with as much of each unit as the host allows."""
     site = _fitted(site, progress)
+    with ThreadPoolExecutor(1) as beside:  # the workers render units while the index is written here
+        index = beside.submit(search.write, folder / "search", site.stages, site.config.examples.window, executor)
+        summaries = _write_units(site, folder, executor, progress)
+        site = replace(site, facts={**site.facts, "queries": index.result()._asdict()})
+    tables = [
+        executor.submit(publish_layer, site, layer, units, list(summaries), folder)
+        for layer, units in summaries.items()
+    ]
+    tables.append(executor.submit(write_tables, folder / "tables", site.stages, site.config))
+    drawn = site_map.atlas_map(site.stages, summaries)
+    site_map.write(folder / "map", drawn)
+    for page, render in overviews(site, lambda: summaries, lambda: drawn).items():
+        write(folder / page, render())
+    _write_around(site, folder)
+    for table in tables:
+        table.result()
+    metadata.write(folder, site.pages.citation)  # last, for it says what is there
+    for line in size.measure(size.files(folder), site.config.site.host).lines:
+        progress.say(line)
+
+
+def _write_units(site: Site, folder: Path, executor: Executor, progress: Progress) -> dict[int, list[Summary]]:
+    """Write record and page of every unit, and say of each layer's what overviews need."""
     summaries: dict[int, list[Summary]] = {layer.layer: [] for layer in site.stages.collected.layers}
     for layer in summaries:
         (folder / f"L{layer}").mkdir(parents=True)
@@ -48,24 +70,21 @@ def publish(site: Site, folder: Path, executor: Executor, progress: Progress) ->
             for summary in done:
                 summaries[summary.layer].append(summary)
             advance(len(done))
-    tables = [
-        executor.submit(publish_layer, site, layer, units, list(summaries), folder)
-        for layer, units in summaries.items()
-    ]
-    write(folder / "index.html", site.pages.home(summaries, starts(summaries, site.stages.links), _contrast(site)))
-    drawn = site_map.atlas_map(site.stages, summaries)
-    site_map.write(folder / "map", drawn)
-    write(folder / "map.html", site.pages.map(drawn))
-    write(folder / "search.html", site.pages.plain("search.html", "search.html", "Search"))
-    write(folder / "404.html", site.pages.plain("404.html", "404.html", "Not found"))
-    search.write(
-        folder / "search",
-        search.postings(_entries(site)),
-        {layer: [unit.labels for unit in units] for layer, units in summaries.items()},
-    )
-    _write_around(site, folder)
-    for table in tables:
-        table.result()
+    return summaries
+
+
+def overviews(
+    site: Site, summaries: Callable[[], dict[int, list[Summary]]], drawn: Callable[[], site_map.Map]
+) -> dict[str, Callable[[], str]]:
+    """What renders each page that is not a unit's, a layer's or prose, by address; asks for what it needs only."""
+    return {
+        "index.html": lambda: site.pages.home(
+            summaries(), starts(summaries(), site.stages.links), _contrast(site), drawn()
+        ),
+        "map.html": lambda: site.pages.map(drawn()),
+        "search.html": lambda: site.pages.plain("search.html", "search.html", "Search"),
+        "404.html": lambda: site.pages.plain("404.html", "404.html", "Not found"),
+    }
 
 
 def _fitted(site: Site, progress: Progress) -> Site:
@@ -80,7 +99,8 @@ def _fitted(site: Site, progress: Progress) -> Site:
         return len(records.serialise(record)) + len(encoded(page))
 
     wanted = site.config.site
-    fit = fitted(wanted, len(site.units), size_of, progress)
+    layers = [layer.units for layer in site.stages.collected.layers]
+    fit = fitted(wanted, layers, size_of, progress)
     if fit == wanted:
         return site
     shown = {name: value for name, value in fit.model_dump().items() if value != getattr(wanted, name)}
@@ -95,20 +115,6 @@ def _contrast(site: Site) -> dict[str, float]:
     return {name: float(np.median(column)) for name, column in known.items() if len(column)}
 
 
-def _entries(site: Site) -> Iterator[tuple[str, Posting]]:
-    """Every token and key word of every behaviour, with its share in it."""
-    texts = site.stages.collected.token_texts
-    for layer in site.stages.collected.layers:
-        behaviours = Clustered(layer.layer, site.stages.cluster).behaviours
-        described = Described(layer.layer, site.stages.describe).behaviours
-        for behaviour, found in zip(behaviours, described, strict=True):
-            where = (layer.layer, int(behaviour["unit"]), int(behaviour["id"]) + 1)
-            for word, share in found["words"]:
-                yield word, Posting(*where, round(1000 * share))
-            for token, share in found["tokens"]:
-                yield texts[token], Posting(*where, round(1000 * share))
-
-
 def _write_around(site: Site, folder: Path) -> None:
     """Everything that is neither a unit nor an overview of units."""
     assets = folder / "assets"
@@ -118,16 +124,8 @@ def _write_around(site: Site, folder: Path) -> None:
     (folder / "schema").mkdir()
     shutil.copyfile(records.SCHEMA_FILE, folder / "schema" / records.SCHEMA_FILE.name)
     atlas = site.config.atlas
-    extra = {
-        "atlas_title": site.config.title,
-        "atlas": atlas.model_dump(),
-        "date": site.date,
-        "prose": site.prose,
-        "methods": site.methods,
-    }
-    prose = render_prose(site.docs, site.theme, folder, extra)
+    prose = render_prose(site.docs, site.theme, folder, site.extra)
     (folder / "atlas.json").write_bytes(orjson.dumps(site.facts, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2))
-    write(folder / "CITATION.cff", citation_cff(site.config, site.date))
     (folder / ".nojekyll").write_bytes(b"")
     robots = "User-agent: *\nAllow: /\n"
     if atlas.url:

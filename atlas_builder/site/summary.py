@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from atlas_builder.records import Record
+
 
 @dataclass
 class Summary:
@@ -33,3 +35,22 @@ class Summary:
 def unit_page(layer: int, unit: int) -> str:
     """`L2/N17.html`."""
     return f"L{layer}/N{unit}.html"
+
+
+def summary_of(record: Record) -> Summary:
+    """What overviews say of the unit of a record."""
+    behaviours = record["behaviours"]
+    return Summary(
+        layer=record["layer"],
+        unit=record["unit"],
+        labels=[behaviour["label"] for behaviour in behaviours],
+        measures=record["polysemanticity"],
+        stats={name: record["stats"][name] for name in ("max", "density")},
+        coverage=[behaviour["coverage"] for behaviour in behaviours if behaviour["sign"] > 0],
+        likeness=_likeness(behaviours),
+    )
+
+
+def _likeness(behaviours: list[Record]) -> float:
+    nearest = [max((near["similarity"] for near in found["neighbours"]), default=0.0) for found in behaviours]
+    return sum(nearest) / len(nearest) if nearest else 0.0

@@ -102,6 +102,45 @@ def highlight(
     return Markup(_BLANKS.sub(" ", "".join(out)))
 
 
+def example(shown: Markup, value: float, source: str, position: int, *, weighed: bool) -> Markup:
+    """A line of a list of examples: the running text, the key token's activation, where it is from.
+
+    In Python rather than in a template: a page has a dozen, and an atlas half a million.
+    """
+    kind = " class=weighed" if weighed else ""
+    cited = f"<cite>{_content(plain(source))} @{position}</cite>"
+    return Markup(f"<li><p{kind}>{shown}</p><b>{number(value)}</b>{cited}")
+
+
+def codes(pairs: Sequence[tuple[str, float]], *, shares: bool = False) -> Markup:
+    """Tokens that stand alone side by side; with their shares where wanted."""
+    parts = [
+        f"<code>{token(text)}</code>" + (f" {_content(percent(share))}" if shares else "") for text, share in pairs
+    ]
+    return Markup((", " if shares else " ").join(parts))
+
+
+def rows(pairs: Sequence[tuple[str, float]]) -> Markup:
+    """Tokens with a number each, as rows of a table."""
+    return Markup("\n".join(f"<tr><td>{token(text)}<td>{number(value, 2)}" for text, value in pairs))
+
+
+def percent(share: float | None) -> str:
+    """A share as people read it: whole per cent, but never 0% or 100% of what is neither."""
+    if share is None:
+        return "–"
+    if 0 < share <= 0.005:
+        return "<1%"
+    if 0.995 <= share < 1:
+        return ">99%"
+    return f"{share:.0%}"
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A number for people, with a true minus; a dash where there is none."""
+    return "–" if value is None else f"{value:.{digits}g}".replace("-", "−")
+
+
 def _run(tokens: Sequence[str]) -> str:
     """Tokens side by side as content; the bytes of a character, where they stand together, are that character."""
     if any("<0x" in text for text in tokens):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+from base64 import b64encode
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from atlas_builder.errors import ConfigurationError
 from atlas_builder.site import text
-from atlas_builder.site.search import search_key
+from atlas_builder.site.words import search_key
 
 _PACKAGE = Path(__file__).parent.parent
 
@@ -44,24 +46,16 @@ def environment(theme: Path) -> Environment:
         visible=text.markup,
         plain=text.plain,
         search_key=search_key,
-        percent=percent,
-        number=number,
+        percent=text.percent,
+        number=text.number,
+        codes=text.codes,
+        rows=text.rows,
         thousands=lambda value: f"{value:,}",
+        sha256=sha256,
     )
     return jinja
 
 
-def percent(share: float | None) -> str:
-    """A share as people read it: whole per cent, but never 0% or 100% of what is neither."""
-    if share is None:
-        return "–"
-    if 0 < share <= 0.005:
-        return "<1%"
-    if 0.995 <= share < 1:
-        return ">99%"
-    return f"{share:.0%}"
-
-
-def number(value: float | None, digits: int = 3) -> str:
-    """A number for people, with a true minus; a dash where there is none."""
-    return "–" if value is None else f"{value:.{digits}g}".replace("-", "−")
+def sha256(text: str) -> str:
+    """The hash by which a Content-Security-Policy knows a script that stands in its page."""
+    return b64encode(hashlib.sha256(text.encode()).digest()).decode()

@@ -9,9 +9,9 @@ from typing import Any
 
 from atlas_builder import records
 from atlas_builder.records import LayerRecords
-from atlas_builder.site import table
+from atlas_builder.site import listing
 from atlas_builder.site.edition import Site
-from atlas_builder.site.summary import Summary, unit_page
+from atlas_builder.site.summary import Summary, summary_of, unit_page
 
 
 class Worker(threading.local):
@@ -51,18 +51,7 @@ def publish_units(site: Site, first: int, last: int, folder: Path) -> list[Summa
         record, page = worker.unit(place)
         (folder / f"L{layer}" / f"N{unit}.json").write_bytes(records.serialise(record))
         write(folder / unit_page(layer, unit), page)
-        behaviours = record["behaviours"]
-        summaries.append(
-            Summary(
-                layer=layer,
-                unit=unit,
-                labels=[behaviour["label"] for behaviour in behaviours],
-                measures=record["polysemanticity"],
-                stats={name: record["stats"][name] for name in ("max", "density")},
-                coverage=[behaviour["coverage"] for behaviour in behaviours if behaviour["sign"] > 0],
-                likeness=_likeness(behaviours),
-            )
-        )
+        summaries.append(summary_of(record))
     return summaries
 
 
@@ -71,12 +60,7 @@ def publish_layer(site: Site, layer: int, units: Sequence[Summary], layers: Sequ
     worker.open(site)
     for name, page in worker.site.pages.layer(layer, units, layers).items():
         write(folder / f"L{layer}" / name, page)
-    (folder / f"L{layer}" / "units.js").write_bytes(table.data(layer, units))
-
-
-def _likeness(behaviours: list[records.Record]) -> float:
-    nearest = [max((near["similarity"] for near in found["neighbours"]), default=0.0) for found in behaviours]
-    return sum(nearest) / len(nearest) if nearest else 0.0
+    (folder / f"L{layer}" / "units.js").write_bytes(listing.data(layer, units))
 
 
 def write(path: Path, text: str) -> None:

@@ -1,14 +1,31 @@
-"""Chromium, headless, with the network closed but for this machine."""
+"""Chromium and Firefox, headless, with the network closed but for this machine."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from marionette_driver.marionette import Marionette
 from playwright.sync_api import Browser, BrowserContext, Page, Request, sync_playwright
 
+from atlas_builder.site.serve import server
+
+KINDS = {
+    "home": "index.html",
+    "layer": "L0/index.html",
+    "unit": "L0/N3.html",
+    "search": "search.html?q=return",
+    "map": "map.html",
+    "prose": "methods.html",
+    "missing": "404.html",
+}
+"""A page of each kind."""
+
+FIREFOX = os.environ.get("FIREFOX") or shutil.which("firefox-esr") or shutil.which("firefox")
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = [
     "--no-sandbox",  # tests may run as root in a container
@@ -20,21 +37,54 @@ FLAGS = [
 ]
 
 
+def _wanted(name: str, program: str | None) -> str:
+    """The browser, or no test: CI has both, a workstation need not."""
+    if program is None:
+        if os.environ.get("CI"):
+            pytest.fail(f"{name} must be installed where CI runs")
+        pytest.skip(f"{name} is not installed")
+    return program
+
+
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    if CHROMIUM is None:
-        if os.environ.get("CI"):
-            pytest.fail("Chromium must be installed where CI runs")
-        pytest.skip("Chromium is not installed")
+    program = _wanted("Chromium", CHROMIUM)
     with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        running = playwright.chromium.launch(executable_path=program, args=FLAGS)
         yield running
         running.close()
 
 
+@pytest.fixture(scope="session")
+def firefox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Marionette]:
+    """Any installed Firefox; Playwright would want a build of its own."""
+    log = tmp_path_factory.mktemp("firefox") / "gecko.log"
+    running = Marionette(bin=_wanted("Firefox", FIREFOX), headless=True, port=0, gecko_log=str(log))
+    running.start_session()
+    running.timeout.implicit = 5
+    yield running
+    running.quit()
+    running.cleanup()
+
+
+@pytest.fixture(params=["file", "http"])
+def address(request: pytest.FixtureRequest, demo_site: Path, tmp_path: Path) -> Iterator[str]:
+    """The demo from a folder, and over http under a path of its own."""
+    if request.param == "file":
+        yield demo_site.as_uri()
+        return
+    (tmp_path / "index.html").write_text("the host's own page", encoding="utf-8")
+    (tmp_path / "some").mkdir()
+    (tmp_path / "some" / "path").symlink_to(demo_site)
+    with server(tmp_path, 0) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{running.server_port}/some/path"
+        running.shutdown()
+
+
 @pytest.fixture
 def errors() -> list[str]:
-    """What went wrong on a page: scripts that failed, files that were not there, requests off the site."""
+    """What went wrong on a page: failed scripts, files not there, requests off the site, breaches of its policy."""
     return []
 
 
@@ -48,6 +98,10 @@ def context(browser: Browser) -> Iterator[BrowserContext]:
 @pytest.fixture
 def page(context: BrowserContext, errors: list[str]) -> Page:
     made = context.new_page()
+    made.add_init_script(
+        "addEventListener('securitypolicyviolation', event => "
+        "console.error('against the policy: ' + event.effectiveDirective + ' ' + event.blockedURI))"
+    )
     made.on("pageerror", lambda error: errors.append(str(error)))
     made.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
 
@@ -62,3 +116,12 @@ def page(context: BrowserContext, errors: list[str]) -> Page:
 
     made.on("request", lambda request: None if local(request.url) else errors.append(f"off the site: {request.url}"))
     return made
+
+
+def visit(page: Page, site: Path, kind: str) -> None:
+    """Go to the page of a kind and wait until it is all there."""
+    if kind == "map" and not (site / KINDS[kind]).is_file():
+        pytest.skip("this atlas has no map")
+    page.goto(f"{site.as_uri()}/{KINDS[kind]}")
+    if kind == "search":
+        page.locator("#results a").first.wait_for()

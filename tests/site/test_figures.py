@@ -40,8 +40,8 @@ def test_the_plane_holds_every_example_at_its_place_in_its_colour() -> None:
     for (x, y), (a, b) in places:
         assert x - x0 == pytest.approx((a - a0) * scale, abs=2)
         assert y - y0 == pytest.approx(-(b - b0) * scale, abs=2)
-        assert 0 <= x <= 320
-        assert 0 <= y <= 200
+        assert 0 <= x <= 160
+        assert 0 <= y <= 115
 
 
 def test_a_histogram_is_as_high_as_the_logarithm_of_its_counts() -> None:

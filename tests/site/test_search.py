@@ -1,60 +1,248 @@
 from __future__ import annotations
 
-import json
-import re
+from collections import defaultdict
+from collections.abc import Sequence
+from concurrent.futures import Executor
 from pathlib import Path
+from typing import Any
 
-from atlas_builder.site import search
-from atlas_builder.site.search import Posting
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-
-def _read(path: Path) -> list[object]:
-    match = re.fullmatch(r"\w+\((.*)\);\n", path.read_text(encoding="utf-8"), re.DOTALL)
-    assert match
-    found: list[object] = json.loads(f"[{match[1]}]")
-    return found
+from atlas_builder.cluster import Clustered
+from atlas_builder.config import Configuration
+from atlas_builder.describe.run import Described
+from atlas_builder.pipeline import work_folder
+from atlas_builder.records import Stages
+from atlas_builder.site import postings, search, words
+from atlas_builder.site.postings import Part, Postings, read_back, written
+from atlas_builder.site.snippets import MIDDLE, Snippet, snippet
+from tests.conftest import Configure
 
 
 def test_a_word_is_found_as_typed_by_people() -> None:
-    assert [search.search_key(word) for word in (" Import", "\n  ", "   ", "Ä")] == ["import", "↵", "␣", "ä"]
+    typed = (" Import", "\n  ", "   ", "Ä", "cafe\u0301", "\ufeffbom\x85")
+    assert [words.search_key(word) for word in typed] == ["import", "↵", "␣", "ä", "café", "bom"]
 
 
-def test_postings_are_weightiest_first_and_name_a_behaviour_once() -> None:
-    found = search.postings(
-        [
-            (" cat", Posting(0, 1, 1, 300)),
-            ("Cat", Posting(0, 1, 1, 500)),
-            ("cat", Posting(2, 0, 3, 900)),
-            ("a", Posting(0, 0, 1, 1)),
-        ]
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("self.x == 1", ["self", ".", "x", "==", "1"]),
+        ("a_b2-=c))", ["a_b2", "-", "=", "c", "))"]),
+        ("東京 tower", ["東", "京", "tower"]),
+        ("naïve e\u0301t", ["naïve", "e\u0301t"]),
+        ("\ufeff\u2028 \x85\x1c", []),
+        ("", []),
+    ],
+)
+def test_words_are_runs_of_letters_and_of_one_sign(text: str, found: list[str]) -> None:
+    assert [text[start:end] for start, end in words.pieces(text)] == found
+
+
+@given(st.text(st.sampled_from("aZ_9 .=(\n"), max_size=30))
+def test_the_fast_way_to_part_ascii_is_the_same(text: str) -> None:
+    slow = [match.span() for match in words._PIECE.finditer(text)]
+    assert words.pieces(text) == slow
+
+
+@given(st.lists(st.integers(0, 2**40)))
+def test_numbers_are_read_back_as_written(numbers: list[int]) -> None:
+    text, ends = written(np.array(numbers, dtype=np.int64))
+    assert read_back(text) == numbers
+    assert [read_back(text[start:end]) for start, end in zip([0, *ends], ends, strict=False)] == [[n] for n in numbers]
+
+
+def test_an_example_shows_whole_words_around_its_key_token() -> None:
+    tokens = ["tion", " of", " the", "  ", "ki", "nd", "ness", ", he", " sa"]
+    found = snippet(tokens, 5, from_start=False, to_end=False)
+    assert found == Snippet("of the ki", "nd", "ness, he", ["of", "the", "kindness", ",", "he"], MIDDLE - 2)
+    assert snippet(tokens, 5)[:3] == ("tion of the ki", "nd", "ness, he sa")
+
+
+def test_an_example_of_nothing_but_space_and_one_of_a_single_run_have_their_places() -> None:
+    assert snippet(["a", "\n  ", "b"], 1) == Snippet("a", "\n  ", "b", ["a", "b"], MIDDLE - 1)
+    long = snippet(["x" * 500, "x", "x" * 500], 1)
+    assert len(long.before) < 100
+    assert len(long.after) < 100
+    assert long.words == ["x" * (len(long.before) + 1 + len(long.after))]
+
+
+@given(st.lists(st.text(max_size=9), min_size=1, max_size=40), st.data(), st.booleans(), st.booleans())
+def test_the_words_of_an_example_are_those_of_its_text(
+    tokens: list[str], data: st.DataObject, start: bool, end: bool
+) -> None:
+    key = data.draw(st.integers(0, len(tokens) - 1))
+    found = snippet(tokens, key, from_start=start, to_end=end)
+    text = found.before + found.key + found.after
+    assert found.key == tokens[key]
+    shown = [text[low:high] for low, high in words.pieces(text)]
+    assert found.words == shown[: len(found.words)]
+    assert len(found.words) == len(shown) or found.first + len(found.words) == 64
+    assert 0 <= found.first <= MIDDLE
+
+
+def _part(answers: Sequence[tuple[str, int, int]], shown: Sequence[tuple[str, int, int]] = (), count: int = 1) -> Part:
+    names = sorted({word for word, _, _ in (*answers, *shown)})
+    rows = [
+        np.array([(names.index(word), *rest) for word, *rest in part], dtype=np.int64).reshape(-1, 3)
+        for part in (answers, shown)
+    ]
+    return Part([["label"]] * count, [("label", "", "key", "")] * count, names, *rows)
+
+
+def _answers(entry: postings.Entry) -> list[tuple[int, int]]:
+    return list(zip(np.cumsum(read_back(entry.who)).tolist(), read_back(entry.shares), strict=True))
+
+
+def test_behaviours_are_numbered_through_layers_and_words_are_in_order() -> None:
+    parts = [_part([("b", 0, 300), ("a", 1, 1000)], count=2), _part([("a", 0, 7), ("ä", 0, 0)], [("z", 0, MIDDLE)])]
+    found = {entry.word: entry for entry in Postings(parts).entries()}
+    assert list(found) == ["a", "b", "z", "ä"]
+    assert _answers(found["a"]) == [(1, 1000), (2, 7)]
+    assert _answers(found["b"]) == [(0, 300)]
+    assert (found["ä"].answering, found["z"].showing, found["a"].strong) == (0, 1, 1)
+
+
+def test_a_word_of_too_many_behaviours_keeps_the_largest_shares_and_says_how_many(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(postings, "MOST", 10)
+    part = _part(
+        [("the", number, number) for number in range(100)],
+        [("the", number, number % 64) for number in range(100)],
+        count=100,
     )
-    assert list(found) == ["a", "cat"]
-    assert found["cat"] == [Posting(2, 0, 3, 900), Posting(0, 1, 1, 500)]
+    (entry,) = Postings([part]).entries()
+    assert _answers(entry) == [(number, number) for number in range(90, 100)]
+    assert entry.cut
+    assert (entry.answering, entry.showing) == (99, 100)
+    shown = np.cumsum(read_back(entry.where))
+    # Two texts have each offset below 36: the ten nearest to the middle are those of five offsets.
+    assert sorted(abs(number % 64 - MIDDLE) for number in shown.tolist()) == [0, 0, 1, 1, 1, 1, 2, 2, 2, 2]
+    assert search._row(entry)[5:] == [99, 100]
 
 
-def test_shards_are_sorted_hold_every_key_and_say_where_they_begin(tmp_path: Path) -> None:
-    words = [f"w{number:05}" for number in range(9000)] + ["__proto__", "</script>", "😀"]
-    found = search.postings((word, Posting(0, place, 1, 7)) for place, word in enumerate(words))
-    search.write(tmp_path, found, {0: [["a label"], []]})
-    (index,) = _read(tmp_path / "index.js")
-    assert isinstance(index, dict)
-    assert index["layers"] == [[0, 2]]
-    keys: list[str] = []
-    assert len(index["shards"]) > 2
-    for number, first in enumerate(index["shards"]):
-        place, pairs = _read(tmp_path / f"s{number}.js")
-        assert place == number
-        assert isinstance(pairs, list)
-        assert pairs[0][0] == first
-        keys += [key for key, _ in pairs]
-    assert keys == sorted(words)
-    assert _read(tmp_path / "l0.js") == [0, [["a label"], []]]
+class _Index:
+    """An index as scripts read it, slowly."""
+
+    def __init__(self, folder: Path) -> None:
+        (self.index,) = search.read(folder / "index.js")
+        self.rows: dict[str, list[Any]] = {}
+        for number, first in enumerate(self.index["shards"]):
+            place, rows = search.read(folder / f"s{number}.js")
+            assert (place, rows[0][0]) == (number, first)
+            self.rows.update((row[0], row) for row in rows)
+        self.texts: list[list[str]] = []
+        for number in range(-(-self.index["behaviours"] // self.index["block"])):
+            place, texts = search.read(folder / f"x{number}.js")
+            assert place == number
+            self.texts += texts
+        self.units = {layer: search.read(folder / f"l{layer}.js")[1] for layer, _, _ in self.index["layers"]}
+
+    def answers(self, word: str) -> dict[int, int]:
+        row = self.rows[word]
+        return dict(zip(np.cumsum(read_back(row[1])).tolist(), read_back(row[2]), strict=True))
+
+    def shown(self, word: str) -> set[int]:
+        return set(np.cumsum(read_back(self.rows[word][3])).tolist())
 
 
-def test_a_key_of_too_many_behaviours_says_how_many(tmp_path: Path) -> None:
-    found = search.postings(("the", Posting(0, unit, 1, unit)) for unit in range(1000))
-    search.write(tmp_path, found, {})
-    _, ((_, entry),) = _read(tmp_path / "s0.js")  # type: ignore[misc]
-    assert entry[0] == 1000
-    assert entry[1:5] == [0, 999, 1, 999]
-    assert len(entry) < 2000
+def _stages(site: Path) -> Stages:
+    work = work_folder(site)
+    return Stages(*(work / name for name in ("collect", "cluster", "describe", "link")))
+
+
+@pytest.fixture(params=["tiny_site", "hostile_site"])
+def built(request: pytest.FixtureRequest) -> Path:
+    site: Path = request.getfixturevalue(request.param)
+    return site
+
+
+def test_the_index_holds_what_the_stages_found_and_nothing_else(built: Path) -> None:
+    index, stages = _Index(built / "search"), _stages(built)
+    answers: dict[str, dict[int, int]] = defaultdict(dict)
+    shown: dict[str, set[int]] = defaultdict(set)
+    labels: dict[int, list[list[str]]] = {}
+    number = 0
+    for layer in stages.collected.layers:
+        labels[layer.layer] = [[] for _ in range(layer.units)]
+        for behaviour, found in zip(
+            Clustered(layer.layer, stages.cluster).behaviours,
+            Described(layer.layer, stages.describe).behaviours,
+            strict=True,
+        ):
+            assert stages.links.address[number].tolist() == [layer.layer, behaviour["unit"], behaviour["id"]]
+            labels[layer.layer][behaviour["unit"]].append(found["label"])
+            spelt = [(stages.collected.token_texts[token], share) for token, share in found["tokens"]]
+            for word, share in (*found["words"], *spelt):
+                own = answers[words.search_key(word)]
+                own[number] = max(own.get(number, 1), round(1000 * share))
+            label, before, key, after = index.texts[number]
+            assert label == found["label"]
+            example = layer.examples[behaviour["central"]]
+            text = stages.collected.contexts.text_of(int(example["context"]))
+            assert key == stages.collected.token_texts[text[example["position"]]]
+            whole = "".join(stages.collected.token_texts[token] for token in text)
+            assert "".join((before + key + after).split()) in "".join(whole.split()) or "<0x" in whole
+            for start, end in words.pieces(before + key + after):
+                shown[words.same((before + key + after)[start:end])].add(number)
+            number += 1
+    assert index.index["behaviours"] == number == len(index.texts)
+    assert index.units == labels
+    assert list(index.rows) == sorted(index.rows)
+    assert {
+        word: {n: s for n, s in index.answers(word).items() if s} for word in index.rows if word in answers
+    } == answers
+    assert {word: index.shown(word) for word in index.rows if index.shown(word)} == shown
+    # What is neither is a word of a label.
+    for word in set(index.rows) - set(answers) - set(shown):
+        for number in index.answers(word):
+            assert word in words.same(index.texts[number][0])
+
+
+def test_words_and_units_are_listed_for_patterns_and_filters(built: Path) -> None:
+    index, stages = _Index(built / "search"), _stages(built)
+    listed, counts = search.read(built / "search" / "words.js")
+    assert dict(zip(listed, read_back(counts), strict=True)) == {
+        word: count for word in index.rows if (count := sum(share > 0 for share in index.answers(word).values()))
+    }
+    (columns,) = search.read(built / "search" / "units.js")
+    measures = np.concatenate([Clustered(at.layer, stages.cluster).measures[:, 0] for at in stages.collected.layers])
+    density = np.concatenate([layer.moments.density for layer in stages.collected.layers])
+    for (values, codes), exact, within in (
+        (columns["effective"], measures["effective_behaviours"], 0.05),
+        (columns["density"], density, 0.06),
+    ):
+        kept = [values[code] for code in read_back(codes)]
+        for value, true in zip(kept, exact.tolist(), strict=True):
+            assert (value is None and np.isnan(true)) or value == pytest.approx(true, rel=within)
+
+
+def test_an_index_names_its_files(built: Path) -> None:
+    (index,) = search.read(built / "search" / "index.js")
+    assert sorted(search.files(index)) == sorted(path.name for path in (built / "search").iterdir())
+
+
+def test_an_index_is_the_same_bytes_whoever_gathers_it(
+    tiny_site: Path, pool: Executor, configure: Configure, tmp_path: Path
+) -> None:
+    settings: Configuration = configure()
+    search.write(tmp_path / "again", _stages(tiny_site), settings.examples.window, pool)
+    for path in (tiny_site / "search").iterdir():
+        assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes(), path.name
+
+
+def test_queries_to_try_are_of_the_atlas(demo_site: Path, pool: Executor, tmp_path: Path) -> None:
+    queries = search.write(tmp_path / "search", _stages(demo_site), (20, 10), pool)
+    index = _Index(tmp_path / "search")
+    assert len(queries.words) == 6
+    for word in queries.words:
+        assert max(index.answers(word).values()) >= 500
+    assert queries.phrase
+    first, second = queries.phrase.split()
+    assert index.shown(first) & index.shown(second)
+    page = (demo_site / "search.html").read_text(encoding="utf-8")
+    assert f"search.html?q={queries.words[0]}" in page

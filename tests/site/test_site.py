@@ -8,11 +8,9 @@ import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
 
-import html5lib
 import jsonschema
 import orjson
 import pytest
-import yaml
 
 from atlas_builder.errors import ConfigurationError
 from atlas_builder.progress import Progress
@@ -40,19 +38,7 @@ def test_a_built_site_passes_its_own_check(site: Path) -> None:
     assert report.links > report.pages * 5
 
 
-def test_every_page_is_strict_html(site: Path) -> None:
-    pages = sorted(site.rglob("*.html"))
-    # A sample of the demo's two thousand, all of the small ones.
-    for page in pages[:: max(1, len(pages) // 100)]:
-        parser = html5lib.HTMLParser(strict=True)
-        parser.parse(page.read_bytes())
-
-
-def test_no_page_asks_for_anything_off_the_site(site: Path) -> None:
-    for page in sorted(site.rglob("*.html"))[::20]:
-        text = page.read_text(encoding="utf-8")
-        for address in re.findall(r"<(?:script|img|link|iframe|source)[^>]*?(?:src|href)=\"?([^\"\s>]+)", text):
-            assert not re.match(r"(https?:)?//", address) or 'rel="canonical"' in text, (page, address)
+def test_no_script_or_style_names_an_address_off_the_site(site: Path) -> None:
     for script in (site / "assets").glob("*"):
         assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", script.read_text(encoding="utf-8"))
 
@@ -90,7 +76,7 @@ def test_sitemap_canonical_links_and_robots_name_the_published_address(tiny_site
     urls = [element.text for element in ET.parse(tiny_site / "sitemap.xml").iter() if element.tag.endswith("loc")]
     assert "https://example.org/atlas/" in urls
     assert "https://example.org/atlas/L1/N3.html" in urls
-    assert len(urls) == len(set(urls)) == 1 + 7 + 2 + 48
+    assert len(urls) == len(set(urls)) == 1 + 9 + 2 + 48
     page = (tiny_site / "L1/N3.html").read_text(encoding="utf-8")
     assert '<link rel="canonical" href="https://example.org/atlas/L1/N3.html">' in page
     assert "https://example.org/atlas/sitemap.xml" in (tiny_site / "robots.txt").read_text(encoding="utf-8")
@@ -99,17 +85,6 @@ def test_sitemap_canonical_links_and_robots_name_the_published_address(tiny_site
 def test_without_an_address_there_is_no_sitemap(demo_site: Path) -> None:
     assert not (demo_site / "sitemap.xml").exists()
     assert "Sitemap" not in (demo_site / "robots.txt").read_text(encoding="utf-8")
-
-
-def test_a_unit_page_can_be_cited(demo_site: Path) -> None:
-    page = (demo_site / "L1/N5.html").read_text(encoding="utf-8")
-    assert "Doe, Jane (n.d.). Neuron 5 of layer 1. In Small demo (edition 1) [Data set]." in page
-    assert '<meta name="citation_title" content="Neuron 5 of layer 1">' in page
-    assert '<meta name="citation_author" content="Doe, Jane">' in page
-    assert '<meta name="DC.type" content="Dataset">' in page
-    assert "@misc{demo-L1-N5," in page
-    citation = yaml.safe_load((demo_site / "CITATION.cff").read_text(encoding="utf-8"))
-    assert citation["authors"] == [{"family-names": "Doe", "given-names": "Jane"}]
 
 
 def test_behaviours_have_addresses_and_neighbours_lead_to_them(demo_site: Path) -> None:
@@ -168,14 +143,14 @@ def test_check_finds_what_is_planted(tiny_site: Path, copy_of: Callable[[Path], 
 def test_check_holds_a_site_to_its_hosts_budget(
     tiny_site: Path, copy_of: Callable[[Path], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from atlas_builder.site import check as module
+    from atlas_builder.site import budget
 
     site = copy_of(tiny_site)
     facts = json.loads((site / "atlas.json").read_bytes())
     facts["configuration"]["site"]["host"] = "github-pages"
     (site / "atlas.json").write_bytes(orjson.dumps(facts))
     assert check(site, QUIET).problems == []
-    monkeypatch.setitem(module.SIZE_BUDGET, "github-pages", 1000)
+    monkeypatch.setitem(budget.SIZE_BUDGET, "github-pages", 1000)
     assert "lower site.examples_per_behaviour" in check(site, QUIET).problems[0]
 
 

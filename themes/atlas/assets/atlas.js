@@ -1,4 +1,4 @@
-// What pages gain with scripts: theme, keys, random, sorting, copying. They read without.
+// What pages gain with scripts: keys, random, links from tokens. They read without.
 "use strict";
 
 // Data comes by script tags, which work from a folder too; each is asked for once.
@@ -12,26 +12,16 @@ function atlasLoad(name) {
   });
 }
 
-// What cannot be seen is spelt out, as on the pages.
-function atlasVisible(text) {
-  return text.replace(/[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\ufff0-\uffff]/g,
-    function (hidden) { return "U+" + hidden.charCodeAt(0).toString(16).toUpperCase().padStart(4, "0"); });
-}
+// What cannot be seen is spelt out, as `plain` in atlas_builder/site/text.py does.
+function atlasVisible(text) { return text.replace(atlasVisible.HIDDEN, atlasVisible.spelt); }
+atlasVisible.HIDDEN = /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufdd0-\ufdef\ufe00-\ufe0f\ufeff\ufff0-\uffff\u{e0000}-\u{e0fff}\p{Noncharacter_Code_Point}]/gu;
+atlasVisible.spelt = function (hidden) {
+  return { "\n": "↵", "\t": "⇥", "\r": "␍" }[hidden] || "U+" + hidden.codePointAt(0).toString(16).toUpperCase().padStart(4, "0");
+};
 
 (function () {
   var root = document.body.dataset.root;
   document.documentElement.classList.add("js");
-
-  // Theme: the system's, until a reader chooses.
-  var button = document.getElementById("theme");
-  button.hidden = false;
-  button.addEventListener("click", function () {
-    var dark = getComputedStyle(document.documentElement).colorScheme === "dark" ||
-      (!document.documentElement.dataset.theme && matchMedia("(prefers-color-scheme: dark)").matches);
-    var chosen = dark ? "light" : "dark";
-    document.documentElement.dataset.theme = chosen;
-    try { localStorage.setItem("atlas-theme", chosen); } catch (error) { /* a folder may have no storage */ }
-  });
 
   // A random unit, each as likely; the link has a place of its own where scripts are off.
   function random() {
@@ -108,15 +98,6 @@ function atlasVisible(text) {
     else if (event.key === "/") { event.preventDefault(); (document.querySelector(".find.large input") || document.querySelector(".find input")).focus(); }
   });
 
-  document.querySelectorAll("[data-copy]").forEach(function (block) {
-    block.title = "Click to copy";
-    block.addEventListener("click", function () {
-      if (!navigator.clipboard || String(getSelection())) return;
-      navigator.clipboard.writeText(block.textContent).then(function () {
-        block.classList.add("copied");
-        setTimeout(function () { block.classList.remove("copied"); }, 1500);
-      });
-    });
   });
 })();
 

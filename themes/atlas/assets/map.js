@@ -6,7 +6,7 @@
   function $(id) { return document.getElementById(id); }
   var chart = $("chart"), canvas = $("points"), over = $("over"), tip = $("tip");
   var noun = chart && chart.dataset.noun, calm = matchMedia("(prefers-reduced-motion: reduce)");
-  var total, layers, place, starts, unitOf, layerOf, effective, words, texts; // of the atlas
+  var total, layers, place, starts, unitOf, layerOf, effective, words, block; // of the atlas
   var X, Y, order, cellStart, cellItems; // of the plane, its width 1
   var view = { x: .5, y: .5, s: 1, w: 1, h: 1 }, fitted = 1, box; // middle, pixels to the map's width, size of the canvas
   var shownLayer, colour, ground, lit = null, by = "layer", hover = -1, held = -1, chosen = null, rope = null;
@@ -24,7 +24,7 @@
   window.atlasMap = function (data) {
     if (!chart) return;
     var counts = unpack(data.counts), places = unpack(data.places), many = unpack(data.effective);
-    layers = data.layers; words = data.words; texts = data.texts; total = places.length / 2;
+    layers = data.layers; words = data.words; block = data.block; total = places.length / 2;
     X = new Float32Array(total); Y = new Float32Array(total);
     unitOf = new Int32Array(total); layerOf = new Uint16Array(total); effective = new Float32Array(total);
     shownLayer = new Uint8Array(layers.length).fill(1);
@@ -48,7 +48,7 @@
   };
 
   window.atlasLabels = function (layer, found) { labels[layer] = found; };
-  window.atlasTexts = function (block, found) { rows[block] = found; };
+  window.atlasTexts = function (number, found) { rows[number] = found; };
 
   // ---- Behaviours by number
 
@@ -313,22 +313,23 @@
     var n = hover >= 0 ? hover : held;
     tip.hidden = n < 0;
     if (n < 0) return;
-    if (tip.dataset.of !== String(n) + !!label(n) + !!rows[Math.floor(n / texts)]) say(n);
+    if (tip.dataset.of !== n + (text(n) ? " told" : "")) say(n);
     var spot = at(n), wide = tip.offsetWidth, high = tip.offsetHeight;
     var x = Math.min(Math.max(spot[0] - wide / 2, 8), view.w - wide - 8), y = spot[1] - high - 16;
     if (y < 8) y = spot[1] + 18;
     tip.style.transform = "translate(" + Math.round(x) + "px," + Math.round(y) + "px)";
   }
+  // Label, what stands before the key word of an example, the word, and what stands after it.
+  function text(n) { return (rows[Math.floor(n / block)] || [])[n % block]; }
   function say(n) {
-    var row = (rows[Math.floor(n / texts)] || [])[n % texts], of = starts[unitOf[n] + 1] - starts[unitOf[n]];
-    tip.dataset.of = String(n) + !!label(n) + !!row;
-    tip.replaceChildren(element("b", label(n) || "…"), element("span", name(n) + ", behaviour " + behaviour(n) + " of " + of));
-    if (row) {
-      var text = element("q", "");
-      text.append(atlasVisible(row[1]), element("mark", atlasVisible(row[2])), atlasVisible(row[3]));
-      tip.append(text);
-    } else if (texts) atlasLoad("search/x" + Math.floor(n / texts) + ".js").then(mark);
-    if (!label(n)) withLabels([n]).then(mark);
+    var found = text(n), of = starts[unitOf[n] + 1] - starts[unitOf[n]];
+    tip.dataset.of = n + (found ? " told" : "");
+    tip.replaceChildren(element("b", found ? atlasVisible(found[0]) : "…"), element("span", name(n) + ", behaviour " + behaviour(n) + " of " + of));
+    if (found) {
+      var example = element("q", "");
+      example.append(atlasVisible(found[1]), element("mark", atlasVisible(found[2])), atlasVisible(found[3]));
+      tip.append(example);
+    } else atlasLoad("search/x" + Math.floor(n / block) + ".js").then(mark);
   }
 
   function list(numbers) {

@@ -10,7 +10,7 @@
   var more = document.getElementById("more"), leaves = document.querySelector(".leaves");
   var columns, labels, lower, order = [], shown = 0, sort = { name: "unit", up: true };
 
-  window.atlasUnits = function (_, data) { columns = data; };
+  window.atlasColumns = function (_, data) { columns = data; };
   window.atlasLabels = function (_, data) { labels = data; };
 
   var loading;

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from atlas_builder.site.summary import Summary
-from atlas_builder.site.theme import number, percent
+from atlas_builder.site.text import number, percent
 
 ROWS = 512
 """Units on one page of a layer; scripts sort and filter all of them."""
@@ -83,4 +83,4 @@ def data(layer: int, units: Sequence[Summary]) -> bytes:
         {"name": column.name, "digits": column.digits, "values": [column.of(unit) for unit in units]}
         for column in COLUMNS
     ]
-    return b"atlasUnits(%d," % layer + orjson.dumps(columns) + b");\n"
+    return b"atlasColumns(%d," % layer + orjson.dumps(columns) + b");\n"

@@ -1,0 +1,210 @@
+"""An atlas and its layers: which units there are, each read when it is asked for."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from operator import index
+from typing import TYPE_CHECKING, Any, overload
+
+import orjson
+
+from atlas_builder.errors import MissingError, SiteError
+from atlas_builder.reader.source import Source, source
+from atlas_builder.reader.unit import Unit
+from atlas_builder.schema import SCHEMA, Record, unit_name
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_REMEMBERED = 128  # units: some megabytes
+_FACTS = "atlas/1"
+_ID = re.compile(r"(?:(?P<atlas>.+)/)?L(?P<layer>\d+)/N(?P<unit>\d+)")
+
+
+def open(place: str | os.PathLike[str]) -> Atlas:
+    """Open a built atlas, in a folder or at an http address.
+
+    Reads `atlas.json` and nothing else. Raises `SiteError` where there is no atlas, or
+    one that this version cannot read.
+    """
+    return Atlas(source(place))
+
+
+class Atlas:
+    """A built atlas.
+
+    `atlas[3]` is a layer, `atlas[3, 512]` a unit, and so is `atlas["demo/L3/N512"]`, by
+    its id. Iteration goes through all units, in order, and reads each when it comes; its
+    length is their number. A unit that was read is kept until 128 others were. What is
+    not there raises `MissingError`, a `KeyError`; what cannot be read, `SiteError`.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self.facts: dict[str, Any] = self._read_facts()
+        """`atlas.json`: model, corpus, settings, versions, layers."""
+        try:
+            self.id: str = self.facts["atlas"]["id"]
+            """The short name, the first part of every unit's id."""
+            self.title: str = self.facts["title"]
+            """The title as people read it."""
+            self.edition: str = self.facts["atlas"]["version"]
+            """What a citation names."""
+            self.layers = tuple(Layer(self, layer["layer"], layer["units"]) for layer in self.facts["layers"])
+            """The layers that the atlas has, in rising order."""
+        except (KeyError, TypeError) as error:
+            raise SiteError(f"{source.url('atlas.json')} is not whole ({error}): build the atlas again.") from None
+        self._unit = lru_cache(_REMEMBERED)(self._read_unit)
+
+    @property
+    def url(self) -> str:
+        """The address of the first page, where it is read from."""
+        return self.url_of("index.html")
+
+    @cached_property
+    def units(self) -> pa.Table:
+        """All units as a table, from `tables/units.parquet`: one row each, in order."""
+        return self._read_table("units")
+
+    @cached_property
+    def behaviours(self) -> pa.Table:
+        """All behaviours as a table, from `tables/behaviours.parquet`: one row each, in order."""
+        return self._read_table("behaviours")
+
+    def __len__(self) -> int:
+        return sum(map(len, self.layers))
+
+    def __iter__(self) -> Iterator[Unit]:
+        return (unit for layer in self.layers for unit in layer)
+
+    def __contains__(self, key: object) -> bool:
+        try:
+            self._find(key)
+        except MissingError:
+            return False
+        return True
+
+    @overload
+    def __getitem__(self, key: int) -> Layer: ...
+
+    @overload
+    def __getitem__(self, key: tuple[int, int] | str) -> Unit: ...
+
+    def __getitem__(self, key: int | tuple[int, int] | str) -> Layer | Unit:
+        layer, unit = self._find(key)
+        return layer if unit is None else self._unit(layer.number, unit)
+
+    def __repr__(self) -> str:
+        return f"<Atlas {self.title!r}, edition {self.edition}: {len(self):,} units of {self._source}>"
+
+    def __reduce__(self) -> tuple[type[Atlas], tuple[Source]]:
+        """A copy in another process reads for itself."""
+        return Atlas, (self._source,)
+
+    def url_of(self, page: str) -> str:
+        """The address of a page of the atlas, where it is read from."""
+        return self._source.url(page)
+
+    def _find(self, key: object) -> tuple[Layer, int | None]:
+        """The layer that a key names, and the number of the unit, None for the layer itself."""
+        if isinstance(key, str):
+            match = _ID.fullmatch(key)
+            if not match or match["atlas"] not in (None, self.id):
+                raise MissingError(f"{key!r} is no unit of this atlas: its ids read like {self.id}/L3/N512.")
+            key = int(match["layer"]), int(match["unit"])
+        try:
+            numbers = [index(part) for part in (key if isinstance(key, tuple) else (key,))]
+        except TypeError:
+            numbers = []
+        if len(numbers) not in (1, 2):
+            raise MissingError(f"{key!r} names nothing in an atlas: write atlas[layer] or atlas[layer, unit].")
+        layer = next((layer for layer in self.layers if layer.number == numbers[0]), None)
+        if layer is None:
+            there = ", ".join(str(layer.number) for layer in self.layers)
+            raise MissingError(f"{self.id} has no layer {numbers[0]}: its layers are {there}.")
+        if len(numbers) == 1:
+            return layer, None
+        if not 0 <= numbers[1] < len(layer):
+            raise MissingError(f"{self.id}/L{layer.number} has no unit {numbers[1]}: they are 0 to {len(layer) - 1}.")
+        return layer, numbers[1]
+
+    def _read_facts(self) -> dict[str, Any]:
+        facts = self._read_json("atlas.json")
+        if facts is None:
+            raise SiteError(f"{self._source} holds no built atlas (no atlas.json): name the folder or address of one.")
+        self._check_schema("atlas.json", facts, _FACTS)
+        return facts
+
+    def _read_unit(self, layer: int, number: int) -> Unit:
+        name = f"{unit_name(layer, number)}.json"
+        record = self._read_json(name)
+        if record is None:
+            raise SiteError(f"{self._source.url(name)} is missing, though atlas.json counts it: build the atlas again.")
+        self._check_schema(name, record, SCHEMA)
+        if (record.get("layer"), record.get("unit")) != (layer, number):
+            raise SiteError(f"{self._source.url(name)} is the record of another unit, {record.get('id')}.")
+        return Unit(self, layer, number, record)
+
+    def _read_json(self, name: str) -> Record | None:
+        content = self._source.read(name)
+        if content is None:
+            return None
+        try:
+            found: Record = orjson.loads(content)
+        except ValueError as error:
+            raise SiteError(f"{self._source.url(name)} is not JSON: {error}.") from None
+        return found
+
+    def _check_schema(self, name: str, found: Record, wanted: str) -> None:
+        said = found.get("schema") if isinstance(found, dict) else None
+        if said != wanted:
+            raise SiteError(
+                f"{self._source.url(name)} has the schema {said!r}, this version of Atlas Builder reads {wanted!r}: "
+                "take the version that the atlas was built with."
+            )
+
+    def _read_table(self, name: str) -> pa.Table:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        file = f"tables/{name}.parquet"
+        content = self._source.read(file)
+        if content is None:
+            raise SiteError(f"{self._source.url(file)} is missing: atlases have it since Atlas Builder 0.4.")
+        try:
+            return pq.ParquetFile(pa.BufferReader(content)).read()
+        except pa.ArrowException as error:
+            raise SiteError(f"{self._source.url(file)} is not a Parquet file: {error}") from None
+
+
+@dataclass(frozen=True, repr=False)
+class Layer:
+    """A layer of an atlas: `layer[512]` is a unit, its length their number; iteration reads each when it comes."""
+
+    atlas: Atlas
+    number: int
+    _units: int = field(compare=False)
+
+    @property
+    def url(self) -> str:
+        """The address of its page, where it is read from."""
+        return self.atlas.url_of(f"L{self.number}/index.html")
+
+    def __len__(self) -> int:
+        return self._units
+
+    def __iter__(self) -> Iterator[Unit]:
+        return (self[number] for number in range(self._units))
+
+    def __contains__(self, number: object) -> bool:
+        return (self.number, number) in self.atlas
+
+    def __getitem__(self, number: int) -> Unit:
+        return self.atlas[self.number, number]
+
+    def __repr__(self) -> str:
+        return f"<Layer {self.number} of {self.atlas.id}: {self._units:,} units>"

@@ -1,0 +1,45 @@
+"""The form of a record: its schema, its bytes and its hash.
+
+The schema is `neuron-record.schema.json` beside this file; its `$id` changes when the
+meaning of a field does. Nothing here is heavy, so that a reader of records loads in no time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+SCHEMA_FILE = Path(__file__).parent / "neuron-record.schema.json"
+SCHEMA = "neuron-record/1"
+
+Record = dict[str, Any]
+
+
+def serialise(record: Record) -> bytes:
+    """A record as its file holds it: compact JSON in UTF-8 with sorted keys."""
+    return orjson.dumps(record, option=orjson.OPT_SORT_KEYS)
+
+
+def content_hash(record: Record) -> str:
+    """SHA-256 of the canonical record without its `hash` field.
+
+    Canonical is what Python's own `json` writes, compact, sorted and in UTF-8, so that a
+    reader needs nothing else: libraries differ in how they write 8.035e-05.
+    """
+    rest = {key: value for key, value in record.items() if key != "hash"}
+    canonical = json.dumps(rest, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def unit_name(layer: int, unit: int) -> str:
+    """`L3/N512`: what the files of a unit are called, but for their ending."""
+    return f"L{layer}/N{unit}"
+
+
+def unit_id(atlas: str, layer: int, unit: int) -> str:
+    """`demo/L3/N512`."""
+    return f"{atlas}/{unit_name(layer, unit)}"

@@ -1,0 +1,52 @@
+"""What the site asks of prose beyond Markdown: parts that scroll are reached by keyboard, no cell styles itself."""
+
+from __future__ import annotations
+
+from typing import Any
+from xml.etree.ElementTree import Element
+
+from markdown import Markdown
+from markdown.extensions import Extension
+from markdown.postprocessors import Postprocessor
+from markdown.treeprocessors import Treeprocessor
+
+
+class _Tables(Treeprocessor):
+    """Tables in a part of their own that scrolls; heads name their columns, classes say how cells are aligned."""
+
+    def run(self, root: Element) -> None:
+        for parent in list(root.iter()):
+            for place, table in enumerate(parent):
+                if table.tag == "table":
+                    parent[place] = Element("div", {"class": "scroll", "tabindex": "0", "role": "group"})
+                    parent[place].set("aria-label", "Table")
+                    parent[place].append(table)
+        for cell in root.iter():
+            if cell.tag == "th" and len(cell) == 0 and not (cell.text or "").strip():
+                cell.tag = "td"
+            elif cell.tag == "th":
+                cell.set("scope", "col")
+            # Markdown writes the alignment as a style, which the Content-Security-Policy forbids.
+            if cell.tag in ("td", "th") and (style := cell.attrib.pop("style", None)):
+                cell.set("class", style.removeprefix("text-align: ").rstrip(";"))
+
+
+class _Code(Postprocessor):
+    """Blocks of code take the focus, for those who scroll by keys."""
+
+    def run(self, text: str) -> str:
+        return text.replace("<pre>", '<pre tabindex="0">')
+
+
+class Reachable(Extension):
+    """Both, after all that Markdown and other extensions have made."""
+
+    def extendMarkdown(self, md: Markdown) -> None:  # noqa: N802 - Markdown's own name
+        """Register what runs after the inline patterns, and after stored HTML is back."""
+        md.treeprocessors.register(_Tables(md), "reachable-tables", 15)
+        md.postprocessors.register(_Code(md), "reachable-code", 5)
+
+
+def makeExtension(**settings: Any) -> Reachable:  # noqa: N802 - the name that Markdown looks for
+    """What `markdown_extensions: [atlas_builder.site.markdown]` loads."""
+    return Reachable(**settings)

@@ -1,0 +1,41 @@
+"""What search takes for a word, and for the same word; `themes/atlas/assets/lookup.js` does the same."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+import regex
+
+# What Python and what JavaScript call space differ; both sides take off either's.
+_ENDS = re.compile(r"^[\s\ufeff]+|[\s\ufeff]+$")
+# Scripts that part no words by spaces: each character is a word, so that a run of them is found as a phrase.
+_SOLO = "".join(rf"\p{{Script={name}}}" for name in ("Han", "Hiragana", "Katakana", "Thai", "Lao", "Khmer", "Myanmar"))
+_LETTERS = r"\p{L}\p{M}\p{N}_"
+_PIECE = regex.compile(
+    rf"[{_SOLO}]\p{{M}}*|(?:(?![{_SOLO}])[{_LETTERS}])+|([^\s\x1c-\x1f\x85\ufeff{_LETTERS}])\1*", regex.V0
+)
+_ASCII_PIECE = re.compile(r"[A-Za-z0-9_]+|([^\sA-Za-z0-9_])\1*")  # the same for ASCII, and several times as fast
+
+
+def search_key(word: str) -> str:
+    """What a token is looked up by: trimmed, in lower case, its accents composed (NFC), never empty."""
+    core = same(_ENDS.sub("", word))
+    if core:
+        return core
+    return "↵" if "\n" in word else "␣"
+
+
+def same(word: str) -> str:
+    """A word so written that the same word is written so: in lower case, its accents composed (NFC)."""
+    lower = word.lower()
+    return lower if lower.isascii() else unicodedata.normalize("NFC", lower)
+
+
+def pieces(text: str) -> list[tuple[int, int]]:
+    """Where the words of a text begin and end: runs of letters, marks, digits and `_`, and runs of one other sign.
+
+    Space is no word. `self.x == 1` has the words `self`, `.`, `x`, `==` and `1`.
+    """
+    pattern = _ASCII_PIECE if text.isascii() else _PIECE
+    return [match.span() for match in pattern.finditer(text)]

@@ -1,0 +1,66 @@
+"""The generated atlas of the benchmarks: what it claims holds, and today's code publishes it."""
+
+from __future__ import annotations
+
+import hashlib
+from concurrent.futures import Executor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from atlas_builder.cluster import Clustered
+from atlas_builder.collect.results import Collected
+from atlas_builder.pipeline import build, work_folder
+from atlas_builder.progress import Progress
+from atlas_builder.site.check import check
+from tests.benchmarks.generated import Shape, configuration, generate
+from tests.conftest import Listener
+
+SHAPE = Shape(layers=2, units=48, vocabulary=1000, tokens=20_000)
+
+
+@pytest.fixture(scope="module")
+def site(pool: Executor, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the site of a generated atlas goes; the stages before it are there."""
+    output = tmp_path_factory.mktemp("generated") / "site"
+    generate(SHAPE, configuration(SHAPE), work_folder(output), pool, Progress(quiet=True))
+    return output
+
+
+def test_a_generated_atlas_is_published_as_it_is_and_holds_together(site: Path, pool: Executor) -> None:
+    listener = Listener()
+    build(configuration(SHAPE), site, executor=pool, progress=listener)
+    assert listener.unchanged() == ["collect", "cluster", "describe", "link"]
+    report = check(site, Progress(quiet=True))
+    assert not report.problems
+    assert report.records == SHAPE.layers * SHAPE.units
+
+
+def test_what_is_counted_of_its_units_is_what_they_have(site: Path) -> None:
+    work = work_folder(site)
+    for layer in Collected(work / "collect").layers:
+        clustered = Clustered(layer.layer, work / "cluster")
+        np.testing.assert_array_equal(layer.histogram.sum(axis=1), SHAPE.tokens)
+        assert 1 < len(clustered.behaviours) / layer.units < 2 * SHAPE.behaviours
+        for unit in range(layer.units):
+            examples, measures = layer.of(unit), clustered.measures[unit, 0]
+            labels = clustered.labels[layer.starts[unit] : layer.starts[unit + 1]]
+            own = clustered.behaviours[clustered.starts[unit] : clustered.starts[unit + 1]]
+            assert len(np.unique(examples["context"])) == len(examples) == measures["examples"]
+            assert (np.diff(examples["value"]) <= 0).all()
+            assert (examples["value"] <= np.float32(layer.moments.maximum[unit])).all()
+            np.testing.assert_array_equal(own["size"], [(labels == number).sum() for number in range(len(own))])
+            assert [labels[place] for place in own["central"] - layer.starts[unit]] == own["id"].tolist()
+            assert own["coverage"].sum() <= 1 + 1e-6
+
+
+def test_the_same_seed_gives_the_same_bytes(site: Path, pool: Executor, tmp_path: Path) -> None:
+    generate(SHAPE, configuration(SHAPE), tmp_path, pool, Progress(quiet=True))
+    for stage in ("collect", "cluster", "describe", "link"):
+        assert _contents(tmp_path / stage) == _contents(work_folder(site) / stage)
+
+
+def _contents(folder: Path) -> dict[str, str]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
