@@ -97,8 +97,6 @@ atlasVisible.spelt = function (hidden) {
     else if (event.key === "?") help();
     else if (event.key === "/") { event.preventDefault(); (document.querySelector(".find.large input") || document.querySelector(".find input")).focus(); }
   });
-
-  });
 })();
 
 // The search index announces itself: layers with their units, and where its shards begin.
