@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from atlas_builder.describe.run import Described
 from atlas_builder.records import Stages
 from atlas_builder.site import text
+from atlas_builder.site.search import BLOCK
 from atlas_builder.site.summary import Summary
 
 RAMP = 7
@@ -147,7 +148,7 @@ class Map:
         taken: list[tuple[float, float, float]] = []
         for x, y, level, word in self.words:
             shown = text.plain(word)
-            left, top = x * (_WIDTH - 2 * step) + step, (y - low) * (_WIDTH - 2 * step) + step
+            left, top = x * (_WIDTH - 2 * step) + step, (y - low) * (_WIDTH - 2 * step) + step - 12
             half = 4.5 * len(shown) + 8
             free = all(abs(left - other) > half + wide or abs(top - down) > 24 for other, down, wide in taken)
             if level < 2 and free and half < left < _WIDTH - half and 16 < top < height - 10:
@@ -155,7 +156,7 @@ class Map:
                     abs(left - other) > 2 * (half + wide) or abs(top - down) > 56 for other, down, wide in taken
                 )
                 taken.append((left, top, half))
-                yield f'<text class="w{0 if large else 1}" x="{left:.0f}" y="{top + 4:.0f}">{escape(shown)}</text>'
+                yield f'<text class="w{0 if large else 1}" x="{left:.0f}" y="{top:.0f}">{escape(shown)}</text>'
 
 
 def atlas_map(stages: Stages, units: Mapping[int, Sequence[Summary]]) -> Map:
@@ -183,7 +184,8 @@ def write(folder: Path, drawn: Map) -> None:
     """Write `points.js`: numbers as base64 of 16-bit ones, the least byte first.
 
     `places` are x and y of each behaviour in 65,534ths of the map's width, 65,535 where
-    it has none; `counts` and `effective` (in hundredths) are of units.
+    it has none; `counts` and `effective` (in hundredths) are of units. `block` says which
+    file of the search index has a behaviour's label and example.
     """
     folder.mkdir(parents=True, exist_ok=True)
     data = {
@@ -192,8 +194,7 @@ def write(folder: Path, drawn: Map) -> None:
         "effective": _packed(np.rint(drawn.effective * 100)),
         "places": _packed(np.where(np.isnan(drawn.places), _NOWHERE, np.rint(np.nan_to_num(drawn.places) * _STEPS))),
         "words": [[round(x, 4), round(y, 4), level, word] for x, y, level, word in drawn.words],
-        # How many behaviours one file of example texts holds; 0 where there are none.
-        "texts": 0,
+        "block": BLOCK,
     }
     (folder / "points.js").write_bytes(b"atlasMap(" + orjson.dumps(data) + b");\n")
 

@@ -96,6 +96,7 @@ def test_a_dot_says_what_it_is_and_leads_to_its_page(address: str, tiny: Drawn, 
     unit, number = tiny.names[wanted].split(".html#b")
     expect(page.locator("#tip")).to_contain_text(f"{unit}, behaviour {number} of ")
     expect(page.locator("#tip b")).to_have_text(tiny.labels[wanted])
+    expect(page.locator("#tip q mark")).to_be_visible()
     page.mouse.down()
     page.mouse.up()
     page.wait_for_url(f"**/{tiny.names[wanted]}")

@@ -2,13 +2,15 @@
 "use strict";
 (function () {
   var LISTED = 200, CELLS = 128, NEAR = 14, DEEPEST = 400, BITS = 65534;
+  var EDGE = 24; // pixels drawn beyond the canvas, for dots that are half in view
   function $(id) { return document.getElementById(id); }
   var chart = $("chart"), canvas = $("points"), over = $("over"), tip = $("tip");
   var noun = chart && chart.dataset.noun, calm = matchMedia("(prefers-reduced-motion: reduce)");
-  var total, layers, place, starts, unitOf, layerOf, effective, words, texts; // of the atlas
+  var total, layers, place, starts, unitOf, layerOf, effective, words, block; // of the atlas
   var X, Y, order, cellStart, cellItems; // of the plane, its width 1
   var view = { x: .5, y: .5, s: 1, w: 1, h: 1 }, fitted = 1, box; // middle, pixels to the map's width, size of the canvas
   var shownLayer, colour, ground, lit = null, by = "layer", hover = -1, held = -1, chosen = null, rope = null;
+  var look = {}, written = [];
   var labels = {}, rows = {};
 
   // Numbers of 16 bits from base64, the least byte first.
@@ -22,7 +24,7 @@
   window.atlasMap = function (data) {
     if (!chart) return;
     var counts = unpack(data.counts), places = unpack(data.places), many = unpack(data.effective);
-    layers = data.layers; words = data.words; texts = data.texts; total = places.length / 2;
+    layers = data.layers; words = data.words; block = data.block; total = places.length / 2;
     X = new Float32Array(total); Y = new Float32Array(total);
     unitOf = new Int32Array(total); layerOf = new Uint16Array(total); effective = new Float32Array(total);
     shownLayer = new Uint8Array(layers.length).fill(1);
@@ -46,7 +48,7 @@
   };
 
   window.atlasLabels = function (layer, found) { labels[layer] = found; };
-  window.atlasTexts = function (block, found) { rows[block] = found; };
+  window.atlasTexts = function (number, found) { rows[number] = found; };
 
   // ---- Behaviours by number
 
@@ -84,6 +86,9 @@
     var paper = rgb("--card"), dim = packed(mixed([paper, rgb("--c0")], .32)), hit = packed(rgb("--c2"));
     var ofLayer = layers.map(function (_, at) { return mixed(m, layers.length > 1 ? at / (layers.length - 1) : 0); });
     var most = Math.max(most98(), 1.5);
+    var style = getComputedStyle(chart);
+    ["ink", "sans", "mono"].forEach(function (name) { look[name] = style.getPropertyValue("--" + name); });
+    look.paper = css(paper);
     ground = (packed(paper) | 0xff000000) >>> 0;
     for (var n = 0; n < total; n++) {
       if (lit) colour[n] = lit[n] ? hit : dim;
@@ -115,20 +120,20 @@
 
   var image, pixels;
   function paint() {
-    var pen = canvas.getContext("2d", { alpha: false }), w = canvas.width, h = canvas.height;
+    var pen = canvas.getContext("2d", { alpha: false }), w = canvas.width + 2 * EDGE, h = canvas.height + 2 * EDGE;
     if (!image || image.width !== w || image.height !== h) {
       image = pen.createImageData(w, h);
       pixels = new Uint32Array(image.data.buffer);
     }
     pixels.fill(ground);
-    var ratio = w / view.w, scale = view.s * ratio, zoom = view.s / fitted;
+    var ratio = canvas.width / view.w, scale = view.s * ratio, zoom = view.s / fitted;
     var left = w / 2 - view.x * scale, top = h / 2 - view.y * scale;
     // Dots of few behaviours are larger, and all grow more slowly than the map.
     var radius = Math.min(7, Math.max(.9, 4.4 - .75 * Math.log10(total + 1)) * Math.pow(zoom, .38)) * ratio;
     var opacity = Math.min(.92, .62 + .1 * Math.log2(Math.max(zoom, 1)) + (total < 20000 ? .14 : 0));
     pass(stamp(radius, w, opacity), 0);
     if (lit) pass(stamp(Math.max(radius * 1.35, 1.6 * ratio), w, .95), 1);
-    pen.putImageData(image, 0, 0);
+    pen.putImageData(image, -EDGE, -EDGE);
 
     function pass(dot, wanted) {
       var at = dot.at, cover = dot.cover, reach = dot.reach, parts = at.length;
@@ -150,33 +155,38 @@
 
   function at(n) { return [(X[n] - view.x) * view.s + view.w / 2, (Y[n] - view.y) * view.s + view.h / 2]; }
 
+  function measured(pen, text) {
+    var sign = !/[\p{L}\p{N}]/u.test(text);
+    pen.font = sign ? "600 13px " + look.mono : "500 13px " + look.sans;
+    return { text: text, sign: sign, font: pen.font, half: pen.measureText(text).width / 2 + 7 };
+  }
+
   // What lies over the dots: words where there is room, the rope, rings.
   function write() {
-    var pen = over.getContext("2d"), ratio = over.width / view.w, look = getComputedStyle(chart);
+    var pen = over.getContext("2d"), ratio = over.width / view.w, ink = look.ink, paper = look.paper;
     pen.setTransform(ratio, 0, 0, ratio, 0, 0);
     pen.clearRect(0, 0, view.w, view.h);
-    var ink = look.getPropertyValue("--ink"), paper = look.getPropertyValue("--card"), sans = look.getPropertyValue("--sans"), mono = look.getPropertyValue("--mono");
     var deep = Math.log2(view.s / fitted) + 1.01, taken = [];
     pen.textAlign = "center"; pen.textBaseline = "middle"; pen.lineJoin = "round";
     pen.strokeStyle = paper; pen.fillStyle = ink;
     var room = Math.max(6, Math.round(view.w * view.h / 16000));
     for (var i = 0; i < words.length && words[i][2] <= deep && taken.length < room && !lit; i++) {
-      var x = (words[i][0] - view.x) * view.s + view.w / 2, y = (words[i][1] - view.y) * view.s + view.h / 2;
-      var word = atlasVisible(words[i][3]), sign = !/[\p{L}\p{N}]/u.test(word);
-      pen.font = sign ? "600 13px " + mono : "550 13px " + sans;
-      var half = pen.measureText(word).width / 2 + 7;
+      var x = (words[i][0] - view.x) * view.s + view.w / 2, y = (words[i][1] - view.y) * view.s + view.h / 2 - 15; // above what they name
+      var word = written[i] || (written[i] = measured(pen, atlasVisible(words[i][3]))), half = word.half;
       if (x < half || x > view.w - half || y < 12 || y > view.h - 12) continue;
+      if (x + half > view.w - 60 && y < 220 && view.w > 560) continue; // the buttons are there
       if (taken.some(function (other) { return Math.abs(other[0] - x) < other[2] + half && Math.abs(other[1] - y) < 24; })) continue;
       taken.push([x, y, half]);
       // Signs such as a comma are lost among dots unless they have a ground of their own.
-      if (sign) {
+      pen.font = word.font;
+      if (word.sign) {
         pen.globalAlpha = .9; pen.fillStyle = paper;
         pen.beginPath(); pen.arc(x - half + 10, y, 9, Math.PI / 2, -Math.PI / 2); pen.arc(x + half - 10, y, 9, -Math.PI / 2, Math.PI / 2); pen.fill();
-      } else { pen.globalAlpha = .85; pen.lineWidth = 4; pen.strokeText(word, x, y); }
-      pen.globalAlpha = 1; pen.fillStyle = ink; pen.fillText(word, x, y);
+      } else { pen.globalAlpha = .85; pen.lineWidth = 4; pen.strokeText(word.text, x, y); }
+      pen.globalAlpha = 1; pen.fillStyle = ink; pen.fillText(word.text, x, y);
     }
     pen.globalAlpha = 1;
-    if (chosen && !rope) for (i = 0; i < chosen.length && i < 5000; i++) ring(chosen[i], 4, 1, .5);
+    if (chosen && !rope && chosen.length <= 1000) for (i = 0; i < chosen.length; i++) ring(chosen[i], 4.5, 1, .55);
     if (held >= 0) ring(held, 9, 2.5, 1);
     if (hover >= 0 && hover !== held) ring(hover, 7, 2, 1);
     if (rope) {
@@ -303,22 +313,23 @@
     var n = hover >= 0 ? hover : held;
     tip.hidden = n < 0;
     if (n < 0) return;
-    if (tip.dataset.of !== String(n) + !!label(n) + !!rows[Math.floor(n / texts)]) say(n);
+    if (tip.dataset.of !== n + (text(n) ? " told" : "")) say(n);
     var spot = at(n), wide = tip.offsetWidth, high = tip.offsetHeight;
     var x = Math.min(Math.max(spot[0] - wide / 2, 8), view.w - wide - 8), y = spot[1] - high - 16;
     if (y < 8) y = spot[1] + 18;
     tip.style.transform = "translate(" + Math.round(x) + "px," + Math.round(y) + "px)";
   }
+  // Label, what stands before the key word of an example, the word, and what stands after it.
+  function text(n) { return (rows[Math.floor(n / block)] || [])[n % block]; }
   function say(n) {
-    var row = (rows[Math.floor(n / texts)] || [])[n % texts], of = starts[unitOf[n] + 1] - starts[unitOf[n]];
-    tip.dataset.of = String(n) + !!label(n) + !!row;
-    tip.replaceChildren(element("b", label(n) || "…"), element("span", name(n) + ", behaviour " + behaviour(n) + " of " + of));
-    if (row) {
-      var text = element("q", "");
-      text.append(atlasVisible(row[1]), element("mark", atlasVisible(row[2])), atlasVisible(row[3]));
-      tip.append(text);
-    } else if (texts) atlasLoad("search/x" + Math.floor(n / texts) + ".js").then(mark);
-    if (!label(n)) withLabels([n]).then(mark);
+    var found = text(n), of = starts[unitOf[n] + 1] - starts[unitOf[n]];
+    tip.dataset.of = n + (found ? " told" : "");
+    tip.replaceChildren(element("b", found ? atlasVisible(found[0]) : "…"), element("span", name(n) + ", behaviour " + behaviour(n) + " of " + of));
+    if (found) {
+      var example = element("q", "");
+      example.append(atlasVisible(found[1]), element("mark", atlasVisible(found[2])), atlasVisible(found[3]));
+      tip.append(example);
+    } else atlasLoad("search/x" + Math.floor(n / block) + ".js").then(mark);
   }
 
   function list(numbers) {
@@ -333,7 +344,7 @@
     withLabels(first).then(function () {
       if (chosen !== now) return;
       $("inside").replaceChildren.apply($("inside"), first.map(function (n) {
-        var item = element("li", ""), link = element("a", ""), id = element("b", name(n));
+        var item = element("li", ""), link = element("a", ""), id = element("b", name(n) + ".b" + behaviour(n));
         link.href = page(n);
         link.append(id, element("span", label(n)));
         link.addEventListener("focus", function () { hover = n; mark(); });
@@ -363,7 +374,10 @@
       if (X[n] === X[n]) around = [Math.min(around[0], X[n]), Math.min(around[1], Y[n]), Math.max(around[2], X[n]), Math.max(around[3], Y[n])];
     });
     recolour();
-    if (go && around[0] <= around[2]) { var to = framed(around); to.s = Math.min(to.s, fitted * 12); fly(to); }
+    if (!go || around[0] > around[2]) return;
+    var to = framed(around);
+    to.s = Math.min(to.s, fitted * 12);
+    if (to.s > fitted * 1.5) fly(to); else whole();
   }
   function search(query, go) {
     var turn = ++latest, wanted = query.trim().toLowerCase();
@@ -503,7 +517,7 @@
       box.setAttribute("aria-label", "Layer " + layer[0]);
       made.append(box, document.createElement("i"), String(layer[0]));
       box.addEventListener("change", function () { shownLayer[at] = box.checked ? 1 : 0; draw(); });
-      $("layers").insertBefore(made, $("all"));
+      $("layers").insertBefore(made, $("sets"));
     });
     function every(on) {
       shownLayer.fill(on);
