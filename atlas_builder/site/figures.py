@@ -197,5 +197,6 @@ def boxes(rows: Sequence[tuple[str, str, Sequence[float]]], name: str) -> Markup
         )
     summary = escape(f"{name} by layer. {'; '.join(said)}")
     return Markup(
-        f'<svg class="boxes" viewBox="0 0 {width} {height + 22}" role="img" aria-label="{summary}">{"".join(out)}</svg>'
+        f'<svg class="boxes" viewBox="0 0 {width} {height + 22}" role="group" aria-label="{summary}">'
+        f"{''.join(out)}</svg>"
     )

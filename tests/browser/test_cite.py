@@ -44,7 +44,10 @@ def cite_page(tmp_path: Path) -> Callable[[str | None], tuple[str, Citation]]:
         page = (
             '<!doctype html><html lang="en"><meta charset="utf-8"><title>x</title>'
             '{% import "cite.html" as cite %}{{ cite.section(citation, "neuron", "", behaviours) }}'
-            '<p><a href="#cite" data-cite="3">cite</a></html>'
+            '<p><a href="#cite" data-cite="3">cite</a>'
+            '{% for b in behaviours %}<section class="behaviour" id="b{{ b.id }}">'
+            '<h2><a href="#b{{ b.id }}">{{ b.id }}</a> '
+            "{{ b.label|visible }}</h2></section>{% endfor %}</html>"
         )
         behaviours = [{"id": number, "label": label} for number, label in enumerate(LABELS, start=1)]
         rendered = environment(theme).from_string(page).render(citation=citation, behaviours=behaviours)

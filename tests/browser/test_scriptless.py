@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page
 
-from atlas_builder.site.theme import number, percent
+from atlas_builder.site.text import number, percent
 
 pytestmark = pytest.mark.browser
 
@@ -46,8 +46,8 @@ def _numbers(record: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield f"size of {behaviour['id']}", f"{behaviour['size']:,}"
         yield f"coverage of {behaviour['id']}", percent(behaviour["coverage"])
     for side in ("positive", "negative"):
-        for token, value in record["logits"][side]:
-            yield f"logit of {token!r}", number(value)
+        for token, value in record["logits"][side][:8]:
+            yield f"logit of {token!r}", number(value, 2)
     for example in _shown(record):
         yield f"value at {example['position']}", number(example["values"][example["key"]])
 

@@ -27,7 +27,7 @@ def test_less_is_shown_step_by_step_until_it_fits(monkeypatch: pytest.MonkeyPatc
     assert budget.fitted(settings, [8], size, Progress(quiet=True)) == settings
     listener = Listener()
     less = budget.fitted(settings, [5, 4], size, listener)
-    assert (less.examples_per_unit, less.band_examples_shown) == (8, 3)
+    assert (less.examples_per_unit, less.band_examples_shown) == (8, 2)
     (said,) = listener.lines
     assert "examples_per_unit 10 → 8" in said
     assert "examples_per_behaviour" not in said

@@ -234,4 +234,4 @@ def test_a_page_offers_four_forms_and_says_how_to_cite_a_behaviour(tiny_site: Pa
     titles = {read(forms[kind])[0] for kind, read in READ.items()}
     assert len(titles) == 1
     assert forms["text"].startswith(f"{titles.pop()} (2026). In A tiny atlas (edition 1) [Data set].")
-    assert '<noscript><p class="note">To cite one behaviour, write “Behaviour 1 (“' in page
+    assert "<noscript><p class=note>For one behaviour, add <code>#b1</code> to the address" in page

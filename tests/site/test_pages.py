@@ -19,6 +19,7 @@ POLICY = {
     "style-src": "'self'",
     "img-src": "'self' data:",
     "font-src": "'self'",
+    "connect-src": "'self'",
     "form-action": "'self' file:",
     "base-uri": "'none'",
 }

@@ -52,8 +52,9 @@ atlasVisible.spelt = function (hidden) {
     var here = all.findIndex(function (section) { return "#" + section.id === location.hash; });
     var next = all[here + step];
     if (!next) return;
-    location.hash = next.id;
-    next.querySelector("h2 a, h2").focus();
+    history.replaceState(null, "", "#" + next.id);
+    next.scrollIntoView();
+    (next.querySelector("h2 a") || next).focus({ preventScroll: true });
   }
 
   // The same unit of the layer above or below, where it is there.

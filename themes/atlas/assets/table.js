@@ -25,7 +25,8 @@
   function percent(value) {
     if (value > 0 && value <= 0.005) return "<1%";
     if (value >= 0.995 && value < 1) return ">99%";
-    return Math.round(value * 100) + "%";
+    var whole = Math.round(value * 100);
+    return whole - (value * 100 % 1 === 0.5 && whole % 2) + "%"; // Python rounds a half to the even number
   }
   function number(value, digits) {
     var size = Math.abs(value);
