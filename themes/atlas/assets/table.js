@@ -21,17 +21,21 @@
     return loading;
   }
 
-  // As `percent` and `number` in atlas_builder/site/theme.py write them.
+  // As `percent` and `number` in atlas_builder/site/text.py write them: of two numbers as near, Python takes the even one.
   function percent(value) {
     if (value > 0 && value <= 0.005) return "<1%";
     if (value >= 0.995 && value < 1) return ">99%";
     var whole = Math.round(value * 100);
-    return whole - (value * 100 % 1 === 0.5 && whole % 2) + "%"; // Python rounds a half to the even number
+    return whole - (value * 100 % 1 === 0.5 && whole % 2) + "%";
+  }
+  function rounded(value, digits) {
+    var up = value.toPrecision(digits), all = value.toPrecision(60).replace(/e.*|\D/g, "").replace(/^0+/, "");
+    var half = /^50*$/.test(all.slice(digits)) && "13579".indexOf(up.replace(/e.*/, "").slice(-1)) >= 0;
+    return +(half ? (value * (1 - 1e-12)).toPrecision(digits) : up);
   }
   function number(value, digits) {
-    var size = Math.abs(value);
-    var text = size === 0 || (size >= 1e-4 && size < Math.pow(10, digits)) ? String(+value.toPrecision(digits)) :
-      (+value.toPrecision(digits)).toExponential().replace(/e([+-])(\d)$/, "e$10$2");
+    var near = rounded(value, digits), size = Math.abs(near);
+    var text = size === 0 || (size >= 1e-4 && size < Math.pow(10, digits)) ? String(near) : near.toExponential().replace(/e([+-])(\d)$/, "e$10$2");
     return text.replace(/-/g, "−");
   }
   function cell(column, unit) {
