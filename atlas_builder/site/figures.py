@@ -145,8 +145,8 @@ def distribution(values: Sequence[float], show: Callable[[float], str], *, logar
     )
     middle = float(np.median(scaled))
     x = round((middle - low) / ((high - low) or 1) * width)
-    least, median_, most = show(float(known.min())), show(float(np.median(known))), show(float(known.max()))
-    said = escape(f"{len(known):,} units from {least} to {most}, half of them below {median_}")
+    least, median_, most = (escape(show(float(of(known)))) for of in (np.min, np.median, np.max))
+    said = f"{len(known):,} units from {least} to {most}, half of them below {median_}"
     anchor = "start" if x < 40 else "end" if x > width - 40 else "middle"
     ends = "" if anchor == "start" else f'<text x="0" y="{height - 4}">{least}</text>'
     ends += "" if anchor == "end" else f'<text x="{width}" y="{height - 4}" text-anchor="end">{most}</text>'

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from atlas_builder.site import figures
+from atlas_builder.site.text import percent
 
 
 def _dots(svg: str, colour: str) -> list[tuple[int, int]]:
@@ -75,3 +76,4 @@ def test_a_distribution_counts_every_value_and_marks_the_middle() -> None:
     assert "5 units from 0 to 10, half of them below 1" in svg
     assert 'class="rule" d="M20 2V54"' in svg
     assert figures.distribution([0.0, 0.0], str, logarithmic=True) == ""
+    assert '<text x="0" y="68">&lt;1%</text>' in figures.distribution([0.001, 0.1, 0.3], percent)
