@@ -16,7 +16,6 @@
     return made;
   }
 
-  // What cannot be seen is spelt out, as on the pages.
   // Text as nodes, with what is spelt out kept quiet.
   function visible(text) {
     var made = document.createDocumentFragment(), last = 0;
