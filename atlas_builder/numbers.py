@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -29,6 +30,14 @@ def significant_all(values: ArrayLike) -> NDArray[np.float64]:
     # `scaled` itself is rounded, so what lies near the middle between two takes more care.
     hard = (np.abs(scaled % 1 - 0.5) < 1e-9) | (np.isfinite(exact) & ~within & (size > 0))
     found[hard] = [significant(value) for value in exact[hard].tolist()]
+    return found
+
+
+def published(values: ArrayLike) -> list[Any]:
+    """`significant` of each number of an array, as lists within lists of its shape."""
+    rounded = significant_all(values)
+    missing = np.isnan(rounded)
+    found: list[Any] = np.where(missing, None, rounded).tolist() if missing.any() else rounded.tolist()
     return found
 
 

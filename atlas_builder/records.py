@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from atlas_builder.collect.results import Collected, CollectedLayer
 from atlas_builder.config import Configuration
 from atlas_builder.describe.run import Described
 from atlas_builder.link import Links
-from atlas_builder.numbers import grain_of, plain, significant, to_grain
+from atlas_builder.numbers import grain_of, plain, published, significant, to_grain
 from atlas_builder.schema import SCHEMA as SCHEMA
 from atlas_builder.schema import SCHEMA_FILE as SCHEMA_FILE
 from atlas_builder.schema import Record as Record
@@ -66,7 +67,6 @@ class LayerRecords:
         self.stages, self.layer, self.config = stages, layer, config
         self.clustered = Clustered(layer.layer, stages.cluster)
         self.described = Described(layer.layer, stages.describe)
-        self._first_behaviour = stages.links.first_of(layer.layer)
         self._texts = stages.collected.token_texts
         self._contexts = stages.collected.contexts
         self._tokens = np.asarray(self._contexts.tokens)
@@ -78,10 +78,9 @@ class LayerRecords:
         labels = self.clustered.labels[layer.starts[unit] : layer.starts[unit + 1]]
         shown = self._shown.of(unit)
         place = {int(example): index for index, example in enumerate(shown)}
-        lowest, highest = float(layer.moments.minimum[unit]), float(layer.moments.maximum[unit])
-        grain = grain_of(highest)
+        grain = grain_of(float(layer.moments.maximum[unit]))
         # Below zero the scale is that of the minimum.
-        grains = {1: grain, -1: grain_of(-lowest)}
+        grains = {1: grain, -1: grain_of(-float(layer.moments.minimum[unit]))}
         bands = self._bands(unit, first=len(shown))
         record: Record = {
             "schema": SCHEMA,
@@ -113,67 +112,83 @@ class LayerRecords:
         return self.clustered.points[own], self.clustered.labels[own] + 1, float(self.clustered.spread[unit, side])
 
     def _stats(self, unit: int) -> Record:
-        maximum, minimum, mean, deviation, density = (float(part[unit]) for part in self.layer.moments)
-        edges, counts = coarse_histogram(self.layer.histogram[unit].astype(np.int64))
+        maximum, minimum, mean, deviation, density = self._moments[unit]
+        edges, counts = coarse_histogram(self.layer.histogram[unit])
         return {
-            "max": significant(maximum),
-            "min": significant(minimum),
-            "mean": significant(mean),
-            "std": significant(deviation),
-            "density": significant(density),
-            "tokens": self.layer.tokens,
+            "max": maximum,
+            "min": minimum,
+            "mean": mean,
+            "std": deviation,
+            "density": density,
+            "tokens": self._counted,
             "histogram": {"edges": [significant(edge) for edge in edges], "counts": counts},
         }
 
+    @cached_property
+    def _moments(self) -> list[list[float | None]]:
+        return published(np.stack(self.layer.moments, axis=1))
+
+    @cached_property
+    def _counted(self) -> int:
+        return self.layer.tokens
+
     def _measures(self, unit: int, side: int) -> Record:
-        row = self.clustered.measures[unit, side]
+        return {name: column[unit][side] for name, column in self._measured.items()}
+
+    @cached_property
+    def _measured(self) -> dict[str, list[list[Any]]]:
+        measures = self.clustered.measures
         return {
-            name: int(row[name]) if row.dtype[name].kind == "i" else significant(float(row[name]))
-            for name in row.dtype.names
+            name: measures[name].tolist() if measures.dtype[name].kind == "i" else published(measures[name])
+            for name in measures.dtype.names or ()
         }
 
     def _bands(self, unit: int, first: int) -> list[Record]:
         """The bands of a unit; the tokens that stand for them come after `first` other examples."""
-        edges = self.layer.band_edges[unit]
-        if np.isnan(edges[0]):
+        if np.isnan(self.layer.band_edges[unit, 0]):
             return []
-        (found, _), quantiles = self._shown_of_bands(unit), self.config.examples.bands
-        drawn, share, chance = (part[unit] for part in self.described.bands)
+        own = self._shown_of_bands(unit)[0]["band"].tolist()
+        quantiles = self.config.examples.bands
+        edges, drawn, share, chance = (column[unit] for column in self._banded)
         return [
             {
                 "quantiles": [quantiles[band], quantiles[band + 1]],
-                "range": [significant(float(edges[band])), significant(float(edges[band + 1]))],
-                "examples": (first + np.flatnonzero(found["band"] == band)).tolist(),
-                "drawn": int(drawn[band]),
-                "novelty": significant(float(share[band])),
-                "p": significant(float(chance[band])),
+                "range": [edges[band], edges[band + 1]],
+                "examples": [first + place for place, of in enumerate(own) if of == band],
+                "drawn": drawn[band],
+                "novelty": share[band],
+                "p": chance[band],
             }
             for band in range(len(quantiles) - 1)
         ]
+
+    @cached_property
+    def _banded(self) -> tuple[list[Any], ...]:
+        """Edges of the bands of each unit, tokens drawn from each, and their novelty: its share and its p."""
+        drawn, share, chance = self.described.bands
+        return published(self.layer.band_edges), drawn.tolist(), published(share), published(chance)
 
     @cached_property
     def _middle_differs(self) -> NDArray[np.bool_]:
         return self.described.bands.middle_differs()
 
     @cached_property
-    def _band_tokens(self) -> np.ndarray:
+    def _of_bands(self) -> np.ndarray:
         """The tokens that stand for bands, each beside its window."""
         bands = self.layer.bands
-        return np.flatnonzero(bands["rank"] < self.config.examples.per_band)
+        return bands[bands["rank"] < self.config.examples.per_band]
 
     @cached_property
     def _band_starts(self) -> list[int]:
         """Unit `u` owns the band tokens `_band_starts[u]:_band_starts[u + 1]`."""
-        units = self.layer.bands["unit"][self._band_tokens]
-        starts: list[int] = np.searchsorted(units, np.arange(self.layer.units + 1)).tolist()
+        starts: list[int] = np.searchsorted(self._of_bands["unit"], np.arange(self.layer.units + 1)).tolist()
         return starts
 
     def _shown_of_bands(self, unit: int) -> tuple[np.ndarray, NDArray[np.float32]]:
         """The tokens that are shown of a unit's bands, and the activations around each."""
-        place = slice(self._band_starts[unit], self._band_starts[unit + 1])
-        found = self.layer.bands[self._band_tokens[place]]
-        shown = found["rank"] < self.config.site.band_examples_shown
-        return found[shown], self.layer.band_windows[place][shown]
+        first, last = self._band_starts[unit : unit + 2]
+        shown = first + np.flatnonzero(self._of_bands["rank"][first:last] < self.config.site.band_examples_shown)
+        return self._of_bands[shown], self.layer.band_windows[shown]
 
     def _band_examples(self, unit: int, grain: float) -> list[Record]:
         tokens, windows = self._shown_of_bands(unit)
@@ -184,49 +199,66 @@ class LayerRecords:
         kept = self.config.examples.window
         return min(before, kept[0]), min(after, kept[1])
 
-    def _of(self, unit: int) -> np.ndarray:
-        starts = self.clustered.starts
-        return self.clustered.behaviours[starts[unit] : starts[unit + 1]]
-
     def _behaviours(self, unit: int, labels: NDArray[np.int32], place: dict[int, int]) -> list[Record]:
+        first, own = int(self.layer.starts[unit]), range(*self.clustered.starts[unit : unit + 2].tolist())
+        examples: list[list[int]] = [[] for _ in own]
+        for example, index in place.items():
+            if labels[example] >= 0:
+                examples[labels[example]].append(index)
         found = []
-        for number, behaviour in enumerate(self._of(unit), start=int(self.clustered.starts[unit])):
-            described = self.described.behaviours[number]
-            central = int(behaviour["central"] - self.layer.starts[unit])
+        for number, members in zip(own, examples, strict=True):
+            behaviour, described = self._listed[number], self.described.behaviours[number]
             found.append(
                 {
-                    "id": int(behaviour["id"]) + 1,  # people count from one
-                    "sign": int(behaviour["sign"]),
-                    "size": int(behaviour["size"]),
-                    "coverage": significant(float(behaviour["coverage"])),
-                    "stability": significant(float(behaviour["stability"])),
+                    "id": behaviour["id"] + 1,  # people count from one
+                    "sign": behaviour["sign"],
+                    "size": behaviour["size"],
+                    "coverage": behaviour["coverage"],
+                    "stability": behaviour["stability"],
                     "label": described["label"],
                     "tokens": [[self._texts[token], significant(weight)] for token, weight in described["tokens"]],
                     "next": [[self._texts[token], significant(share)] for token, share in described["next"]],
-                    "central": place[central],
-                    "examples": [index for example, index in place.items() if labels[example] == behaviour["id"]],
-                    "neighbours": self._neighbours(self._first_behaviour + number),
+                    "central": place[behaviour["central"] - first],
+                    "examples": members,
+                    "neighbours": self._neighbours(number),
                 }
             )
         return found
 
+    @cached_property
+    def _listed(self) -> list[Record]:
+        """The layer's behaviours as the cluster stage found them."""
+        found = self.clustered.behaviours
+        columns = [
+            published(found[name]) if found.dtype[name].kind == "f" else found[name].tolist()
+            for name in found.dtype.names or ()
+        ]
+        return [dict(zip(found.dtype.names or (), row, strict=True)) for row in zip(*columns, strict=True)]
+
     def _neighbours(self, number: int) -> list[Record]:
-        links, most = self.stages.links, self.config.site.neighbours_shown
+        """The behaviours most like one of the layer's, by its place there."""
+        addresses, similarities, wiring = self._near
         return [
             {
-                "id": unit_id(self.config.atlas.id, int(layer), int(unit)),
-                "behaviour": int(behaviour) + 1,
-                "similarity": significant(float(similarity)),
-                "wiring": significant(float(wiring)),
+                "id": unit_id(self.config.atlas.id, layer, unit),
+                "behaviour": behaviour + 1,
+                "similarity": similarity,
+                "wiring": wired,
             }
-            for (layer, unit, behaviour), similarity, wiring in zip(
-                links.address[links.neighbours[number, :most]],
-                links.similarities[number, :most],
-                links.wiring[number, :most],
-                strict=True,
+            for (layer, unit, behaviour), similarity, wired in zip(
+                addresses[number], similarities[number], wiring[number], strict=True
             )
-            if not np.isnan(similarity)
+            if similarity is not None
         ]
+
+    @cached_property
+    def _near(self) -> tuple[list[Any], list[Any], list[Any]]:
+        """Addresses of the nearest behaviours of each of the layer's, their likeness and their wiring."""
+        links, most = self.stages.links, self.config.site.neighbours_shown
+        first = links.first_of(self.layer.layer)
+        own = np.s_[first : first + len(self.clustered.behaviours), :most]
+        addresses = links.address[links.neighbours[own]].tolist()
+        return addresses, published(links.similarities[own]), published(links.wiring[own])
 
     def _examples(
         self, unit: int, shown: Sequence[int], labels: NDArray[np.int32], grains: dict[int, float]
@@ -280,14 +312,16 @@ class LayerRecords:
         ]
 
     def _logits(self, unit: int) -> Record:
+        return {
+            side: [[self._texts[token], value] for token, value in zip(tokens[unit], values[unit], strict=True)]
+            for side, (tokens, values) in self._effects.items()
+        }
+
+    @cached_property
+    def _effects(self) -> dict[str, tuple[list[list[int]], list[list[float | None]]]]:
+        """The tokens that each unit does most for and against, and how much."""
         effects = self.described.effects
         return {
-            side: [
-                [self._texts[token], significant(float(value))]
-                for token, value in zip(tokens[unit], values[unit], strict=True)
-            ]
-            for side, tokens, values in (
-                ("positive", effects.positive, effects.positive_values),
-                ("negative", effects.negative, effects.negative_values),
-            )
+            "positive": (effects.positive.tolist(), published(effects.positive_values)),
+            "negative": (effects.negative.tolist(), published(effects.negative_values)),
         }

@@ -7,7 +7,6 @@ meaning of a field does. Nothing here is heavy, so that a reader of records load
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +24,12 @@ def serialise(record: Record) -> bytes:
 
 
 def content_hash(record: Record) -> str:
-    """SHA-256 of the canonical record without its `hash` field.
+    """SHA-256 of the record as `serialise` writes it, without its `hash` field.
 
-    Canonical is what Python's own `json` writes, compact, sorted and in UTF-8, so that a
-    reader needs nothing else: libraries differ in how they write 8.035e-05.
+    So it is that of the file's own bytes with `"hash":"…",` taken out, and a reader in any
+    language recomputes it without writing a number: libraries differ in how they write 8.035e-05.
     """
-    rest = {key: value for key, value in record.items() if key != "hash"}
-    canonical = json.dumps(rest, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
+    return hashlib.sha256(serialise({key: value for key, value in record.items() if key != "hash"})).hexdigest()
 
 
 def unit_name(layer: int, unit: int) -> str:

@@ -30,30 +30,36 @@ class Shown:
 
     def of(self, unit: int) -> list[int]:
         """Places among the unit's examples: each behaviour's, its central one first, then some that fit none."""
-        layer, clustered = self.layer, self.clustered
-        examples = layer.of(unit)
-        labels = clustered.labels[layer.starts[unit] : layer.starts[unit + 1]]
-        behaviours = clustered.behaviours[clustered.starts[unit] : clustered.starts[unit + 1]]
-        most = min(self.site.examples_per_behaviour, max(2, self.site.examples_per_unit // max(1, len(behaviours))))
-        leads = self._leads(examples)
+        first, last = self.layer.starts[unit : unit + 2].tolist()
+        begin, end = self.clustered.starts[unit : unit + 2].tolist()
+        most = min(self.site.examples_per_behaviour, max(2, self.site.examples_per_unit // max(1, end - begin)))
+        leads: list[bytes] = self._leads[first:last].tolist()
+        members: list[list[int]] = [[] for _ in range(end - begin)]
+        noise: dict[int, list[int]] = {1: [], -1: []}
+        signs = self._signs[first:last].tolist()
+        for place, (label, sign) in enumerate(zip(self.clustered.labels[first:last].tolist(), signs, strict=True)):
+            (members[label] if label >= 0 else noise[sign]).append(place)
         chosen: list[int] = []
-        for number, central in zip(behaviours["id"].tolist(), behaviours["central"].tolist(), strict=True):
-            members = np.flatnonzero(labels == number).tolist()
-            chosen += _spread(leads, members, most, central - int(layer.starts[unit]))
-        for sign in (1, -1):
-            noise = np.flatnonzero((labels < 0) & (examples["sign"] == sign)).tolist()
-            chosen += _spread(leads, noise, self.site.noise_shown)
+        for own, central in zip(members, self.clustered.behaviours["central"][begin:end].tolist(), strict=True):
+            chosen += _spread(leads, own, most, central - first)
+        for own in noise.values():
+            chosen += _spread(leads, own, self.site.noise_shown)
         return chosen
 
-    def _leads(self, examples: np.ndarray) -> list[bytes]:
-        """The tokens up to each key token, as a mark of the text: (examples,)."""
+    @cached_property
+    def _signs(self) -> NDArray[np.int32]:
+        return np.ascontiguousarray(self.layer.examples["sign"])
+
+    @cached_property
+    def _leads(self) -> np.ndarray:
+        """The tokens up to the key token of each of the layer's examples, as a mark of the text: (examples,)."""
+        examples = self.layer.examples
         starts = self.contexts.starts[examples["context"]]
         key = starts + examples["position"]
         places = key[:, None] + np.arange(1 - _ALIKE, 1)  # (examples, tokens)
         before = places < starts[:, None]
         tokens = np.where(before, np.int32(-1), self._tokens[np.where(before, 0, places)])
-        marks: list[bytes] = np.ascontiguousarray(tokens, dtype="<i4").view(f"V{4 * _ALIKE}").ravel().tolist()
-        return marks
+        return np.ascontiguousarray(tokens, dtype="<i4").view(f"V{4 * _ALIKE}").ravel()
 
     @cached_property
     def _tokens(self) -> NDArray[np.int32]:
@@ -73,5 +79,5 @@ def _spread(leads: Sequence[bytes], members: Sequence[int], most: int, first: in
     if len(kept) <= most:
         return kept
     head = 0 if first is None else 1
-    picks = np.linspace(head, len(kept) - 1, max(0, most - head)).round().astype(int)
-    return kept[:head] + [kept[pick] for pick in picks]
+    picked, steps = max(0, most - head), max(1, most - head - 1)
+    return kept[:head] + [kept[round(head + step * (len(kept) - 1 - head) / steps)] for step in range(picked)]

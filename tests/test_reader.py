@@ -118,7 +118,7 @@ def test_behaviours_have_the_numbers_of_the_page(demo_site: Path) -> None:
     atlas = atlas_builder.open(demo_site)
     unit = next(unit for unit in atlas if len(unit.behaviours) > 2)
     page = (demo_site / unit.page).read_text(encoding="utf-8")
-    anchors = [int(number) for number in re.findall(r'id="b(\d+)"', page)]
+    anchors = [int(number) for number in re.findall(r"id=b(\d+)\b", page)]
     assert anchors == [behaviour.id for behaviour in unit.behaviours]
     assert [unit.behaviours[number] for number in anchors] == list(unit.behaviours)
     assert list(reversed(unit.behaviours)) == list(unit.behaviours)[::-1]

@@ -8,6 +8,9 @@ middle, those over 2¹⁶ the outermost ones.
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,7 +30,7 @@ def bin_edges() -> NDArray[np.float64]:
     return np.concatenate([-magnitudes[::-1], magnitudes])
 
 
-def coarse_histogram(counts: NDArray[np.int64], bars: int = 32) -> tuple[list[float], list[int]]:
+def coarse_histogram(counts: NDArray[np.integer[Any]], bars: int = 32) -> tuple[list[float], list[int]]:
     """A histogram to draw: fine bins joined until each is at least 1/`bars` of the range.
 
     `counts` is (BINS,). Returns edges, one more than counts, both without the empty
@@ -36,12 +39,14 @@ def coarse_histogram(counts: NDArray[np.int64], bars: int = 32) -> tuple[list[fl
     filled = np.flatnonzero(counts)
     if not len(filled):
         return [], []
-    edges = bin_edges()
-    first, last = filled[0], filled[-1] + 1
-    step = (edges[last] - edges[first]) / bars
-    cuts = [int(first)]
-    for place in range(first + 1, last):
-        if edges[place] - edges[cuts[-1]] >= step * (1 - 1e-9):
-            cuts.append(place)
-    sums = np.add.reduceat(counts[:last], cuts)
-    return [float(edges[cut]) for cut in (*cuts, last)], [int(count) for count in sums]
+    cut, last = int(filled[0]), int(filled[-1]) + 1
+    step = (_EDGES[last] - _EDGES[cut]) / bars * (1 - 1e-9)
+    cuts = []
+    while cut < last:
+        cuts.append(cut)
+        cut = bisect_left(_EDGES, _EDGES[cut] + step, cut + 1, last)
+    sums = np.add.reduceat(counts[:last], cuts, dtype=np.int64)
+    return [_EDGES[cut] for cut in (*cuts, last)], sums.tolist()
+
+
+_EDGES: list[float] = bin_edges().tolist()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -158,13 +159,10 @@ class Citation:
 
     @property
     def forms(self) -> list[Form]:
-        """All that pages offer to copy."""
-        forms = [
-            ("text", "Text", self.text),
-            ("bibtex", "BibTeX", self.bibtex),
-            ("csl", "CSL-JSON", self.csl),
-            ("ris", "RIS", self.ris),
-        ]
+        """What a page offers to copy; the others of a unit's are made by scripts, and stand in its layer's files."""
+        forms = [("text", "Text", self.text), ("bibtex", "BibTeX", self.bibtex)]
+        if not self.container:
+            forms += [("csl", "CSL-JSON", self.csl), ("ris", "RIS", self.ris)]
         # Quotes need no escape between tags, and JSON has many.
         return [Form(kind, title, Markup(html.escape(form, quote=False))) for kind, title, form in forms]
 
@@ -182,7 +180,6 @@ class Citation:
             *(Tag("citation_author", "", name) for name in authors),
             Tag("citation_publication_date", "", self.date.replace("-", "/") if self.date else ""),
             Tag("citation_doi", "", self.doi or ""),
-            Tag("citation_public_url", "og:url", self.url or ""),
             Tag("DC.type", "", "Dataset"),
             Tag("DC.publisher", "og:site_name", self.container or ""),
             Tag("bibo.edition", "", self.edition),
@@ -197,15 +194,15 @@ class Citation:
             "@context": "https://schema.org/",
             "@type": "Dataset",
             "name": self.title,
-            "url": self.url,
-            "version": self.edition,
-            "license": licence_url(self.license),
         }
         if self.container:
             fields["identifier"] = self.hash and f"sha256:{self.hash}"
             fields["isPartOf"] = {"@type": "Dataset", "name": self.container, "sameAs": self.doi and self.place}
         else:
             fields |= {
+                "url": self.url,
+                "version": self.edition,
+                "license": licence_url(self.license),
                 "identifier": self.doi and self.place,
                 "description": self.description,
                 "datePublished": self.date,
@@ -243,6 +240,16 @@ def cite(
         hash=digest,
         description=_line(description),
     )
+
+
+def csl_of(citations: Iterable[Citation]) -> str:
+    """Many citations as CSL-JSON, one a line."""
+    return "[" + ",\n".join(citation.csl[1:-1] for citation in citations) + "]\n"
+
+
+def ris_of(citations: Iterable[Citation]) -> str:
+    """Many citations as RIS."""
+    return "".join(citation.ris for citation in citations)
 
 
 def names(atlas: Atlas) -> tuple[Name, ...]:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Callable, Sequence
-from statistics import median
 
 import numpy as np
 from markupsafe import Markup, escape
@@ -24,25 +22,26 @@ def histogram(edges: Sequence[float], counts: Sequence[int], threshold: float | 
     def x(value: float) -> int:
         return round((value - low) / span * width)
 
-    outline = [f"M0 {base}"]
+    outline, at = [f"M0 {base}"], None
     for right, count in zip(edges[1:], counts, strict=True):
-        tall = math.log10(count + 1) / top * (base - 6)
-        outline.append(f"V{base - tall:.0f}H{x(right)}")
+        y = round(base - math.log10(count + 1) / top * (base - 6))
+        outline.append(f"H{x(right)}" if y == at else f"V{y}H{x(right)}")
+        at = y
     ticks = [(low, "start"), (high, "end")]
     if low < 0 < high and 0.12 < -low / span < 0.88:
         ticks.insert(1, (0.0, "middle"))
     labels = "".join(
-        f'<text x="{x(value)}" y="{height}" text-anchor="{anchor}">{f"{value:.3g}".replace("-", "−")}</text>'
+        f'<text x={x(value)} y={height} text-anchor={anchor}>{f"{value:.3g}".replace("-", "−")}</text>'
         for value, anchor in ticks
     )
     line = ""
     if threshold is not None and low < threshold < high:
-        line = f'<path class="rule" d="M{x(threshold)} 4V{base}"/>'
+        line = f'<path class=rule d="M{x(threshold)} 4V{base}"/>'
     total = sum(counts)
     summary = escape(f"Histogram of {total:,} activations from {low:.3g} to {high:.3g}")
     return Markup(
-        f'<svg class="histogram" viewBox="0 0 {width} {height + 4}" role="img" aria-label="{summary}">'
-        f'<path class="bars" d="{"".join(outline)}V{base}z"/>{line}{labels}</svg>'
+        f'<svg class=histogram viewBox="0 0 {width} {height + 4}" role=img aria-label="{summary}">'
+        f'<path class=bars d="{"".join(outline)}V{base}z"/>{line}{labels}</svg>'
     )
 
 
@@ -106,20 +105,23 @@ def plane(points: NDArray[np.float32], labels: NDArray[np.int32], colours: Seque
     room = np.array([width - 2 * margin, height - 2 * margin])
     scale = (room / np.maximum(high - low, 1e-6)).min()
     places = np.rint((points - (low + high) / 2) * [scale, -scale] + [width / 2, height / 2]).astype(int)
-    of = defaultdict[int, set[tuple[int, int]]](set)
-    for number, x, y in np.column_stack([labels, places]).tolist():
-        of[number].add((x, y))
+    order = np.lexsort((places[:, 1], places[:, 0], labels))
+    of: dict[int, list[list[int]]] = {}
+    for number, place in zip(labels[order].tolist(), places[order].tolist(), strict=True):
+        of.setdefault(number, []).append(place)
     dots, numbers = [], []
-    for number, own in sorted(of.items()):
+    for number, own in of.items():
         # A line of no length with a round end is a dot; from the last one it takes half a dozen bytes.
-        path, (x, y) = "", (0, 0)
-        for to_x, to_y in sorted(own):
-            path += f"m{to_x - x} {to_y - y}h0"
-            x, y = to_x, to_y
-        dots.append(f'<path class={colours[number]} d="{path}"/>')
+        path, from_x, from_y = [], 0, 0
+        for x, y in own:
+            if path and x == from_x and y == from_y:
+                continue
+            path.append(f"m{x - from_x} {y - from_y}h0" if y >= from_y else f"m{x - from_x}{y - from_y}h0")
+            from_x, from_y = x, y
+        dots.append(f'<path class={colours[number]} d="{"".join(path)}"/>')
         if number:
-            middle = [round(median(axis)) for axis in zip(*own, strict=True)]
-            numbers.append(f"<text x={middle[0]} y={middle[1] + 2}>{number}</text>")
+            xs, ys = zip(*own, strict=True)
+            numbers.append(f"<text x={sorted(xs)[len(xs) // 2]} y={sorted(ys)[len(ys) // 2] + 2}>{number}</text>")
     found = len(numbers)
     said = f"{len(points):,} examples in {found} behaviour{'s' if found != 1 else ''}, as they lie in the plane."
     return Markup(

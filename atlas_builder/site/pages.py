@@ -102,6 +102,12 @@ class Pages:
         atlas = self.config.atlas
         return cite(self.config, self.config.title, atlas.id, "index.html", self.date, description=said)
 
+    def unit_citation(self, layer: int, unit: int, digest: str, description: str = "") -> Citation:
+        """How a unit is cited; `digest` is its record's hash."""
+        page = unit_page(layer, unit)
+        title = _title(self.facts["kind"], layer, unit)
+        return self._cited(page, title, digest=digest, description=description)
+
     def unit(
         self,
         record: Record,
@@ -124,15 +130,14 @@ class Pages:
             if example["behaviour"] is None and place not in of_bands
         ]
         colours = [f"c{number if number <= COLOURS else 0}" for number in range(len(record["behaviours"]) + 1)]
-        title = f"{_noun(record['kind']).capitalize()} {unit} of layer {layer}"
+        title = _title(record["kind"], layer, unit)
         edges, counts = record["stats"]["histogram"].values()
         threshold = self.config.examples.threshold * maximum if self.config.examples.policy == "threshold" else None
         return self._render(
             "unit.html",
             unit_page(layer, unit),
             f"{title}, {self.config.title}",
-            digest=record["hash"],
-            description=_description(record),
+            citation=self.unit_citation(layer, unit, record["hash"], _description(record)),
             unit_title=title,
             noun=_noun(record["kind"]),
             record=record,
@@ -264,26 +269,37 @@ class Pages:
         """A page that is about no unit or layer: search, 404."""
         return self._render(template, page, f"{title}, {self.config.title}", heading=title)
 
+    def _cited(self, page: str, title: str, *, description: str = "", digest: str | None = None) -> Citation:
+        key = f"{self.config.atlas.id}-{page.removesuffix('.html')}"
+        return cite(self.config, title, key, page, self.date, digest=digest, description=description)
+
     def _render(
-        self, template: str, page: str, title: str, *, description: str = "", digest: str | None = None, **values: Any
+        self,
+        template: str,
+        page: str,
+        title: str,
+        *,
+        description: str = "",
+        citation: Citation | None = None,
+        **values: Any,
     ) -> str:
-        depth = page.count("/")
-        if page == "index.html":
+        if citation is None and page == "index.html":
             citation = self.citation
-        else:
-            cited = title.rsplit(f", {self.config.title}", 1)[0]
-            key = f"{self.config.atlas.id}-{page.removesuffix('.html')}"
-            citation = cite(self.config, cited, key, page, self.date, digest=digest, description=description)
+        cited = title.removesuffix(f", {self.config.title}")
         try:
             return self._jinja.get_template(template).render(
-                root="../" * depth,
+                root="../" * page.count("/"),
                 title=title,
-                citation=citation,
+                citation=citation or self._cited(page, cited, description=description),
                 **self._common,
                 **values,
             )
         except TemplateError as error:
             raise ConfigurationError(f"site.theme: {template} cannot be rendered: {error}.") from error
+
+
+def _title(kind: str, layer: int, unit: int) -> str:
+    return f"{_noun(kind).capitalize()} {unit} of layer {layer}"
 
 
 def _noun(kind: str) -> str:

@@ -39,7 +39,7 @@ _UNIT = re.compile(r"L(\d+)/N(\d+)\.(html|json)")
 _LAYER = re.compile(r"L(\d+)/([^/]+\.html)")
 
 
-_POLICY = re.compile(r'<meta http-equiv="Content-Security-Policy"[^>]*>\s*')
+_POLICY = re.compile(r'<meta http-equiv=Content-Security-Policy[^>]*>\s*')
 
 
 def without_policy(page: str) -> str:

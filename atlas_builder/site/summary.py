@@ -18,6 +18,8 @@ class Summary:
     measures: dict[str, Any]
     stats: dict[str, Any]
     coverage: list[float] = field(default_factory=list)
+    hash: str = ""
+    """Of its record."""
     likeness: float = 0.0
     """Mean cosine of its behaviours' nearest neighbours, 0 for one that has none."""
 
@@ -47,6 +49,7 @@ def summary_of(record: Record) -> Summary:
         measures=record["polysemanticity"],
         stats={name: record["stats"][name] for name in ("max", "density")},
         coverage=[behaviour["coverage"] for behaviour in behaviours if behaviour["sign"] > 0],
+        hash=record["hash"],
         likeness=_likeness(behaviours),
     )
 

@@ -80,25 +80,23 @@ def highlight(
     Only active or important tokens get an element, which keeps a page of two dozen
     examples small.
     """
+    levels = _tints(values, maximum, key)
+    weights = _tints(importance, 1.0, key) if importance else []
+    weights += [0] * (len(tokens) - len(weights))
     out: list[str] = []
-    quiet: list[str] = []
-    scale = 1 / maximum if maximum else 0.0
-    for place, (text, value) in enumerate(zip(tokens, values, strict=True)):
-        level = _level(value * scale, place == key)
-        weight = _level(importance[place] or 0.0, place == key) if place < len(importance) else 0
+    quiet = 0  # the first of the tokens since the last that got an element
+    for place, (level, weight) in enumerate(zip(levels, weights, strict=True)):
         if not (level or weight):
-            quiet.append(text)
             continue
-        if quiet:
-            out.append(_run(quiet))
-            quiet.clear()
+        if quiet < place:
+            out.append(_run(tokens[quiet:place]))
+        quiet = place + 1
         tag = "mark" if place == key else "i"
         shade = f'"a{level} w{weight}"' if level and weight else f"a{level}" if level else f"w{weight}"
         # The key token's activation stands beside the example, in full.
-        title = f" title={value:.2g}" if titles and level and place != key else ""
-        out.append(f"<{tag} class={shade}{title}>{_content(text)}</{tag}>")
-    if quiet:
-        out.append(_run(quiet))
+        title = f" title={values[place]:.2g}" if titles and level and place != key else ""
+        out.append(f"<{tag} class={shade}{title}>{_content(tokens[place])}</{tag}>")
+    out.append(_run(tokens[quiet:]))
     return Markup(_BLANKS.sub(" ", "".join(out)))
 
 
@@ -143,16 +141,18 @@ def number(value: float | None, digits: int = 3) -> str:
 
 def _run(tokens: Sequence[str]) -> str:
     """Tokens side by side as content; the bytes of a character, where they stand together, are that character."""
-    if any("<0x" in text for text in tokens):
-        return _content(join_bytes("".join(tokens)))
+    whole = "".join(tokens)
+    if "<0x" in whole:
+        return _content(join_bytes(whole))
     return "".join(map(_content, tokens))
 
 
-def _level(share: float, is_key: bool) -> int:
-    """How strong a tint is, 0 for none; the key token always has one."""
-    if share < _FAINTEST and not is_key:
-        return 0
-    return min(LEVELS, max(1, round(share * LEVELS)))
+def _tints(values: Sequence[float | None], maximum: float, key: int) -> list[int]:
+    """How strong the tint of each value is, 0 for none; the key token always has one."""
+    scale, least = LEVELS / maximum if maximum else 0.0, _FAINTEST * LEVELS
+    found = [min(LEVELS, round(share)) if value and (share := value * scale) >= least else 0 for value in values]
+    found[key] = max(1, found[key])
+    return found
 
 
 def _spell(character: str) -> str:

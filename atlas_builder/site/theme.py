@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from base64 import b64encode
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -32,9 +33,18 @@ def find_theme(name: str) -> Path:
     )
 
 
+class _Records(Environment):
+    """Jinja whose `record.stats` looks among the keys of a dict first; pages ask for little else."""
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        if type(obj) is dict and attribute in obj:
+            return obj[attribute]
+        return super().getattr(obj, attribute)
+
+
 def environment(theme: Path) -> Environment:
     """Jinja over a theme, and over the shipped one for what the theme does not redefine."""
-    jinja = Environment(
+    jinja = _Records(
         loader=FileSystemLoader([theme, shipped("themes") / "atlas"]),
         autoescape=True,
         undefined=StrictUndefined,

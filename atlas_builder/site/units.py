@@ -10,6 +10,7 @@ from typing import Any
 from atlas_builder import records
 from atlas_builder.records import LayerRecords
 from atlas_builder.site import listing
+from atlas_builder.site.cite import csl_of, ris_of
 from atlas_builder.site.edition import Site
 from atlas_builder.site.summary import Summary, summary_of, unit_page
 
@@ -56,11 +57,14 @@ def publish_units(site: Site, first: int, last: int, folder: Path) -> list[Summa
 
 
 def publish_layer(site: Site, layer: int, units: Sequence[Summary], layers: Sequence[int], folder: Path) -> None:
-    """Write the table of a layer, and its data for scripts."""
+    """Write the table of a layer, its data for scripts, and the citations of its units."""
     worker.open(site)
     for name, page in worker.site.pages.layer(layer, units, layers).items():
         write(folder / f"L{layer}" / name, page)
     (folder / f"L{layer}" / "units.js").write_bytes(listing.data(layer, units))
+    citations = [worker.site.pages.unit_citation(layer, unit.unit, unit.hash) for unit in units]
+    write(folder / f"L{layer}" / "cite.json", csl_of(citations))
+    write(folder / f"L{layer}" / "cite.ris", ris_of(citations))
 
 
 def write(path: Path, text: str) -> None:

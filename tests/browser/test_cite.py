@@ -43,7 +43,7 @@ def cite_page(tmp_path: Path) -> Callable[[str | None], tuple[str, Citation]]:
         shutil.copytree(theme / "assets", tmp_path / "assets", dirs_exist_ok=True)
         page = (
             '<!doctype html><html lang="en"><meta charset="utf-8"><title>x</title>'
-            '{% import "cite.html" as cite %}{{ cite.section(citation, "neuron", "", behaviours) }}'
+            '{% import "cite.html" as cite %}{{ cite.tags(citation) }}{{ cite.section(citation, "neuron", "", behaviours) }}'
             '<p><a href="#cite" data-cite="3">cite</a>'
             '{% for b in behaviours %}<section class="behaviour" id="b{{ b.id }}">'
             '<h2><a href="#b{{ b.id }}">{{ b.id }}</a> '
@@ -180,7 +180,7 @@ def test_no_page_asks_another_host_whether_there_is_a_newer_edition(
         page.wait_for_load_state("networkidle")
         running.shutdown()
     assert 'data-home="https://example.org/atlas"' in page.content()
-    assert any(url.endswith("edition.js") for url in asked)
-    assert not any(url.endswith("atlas.json") for url in asked)
+    assert any(url.endswith("atlas.js") for url in asked)
+    assert not any(url.endswith(("edition.js", "atlas.json")) for url in asked)
     expect(page.locator(".edition")).to_have_count(0)
     assert errors == []

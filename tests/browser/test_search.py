@@ -376,7 +376,7 @@ def test_hostile_text_in_results_runs_nowhere(hostile_site: Path, page: Page, er
     ]:
         page.goto(f"{hostile_site.as_uri()}/search.html?q={quote(query)}")
         expect(page.locator("#status")).not_to_be_empty()
-        page.wait_for_function("!document.querySelector('#results li') || document.querySelector('#results li.there')")
+        expect(page.locator("#results li:not(.there)")).to_have_count(0)
         assert page.evaluate("window.pwned") is None, query
         assert (
             page.locator("#results").evaluate(

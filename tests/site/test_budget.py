@@ -24,14 +24,14 @@ def test_less_is_shown_step_by_step_until_it_fits(monkeypatch: pytest.MonkeyPatc
         return site.examples_per_unit * 10
 
     settings = Site(host="github-pages")
-    assert budget.fitted(settings, [8], size, Progress(quiet=True)) == settings
+    assert budget.fitted(settings, [7], size, Progress(quiet=True)) == settings
     listener = Listener()
     less = budget.fitted(settings, [5, 4], size, listener)
     assert (less.examples_per_unit, less.band_examples_shown) == (8, 2)
     (said,) = listener.lines
     assert "examples_per_unit 10 → 8" in said
     assert "examples_per_behaviour" not in said
-    assert "81% are for them" in said
+    assert "72% are for them" in said
     assert budget.fitted(Site(host="none"), [1000], size, listener) == Site(host="none")
     # What is less already stays.
     assert budget.fitted(Site(host="github-pages", examples_per_unit=3), [1000], size, listener).examples_per_unit == 3

@@ -92,10 +92,10 @@ def test_behaviours_have_addresses_and_neighbours_lead_to_them(demo_site: Path) 
     for record in _records(demo_site)[::40]:
         page = (demo_site / f"L{record['layer']}/N{record['unit']}.html").read_text(encoding="utf-8")
         for behaviour in record["behaviours"]:  # type: ignore[attr-defined]
-            assert f'id="b{behaviour["id"]}"' in page
+            assert f"id=b{behaviour['id']}>" in page
             for neighbour in behaviour["neighbours"]:
                 _, layer, unit = neighbour["id"].split("/")
-                assert f'href="../{layer}/{unit}.html#b{neighbour["behaviour"]}"' in page
+                assert f"href=../{layer}/{unit}.html#b{neighbour['behaviour']}>" in page
                 linked += 1
     assert linked > 10
 
@@ -131,7 +131,7 @@ def test_check_finds_what_is_planted(tiny_site: Path, copy_of: Callable[[Path], 
     (site / "L0/N3.json").write_bytes(b"{}")
     (site / "L0/N4.json").write_bytes(b"not json")
     page = site / "L1/N0.html"
-    page.write_text(page.read_text(encoding="utf-8").replace('id="b1"', 'id="c1"'), encoding="utf-8")
+    page.write_text(page.read_text(encoding="utf-8").replace("id=b1>", "id=c1>"), encoding="utf-8")
     problems = "\n".join(check(site, QUIET).problems)
     assert "N1.html leads nowhere" in problems
     assert "L0/N2.json: its hash is not that of its content" in problems

@@ -23,6 +23,10 @@ atlasVisible.spelt = function (hidden) {
   var root = document.body.dataset.root;
   document.documentElement.classList.add("js");
 
+  // Where the atlas has an address, copies on the same host ask it for a newer edition; from a folder nothing is asked.
+  var home = document.currentScript.dataset.home;
+  if (home && new URL(home).origin === location.origin) atlasLoad("assets/edition.js");
+
   // A random unit, each as likely; the link has a place of its own where scripts are off.
   function random() {
     atlasLoad("search/index.js").then(function () {

@@ -1,11 +1,10 @@
 // A page of an edition that is no longer the one at the atlas's address says so. It asks its own host only.
 "use strict";
 (function () {
-  var page = document.currentScript.dataset;
+  var page = document.querySelector("script[data-home]").dataset;
   var home = page.home.replace(/\/*$/, "/");
   var root = new URL(document.body.dataset.root || "./", location.href).href;
-  // From a folder the origin is "null", so nothing is asked.
-  if (new URL(home).origin !== location.origin || new URL(home).href === root) return;
+  if (new URL(home).href === root) return;
 
   function ask(address, method) {
     return fetch(address, { method: method, redirect: "error" }).then(function (answer) {
