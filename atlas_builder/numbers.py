@@ -36,8 +36,9 @@ def significant_all(values: ArrayLike) -> NDArray[np.float64]:
 def published(values: ArrayLike) -> list[Any]:
     """`significant` of each number of an array, as lists within lists of its shape."""
     rounded = significant_all(values)
-    missing = np.isnan(rounded)
-    found: list[Any] = np.where(missing, None, rounded).tolist() if missing.any() else rounded.tolist()
+    whole = rounded.astype(object)
+    whole[np.isnan(rounded)] = None
+    found: list[Any] = whole.tolist()
     return found
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from atlas_builder.cluster import Clustered
 from atlas_builder.collect.bins import coarse_histogram
 from atlas_builder.collect.results import Collected, CollectedLayer
-from atlas_builder.config import Configuration
+from atlas_builder.config import Configuration, Site
 from atlas_builder.describe.run import Described
 from atlas_builder.link import Links
 from atlas_builder.numbers import grain_of, plain, published, significant, to_grain
@@ -70,18 +70,19 @@ class LayerRecords:
         self._texts = stages.collected.token_texts
         self._contexts = stages.collected.contexts
         self._tokens = np.asarray(self._contexts.tokens)
-        self._shown = Shown(layer, self.clustered, self._contexts, config.site)
+        self._shown = Shown(layer, self.clustered, self._contexts)
 
-    def record(self, unit: int) -> Record:
-        """The record of a unit."""
-        layer, atlas = self.layer, self.config.atlas
+    def record(self, unit: int, site: Site | None = None) -> Record:
+        """The record of a unit, with as much of it as these settings show; by default the configuration's."""
+        layer, atlas, site = self.layer, self.config.atlas, site or self.config.site
         labels = self.clustered.labels[layer.starts[unit] : layer.starts[unit + 1]]
-        shown = self._shown.of(unit)
+        shown = self._shown.of(unit, site)
         place = {int(example): index for index, example in enumerate(shown)}
         grain = grain_of(float(layer.moments.maximum[unit]))
         # Below zero the scale is that of the minimum.
         grains = {1: grain, -1: grain_of(-float(layer.moments.minimum[unit]))}
-        bands = self._bands(unit, first=len(shown))
+        drawn = self._shown_of_bands(unit, site.band_examples_shown)
+        around = self._around(site.tokens_before, site.tokens_after)
         record: Record = {
             "schema": SCHEMA,
             "id": unit_id(atlas.id, layer.layer, unit),
@@ -92,10 +93,13 @@ class LayerRecords:
             "stats": self._stats(unit),
             "polysemanticity": self._measures(unit, side=0),
             "negative": {"polysemanticity": self._measures(unit, side=1)} if layer.sides == 2 else None,
-            "behaviours": self._behaviours(unit, labels, place),
-            "bands": bands,
+            "behaviours": self._behaviours(unit, labels, place, site.neighbours_shown),
+            "bands": self._bands(unit, drawn[0]["band"].tolist(), first=len(shown)),
             "middle_differs": bool(self._middle_differs[unit]),
-            "examples": [*self._examples(unit, shown, labels[shown], grains), *self._band_examples(unit, grain)],
+            "examples": [
+                *self._examples(unit, shown, labels[shown], grains, around),
+                *self._band_examples(*drawn, grain),
+            ],
             "logits": self._logits(unit),
         }
         record["hash"] = content_hash(record)
@@ -143,11 +147,10 @@ class LayerRecords:
             for name in measures.dtype.names or ()
         }
 
-    def _bands(self, unit: int, first: int) -> list[Record]:
-        """The bands of a unit; the tokens that stand for them come after `first` other examples."""
+    def _bands(self, unit: int, own: Sequence[int], first: int) -> list[Record]:
+        """The bands of a unit; the tokens that stand for them, of bands `own`, come after `first` other examples."""
         if np.isnan(self.layer.band_edges[unit, 0]):
             return []
-        own = self._shown_of_bands(unit)[0]["band"].tolist()
         quantiles = self.config.examples.bands
         edges, drawn, share, chance = (column[unit] for column in self._banded)
         return [
@@ -184,14 +187,13 @@ class LayerRecords:
         starts: list[int] = np.searchsorted(self._of_bands["unit"], np.arange(self.layer.units + 1)).tolist()
         return starts
 
-    def _shown_of_bands(self, unit: int) -> tuple[np.ndarray, NDArray[np.float32]]:
+    def _shown_of_bands(self, unit: int, most: int) -> tuple[np.ndarray, NDArray[np.float32]]:
         """The tokens that are shown of a unit's bands, and the activations around each."""
         first, last = self._band_starts[unit : unit + 2]
-        shown = first + np.flatnonzero(self._of_bands["rank"][first:last] < self.config.site.band_examples_shown)
+        shown = first + np.flatnonzero(self._of_bands["rank"][first:last] < most)
         return self._of_bands[shown], self.layer.band_windows[shown]
 
-    def _band_examples(self, unit: int, grain: float) -> list[Record]:
-        tokens, windows = self._shown_of_bands(unit)
+    def _band_examples(self, tokens: np.ndarray, windows: NDArray[np.float32], grain: float) -> list[Record]:
         return self._places(tokens, to_grain(windows, grain), self._around(*_AROUND_A_BAND))
 
     def _around(self, before: int, after: int) -> tuple[int, int]:
@@ -199,7 +201,7 @@ class LayerRecords:
         kept = self.config.examples.window
         return min(before, kept[0]), min(after, kept[1])
 
-    def _behaviours(self, unit: int, labels: NDArray[np.int32], place: dict[int, int]) -> list[Record]:
+    def _behaviours(self, unit: int, labels: NDArray[np.int32], place: dict[int, int], neighbours: int) -> list[Record]:
         first, own = int(self.layer.starts[unit]), range(*self.clustered.starts[unit : unit + 2].tolist())
         examples: list[list[int]] = [[] for _ in own]
         for example, index in place.items():
@@ -220,7 +222,7 @@ class LayerRecords:
                     "next": [[self._texts[token], significant(share)] for token, share in described["next"]],
                     "central": place[behaviour["central"] - first],
                     "examples": members,
-                    "neighbours": self._neighbours(number),
+                    "neighbours": self._neighbours(number, neighbours),
                 }
             )
         return found
@@ -235,7 +237,7 @@ class LayerRecords:
         ]
         return [dict(zip(found.dtype.names or (), row, strict=True)) for row in zip(*columns, strict=True)]
 
-    def _neighbours(self, number: int) -> list[Record]:
+    def _neighbours(self, number: int, most: int) -> list[Record]:
         """The behaviours most like one of the layer's, by its place there."""
         addresses, similarities, wiring = self._near
         return [
@@ -246,7 +248,7 @@ class LayerRecords:
                 "wiring": wired,
             }
             for (layer, unit, behaviour), similarity, wired in zip(
-                addresses[number], similarities[number], wiring[number], strict=True
+                addresses[number][:most], similarities[number][:most], wiring[number][:most], strict=True
             )
             if similarity is not None
         ]
@@ -254,14 +256,19 @@ class LayerRecords:
     @cached_property
     def _near(self) -> tuple[list[Any], list[Any], list[Any]]:
         """Addresses of the nearest behaviours of each of the layer's, their likeness and their wiring."""
-        links, most = self.stages.links, self.config.site.neighbours_shown
+        links = self.stages.links
         first = links.first_of(self.layer.layer)
-        own = np.s_[first : first + len(self.clustered.behaviours), :most]
+        own = slice(first, first + len(self.clustered.behaviours))
         addresses = links.address[links.neighbours[own]].tolist()
         return addresses, published(links.similarities[own]), published(links.wiring[own])
 
     def _examples(
-        self, unit: int, shown: Sequence[int], labels: NDArray[np.int32], grains: dict[int, float]
+        self,
+        unit: int,
+        shown: Sequence[int],
+        labels: NDArray[np.int32],
+        grains: dict[int, float],
+        around: tuple[int, int],
     ) -> list[Record]:
         """The examples at these places of the unit, each with the number of its behaviour, −1 for none."""
         examples = self.layer.of(unit)[shown]
@@ -269,9 +276,7 @@ class LayerRecords:
         for sign, grain in grains.items():
             own = examples["sign"] == sign
             windows[own] = to_grain(examples["window"][own], grain)
-        found = self._places(
-            examples, windows, self._around(self.config.site.tokens_before, self.config.site.tokens_after)
-        )
+        found = self._places(examples, windows, around)
         first = int(self.layer.starts[unit])
         for place, number, label in zip(found, shown, labels.tolist(), strict=True):
             place["source"] = self._contexts.names[place["document"]]

@@ -26,13 +26,12 @@ class Shown:
     layer: CollectedLayer
     clustered: Clustered
     contexts: Contexts
-    site: Site
 
-    def of(self, unit: int) -> list[int]:
+    def of(self, unit: int, site: Site) -> list[int]:
         """Places among the unit's examples: each behaviour's, its central one first, then some that fit none."""
         first, last = self.layer.starts[unit : unit + 2].tolist()
         begin, end = self.clustered.starts[unit : unit + 2].tolist()
-        most = min(self.site.examples_per_behaviour, max(2, self.site.examples_per_unit // max(1, end - begin)))
+        most = min(site.examples_per_behaviour, max(2, site.examples_per_unit // max(1, end - begin)))
         leads: list[bytes] = self._leads[first:last].tolist()
         members: list[list[int]] = [[] for _ in range(end - begin)]
         noise: dict[int, list[int]] = {1: [], -1: []}
@@ -43,7 +42,7 @@ class Shown:
         for own, central in zip(members, self.clustered.behaviours["central"][begin:end].tolist(), strict=True):
             chosen += _spread(leads, own, most, central - first)
         for own in noise.values():
-            chosen += _spread(leads, own, self.site.noise_shown)
+            chosen += _spread(leads, own, site.noise_shown)
         return chosen
 
     @cached_property

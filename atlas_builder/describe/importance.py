@@ -33,9 +33,13 @@ def wanted(
         if config.describe.importance == "central":
             places = np.unique(units.behaviours["central"])
         else:
-            shown = Shown(layer, units, collected.contexts, config.site)
+            shown = Shown(layer, units, collected.contexts)
             places = np.array(
-                [layer.starts[unit] + place for unit in range(layer.units) for place in sorted(shown.of(unit))],
+                [
+                    layer.starts[unit] + place
+                    for unit in range(layer.units)
+                    for place in sorted(shown.of(unit, config.site))
+                ],
                 dtype=np.int64,
             )
         found = np.empty(len(places), Wanted)

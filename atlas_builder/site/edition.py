@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from atlas_builder.cluster import Clustered
 from atlas_builder.config import Configuration
+from atlas_builder.cycles import no_search_for_cycles
 from atlas_builder.describe.run import Described
 from atlas_builder.records import Stages, unit_id
 from atlas_builder.site.pages import Neighbourhood, Pages
@@ -80,10 +81,11 @@ class Site:
         found = {}
         for layer in self.stages.collected.layers:
             behaviours = Clustered(layer.layer, self.stages.cluster).behaviours
-            described = Described(layer.layer, self.stages.describe).behaviours
-            for behaviour, words in zip(behaviours, described, strict=True):
-                unit = unit_id(self.config.atlas.id, layer.layer, int(behaviour["unit"]))
-                found[unit, int(behaviour["id"]) + 1] = words["label"]
+            with no_search_for_cycles():
+                described = Described(layer.layer, self.stages.describe).behaviours
+            units, ids = behaviours["unit"].tolist(), behaviours["id"].tolist()
+            for unit, number, words in zip(units, ids, described, strict=True):
+                found[unit_id(self.config.atlas.id, layer.layer, unit), number + 1] = words["label"]
         return found
 
     @cached_property

@@ -31,7 +31,7 @@ def histogram(edges: Sequence[float], counts: Sequence[int], threshold: float | 
     if low < 0 < high and 0.12 < -low / span < 0.88:
         ticks.insert(1, (0.0, "middle"))
     labels = "".join(
-        f'<text x={x(value)} y={height} text-anchor={anchor}>{f"{value:.3g}".replace("-", "−")}</text>'
+        f"<text x={x(value)} y={height} text-anchor={anchor}>{f'{value:.3g}'.replace('-', '−')}</text>"
         for value, anchor in ticks
     )
     line = ""
@@ -112,7 +112,8 @@ def plane(points: NDArray[np.float32], labels: NDArray[np.int32], colours: Seque
     dots, numbers = [], []
     for number, own in of.items():
         # A line of no length with a round end is a dot; from the last one it takes half a dozen bytes.
-        path, from_x, from_y = [], 0, 0
+        path: list[str] = []
+        from_x = from_y = 0
         for x, y in own:
             if path and x == from_x and y == from_y:
                 continue

@@ -19,11 +19,13 @@ import orjson
 from markupsafe import Markup, escape
 from numpy.typing import NDArray
 
+from atlas_builder.cluster import Clustered
+from atlas_builder.cycles import no_search_for_cycles
 from atlas_builder.describe.run import Described
+from atlas_builder.numbers import significant_all
 from atlas_builder.records import Stages
 from atlas_builder.site import text
 from atlas_builder.site.search import BLOCK
-from atlas_builder.site.summary import Summary
 
 RAMP = 7
 """Colours from the first layer to the last, `m0` … `m6` in the style sheet."""
@@ -159,25 +161,44 @@ class Map:
                 yield f'<text class="w{0 if large else 1}" x="{left:.0f}" y="{top:.0f}">{escape(shown)}</text>'
 
 
-def atlas_map(stages: Stages, units: Mapping[int, Sequence[Summary]]) -> Map:
-    """The map of an atlas; `units` are those of each layer."""
-    every = [unit for layer in units.values() for unit in layer]
+def atlas_map(stages: Stages) -> Map:
+    """The map of an atlas."""
+    layers = [(layer.layer, layer.units) for layer in stages.collected.layers]
+    clustered = [Clustered(layer, stages.cluster) for layer, _ in layers]
+    with no_search_for_cycles():
+        described = [Described(layer, stages.describe).behaviours for layer, _ in layers]
+    effective = np.concatenate([own.measures["effective_behaviours"][:, 0] for own in clustered])
     return Map(
-        layers=[(layer, len(own)) for layer, own in units.items()],
-        counts=np.array([len(unit.labels) for unit in every], dtype=np.int64),
-        effective=np.array([unit.measures["effective_behaviours"] or 0.0 for unit in every]),
+        layers=layers,
+        counts=np.concatenate([np.diff(own.starts) for own in clustered]),
+        effective=np.nan_to_num(significant_all(effective)),
         places=stages.links.map,
         key_words=[
             [word for word, share in behaviour["words"] if share >= _SHARE_OF_A_WORD]
-            for layer in units
-            for behaviour in Described(layer, stages.describe).behaviours
+            for own in described
+            for behaviour in own
         ],
     )
 
 
-def preview(drawn: Map) -> Markup:
+class Drawn(NamedTuple):
+    """What pages show of a map."""
+
+    picture: Markup
+    placed: int
+
+
+def publish(stages: Stages, folder: Path) -> Drawn:
+    """Write an atlas's map, and say what pages show of it."""
+    with no_search_for_cycles():
+        drawn = atlas_map(stages)
+        write(folder, drawn)
+        return Drawn(drawn.picture, drawn.placed)
+
+
+def preview(picture: Markup) -> Markup:
     """The picture as a link to the map, for the first page; empty where there is none."""
-    return drawn.picture and Markup('<a class="to-map" href="map.html">{}</a>').format(drawn.picture)
+    return picture and Markup('<a class="to-map" href="map.html">{}</a>').format(picture)
 
 
 def write(folder: Path, drawn: Map) -> None:

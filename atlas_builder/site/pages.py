@@ -19,6 +19,7 @@ from atlas_builder.records import Record
 from atlas_builder.site import figures, listing, text
 from atlas_builder.site import map as site_map
 from atlas_builder.site.cite import Citation, cite
+from atlas_builder.site.map import Drawn
 from atlas_builder.site.summary import Summary, unit_page
 
 COLOURS = 8
@@ -215,7 +216,7 @@ class Pages:
         layers: Mapping[int, Sequence[Summary]],
         starts: Sequence[tuple[str, str, Sequence[Summary]]],
         contrast: Mapping[str, float],
-        drawn: site_map.Map,
+        drawn: Drawn,
     ) -> str:
         """The first page; `starts` are lists of units worth a first look: title, reason, units.
 
@@ -229,7 +230,7 @@ class Pages:
             layers=layers,
             starts=starts,
             contrast=contrast,
-            map=site_map.preview(drawn),
+            map=site_map.preview(drawn.picture),
             noun=_noun(self.facts["kind"]),
             units=len(every),
             behaviours=sum(len(unit.labels) for unit in every),
@@ -252,7 +253,7 @@ class Pages:
             ),
         )
 
-    def map(self, drawn: site_map.Map) -> str:
+    def map(self, drawn: Drawn) -> str:
         """The map of all behaviours."""
         return self._render(
             "map.html",

@@ -7,9 +7,7 @@ sign: base 64, five bits a character, the least first, the sixth bit set where m
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, NamedTuple
@@ -18,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atlas_builder.cluster import Clustered
+from atlas_builder.cycles import no_search_for_cycles
 from atlas_builder.describe.run import Described
 from atlas_builder.describe.tokens import window_tokens
 from atlas_builder.records import Stages
@@ -56,7 +55,7 @@ def gather(stages: Stages, layer: int, window: tuple[int, int]) -> Part:
     clustered = Clustered(layer, stages.cluster)
     words: dict[str, int] = {}
     labels: list[list[str]] = [[] for _ in clustered.measures]
-    with _no_search_for_cycles():
+    with no_search_for_cycles():
         described = Described(layer, stages.describe).behaviours
         for unit, found in zip(clustered.behaviours["unit"].tolist(), described, strict=True):
             labels[unit].append(found["label"])
@@ -68,18 +67,6 @@ def gather(stages: Stages, layer: int, window: tuple[int, int]) -> Part:
             shown=_shown(snippets, words),
             words=list(words),
         )
-
-
-@contextmanager
-def _no_search_for_cycles() -> Iterator[None]:
-    """Millions of lists live at once here, none of them in a cycle: looking for one takes half of the time."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def _snippets(stages: Stages, layer: int, central: NDArray[np.int64], window: tuple[int, int]) -> list[Snippet]:

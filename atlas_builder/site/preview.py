@@ -26,7 +26,7 @@ from atlas_builder.pipeline import work_folder
 from atlas_builder.progress import Progress
 from atlas_builder.records import Stages, serialise
 from atlas_builder.site.edition import Site
-from atlas_builder.site.map import Map, atlas_map
+from atlas_builder.site.map import Drawn, atlas_map
 from atlas_builder.site.prose import render_prose
 from atlas_builder.site.publish import overviews
 from atlas_builder.site.summary import Summary, summary_of, unit_page
@@ -39,7 +39,7 @@ _UNIT = re.compile(r"L(\d+)/N(\d+)\.(html|json)")
 _LAYER = re.compile(r"L(\d+)/([^/]+\.html)")
 
 
-_POLICY = re.compile(r'<meta http-equiv=Content-Security-Policy[^>]*>\s*')
+_POLICY = re.compile(r"<meta http-equiv=Content-Security-Policy[^>]*>\s*")
 
 
 def without_policy(page: str) -> str:
@@ -127,8 +127,9 @@ class Preview:
     def _places(self) -> dict[tuple[int, int], int]:
         return {unit: place for place, unit in enumerate(self.site.units)}
 
-    def _drawn(self) -> Map:
-        return atlas_map(self.site.stages, self._summaries)
+    def _drawn(self) -> Drawn:
+        drawn = atlas_map(self.site.stages)
+        return Drawn(drawn.picture, drawn.placed)
 
     @cached_property
     def _summaries(self) -> dict[int, list[Summary]]:

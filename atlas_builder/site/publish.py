@@ -6,16 +6,19 @@ import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
+from itertools import accumulate
 from pathlib import Path
 from urllib.parse import quote
 from xml.sax.saxutils import escape
 
 import numpy as np
 import orjson
+from numpy.typing import NDArray
 
 from atlas_builder import records
 from atlas_builder.cluster import CONTRAST, Clustered
 from atlas_builder.config import Site as SiteSettings
+from atlas_builder.cycles import no_search_for_cycles
 from atlas_builder.progress import Progress
 from atlas_builder.site import map as site_map
 from atlas_builder.site import metadata, search, size
@@ -28,33 +31,37 @@ from atlas_builder.site.starts import starts
 from atlas_builder.site.summary import Summary, unit_page
 from atlas_builder.site.tables import write as write_tables
 from atlas_builder.site.theme import shipped
-from atlas_builder.site.units import encoded, publish_layer, publish_units, worker, write
+from atlas_builder.site.units import publish_layer, publish_units, sizes, write
 
-_UNITS_AT_ONCE = 64
+_UNITS_AT_ONCE = 128
 
 
 def publish(site: Site, folder: Path, executor: Executor, progress: Progress) -> None:
     """Write the whole site into an empty folder, with as much of each unit as the host allows."""
-    site = _fitted(site, progress)
+    with no_search_for_cycles():
+        _publish(_fitted(site, executor, progress), folder, executor, progress)
+    for line in size.measure(size.files(folder), site.config.site.host).lines:
+        progress.say(line)
+
+
+def _publish(site: Site, folder: Path, executor: Executor, progress: Progress) -> None:
+    map_ = executor.submit(site_map.publish, site.stages, folder / "map")
+    around = [executor.submit(write_tables, folder / "tables", site.stages, site.config)]
     with ThreadPoolExecutor(1) as beside:  # the workers render units while the index is written here
         index = beside.submit(search.write, folder / "search", site.stages, site.config.examples.window, executor)
         summaries = _write_units(site, folder, executor, progress)
         site = replace(site, facts={**site.facts, "queries": index.result()._asdict()})
-    tables = [
+    around += [
         executor.submit(publish_layer, site, layer, units, list(summaries), folder)
         for layer, units in summaries.items()
     ]
-    tables.append(executor.submit(write_tables, folder / "tables", site.stages, site.config))
-    drawn = site_map.atlas_map(site.stages, summaries)
-    site_map.write(folder / "map", drawn)
+    drawn = map_.result()
     for page, render in overviews(site, lambda: summaries, lambda: drawn).items():
         write(folder / page, render())
     _write_around(site, folder)
-    for table in tables:
-        table.result()
+    for task in around:
+        task.result()
     metadata.write(folder, site.pages.citation)  # last, for it says what is there
-    for line in size.measure(size.files(folder), site.config.site.host).lines:
-        progress.say(line)
 
 
 def _write_units(site: Site, folder: Path, executor: Executor, progress: Progress) -> dict[int, list[Summary]]:
@@ -74,7 +81,7 @@ def _write_units(site: Site, folder: Path, executor: Executor, progress: Progres
 
 
 def overviews(
-    site: Site, summaries: Callable[[], dict[int, list[Summary]]], drawn: Callable[[], site_map.Map]
+    site: Site, summaries: Callable[[], dict[int, list[Summary]]], drawn: Callable[[], site_map.Drawn]
 ) -> dict[str, Callable[[], str]]:
     """What renders each page that is not a unit's, a layer's or prose, by address; asks for what it needs only."""
     return {
@@ -87,24 +94,25 @@ def overviews(
     }
 
 
-def _fitted(site: Site, progress: Progress) -> Site:
+def _fitted(site: Site, executor: Executor, progress: Progress) -> Site:
     """The site with as much of each unit as its host allows; what differs from the settings stands in its facts."""
+    layers = [layer.units for layer in site.stages.collected.layers]
 
-    def with_settings(settings: SiteSettings) -> Site:
-        return replace(site, config=site.config.model_copy(update={"site": settings}))
-
-    def size_of(settings: SiteSettings, place: int) -> int:
-        worker.open(with_settings(settings))
-        record, page = worker.unit(place)
-        return len(records.serialise(record)) + len(encoded(page))
+    def sizes_of(settings: Sequence[SiteSettings], units: Sequence[NDArray[np.intp]]) -> list[NDArray[np.int64]]:
+        firsts = accumulate(layers, initial=0)
+        tasks = [
+            executor.submit(sizes, site, settings, (first + own).tolist())
+            for first, own in zip(firsts, units, strict=False)
+        ]
+        return [task.result() for task in tasks]
 
     wanted = site.config.site
-    layers = [layer.units for layer in site.stages.collected.layers]
-    fit = fitted(wanted, layers, size_of, progress)
+    fit = fitted(wanted, layers, sizes_of, progress)
     if fit == wanted:
         return site
     shown = {name: value for name, value in fit.model_dump().items() if value != getattr(wanted, name)}
-    return replace(with_settings(fit), facts={**site.facts, "shown": shown})
+    config = site.config.model_copy(update={"site": fit})
+    return replace(site, config=config, facts={**site.facts, "shown": shown})
 
 
 def _contrast(site: Site) -> dict[str, float]:

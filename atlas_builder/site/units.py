@@ -7,7 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from atlas_builder import records
+from atlas_builder.config import Site as SiteSettings
+from atlas_builder.cycles import no_search_for_cycles
 from atlas_builder.records import LayerRecords
 from atlas_builder.site import listing
 from atlas_builder.site.cite import csl_of, ris_of
@@ -29,13 +34,16 @@ class Worker(threading.local):
             self.key, self.site = key, site
             self.layer = LayerRecords(site.stages, site.stages.collected.layers[0], site.config)
 
-    def unit(self, place: int) -> tuple[records.Record, str]:
-        """Record and page of the unit at a place of the atlas; units come layer by layer."""
+    def unit(self, place: int, shown: SiteSettings | None = None) -> tuple[records.Record, str]:
+        """Record and page of the unit at a place of the atlas; units come layer by layer.
+
+        `shown` says how much of it, where that is not what the site's settings say.
+        """
         layer, unit = self.site.units[place]
         if self.layer.layer.layer != layer:
             collected = next(found for found in self.site.stages.collected.layers if found.layer == layer)
             self.layer = LayerRecords(self.site.stages, collected, self.site.config)
-        record = self.layer.record(unit)
+        record = self.layer.record(unit, shown)
         planes = {sign: self.layer.plane(unit, sign) for sign in (1, -1)[: self.layer.layer.sides]}
         return record, self.site.pages.unit(record, planes, self.site.labels, self.site.around(place))
 
@@ -48,12 +56,26 @@ def publish_units(site: Site, first: int, last: int, folder: Path) -> list[Summa
     worker.open(site)
     site = worker.site
     summaries = []
-    for place, (layer, unit) in enumerate(site.units[first:last], start=first):
-        record, page = worker.unit(place)
-        (folder / f"L{layer}" / f"N{unit}.json").write_bytes(records.serialise(record))
-        write(folder / unit_page(layer, unit), page)
-        summaries.append(summary_of(record))
+    with no_search_for_cycles():
+        for place, (layer, unit) in enumerate(site.units[first:last], start=first):
+            record, page = worker.unit(place)
+            (folder / f"L{layer}" / f"N{unit}.json").write_bytes(records.serialise(record))
+            write(folder / unit_page(layer, unit), page)
+            summaries.append(summary_of(record))
     return summaries
+
+
+def sizes(site: Site, settings: Sequence[SiteSettings], places: Sequence[int]) -> NDArray[np.int64]:
+    """Bytes of page and record of the units at these places of the atlas, with each settings: (settings, units)."""
+    worker.open(site)
+
+    def size(place: int, shown: SiteSettings) -> int:
+        record, page = worker.unit(place, shown)
+        return len(records.serialise(record)) + len(encoded(page))
+
+    with no_search_for_cycles():
+        found = [[size(place, shown) for shown in settings] for place in places]
+    return np.array(found, dtype=np.int64).reshape(len(places), len(settings)).T
 
 
 def publish_layer(site: Site, layer: int, units: Sequence[Summary], layers: Sequence[int], folder: Path) -> None:

@@ -42,8 +42,8 @@ def cite_page(tmp_path: Path) -> Callable[[str | None], tuple[str, Citation]]:
         theme = find_theme("atlas")
         shutil.copytree(theme / "assets", tmp_path / "assets", dirs_exist_ok=True)
         page = (
-            '<!doctype html><html lang="en"><meta charset="utf-8"><title>x</title>'
-            '{% import "cite.html" as cite %}{{ cite.tags(citation) }}{{ cite.section(citation, "neuron", "", behaviours) }}'
+            '<!doctype html><html lang="en"><meta charset="utf-8"><title>x</title>{% import "cite.html" as cite %}'
+            '{{ cite.tags(citation) }}{{ cite.section(citation, "neuron", "", behaviours) }}'
             '<p><a href="#cite" data-cite="3">cite</a>'
             '{% for b in behaviours %}<section class="behaviour" id="b{{ b.id }}">'
             '<h2><a href="#b{{ b.id }}">{{ b.id }}</a> '

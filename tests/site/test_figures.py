@@ -49,7 +49,7 @@ def test_a_histogram_is_as_high_as_the_logarithm_of_its_counts() -> None:
     svg = figures.histogram([-1, 0, 1, 2, 3], [1000, 0, 10, 1], threshold=2.5)
     path = re.search(r'class=bars d="([^"]*)"', svg)
     assert path
-    steps = [(84 - int(y), int(x)) for y, x in re.findall(r"V(\d+)H(\d+)", path[1])]  # none of these is like the one before
+    steps = [(84 - int(y), int(x)) for y, x in re.findall(r"V(\d+)H(\d+)", path[1])]  # no two alike in a row
     assert [x for _, x in steps] == [80, 160, 240, 320]
     highest = np.log10(1001)
     assert [tall for tall, _ in steps] == [round(np.log10(count + 1) / highest * 78) for count in (1000, 0, 10, 1)]
