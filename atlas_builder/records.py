@@ -256,9 +256,9 @@ class LayerRecords:
     @cached_property
     def _near(self) -> tuple[list[Any], list[Any], list[Any]]:
         """Addresses of the nearest behaviours of each of the layer's, their likeness and their wiring."""
-        links = self.stages.links
+        links, most = self.stages.links, self.config.site.neighbours_shown
         first = links.first_of(self.layer.layer)
-        own = slice(first, first + len(self.clustered.behaviours))
+        own = np.s_[first : first + len(self.clustered.behaviours), :most]
         addresses = links.address[links.neighbours[own]].tolist()
         return addresses, published(links.similarities[own]), published(links.wiring[own])
 

@@ -103,8 +103,10 @@ def _step(frame: FrameType | None) -> str:
     inner = ""
     while frame is not None:
         name = f"{frame.f_globals.get('__name__', '')}.{frame.f_code.co_name}".removeprefix("atlas_builder.")
+        if name == "site.publish._write_units":
+            return "units"
         if name == "site.publish.publish":
-            return {"concurrent.futures._base.result": "units"}.get(inner, inner or name)
+            return inner or name
         if name == "pipeline.build":
             return inner or name
         inner = name

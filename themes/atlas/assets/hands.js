@@ -65,6 +65,7 @@
       if (event.ctrlKey || event.metaKey) { window.open(plane.page(n), "_blank", "noopener"); return; }
       if (event.pointerType === "touch") { location.href = plane.page(n); return; }
       // A second click means to zoom, not to open.
+      clearTimeout(clicked);
       clicked = setTimeout(function () { location.href = plane.page(n); }, 230);
     });
     over.addEventListener("pointercancel", function (event) { scene.rope = null; drawing = false; end(event); map.mark(); });
