@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from atlas_builder.demo import SHIPPED
 from atlas_builder.errors import ConfigurationError
 
 
@@ -117,10 +118,25 @@ class Corpus(_Section):
 class Units(_Section):
     """Which units get a page."""
 
-    kind: Literal["mlp"] = "mlp"
-    """`mlp`: the neurons of the MLPs, plain or gated."""
+    kind: Literal["mlp", "sae", "crate"] = "mlp"
+    """`mlp`: the neurons of the MLPs, plain or gated; `sae`: the latents of sparse autoencoders; `crate`: the
+    coordinates of a CRATE's codes."""
+    path: str | None = None
+    """Folder of one SAE in SAELens's layout, or of several, one a layer."""
+    release: str | None = None
+    """Repository of SAEs on the hub, `owner/name`, or a release that sae-lens knows; `id` says which."""
+    id: str | None = None
+    """Which SAE of the release, like `blocks.8.hook_resid_pre`."""
     layers: Literal["all"] | Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = "all"
     """`all`, or a list of layers, counted from 0."""
+
+    @model_validator(mode="after")
+    def _has_its_saes(self) -> Units:
+        if self.kind == "sae" and bool(self.path) == bool(self.release and self.id):
+            raise ValueError("kind sae needs units.path, or units.release and units.id")
+        if self.kind != "sae" and (self.path or self.release or self.id):
+            raise ValueError(f"kind {self.kind} has no path, release or id: those are of kind sae")
+        return self
 
 
 class Examples(_Section):
@@ -281,14 +297,15 @@ def _anchored(config: Configuration, base: Path) -> Configuration:
             there = False
         return str((base / str(value)).resolve()) if there else value
 
-    model, corpus, site = config.model, config.corpus, config.site
-    if model.name != "demo":
+    model, corpus, site, units = config.model, config.corpus, config.site, config.units
+    if model.name not in SHIPPED:
         model = model.model_copy(update={"name": anchor(model.name)})
     corpus = corpus.model_copy(update={"path": anchor(corpus.path)})
+    units = units.model_copy(update={"path": anchor(units.path)})
     site = site.model_copy(
         update={"prose": anchor(site.prose), "theme": anchor(site.theme) if "/" in site.theme else site.theme}
     )
-    return config.model_copy(update={"model": model, "corpus": corpus, "site": site})
+    return config.model_copy(update={"model": model, "corpus": corpus, "site": site, "units": units})
 
 
 class _Loader(yaml.SafeLoader):

@@ -16,11 +16,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from atlas_builder import crate, sae
 from atlas_builder.config import Configuration, Model
-from atlas_builder.demo import MODEL as DEMO_MODEL
+from atlas_builder.config import Units as UnitsSettings
+from atlas_builder.demo import SHIPPED
 from atlas_builder.errors import ConfigurationError, ModelError
 from atlas_builder.tokens import token_texts
-from atlas_builder.units import MLPUnits, Units
+from atlas_builder.units import CrateUnits, MLPUnits, SAEUnits, Units
 from atlas_builder.units.base import as_float32
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -28,7 +30,7 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 @dataclass(frozen=True)
 class LanguageModel:
-    """A TransformerLens bridge with its tokenizer."""
+    """A TransformerLens bridge, or a CRATE, which has what is asked of one, with its tokenizer."""
 
     bridge: Any
     tokenizer: Any
@@ -116,11 +118,12 @@ def load(model: Model) -> LanguageModel:
     unsafe, and `ConfigurationError` where the device is not there.
     """
     _check_device(model.device)
-    name = str(DEMO_MODEL) if model.name == "demo" else model.name
+    name = place(model)
     local = Path(name).is_dir()
-    if local:
+    is_crate = local and crate.is_crate(Path(name))
+    if local and not is_crate:
         _check_weights(Path(name))
-    elif name.startswith((".", "/", "~")):
+    elif not local and name.startswith((".", "/", "~")):
         raise ModelError(f"model.name: there is no folder {name}: give a folder or a Hugging Face name.")
     with _quiet():
         from transformer_lens.model_bridge import TransformerBridge
@@ -135,6 +138,8 @@ def load(model: Model) -> LanguageModel:
             problem = "has no tokenizer that can be read" if local else "cannot be loaded from Hugging Face"
             hint = "put tokenizer.json beside the weights" if local else "check the name, the revision and the network"
             raise ModelError(f"model {name} {problem} ({_reason(error)}): {hint}.") from error
+        if is_crate:
+            return LanguageModel(crate.load(Path(name)).to(model.device, _DTYPES[model.dtype]), tokenizer)
         try:
             bridge = TransformerBridge.boot_transformers(
                 name,
@@ -151,13 +156,17 @@ def load(model: Model) -> LanguageModel:
     return LanguageModel(bridge, tokenizer)
 
 
+def place(model: Model) -> str:
+    """Where a model is: the folder of a shipped one, else the name as it was given."""
+    return str(SHIPPED.get(model.name, model.name))
+
+
 def load_plain(model: Model) -> Any:
     """The model as transformers alone loads it, without TransformerLens; the name was found good before."""
     from transformers import AutoModelForCausalLM
 
-    name = str(DEMO_MODEL) if model.name == "demo" else model.name
     with _quiet():
-        found = AutoModelForCausalLM.from_pretrained(name, revision=model.revision, dtype=_DTYPES[model.dtype])
+        found = AutoModelForCausalLM.from_pretrained(place(model), revision=model.revision, dtype=_DTYPES[model.dtype])
     return found.to(model.device).eval()
 
 
@@ -166,7 +175,31 @@ def open_units(model: LanguageModel, config: Configuration) -> Units:
     limit = getattr(model.bridge.cfg, "n_ctx", None)
     if limit and config.corpus.context > limit:
         raise ConfigurationError(f"corpus.context: {config.corpus.context} is more than the model's {limit} tokens.")
-    return MLPUnits(model.bridge, config.units.layers)
+    units = config.units
+    if isinstance(model.bridge, crate.Crate) != (units.kind == "crate"):
+        has, wants = ("is", "crate") if units.kind != "crate" else ("is no", "mlp or sae")
+        raise ConfigurationError(f"units.kind: {config.model.name} {has} CRATE, whose units are of kind {wants}.")
+    if units.kind == "crate":
+        return CrateUnits(model.bridge, units.layers)
+    if units.kind == "sae":
+        return SAEUnits(model.bridge, [sae.load(folder) for folder in sae_folders(units)], units.layers)
+    return MLPUnits(model.bridge, units.layers)
+
+
+def sae_folders(units: UnitsSettings) -> list[Path]:
+    """Where the SAEs of a configuration are, fetched from the hub where it names a release."""
+    if units.path:
+        return sae.find(Path(units.path))
+    from huggingface_hub import snapshot_download
+
+    try:
+        whole = snapshot_download(str(units.release), allow_patterns=[f"{units.id}/*"])
+    except Exception as error:  # the hub's client raises whatever its depths raise
+        raise ModelError(
+            f"SAE {units.id} of {units.release} cannot be loaded from Hugging Face ({_reason(error)}): check "
+            "units.release, units.id and the network."
+        ) from error
+    return sae.find(Path(whole) / str(units.id))
 
 
 def _check_device(device: str) -> None:

@@ -203,6 +203,7 @@ def portable_configuration(config: Configuration) -> dict[str, Any]:
     found = config.model_dump()
     found["model"]["name"] = _portable(config.model.name)
     found["corpus"]["path"] = _portable(config.corpus.path)
+    found["units"]["path"] = _portable(config.units.path)
     found["site"]["prose"] = _portable(config.site.prose)
     found["site"]["theme"] = _portable(config.site.theme)
     # Where it ran is not part of what it is.

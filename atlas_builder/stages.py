@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from atlas_builder.config import Configuration
+from atlas_builder.demo import SHIPPED
 from atlas_builder.errors import ConfigurationError
 from atlas_builder.shown import SHOWN_BY
 from atlas_builder.site.theme import find_theme, shipped
@@ -50,6 +51,7 @@ def fingerprints(config: Configuration) -> dict[Stage, str]:
             # Where the model runs is not part of what it says.
             config.model_dump(include={"model", "corpus", "units", "examples"}, exclude={"model": {"device"}}),
             _content(config.model.name),
+            _content(config.units.path) if config.units.path else None,
             _content(config.corpus.path) if config.corpus.path else platform.python_version(),
             versions(),
         ],
@@ -67,11 +69,7 @@ def fingerprints(config: Configuration) -> dict[Stage, str]:
 
 def _content(name: str) -> str | None:
     """SHA-256 of the files of a local model or corpus; None for what lives on a hub."""
-    if name == "demo":
-        from atlas_builder.demo import MODEL
-
-        name = str(MODEL)
-    path = Path(name)
+    path = Path(SHIPPED.get(name, name))
     if not path.exists():
         return None
     digest = hashlib.sha256()

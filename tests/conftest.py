@@ -31,8 +31,9 @@ from transformers import (
     Qwen3Config,
 )
 
-from atlas_builder import config
+from atlas_builder import config, crate
 from atlas_builder.config import Configuration
+from atlas_builder.crate import Shape
 from atlas_builder.demo import MODEL
 from atlas_builder.pipeline import build
 from atlas_builder.progress import Progress
@@ -132,6 +133,26 @@ def _save(shape: PreTrainedConfig, folder: Path) -> Path:
             else:
                 parameter.add_(0.2 * torch.randn_like(parameter))
     model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(MODEL).save_pretrained(folder)
+    return folder
+
+
+CRATE_SHAPE = Shape(vocabulary=2048, layers=2, heads=2, width=8, context=32)
+
+
+@pytest.fixture(scope="session")
+def crate_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random CRATE of 2 layers of 32 coordinates, with the demo's tokenizer."""
+    torch.manual_seed(0)
+    model = crate.Crate(CRATE_SHAPE)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim >= 2:
+                parameter.mul_(6)
+            else:
+                parameter.add_(0.2 * torch.randn_like(parameter))
+    folder = tmp_path_factory.mktemp("models") / "tiny-crate"
+    crate.save(model, folder)
     AutoTokenizer.from_pretrained(MODEL).save_pretrained(folder)
     return folder
 

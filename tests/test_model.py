@@ -127,7 +127,7 @@ def test_the_shipped_model_is_a_language_model_and_says_how_good() -> None:
     texts = [document.text for document in stdlib_documents() if document.text.strip()][:: train.HELD_OUT_EVERY]
     encoded = [np.array(tokenizer(text, verbose=False)["input_ids"]) for text in texts]
     stream = train.join(encoded, tokenizer.bos_token_id)[:60_000]
-    loss = train.evaluate(slow, stream, tokenizer.bos_token_id)
+    loss = train.evaluate(slow, stream, tokenizer.bos_token_id, record["recipe"]["context"])
     # Another Python has other documents in this place, so only the same one must agree closely.
     same = platform.python_version() == record["corpus"]["python"]
     assert loss == pytest.approx(record["loss"]["held_out"], abs=0.25 if same else 0.6)

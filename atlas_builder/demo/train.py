@@ -1,10 +1,13 @@
-"""Train the shipped model from nothing but the running interpreter's standard library.
+"""Train a shipped model from nothing but the running interpreter's standard library.
 
-    python -m atlas_builder.demo.train [--output DIR] [--steps N]
+    python -m atlas_builder.demo.train [--model gpt | relu | crate] [--output DIR] [--steps N]
 
-Makes a byte-level BPE tokenizer, trains a GPT-2 of 4 layers on documents whose place
+Makes a byte-level BPE tokenizer, trains a model of 4 layers on documents whose place
 in the corpus is not a multiple of 20, and measures it on those whose place is, beside
 a trigram model. Prints as it goes and writes `training.json` beside the weights.
+
+`gpt` is a GPT-2, `crate` a CRATE, and `relu` its twin, a GPT-2 with ReLU: those two see
+the same tokens in the same order.
 """
 
 from __future__ import annotations
@@ -18,20 +21,28 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import Tensor, nn
+from torch.nn import functional
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
+from atlas_builder import crate
 from atlas_builder.corpus import stdlib_documents
-from atlas_builder.demo import MODEL
+from atlas_builder.crate import Crate, Shape
+from atlas_builder.demo import CRATE, MODEL, RELU
 from atlas_builder.demo.trigram import Trigram
 
 BOS = "<|endoftext|>"
 HELD_OUT_EVERY = 20
+
+MODELS = {"gpt": MODEL, "relu": RELU, "crate": CRATE}
+STEPS = {"gpt": 7000, "relu": 4000, "crate": 4000}
+"""So that none takes more than 40 minutes on two cores."""
 
 Tokens = NDArray[np.int64]
 
@@ -47,6 +58,7 @@ class Recipe:
     context: int = 128
     batch: int = 32
     steps: int = 7000
+    model: str = "gpt"
     warm_up: int = 200
     learning_rate: float = 3e-3
     weight_decay: float = 0.1
@@ -56,10 +68,11 @@ class Recipe:
 def main(arguments: list[str] | None = None) -> None:
     """Train, measure and save; `arguments` are those of the command line."""
     parser = argparse.ArgumentParser(description="Train the demo model on the standard library.")
-    parser.add_argument("--output", type=Path, default=MODEL)
-    parser.add_argument("--steps", type=int, default=Recipe.steps)
+    parser.add_argument("--model", choices=list(MODELS), default="gpt")
+    parser.add_argument("--output", type=Path, help="by default, the place of the shipped one")
+    parser.add_argument("--steps", type=int)
     options = parser.parse_args(arguments)
-    recipe = Recipe(steps=options.steps)
+    recipe = Recipe(model=options.model, steps=options.steps or STEPS[options.model])
 
     started = time.monotonic()
     texts = [document.text for document in stdlib_documents() if document.text.strip()]
@@ -86,14 +99,14 @@ def main(arguments: list[str] | None = None) -> None:
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "loss": {
             "unit": "nats a token",
-            "training": round(evaluate(model, training[: len(held_out)], bos), 4),
-            "held_out": round(evaluate(model, held_out, bos), 4),
+            "training": round(evaluate(model, training[: len(held_out)], bos, recipe.context), 4),
+            "held_out": round(evaluate(model, held_out, bos, recipe.context), 4),
             "held_out_trigram": round(trigram, 4),
         },
         "minutes": round((time.monotonic() - started) / 60, 1),
-        "sample": sample(model, tokenizer, "def read_lines(path):\n", seed=recipe.seed),
+        "sample": sample(model, tokenizer, "def read_lines(path):\n", recipe),
     }
-    save(model, tokenizer, record, options.output)
+    save(model, tokenizer, record, options.output or MODELS[options.model])
     print(json.dumps(record, indent=2))
 
 
@@ -124,16 +137,19 @@ def join(documents: list[Tokens], bos: int) -> Tokens:
     return np.concatenate([part for document in documents for part in (np.array([bos]), document)])
 
 
-def train(training: Tokens, held_out: Tokens, bos: int, recipe: Recipe) -> GPT2LMHeadModel:
-    """AdamW with a cosine schedule over random windows of the training stream."""
+def fresh(recipe: Recipe, bos: int) -> nn.Module:
+    """The model that a recipe starts from."""
     torch.manual_seed(recipe.seed)
-    model = GPT2LMHeadModel(
+    if recipe.model == "crate":
+        return Crate(Shape(recipe.vocabulary, recipe.layers, recipe.heads, recipe.width, recipe.context))
+    twin: nn.Module = GPT2LMHeadModel(
         GPT2Config(
             vocab_size=recipe.vocabulary,
             n_positions=recipe.context,
             n_embd=recipe.width,
             n_layer=recipe.layers,
             n_head=recipe.heads,
+            activation_function="relu" if recipe.model == "relu" else "gelu_new",
             resid_pdrop=0.0,
             embd_pdrop=0.0,
             attn_pdrop=0.0,
@@ -141,6 +157,25 @@ def train(training: Tokens, held_out: Tokens, bos: int, recipe: Recipe) -> GPT2L
             eos_token_id=bos,
         )
     )
+    return twin
+
+
+def logits_of(model: nn.Module, tokens: Tensor) -> Tensor:
+    """Logits of (batch, context) tokens: (batch, context, vocabulary)."""
+    found = model(tokens)
+    logits: Tensor = found if isinstance(found, Tensor) else found.logits
+    return logits
+
+
+def loss_of(model: nn.Module, batch: Tensor) -> Tensor:
+    """Mean loss of the tokens after the first of each context, in nats."""
+    logits = logits_of(model, batch)
+    return functional.cross_entropy(logits[:, :-1].flatten(0, 1), batch[:, 1:].flatten())
+
+
+def train(training: Tokens, held_out: Tokens, bos: int, recipe: Recipe) -> nn.Module:
+    """AdamW with a cosine schedule over random windows of the training stream."""
+    model = fresh(recipe, bos)
     matrices = [parameter for parameter in model.parameters() if parameter.ndim >= 2]
     vectors = [parameter for parameter in model.parameters() if parameter.ndim < 2]
     optimizer = torch.optim.AdamW(
@@ -152,7 +187,7 @@ def train(training: Tokens, held_out: Tokens, bos: int, recipe: Recipe) -> GPT2L
     started = time.monotonic()
     running = 0.0
     for step, batch in enumerate(_batches(training, bos, recipe), start=1):
-        loss = model(input_ids=batch, labels=batch).loss
+        loss: Any = loss_of(model, batch)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -164,7 +199,7 @@ def train(training: Tokens, held_out: Tokens, bos: int, recipe: Recipe) -> GPT2L
             print(f"step {step:5d}  training loss {running / 100:.3f}  {rate:,.0f} tokens/s", flush=True)
             running = 0.0
         if step % 1000 == 0:
-            print(f"step {step:5d}  held-out loss {evaluate(model, held_out, bos):.3f}", flush=True)
+            print(f"step {step:5d}  held-out loss {evaluate(model, held_out, bos, recipe.context):.3f}", flush=True)
     return model.eval()
 
 
@@ -176,7 +211,7 @@ def _cosine(step: int, recipe: Recipe) -> float:
     return 0.1 + 0.45 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
-def _batches(stream: Tokens, bos: int, recipe: Recipe) -> Iterator[torch.Tensor]:
+def _batches(stream: Tokens, bos: int, recipe: Recipe) -> Iterator[Tensor]:
     """Random windows, each headed by the token that heads every context of an atlas."""
     generator = np.random.default_rng(recipe.seed)
     tokens = torch.from_numpy(stream)
@@ -188,9 +223,9 @@ def _batches(stream: Tokens, bos: int, recipe: Recipe) -> Iterator[torch.Tensor]
 
 
 @torch.no_grad()
-def evaluate(model: GPT2LMHeadModel, stream: Tokens, bos: int) -> float:
+def evaluate(model: nn.Module, stream: Tokens, bos: int, context: int) -> float:
     """Mean loss over consecutive contexts of the stream, in nats a token."""
-    width = model.config.n_positions - 1
+    width = context - 1
     whole = len(stream) // width * width
     contexts = torch.from_numpy(stream[:whole].reshape(-1, width))
     contexts = torch.cat([torch.full((len(contexts), 1), bos), contexts], dim=1)  # (contexts, context)
@@ -198,18 +233,18 @@ def evaluate(model: GPT2LMHeadModel, stream: Tokens, bos: int) -> float:
     total = 0.0
     for first in range(0, len(contexts), 64):
         batch = contexts[first : first + 64]
-        total += model(input_ids=batch, labels=batch).loss.item() * len(batch)
+        total += loss_of(model, batch).item() * len(batch)
     model.train()
     return total / len(contexts)
 
 
 @torch.no_grad()
-def sample(model: GPT2LMHeadModel, tokenizer: Tokenizer, prompt: str, seed: int, temperature: float = 0.7) -> str:
+def sample(model: nn.Module, tokenizer: Tokenizer, prompt: str, recipe: Recipe, temperature: float = 0.7) -> str:
     """The prompt and what the model goes on with, to the end of its context."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(recipe.seed)
     tokens = [int(tokenizer.token_to_id(BOS) or 0), *tokenizer.encode(prompt).ids]
-    while len(tokens) < model.config.n_positions:
-        logits = model(input_ids=torch.tensor([tokens])).logits[0, -1] / temperature
+    while len(tokens) < recipe.context:
+        logits = logits_of(model, torch.tensor([tokens]))[0, -1] / temperature
         token = int(torch.multinomial(logits.softmax(-1), 1, generator=generator))
         if token == tokens[0]:
             break
@@ -217,10 +252,13 @@ def sample(model: GPT2LMHeadModel, tokenizer: Tokenizer, prompt: str, seed: int,
     return str(tokenizer.decode(tokens[1:]))
 
 
-def save(model: GPT2LMHeadModel, tokenizer: Tokenizer, record: dict[str, object], output: Path) -> None:
+def save(model: nn.Module, tokenizer: Tokenizer, record: dict[str, object], output: Path) -> None:
     """Weights as safetensors, the tokenizer and the record of the training, in one folder."""
     output.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(output)
+    if isinstance(model, Crate):
+        crate.save(model, output)
+    elif isinstance(model, GPT2LMHeadModel):
+        model.save_pretrained(output)
     wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=BOS, eos_token=BOS)
     wrapped.save_pretrained(output)
     (output / "training.json").write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

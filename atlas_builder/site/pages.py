@@ -304,7 +304,7 @@ def _title(kind: str, layer: int, unit: int) -> str:
 
 
 def _noun(kind: str) -> str:
-    return {"mlp": "neuron"}.get(kind, "unit")
+    return {"mlp": "neuron", "sae": "latent", "crate": "coordinate"}.get(kind, "unit")
 
 
 def _is_below(example: dict[str, Any], place: int, of_bands: set[int]) -> bool:

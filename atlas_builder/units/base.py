@@ -7,10 +7,12 @@ and every stage works on it. Shapes are written `(units, d_model)`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
+
+from atlas_builder.errors import ConfigurationError
 
 Visit = Callable[[int, Tensor, Tensor], None]
 """Called as `visit(layer, inputs, activations)` with shapes `(batch, context, width)`
@@ -59,3 +61,17 @@ class Units(Protocol):
 def as_float32(tensor: Tensor) -> Tensor:
     """A tensor as results are kept: float32, on the cpu, contiguous, without a gradient."""
     return tensor.detach().to(device="cpu", dtype=torch.float32).contiguous()
+
+
+class LastLayerSeenError(Exception):
+    """Ends a forward run whose rest nobody looks at."""
+
+
+def chosen_layers(layers: Literal["all"] | Sequence[int], depth: int) -> list[int]:
+    """The layers that are asked for, in rising order; `ConfigurationError` for one that does not exist."""
+    found = list(range(depth)) if layers == "all" else sorted(set(layers))
+    if missing := [layer for layer in found if layer >= depth]:
+        raise ConfigurationError(
+            f"units.layers: layer {missing[0]} does not exist: the model has layers 0 to {depth - 1}."
+        )
+    return found

@@ -9,12 +9,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from atlas_builder.errors import ConfigurationError, ModelError
-from atlas_builder.units.base import Visit, as_float32
-
-
-class _LastLayerSeenError(Exception):
-    """Ends a forward run whose rest nobody looks at."""
+from atlas_builder.errors import ModelError
+from atlas_builder.units.base import LastLayerSeenError, Visit, as_float32, chosen_layers
 
 
 class MLPUnits:
@@ -33,12 +29,7 @@ class MLPUnits:
 
     def __init__(self, bridge: Any, layers: Literal["all"] | Sequence[int] = "all") -> None:
         self._bridge = bridge
-        depth = int(bridge.cfg.n_layers)
-        self.layers = list(range(depth)) if layers == "all" else sorted(set(layers))
-        if missing := [layer for layer in self.layers if layer >= depth]:
-            raise ConfigurationError(
-                f"units.layers: layer {missing[0]} does not exist: the model has layers 0 to {depth - 1}."
-            )
+        self.layers = chosen_layers(layers, int(bridge.cfg.n_layers))
         self._mlps = {layer: self._mlp(layer) for layer in self.layers}
 
     @property
@@ -69,7 +60,7 @@ class MLPUnits:
             def hook(tensor: Tensor, hook: Any) -> None:
                 visit(layer, inputs.pop(layer), tensor)
                 if layer == layers[-1]:
-                    raise _LastLayerSeenError
+                    raise LastLayerSeenError
 
             return hook
 
@@ -78,7 +69,7 @@ class MLPUnits:
         hooks += [(f"blocks.{layer}.mlp.out.hook_in", show(layer)) for layer in layers]
         caching = {} if cache is None else {"past_key_values": cache, "use_cache": True}
         # TransformerLens's own stop_at_layer comes before a block: after the last one, it runs the unembedding too.
-        with torch.inference_mode(), suppress(_LastLayerSeenError):
+        with torch.inference_mode(), suppress(LastLayerSeenError):
             self._bridge.run_with_hooks(tokens, fwd_hooks=hooks, return_type=None, **caching)
 
     def read_weights(self, layer: int) -> Tensor:

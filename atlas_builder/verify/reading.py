@@ -1,4 +1,4 @@
-"""The model read a second time, by transformers alone and for a few units only.
+"""The model read a second time, for a few units only.
 
 Nothing here is shared with the pass over the corpus: documents are cut again, plain
 PyTorch hooks sit on the modules themselves, and everything is kept in memory.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from atlas_builder import corpus, model
 from atlas_builder.collect.bins import BINS, bin_edges
 from atlas_builder.config import Configuration
 from atlas_builder.units.base import as_float32
+from atlas_builder.verify.second import second_reading
 
 _TOKENS_AT_ONCE = 4096
 
@@ -63,14 +64,10 @@ class Reader:
         loaded = model.load(config.model)
         self.tokenizer = loaded.tokenizer
         self.token_texts = loaded.token_texts
-        # Where TransformerLens finds an MLP and its output matrix, by their names in the model's own code.
-        place = loaded.bridge.adapter.translate_transformer_lens_path
-        layers = range(int(loaded.bridge.cfg.n_layers))
-        self._names = [(place(f"blocks.{layer}.mlp"), place(f"blocks.{layer}.mlp.out")) for layer in layers]
         units = model.open_units(loaded, config)
         self._read_weights: Callable[[int], Tensor] = units.read_weights
         self.signed = {layer: units.signed(layer) for layer in units.layers}
-        self._model = model.load_plain(config.model)
+        self._read = second_reading(config, loaded)
         self._config = config
 
     def read_weights(self, layer: int, units: Sequence[int]) -> NDArray[np.float32]:
@@ -114,29 +111,10 @@ class Reader:
     def _run(self, rows: list[list[int]], layers: Sequence[int]) -> dict[int, tuple[Tensor, Tensor]]:
         bos = self.tokenizer.bos_token_id
         head = [] if bos is None else [bos]
-        seen: dict[tuple[int, str], Tensor] = {}
-
-        def keep(layer: int, what: str) -> Callable[..., None]:
-            def hook(module: Any, given: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
-                seen[layer, what] = (given[0] if given else next(iter(named.values())))[:, len(head) :]
-
-            return hook
-
-        handles = [
-            self._model.get_submodule(name).register_forward_pre_hook(keep(layer, name), with_kwargs=True)
-            for layer in layers
-            for name in self._names[layer]
-        ]
-        try:
-            with torch.inference_mode():
-                tokens = torch.tensor([head + row for row in rows], device=self._config.model.device)
-                self._model.base_model(input_ids=tokens, use_cache=False)
-        finally:
-            for handle in handles:
-                handle.remove()
+        found = self._read(torch.tensor([head + row for row in rows]), layers)
         return {
-            layer: (as_float32(seen[layer, self._names[layer][0]]), as_float32(seen[layer, self._names[layer][1]]))
-            for layer in layers
+            layer: (as_float32(inputs[:, len(head) :]), as_float32(activations[:, len(head) :]))
+            for layer, (inputs, activations) in found.items()
         }
 
 

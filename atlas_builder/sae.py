@@ -1,0 +1,206 @@
+"""Sparse autoencoders in SAELens's layout: a folder with cfg.json and sae_weights.safetensors.
+
+What each architecture computes is as in SAELens 6 (`SAE.encode`), which is the judge of it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.nn import functional
+
+from atlas_builder.errors import ConfigurationError, ModelError
+
+CONFIG, WEIGHTS = "cfg.json", "sae_weights.safetensors"
+
+_ENCODERS = {
+    "standard": ("b_enc",),
+    "gated": ("b_gate", "b_mag", "r_mag"),
+    "jumprelu": ("b_enc", "threshold"),
+    "topk": ("b_enc",),
+    "batchtopk": ("b_enc", "threshold"),
+}
+"""Architectures, and the tensors of (latents,) that their encoders have beside `W_enc`."""
+
+_PLACES = {
+    "ln2.hook_normalized": "mlp.hook_in",
+    "mlp.hook_in": "mlp.hook_in",
+    "hook_mlp_out": "hook_mlp_out",
+    "mlp.hook_out": "hook_mlp_out",
+    "hook_resid_pre": "hook_resid_pre",
+    "hook_resid_mid": "hook_resid_mid",
+    "hook_resid_post": "hook_resid_post",
+}
+"""Where an SAE may read, as SAELens names it and as TransformerLens's bridges do."""
+
+
+@dataclass(frozen=True)
+class SAE:
+    """One sparse autoencoder: `W_enc` is (width, latents), `W_dec` (latents, width)."""
+
+    architecture: str
+    layer: int
+    place: str
+    """The hook of the layer whose output it reads, one of `_PLACES`' values."""
+    tensors: dict[str, Tensor]
+    k: int = 0
+    """Latents that are active at a token, for `topk`."""
+    b_dec_first: bool = True
+    """Whether `b_dec` is taken from the input before it is encoded."""
+    normalises: bool = False
+    """Whether each input is brought to mean 0 and variance 1 first."""
+    by_decoder_norm: bool = False
+    """Whether latents are scaled by the length of their decoder row, for `topk`."""
+    model: str | None = None
+    """What the SAE says it was trained on."""
+
+    @property
+    def width(self) -> int:
+        """Of what it reads."""
+        return int(self.tensors["W_enc"].shape[0])
+
+    @property
+    def latents(self) -> int:
+        """How many units it has."""
+        return int(self.tensors["W_enc"].shape[1])
+
+    def read(self, x: Tensor) -> Tensor:
+        """The encoder's own input, of what stands at its place: (…, width)."""
+        if self.normalises:
+            x = x - x.mean(-1, keepdim=True)
+            x = x / (x.std(-1, keepdim=True) + 1e-5)
+        return x - self.tensors["b_dec"] if self.b_dec_first else x
+
+    def encode(self, read: Tensor) -> Tensor:
+        """Latents of the encoder's own input: (…, latents)."""
+        weights = self.tensors
+        linear = read @ weights["W_enc"]
+        if self.architecture == "gated":
+            magnitude = functional.relu(linear * weights["r_mag"].exp() + weights["b_mag"])
+            return magnitude * (linear + weights["b_gate"] > 0)
+        linear = linear + weights["b_enc"]
+        if self.by_decoder_norm:
+            linear = linear * weights["W_dec"].norm(dim=-1)
+        active = functional.relu(linear)
+        if "threshold" in weights:
+            return active * (linear > weights["threshold"])
+        if self.architecture == "topk":
+            values, places = active.topk(self.k, dim=-1)
+            return torch.zeros_like(active).scatter(-1, places, values)
+        return active
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """What the latents say stood at its place, where inputs are not normalised: (…, width)."""
+        rows = self.tensors["W_dec"]
+        if self.by_decoder_norm:
+            latents = latents / rows.norm(dim=-1)
+        return latents @ rows + self.tensors["b_dec"]
+
+    def to(self, device: str | torch.device, dtype: torch.dtype) -> SAE:
+        """The same elsewhere."""
+        moved = {name: tensor.to(device, dtype) for name, tensor in self.tensors.items()}
+        return SAE(**{**vars(self), "tensors": moved})
+
+
+def load(folder: Path) -> SAE:
+    """Read one SAE.
+
+    Raises `ModelError` where the folder is not one, its architecture or place is unknown,
+    or tensors are missing or do not fit each other.
+    """
+    try:
+        config: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        tensors = {name: tensor.float() for name, tensor in load_file(folder / WEIGHTS).items()}
+    except Exception as error:  # safetensors raises its own kinds
+        raise ModelError(f"SAE {folder} cannot be read ({error}): it wants {CONFIG} and {WEIGHTS}.") from error
+    config = {**config, **(config.get("metadata") or {})}  # SAELens 6 moved what concerns the model there
+    architecture = str(config.get("architecture", "standard"))
+    if architecture not in _ENCODERS:
+        known = ", ".join(_ENCODERS)
+        raise ModelError(f"SAE {folder}: its architecture {architecture!r} is not known: it must be one of {known}.")
+    if "topk_threshold" in tensors:
+        tensors["threshold"] = tensors.pop("topk_threshold")
+    normalised = str(config.get("normalize_activations", "none"))
+    if normalised not in ("none", "layer_norm"):
+        raise ModelError(f"SAE {folder}: fold its normalize_activations {normalised!r} into the weights first.")
+    if (function := config.get("activation_fn") or config.get("activation_fn_str")) not in (None, "relu", "topk"):
+        raise ModelError(f"SAE {folder}: its activation_fn {function!r} is not known: it must be relu.")
+    layer, place = _place(str(config.get("hook_name", "")), folder)
+    found = SAE(
+        architecture=architecture,
+        layer=layer,
+        place=place,
+        tensors=tensors,
+        k=int(config.get("k") or (config.get("activation_fn_kwargs") or {}).get("k") or 0),
+        b_dec_first=bool(config.get("apply_b_dec_to_input", True)),
+        normalises=normalised == "layer_norm",
+        by_decoder_norm=bool(config.get("rescale_acts_by_decoder_norm", False)),
+        model=config.get("model_name"),
+    )
+    _check(found, folder)
+    return found
+
+
+def save(sae: SAE, folder: Path, **more: Any) -> None:
+    """Write an SAE as SAELens reads it; `more` goes into its metadata."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {
+        "architecture": sae.architecture,
+        "d_in": sae.width,
+        "d_sae": sae.latents,
+        "dtype": "float32",
+        "device": "cpu",
+        "apply_b_dec_to_input": sae.b_dec_first,
+        "normalize_activations": "layer_norm" if sae.normalises else "none",
+        "reshape_activations": "none",
+        **({"k": sae.k, "rescale_acts_by_decoder_norm": sae.by_decoder_norm} if sae.architecture == "topk" else {}),
+        "metadata": {"hook_name": f"blocks.{sae.layer}.{sae.place}", "model_name": sae.model, **more},
+    }
+    (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    save_file({name: tensor.contiguous() for name, tensor in sae.tensors.items()}, folder / WEIGHTS)
+
+
+def find(folder: Path) -> list[Path]:
+    """The SAEs of a folder: itself, or folders in it, by name. Raises `ConfigurationError` where there is none."""
+    if (folder / CONFIG).is_file():
+        return [folder]
+    found = sorted(path.parent for path in folder.glob(f"*/{CONFIG}"))
+    if not found:
+        raise ConfigurationError(f"units.path: {folder} holds no SAE: name a folder with {CONFIG} and {WEIGHTS}.")
+    return found
+
+
+def _place(hook: str, folder: Path) -> tuple[int, str]:
+    match = re.fullmatch(r"blocks\.(\d+)\.(.+)", hook)
+    if not match or match[2] not in _PLACES:
+        known = ", ".join(f"blocks.N.{place}" for place in _PLACES)
+        raise ModelError(f"SAE {folder}: it reads at {hook or 'no hook'}, where none is read here: {known}.")
+    return int(match[1]), _PLACES[match[2]]
+
+
+def _check(sae: SAE, folder: Path) -> None:
+    encoder = sae.tensors.get("W_enc")
+    if encoder is None or encoder.ndim != 2:
+        raise ModelError(f"SAE {folder} lacks the matrix W_enc.")
+    width, latents = encoder.shape
+    wanted: dict[str, tuple[int, ...]] = {"W_dec": (latents, width), "b_dec": (width,)}
+    wanted |= dict.fromkeys(_ENCODERS[sae.architecture], (latents,))
+    if sae.architecture == "batchtopk":
+        wanted["threshold"] = ()
+    for name, shape in wanted.items():
+        if name not in sae.tensors:
+            raise ModelError(f"SAE {folder} lacks the tensor {name} that its architecture, {sae.architecture}, needs.")
+        given = tuple(sae.tensors[name].shape)
+        if given != shape and not (name == "threshold" and given in ((), (1,), (latents,))):
+            raise ModelError(f"SAE {folder}: {name} has the shape {given}, where W_enc asks for {shape}.")
+    if sae.architecture == "topk" and not 0 < sae.k <= latents:
+        raise ModelError(
+            f"SAE {folder}: its k is {sae.k}, of {latents} latents: {CONFIG} must say how many are active."
+        )

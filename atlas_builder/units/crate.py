@@ -1,0 +1,56 @@
+"""Coordinates of a CRATE's sparse codes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from atlas_builder.crate import CODES, Crate
+from atlas_builder.units.base import Visit, as_float32, chosen_layers
+
+
+class CrateUnits:
+    """A unit is a coordinate of A₂, what two steps of ISTA make of a layer's input (arXiv 2410.16443).
+
+    It reads with its column of the dictionary D, which is also what it writes: a layer hands
+    on D A₂ and nothing beside it. An embedding is the dictionary's input ⊙ the column; its
+    sum is what the first step starts from, so it says what was answered to as far as one step
+    goes. Raises `ConfigurationError` for a layer that does not exist.
+    """
+
+    kind = "crate"
+    activation = "ista"
+
+    def __init__(self, model: Crate, layers: Literal["all"] | Sequence[int] = "all") -> None:
+        self._model = model
+        self.layers = chosen_layers(layers, model.shape.layers)
+
+    def count(self, layer: int) -> int:
+        """How many columns the dictionary has."""
+        return CODES * self._model.shape.width
+
+    def signed(self, layer: int) -> bool:
+        """Codes are never below zero."""
+        return False
+
+    def run(self, tokens: Tensor, visit: Visit, last: int | None = None, cache: Any = None) -> None:
+        """Run the model on (batch, context) tokens as far as the last layer read, visiting each."""
+        layers = [layer for layer in self.layers if last is None or layer <= last]
+
+        def see(layer: int, read: Tensor, code: Tensor) -> None:
+            if layer in layers:
+                visit(layer, read, code)
+
+        with torch.inference_mode():
+            self._model.stream(tokens, see, layers[-1], cache)
+
+    def read_weights(self, layer: int) -> Tensor:
+        """Columns of D: (1, units, width)."""
+        return self.write_weights(layer)[None]
+
+    def write_weights(self, layer: int) -> Tensor:
+        """Columns of D: (units, width)."""
+        return as_float32(self._model.dictionary(layer))

@@ -1,0 +1,90 @@
+"""Latents of sparse autoencoders that read a model's MLPs or its residual stream."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from atlas_builder.errors import ConfigurationError
+from atlas_builder.sae import SAE
+from atlas_builder.units.base import LastLayerSeenError, Visit, as_float32, chosen_layers
+
+
+class SAEUnits:
+    """A unit is a latent of the SAE of its layer, at most one a layer.
+
+    Its embedding is the encoder's own input ⊙ its encoder row, and what it writes is its
+    decoder row (Foote 2024 has h − b_dec, where the encoder takes b_dec away). Raises
+    `ConfigurationError` where an SAE does not fit the model or two are of one layer.
+    """
+
+    kind = "sae"
+
+    def __init__(self, bridge: Any, saes: Sequence[SAE], layers: Literal["all"] | Sequence[int] = "all") -> None:
+        self._bridge = bridge
+        depth, width = int(bridge.cfg.n_layers), int(bridge.cfg.d_model)
+        weight = next(iter(bridge.original_model.parameters()))
+        self._saes: dict[int, SAE] = {}
+        for sae in saes:
+            if sae.layer >= depth:
+                raise ConfigurationError(
+                    f"units.path: an SAE reads layer {sae.layer}, but the model has layers 0 to {depth - 1}."
+                )
+            if sae.width != width:
+                raise ConfigurationError(
+                    f"units.path: the SAE of layer {sae.layer} reads {sae.width} numbers, but the model's are {width} "
+                    "wide: it was trained on another model."
+                )
+            if sae.layer in self._saes:
+                raise ConfigurationError(
+                    f"units.path: two SAEs read layer {sae.layer}: name the folder of one of them."
+                )
+            self._saes[sae.layer] = sae.to(weight.device, weight.dtype)
+        read = chosen_layers(layers, depth)
+        if layers != "all" and (missing := [layer for layer in read if layer not in self._saes]):
+            raise ConfigurationError(f"units.layers: there is no SAE of layer {missing[0]}.")
+        self.layers = [layer for layer in read if layer in self._saes]
+
+    @property
+    def activation(self) -> str:
+        """The architectures of the SAEs."""
+        return ", ".join(sorted({sae.architecture for sae in self._saes.values()}))
+
+    def count(self, layer: int) -> int:
+        """How many latents the layer's SAE has."""
+        return self._saes[layer].latents
+
+    def signed(self, layer: int) -> bool:
+        """Latents are never below zero."""
+        return False
+
+    def run(self, tokens: Tensor, visit: Visit, last: int | None = None, cache: Any = None) -> None:
+        """Run the model on (batch, context) tokens as far as the last SAE read, visiting each layer."""
+        layers = [layer for layer in self.layers if last is None or layer <= last]
+
+        def show(layer: int) -> Any:
+            def hook(tensor: Tensor, hook: Any) -> None:
+                sae = self._saes[layer]
+                read = sae.read(tensor)
+                visit(layer, read, sae.encode(read))
+                if layer == layers[-1]:
+                    raise LastLayerSeenError
+
+            return hook
+
+        hooks = [(f"blocks.{layer}.{self._saes[layer].place}", show(layer)) for layer in layers]
+        caching = {} if cache is None else {"past_key_values": cache, "use_cache": True}
+        with torch.inference_mode(), suppress(LastLayerSeenError):
+            self._bridge.run_with_hooks(tokens, fwd_hooks=hooks, return_type=None, **caching)
+
+    def read_weights(self, layer: int) -> Tensor:
+        """Encoder rows: (1, units, width)."""
+        return as_float32(self._saes[layer].tensors["W_enc"].T)[None]
+
+    def write_weights(self, layer: int) -> Tensor:
+        """Decoder rows: (units, width)."""
+        return as_float32(self._saes[layer].tensors["W_dec"])

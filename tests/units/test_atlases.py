@@ -1,0 +1,67 @@
+"""Atlases of other units than neurons: built whole, and what their records say recomputed."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import Executor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from atlas_builder import corpus, model, sae
+from atlas_builder.config import Configuration
+from atlas_builder.pipeline import build
+from atlas_builder.progress import Progress
+from atlas_builder.site.check import check
+from atlas_builder.units import Units
+from atlas_builder.verify.run import verify
+from tests.conftest import Configure
+from tests.units.test_sae import an_sae
+
+
+def _settings(kind: str, configure: Configure, crate_folder: Path, tmp_path: Path) -> Configuration:
+    if kind == "crate":
+        return configure(model={"name": str(crate_folder)}, units={"kind": "crate"})
+    for layer, place in ((0, "hook_resid_post"), (1, "mlp.hook_in")):
+        sae.save(an_sae("topk", layer, place), tmp_path / "saes" / str(layer))
+    return configure(units={"kind": "sae", "path": str(tmp_path / "saes")})
+
+
+@pytest.mark.parametrize(("kind", "noun"), [("crate", "coordinate"), ("sae", "latent")])
+def test_an_atlas_says_of_its_units_what_the_model_does(
+    kind: str, noun: str, configure: Configure, crate_folder: Path, pool: Executor, tmp_path: Path
+) -> None:
+    settings = _settings(kind, configure, crate_folder, tmp_path)
+    site = build(settings, tmp_path / "site", executor=pool)
+    assert not check(site, Progress(quiet=True)).problems
+    loaded = model.load(settings.model)
+    units = model.open_units(loaded, settings)
+    largest = {layer: np.full(units.count(layer), -np.inf) for layer in units.layers}
+    room = settings.corpus.context - 1
+    for _, (_, text) in enumerate(corpus.documents(settings.corpus)):
+        (ids,) = loaded.encode([text])
+        for first in range(0, len(ids), room):
+            for layer, (_, found) in _seen(units, [0, *ids[first : first + room]]).items():
+                largest[layer] = np.maximum(largest[layer], found[1:].max(axis=0))
+    for layer in units.layers:
+        records = [json.loads(path.read_bytes()) for path in sorted(site.glob(f"L{layer}/N*.json"))]
+        assert len(records) == units.count(layer)
+        for record in records:
+            assert record["kind"] == kind
+            assert record["stats"]["max"] == pytest.approx(largest[layer][record["unit"]], rel=1e-3, abs=1e-4)
+    report = verify(site, units=8, seed=1)
+    assert report.problems == []
+    assert report.compared["activations"] > 100
+    page = (site / f"L{units.layers[0]}" / "N0.html").read_text(encoding="utf-8")
+    assert f"<h1>{noun.capitalize()} 0 of layer {units.layers[0]}</h1>" in page
+    assert f"This {noun} <strong>" in page
+
+
+def _seen(units: Units, tokens: list[int]) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+    units.run(
+        torch.tensor([tokens]), lambda layer, read, fired: found.update({layer: (read[0].numpy(), fired[0].numpy())})
+    )
+    return found

@@ -1,0 +1,192 @@
+"""Latents of sparse autoencoders: what each architecture computes, and what does not fit."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from atlas_builder import config, model, sae
+from atlas_builder.config import Model
+from atlas_builder.errors import ConfigurationError, ModelError
+from atlas_builder.sae import SAE
+from atlas_builder.units import SAEUnits
+from tests import reference
+
+WIDTH, LATENTS = 16, 40
+TOKENS = torch.tensor([[0, 5, 99, 1000, 7]])
+ARCHITECTURES = ("standard", "gated", "jumprelu", "topk", "batchtopk")
+
+
+def an_sae(architecture: str, layer: int = 1, place: str = "mlp.hook_in", **settings: Any) -> SAE:
+    """A random SAE whose latents are active here and there."""
+    chance = torch.Generator().manual_seed(layer)
+
+    def drawn(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=chance)
+
+    tensors = {"W_enc": drawn(WIDTH, LATENTS), "W_dec": drawn(LATENTS, WIDTH), "b_dec": 0.1 * drawn(WIDTH)}
+    if architecture == "gated":
+        tensors |= {name: 0.3 * drawn(LATENTS) for name in ("b_gate", "b_mag", "r_mag")}
+    else:
+        tensors["b_enc"] = drawn(LATENTS)
+    if architecture == "jumprelu":
+        tensors["threshold"] = drawn(LATENTS).abs()
+    if architecture == "batchtopk":
+        tensors["threshold"] = torch.tensor(1.5)
+    return SAE(architecture, layer, place, tensors, k=5 if architecture == "topk" else 0, **settings)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    sae.save(an_sae("standard"), tmp_path / "sae")
+    return tmp_path / "sae"
+
+
+def _slow(found: SAE, x: np.ndarray) -> np.ndarray:
+    """The latents of one input, one by one, as the papers and SAELens define them."""
+    weights = {name: tensor.double().numpy() for name, tensor in found.tensors.items()}
+    if found.normalises:
+        x = (x - x.mean()) / (x.std(ddof=1) + 1e-5)
+    if found.b_dec_first:
+        x = x - weights["b_dec"]
+    out = np.zeros(LATENTS)
+    for latent in range(LATENTS):
+        linear = float(x @ weights["W_enc"][:, latent])
+        if found.architecture == "gated":
+            scaled = linear * np.exp(weights["r_mag"][latent]) + weights["b_mag"][latent]
+            out[latent] = max(scaled, 0) if linear + weights["b_gate"][latent] > 0 else 0
+            continue
+        linear += weights["b_enc"][latent]
+        if found.by_decoder_norm:
+            linear *= np.linalg.norm(weights["W_dec"][latent])
+        threshold = np.broadcast_to(weights.get("threshold", 0.0), LATENTS)[latent]
+        out[latent] = linear if linear > max(threshold, 0) else 0
+    if found.architecture == "topk":
+        out[np.argsort(-out)[found.k :]] = 0
+    return out
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("settings", [{}, {"b_dec_first": False, "normalises": True}])
+def test_latents_are_what_the_architecture_says(architecture: str, settings: dict[str, Any], tmp_path: Path) -> None:
+    if architecture == "topk" and settings:
+        settings = {**settings, "by_decoder_norm": True}
+    sae.save(an_sae(architecture, **settings), tmp_path)
+    found = sae.load(tmp_path)
+    inputs = torch.randn(7, WIDTH, generator=torch.Generator().manual_seed(3))
+    latents = found.encode(found.read(inputs)).numpy()
+    for x, row in zip(inputs.double().numpy(), latents, strict=True):
+        np.testing.assert_allclose(row, _slow(found, x), rtol=1e-4, atol=1e-4)
+    assert 0 < (latents > 0).mean() < 1
+
+
+@pytest.mark.parametrize(
+    "place", ["mlp.hook_in", "hook_mlp_out", "hook_resid_pre", "hook_resid_mid", "hook_resid_post"]
+)
+def test_latents_read_what_stands_at_their_place(gpt2_folder: Path, place: str) -> None:
+    found = an_sae("standard", 1, place)
+    units = SAEUnits(model.load(Model(name=str(gpt2_folder))).bridge, [found])
+    seen = {}
+    units.run(TOKENS, lambda layer, read, latents: seen.update({layer: (read.clone(), latents.clone())}))
+    slow = reference.SlowModel(gpt2_folder)
+    block, at = slow.model.transformer.h[1], {}
+
+    def before(name: str) -> Any:
+        return lambda module, given: at.update({name: given[0].detach().clone()})
+
+    def after(name: str) -> Any:
+        return lambda module, given, out: at.update(
+            {name: (out[0] if isinstance(out, tuple) else out).detach().clone()}
+        )
+
+    block.register_forward_pre_hook(before("hook_resid_pre"))
+    block.register_forward_hook(after("hook_resid_post"))
+    block.ln_2.register_forward_pre_hook(before("hook_resid_mid"))
+    block.mlp.register_forward_pre_hook(before("mlp.hook_in"))
+    block.mlp.register_forward_hook(after("hook_mlp_out"))
+    with torch.no_grad():
+        slow.model(TOKENS)
+    read, latents = seen[1]
+    torch.testing.assert_close(read, at[place] - found.tensors["b_dec"], atol=1e-4, rtol=1e-4)
+    for x, row in zip(at[place][0].double().numpy(), latents[0].numpy(), strict=True):
+        np.testing.assert_allclose(row, _slow(found, x), rtol=1e-3, atol=1e-3)
+    assert units.read_weights(1).shape == (1, LATENTS, WIDTH)
+    # The embedding's sum and the bias are the pre-activation.
+    pre = (read[0, :, None] * units.read_weights(1)[0]).sum(-1) + found.tensors["b_enc"]
+    torch.testing.assert_close(pre.relu(), latents[0], atol=1e-4, rtol=1e-4)
+
+
+def test_saes_of_several_layers_are_read_in_one_run(gpt2_folder: Path, tmp_path: Path) -> None:
+    for layer in (1, 0):
+        sae.save(an_sae("jumprelu", layer), tmp_path / f"layer {layer}")
+    made = {"kind": "sae", "path": str(tmp_path)}
+    settings = config.validate(
+        {"model": {"name": str(gpt2_folder)}, "corpus": {"source": "stdlib", "context": 16}, "units": made}
+    )
+    units = model.open_units(model.load(settings.model), settings)
+    assert list(units.layers) == [0, 1]
+    seen: list[int] = []
+    units.run(TOKENS, lambda layer, *_: seen.append(layer))
+    assert seen == [0, 1]
+
+
+def _refused(folder: Path, match: str) -> None:
+    with pytest.raises(ModelError, match=match) as caught:
+        sae.load(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_no_sae_is_refused_in_a_sentence(folder: Path) -> None:
+    cfg = json.loads((folder / "cfg.json").read_text(encoding="utf-8"))
+    weights = load_file(folder / "sae_weights.safetensors")
+
+    def now(tensors: dict[str, torch.Tensor] | None = None, **changes: Any) -> None:
+        (folder / "cfg.json").write_text(json.dumps({**cfg, **changes}), encoding="utf-8")
+        save_file(weights if tensors is None else tensors, folder / "sae_weights.safetensors")
+
+    now(architecture="temporal")
+    _refused(folder, "its architecture 'temporal' is not known: it must be one of standard, gated")
+    now(architecture="gated")
+    _refused(folder, "lacks the tensor b_gate that its architecture, gated, needs")
+    now(architecture="topk", k=0)
+    _refused(folder, "its k is 0, of 40 latents")
+    now(metadata={"hook_name": "blocks.0.attn.hook_z"})
+    _refused(folder, r"it reads at blocks.0.attn.hook_z, where none is read here: blocks.N.ln2")
+    now(normalize_activations="expected_average_only_in")
+    _refused(folder, "fold its normalize_activations")
+    now(activation_fn="tanh-relu")
+    _refused(folder, "its activation_fn 'tanh-relu' is not known")
+    now({**weights, "W_dec": weights["W_dec"][:, :-1].contiguous()})
+    _refused(folder, r"W_dec has the shape \(40, 15\), where W_enc asks for \(40, 16\)")
+    (folder / "sae_weights.safetensors").unlink()
+    _refused(folder, "cannot be read .*: it wants cfg.json and sae_weights.safetensors")
+
+
+def test_an_sae_of_another_model_or_layer_is_refused(gpt2_folder: Path, tmp_path: Path) -> None:
+    bridge = model.load(Model(name=str(gpt2_folder))).bridge
+    with pytest.raises(ConfigurationError, match="an SAE reads layer 7, but the model has layers 0 to 1"):
+        SAEUnits(bridge, [an_sae("standard", 7)])
+    wide = an_sae("standard")
+    wide.tensors["W_enc"] = torch.randn(17, LATENTS)
+    with pytest.raises(ConfigurationError, match="reads 17 numbers, but the model's are 16 wide"):
+        SAEUnits(bridge, [wide])
+    with pytest.raises(ConfigurationError, match="two SAEs read layer 1"):
+        SAEUnits(bridge, [an_sae("standard"), an_sae("gated")])
+    with pytest.raises(ConfigurationError, match="there is no SAE of layer 0"):
+        SAEUnits(bridge, [an_sae("standard")], [0, 1])
+    with pytest.raises(ConfigurationError, match="holds no SAE"):
+        sae.find(tmp_path)
+
+
+def test_a_configuration_says_where_its_saes_are() -> None:
+    whole = {"model": {"name": "demo"}, "corpus": {"source": "stdlib"}}
+    with pytest.raises(ConfigurationError, match=r"kind sae needs units\.path, or units\.release and units\.id"):
+        config.validate({**whole, "units": {"kind": "sae"}})
+    with pytest.raises(ConfigurationError, match="kind mlp has no path, release or id"):
+        config.validate({**whole, "units": {"path": "somewhere"}})
