@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from filelock import FileLock
 from hypothesis import settings
 from transformers import (
     AutoModelForCausalLM,
@@ -35,15 +36,19 @@ from atlas_builder import config, crate
 from atlas_builder.config import Configuration
 from atlas_builder.crate import Shape
 from atlas_builder.demo import MODEL
-from atlas_builder.pipeline import build
+from atlas_builder.pipeline import build, work_folder
 from atlas_builder.progress import Progress
 
 # A workstation looks for new cases each time; CI says the same twice.
 settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):
     settings.load_profile("ci")
+# A worker of pytest a core: more threads would only wait for each other, and at work.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    torch.set_num_threads(1)
 
 Configure = Callable[..., Configuration]
+Once = Callable[[str, Callable[[Path], object]], Path]
 
 
 class Listener(Progress):
@@ -78,6 +83,24 @@ def pool() -> Iterator[Executor]:
         yield executor
 
 
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """Makes a folder once in a run: the first worker of pytest that wants it fills it, the others wait and read."""
+    own = tmp_path_factory.getbasetemp()
+    shared = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "shared"
+    shared.mkdir(exist_ok=True)
+
+    def make(name: str, fill: Callable[[Path], object]) -> Path:
+        folder, done = shared / name, shared / f"{name}.done"
+        with FileLock(shared / f"{name}.lock"):
+            if not done.exists():
+                fill(folder)
+                done.touch()
+        return folder
+
+    return make
+
+
 _TOKENS = {"vocab_size": 2048, "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": None}
 _PLAIN = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, **_TOKENS}
 _GATED = {**_PLAIN, "intermediate_size": 20, "num_key_value_heads": 1, "max_position_embeddings": 64}
@@ -101,13 +124,12 @@ SHAPES: dict[str, PreTrainedConfig] = {
 
 
 @pytest.fixture(scope="session")
-def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+def tiny_model(once: Once) -> Callable[[str], Path]:
     """A random model of a family of `SHAPES`, 2 layers of 24 neurons or 20 gated ones, with the demo's tokenizer."""
-    models = tmp_path_factory.mktemp("models")
 
     @functools.cache
     def make(family: str) -> Path:
-        return _save(SHAPES[family], models / f"tiny-{family}")
+        return once(f"tiny-{family}", functools.partial(_save, SHAPES[family]))
 
     return make
 
@@ -122,7 +144,7 @@ def llama_folder(tiny_model: Callable[[str], Path]) -> Path:
     return tiny_model("llama")
 
 
-def _save(shape: PreTrainedConfig, folder: Path) -> Path:
+def _save(shape: PreTrainedConfig, folder: Path) -> None:
     torch.manual_seed(0)
     model: PreTrainedModel = AutoModelForCausalLM.from_config(shape)
     # Larger weights than at initialisation, and gains and biases that differ, as in trained models.
@@ -134,7 +156,6 @@ def _save(shape: PreTrainedConfig, folder: Path) -> Path:
                 parameter.add_(0.2 * torch.randn_like(parameter))
     model.save_pretrained(folder)
     AutoTokenizer.from_pretrained(MODEL).save_pretrained(folder)
-    return folder
 
 
 CRATE_SHAPE = Shape(vocabulary=2048, layers=2, heads=2, width=8, context=32)
@@ -158,8 +179,12 @@ def crate_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def jsonl(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def jsonl(once: Once) -> Path:
     """Forty short documents with words that come back."""
+    return once("corpora", _write_words) / "words.jsonl"
+
+
+def _write_words(folder: Path) -> None:
     words = [
         "the",
         "cat",
@@ -185,11 +210,10 @@ def jsonl(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "=",
         ".",
     ]
-    path = tmp_path_factory.mktemp("corpora") / "words.jsonl"
     chance = random.Random(0)
     lines = [json.dumps({"text": " ".join(chance.choices(words, k=20 + number * 3))}) for number in range(40)]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return path
+    folder.mkdir()
+    (folder / "words.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 @pytest.fixture(scope="session")
@@ -198,7 +222,7 @@ def configure(gpt2_folder: Path, jsonl: Path) -> Configure:
 
     def make(**sections: dict[str, Any]) -> Configuration:
         data: dict[str, dict[str, Any]] = {
-            "atlas": {"id": "tiny", "title": "A tiny atlas", "date": "2026-01-02"},
+            "atlas": {"id": "tiny", "title": "A tiny atlas", "date": "2026-01-02", "url": "https://example.org/atlas"},
             "model": {"name": str(gpt2_folder)},
             "corpus": {"source": "jsonl", "path": str(jsonl), "context": 32},
             "examples": {"per_unit": 12, "threshold": 0.5},
@@ -211,35 +235,45 @@ def configure(gpt2_folder: Path, jsonl: Path) -> Configure:
 
 
 @pytest.fixture(scope="session")
-def tiny_site(configure: Configure, pool: Executor, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A built atlas of the tiny GPT-2; tests read it, none writes to it."""
-    output = tmp_path_factory.mktemp("sites") / "tiny"
-    return build(configure(atlas={"url": "https://example.org/atlas"}), output, executor=pool)
+def tiny_site(configure: Configure, pool: Executor, once: Once) -> Path:
+    """A built atlas of the tiny GPT-2, that of `configure()`; tests read it, none writes to it."""
+    return once("tiny", lambda output: build(configure(), output, executor=pool))
 
 
 @pytest.fixture(scope="session")
-def demo_site(pool: Executor, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The shipped model on a small part of its corpus."""
+def demo_site(pool: Executor, once: Once) -> Path:
+    """The shipped model on a small part of its corpus, without importance: most of the time would go into it."""
     data = {
         "atlas": {"id": "demo", "title": "Small demo", "authors": [{"name": "Doe, Jane"}]},
         "model": {"name": "demo"},
         "corpus": {"source": "stdlib", "max_tokens": 30_000},
+        "describe": {"importance": "none"},
     }
-    return build(config.validate(data), tmp_path_factory.mktemp("sites") / "demo", executor=pool)
+    return once("demo", lambda output: build(config.validate(data), output, executor=pool))
 
 
 @pytest.fixture(scope="session")
-def hostile_site(configure: Configure, pool: Executor, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def hostile_site(configure: Configure, pool: Executor, once: Once) -> Path:
     """A tiny atlas of a corpus that tries everything."""
-    folder = tmp_path_factory.mktemp("hostile")
-    path = folder / "hostile.jsonl"
-    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in HOSTILE * 3), encoding="utf-8")
-    title = "</title><script>window.pwned=4</script> {{ 7*7 }}"
-    hostile = configure(
-        atlas={"title": title, "authors": [{"name": '"><script>window.pwned=5</script>'}]},
-        corpus={"path": str(path)},
-    )
-    return build(hostile, folder / "site", executor=pool)
+
+    def make(output: Path) -> None:
+        path = output.parent / "hostile.jsonl"
+        path.write_text("".join(json.dumps({"text": text}) + "\n" for text in HOSTILE * 3), encoding="utf-8")
+        title = "</title><script>window.pwned=4</script> {{ 7*7 }}"
+        hostile = configure(
+            atlas={"title": title, "authors": [{"name": '"><script>window.pwned=5</script>'}], "url": None},
+            corpus={"path": str(path)},
+        )
+        build(hostile, output, executor=pool)
+
+    return once("hostile", make)
+
+
+@pytest.fixture
+def built(tiny_site: Path, tmp_path: Path) -> Path:
+    """A finished build of `configure()`, work folder and all, with which a test goes on."""
+    shutil.copytree(work_folder(tiny_site), work_folder(tmp_path / "site"))
+    return Path(shutil.copytree(tiny_site, tmp_path / "site"))
 
 
 @pytest.fixture

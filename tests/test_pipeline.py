@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,11 +16,12 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from atlas_builder import pipeline
 from atlas_builder.config import Configuration
 from atlas_builder.errors import ActivationError, ConfigurationError, CorpusError
-from atlas_builder.pipeline import build
+from atlas_builder.pipeline import build, work_folder
 from atlas_builder.progress import Progress
 from tests.conftest import Configure, Listener
 
@@ -46,9 +48,8 @@ def _build(settings: Configuration, output: Path, pool: Executor, **options: Any
 
 
 def test_two_builds_give_the_same_bytes_wherever_and_however_they_run(
-    configure: Configure, pool: Executor, tmp_path: Path
+    configure: Configure, tiny_site: Path, tmp_path: Path
 ) -> None:
-    _build(configure(), tmp_path / "one", pool)
     threads = torch.get_num_threads()
     torch.set_num_threads(threads + 1)
     try:
@@ -56,16 +57,15 @@ def test_two_builds_give_the_same_bytes_wherever_and_however_they_run(
             _build(configure(), tmp_path / "somewhere" / "else", other)
     finally:
         torch.set_num_threads(threads)
-    one, two = _bytes(tmp_path / "one"), _bytes(tmp_path / "somewhere" / "else")
+    one, two = _bytes(tiny_site), _bytes(tmp_path / "somewhere" / "else")
     assert len(one) > 100
     assert one == two
 
 
-def test_a_second_build_does_nothing(configure: Configure, pool: Executor, tmp_path: Path) -> None:
-    _build(configure(), tmp_path / "site", pool)
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "site").rglob("*")}
-    assert _build(configure(), tmp_path / "site", pool).unchanged() == list(pipeline.STAGES)
-    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "site").rglob("*")}
+def test_a_second_build_does_nothing(configure: Configure, pool: Executor, built: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in built.rglob("*")}
+    assert _build(configure(), built, pool).unchanged() == list(pipeline.STAGES)
+    assert before == {path: path.stat().st_mtime_ns for path in built.rglob("*")}
 
 
 @pytest.mark.parametrize(
@@ -78,35 +78,32 @@ def test_a_second_build_does_nothing(configure: Configure, pool: Executor, tmp_p
     ],
 )
 def test_a_change_repeats_only_what_it_matters_to(
-    configure: Configure, pool: Executor, tmp_path: Path, change: dict[str, Any], kept: list[str]
+    configure: Configure, pool: Executor, built: Path, tmp_path: Path, change: dict[str, Any], kept: list[str]
 ) -> None:
-    _build(configure(), tmp_path / "site", pool)
-    assert _build(configure(**change), tmp_path / "site", pool).unchanged() == kept
+    assert _build(configure(**change), built, pool).unchanged() == kept
     _build(configure(**change), tmp_path / "fresh", pool)
-    assert _bytes(tmp_path / "site") == _bytes(tmp_path / "fresh")
+    assert _bytes(built) == _bytes(tmp_path / "fresh")
 
 
 def test_a_changed_corpus_file_is_noticed(configure: Configure, pool: Executor, jsonl: Path, tmp_path: Path) -> None:
     corpus = tmp_path / "c.jsonl"
     corpus.write_bytes(jsonl.read_bytes())
     settings = configure(corpus={"path": str(corpus)})
-    _build(settings, tmp_path / "site", pool)
+    _build(settings, tmp_path / "site", pool, until="cluster")
     corpus.write_bytes(jsonl.read_bytes() + b'{"text": "one more cat"}\n')
-    assert _build(settings, tmp_path / "site", pool).unchanged() == []
+    assert _build(settings, tmp_path / "site", pool, until="cluster").unchanged() == []
 
 
-def test_a_site_that_was_damaged_is_published_again(configure: Configure, pool: Executor, tmp_path: Path) -> None:
-    _build(configure(), tmp_path / "site", pool)
-    (tmp_path / "site" / "index.html").write_text("gone", encoding="utf-8")
-    assert _build(configure(), tmp_path / "site", pool).unchanged() == ["collect", "cluster", "describe", "link"]
-    assert "gone" not in (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
+def test_a_site_that_was_damaged_is_published_again(configure: Configure, pool: Executor, built: Path) -> None:
+    (built / "index.html").write_text("gone", encoding="utf-8")
+    assert _build(configure(), built, pool).unchanged() == ["collect", "cluster", "describe", "link"]
+    assert "gone" not in (built / "index.html").read_text(encoding="utf-8")
 
 
-def test_a_site_that_lost_a_file_is_published_again(configure: Configure, pool: Executor, tmp_path: Path) -> None:
-    _build(configure(), tmp_path / "site", pool)
-    (tmp_path / "site" / "L0" / "N5.html").unlink()
-    _build(configure(), tmp_path / "site", pool)
-    assert (tmp_path / "site" / "L0" / "N5.html").is_file()
+def test_a_site_that_lost_a_file_is_published_again(configure: Configure, pool: Executor, built: Path) -> None:
+    (built / "L0" / "N5.html").unlink()
+    _build(configure(), built, pool)
+    assert (built / "L0" / "N5.html").is_file()
 
 
 def test_two_builds_of_one_site_do_not_meet(configure: Configure, pool: Executor, tmp_path: Path) -> None:
@@ -117,14 +114,17 @@ def test_two_builds_of_one_site_do_not_meet(configure: Configure, pool: Executor
         FileLock(tmp_path / ".site.work" / ".lock"),
         pytest.raises(ConfigurationError, match="another build is at work in"),
     ):
-        _build(configure(), tmp_path / "site", pool)
-    _build(configure(), tmp_path / "site", pool)
+        _build(configure(), tmp_path / "site", pool, until="collect")
+    _build(configure(), tmp_path / "site", pool, until="collect")
 
 
-def test_an_output_behind_a_link_is_built_where_it_leads(configure: Configure, pool: Executor, tmp_path: Path) -> None:
+def test_an_output_behind_a_link_is_built_where_it_leads(
+    configure: Configure, pool: Executor, tiny_site: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(work_folder(tiny_site), tmp_path / ".real.work")
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")
-    _build(configure(), tmp_path / "link", pool)
+    assert "link" in _build(configure(), tmp_path / "link", pool).unchanged()
     _build(configure(atlas={"title": "Another"}), tmp_path / "link", pool)
     assert (tmp_path / "link").is_symlink()
     assert "Another" in (tmp_path / "real" / "index.html").read_text(encoding="utf-8")
@@ -141,7 +141,9 @@ def test_prose_never_takes_the_place_of_the_atlas(
         _build(configure(site={"prose": str(tmp_path / "prose")}), tmp_path / "site", pool)
 
 
-def test_prose_of_ones_own_is_published_with_its_files(configure: Configure, pool: Executor, tmp_path: Path) -> None:
+def test_prose_of_ones_own_is_published_with_its_files(
+    configure: Configure, pool: Executor, built: Path, tmp_path: Path
+) -> None:
     prose = tmp_path / "prose"
     (prose / ".git").mkdir(parents=True)
     (prose / ".git" / "config").write_text("hidden", encoding="utf-8")
@@ -149,8 +151,8 @@ def test_prose_of_ones_own_is_published_with_its_files(configure: Configure, poo
     (prose / "more" / "deep.md").write_text("# Deep & far\n\n[up](../a-page.md)", encoding="utf-8")
     (prose / "a-page.md").write_text("# <b>A</b> & B\n\n![p](picture.svg) [down](more/deep.md)", encoding="utf-8")
     (prose / "picture.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>", encoding="utf-8")
-    _build(configure(site={"prose": str(prose)}), tmp_path / "site", pool)
-    site = tmp_path / "site"
+    _build(configure(site={"prose": str(prose)}), built, pool)
+    site = built
     assert (site / "picture.svg").is_file()
     assert not (site / ".git").exists()
     assert "<title>Deep &amp; far, A tiny atlas</title>" in (site / "more" / "deep.html").read_text(encoding="utf-8")
@@ -160,18 +162,20 @@ def test_prose_of_ones_own_is_published_with_its_files(configure: Configure, poo
     assert check(site, Progress(quiet=True)).problems == []
 
 
-def test_a_theme_of_ones_own_changes_what_it_redefines(configure: Configure, pool: Executor, tmp_path: Path) -> None:
+def test_a_theme_of_ones_own_changes_what_it_redefines(
+    configure: Configure, pool: Executor, built: Path, tmp_path: Path
+) -> None:
     theme = tmp_path / "theme"
     theme.mkdir()
     base = (shipped_theme() / "base.html").read_text(encoding="utf-8")
     (theme / "base.html").write_text(base.replace("<footer", "<p>Mine</p><footer"), encoding="utf-8")
     settings = configure(site={"theme": str(theme)})
-    _build(settings, tmp_path / "site", pool)
+    _build(settings, built, pool)
     for page in ("index.html", "L0/N1.html", "about.html"):
-        assert "<p>Mine</p>" in (tmp_path / "site" / page).read_text(encoding="utf-8")
+        assert "<p>Mine</p>" in (built / page).read_text(encoding="utf-8")
     (theme / "unit.html").write_text("{{ nothing.here }}", encoding="utf-8")
     with pytest.raises(ConfigurationError, match=r"site\.theme: unit\.html cannot be rendered"):
-        _build(settings, tmp_path / "site", pool)
+        _build(settings, built, pool)
 
 
 def test_prose_that_is_not_there_is_refused_before_anything_runs(
@@ -191,9 +195,8 @@ def test_a_build_can_stop_after_a_stage_and_go_on(configure: Configure, pool: Ex
     assert (tmp_path / "site" / "index.html").is_file()
 
 
-def test_fresh_begins_anew(configure: Configure, pool: Executor, tmp_path: Path) -> None:
-    _build(configure(), tmp_path / "site", pool)
-    assert _build(configure(), tmp_path / "site", pool, fresh=True).unchanged() == []
+def test_fresh_begins_anew(configure: Configure, pool: Executor, built: Path) -> None:
+    assert _build(configure(), built, pool, fresh=True).unchanged() == []
 
 
 def test_what_is_not_an_atlas_is_never_replaced_unasked(configure: Configure, pool: Executor, tmp_path: Path) -> None:
@@ -222,10 +225,9 @@ def test_the_folder_one_works_in_is_never_replaced(
 
 @pytest.mark.parametrize("stage", ["link", "publish"])
 def test_a_full_disk_leaves_the_last_site_and_what_was_done(
-    configure: Configure, pool: Executor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+    configure: Configure, pool: Executor, built: Path, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
-    _build(configure(), tmp_path / "site", pool)
-    before = _bytes(tmp_path / "site")
+    before = _bytes(built)
     changed = configure(link={"neighbours": 2})
 
     def full(*_: Any) -> None:
@@ -234,37 +236,36 @@ def test_a_full_disk_leaves_the_last_site_and_what_was_done(
     with monkeypatch.context() as patched:
         patched.setitem(pipeline._RUN, stage, full)
         with pytest.raises(OSError, match="No space left"):
-            _build(changed, tmp_path / "site", pool)
-    assert _bytes(tmp_path / "site") == before
-    assert not list((tmp_path / ".site.work").glob("*.draft"))
+            _build(changed, built, pool)
+    assert _bytes(built) == before
+    assert not list(work_folder(built).glob("*.draft"))
     kept = ["collect", "cluster", "describe"] + (["link"] if stage == "publish" else [])
-    assert _build(changed, tmp_path / "site", pool).unchanged() == kept
+    assert _build(changed, built, pool).unchanged() == kept
 
 
-def test_a_build_killed_at_any_moment_goes_on_to_the_same_bytes(
-    gpt2_folder: Path, jsonl: Path, tmp_path: Path, pool: Executor
+def test_a_build_killed_amid_its_stages_goes_on_to_the_same_bytes(
+    configure: Configure, tiny_site: Path, tmp_path: Path
 ) -> None:
-    from atlas_builder import config
-
     path = tmp_path / "a.yml"
-    path.write_text(
-        f"model: {{name: {gpt2_folder}}}\ncorpus: {{source: jsonl, path: {jsonl}, context: 32}}\n", encoding="utf-8"
-    )
-    _build(config.load(path), tmp_path / "whole", pool)
+    asked = configure().model_dump(mode="json", exclude_defaults=True)
+    path.write_text(yaml.safe_dump(asked), encoding="utf-8")
+    whole = _bytes(tiny_site)
     command = [sys.executable, "-m", "atlas_builder", "build", str(path), "--output", str(tmp_path / "killed")]
     # As on another machine: its own order of sets, time zone and language.
     elsewhere = {**os.environ, "PYTHONHASHSEED": "1", "TZ": "Pacific/Kiritimati", "LC_ALL": "C"}
-    for seconds in (4.0, 6.5, 8.0):
+    for done in ("collect", "link"):
         process = subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True, env=elsewhere
         )
-        time.sleep(seconds)
+        while not (tmp_path / ".killed.work" / done).exists() and process.poll() is None:
+            time.sleep(0.01)
+        assert process.poll() is None
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         site = tmp_path / "killed"
-        assert not site.exists() or _bytes(site) == _bytes(tmp_path / "whole")
+        assert not site.exists() or _bytes(site) == whole
     subprocess.run(command, check=True, capture_output=True, env=elsewhere)
-    assert _bytes(tmp_path / "killed") == _bytes(tmp_path / "whole")
+    assert _bytes(tmp_path / "killed") == whole
 
 
 def test_a_model_that_computes_nan_is_named_by_layer_and_document(

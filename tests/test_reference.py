@@ -84,6 +84,7 @@ def case(
     data: dict[str, dict[str, object]] = {
         "corpus": {"source": "jsonl", "path": str(jsonl), "context": 32, "max_tokens": 2500},
         "examples": {"policy": policy, "per_unit": 15, "threshold": 0.6, "seed": 3},
+        "describe": {"importance": "none"},  # it takes longest, and has tests of its own
     }
     if request.param == "demo":
         folder = MODEL

@@ -23,8 +23,8 @@ from atlas_builder.verify.run import verify
 from tests.conftest import Configure
 
 
-@pytest.mark.parametrize("family", ["gpt2", "llama"])
-@pytest.mark.parametrize("policy", ["threshold", "top"])
+# Each family and each policy.
+@pytest.mark.parametrize(("family", "policy"), [("gpt2", "threshold"), ("llama", "top")])
 def test_what_was_built_holds(
     family: str, policy: str, request: pytest.FixtureRequest, configure: Configure, pool: Executor, tmp_path: Path
 ) -> None:

@@ -88,15 +88,16 @@ def errors() -> list[str]:
     return []
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def context(browser: Browser) -> Iterator[BrowserContext]:
+    """One for all tests: another costs more than most of them."""
     made = browser.new_context(viewport={"width": 1280, "height": 900})
     yield made
     made.close()
 
 
 @pytest.fixture
-def page(context: BrowserContext, errors: list[str]) -> Page:
+def page(context: BrowserContext, errors: list[str]) -> Iterator[Page]:
     made = context.new_page()
     made.add_init_script(
         "addEventListener('securitypolicyviolation', event => "
@@ -115,7 +116,11 @@ def page(context: BrowserContext, errors: list[str]) -> Page:
         return url.startswith(("file://", "http://127.0.0.1"))
 
     made.on("request", lambda request: None if local(request.url) else errors.append(f"off the site: {request.url}"))
-    return made
+    yield made
+    # What a test chose or was granted is not the next one's; an empty page has nothing to forget.
+    made.evaluate("try { localStorage.clear() } catch {}")
+    made.close()
+    context.clear_permissions()
 
 
 def visit(page: Page, site: Path, kind: str) -> None:

@@ -54,7 +54,7 @@ def collect_only(settings: Configuration, output: Path) -> None:
         build(settings, output, until="collect")
 
 
-def test_a_pass_killed_at_twenty_random_moments_goes_on_to_the_same_bytes(
+def test_a_pass_killed_at_ten_random_moments_goes_on_to_the_same_bytes(
     configure: Configure, llama_folder: Path, tmp_path: Path
 ) -> None:
     # A server that has imported everything forks processes which are at work at once.
@@ -78,7 +78,7 @@ def test_a_pass_killed_at_twenty_random_moments_goes_on_to_the_same_bytes(
 
     chance, halfway = random.Random(0), 0
     killed = tmp_path / "killed"
-    for number in range(20):
+    for number in range(10):
         process = start(killed)
         if number % 2:  # in the midst of the pass, however long it takes to begin
             _await_checkpoint(process, killed)

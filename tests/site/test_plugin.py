@@ -57,7 +57,7 @@ def project(configure: Callable[..., Configuration], tiny_site: Path, tmp_path: 
     """Writes a MkDocs project around the tiny atlas, whose early stages are done, and returns its `mkdocs.yml`."""
 
     def write(options: dict[str, Any], pages: dict[str, str], **settings: Any) -> Path:
-        asked = configure(atlas={"url": "https://example.org/atlas"}).model_dump(mode="json", exclude_defaults=True)
+        asked = configure().model_dump(mode="json", exclude_defaults=True)
         (tmp_path / "atlas.yml").write_text(yaml.safe_dump(asked), encoding="utf-8")
         shutil.copytree(work_folder(tiny_site), tmp_path / ".atlas" / work_folder(tiny_site).name, dirs_exist_ok=True)
         for name, text in pages.items():
@@ -231,7 +231,7 @@ def preview(configure: Callable[..., Configuration], tiny_site: Path, tmp_path: 
     """The tiny atlas on request, in a theme that a test may change."""
     theme = tmp_path / "theme"
     shutil.copytree(shipped("themes") / "atlas", theme)
-    asked = configure(atlas={"url": "https://example.org/atlas"}, site={"theme": str(theme)})
+    asked = configure(site={"theme": str(theme)})
     return Preview(asked, tiny_site, Progress(quiet=True))
 
 
