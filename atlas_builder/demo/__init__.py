@@ -7,9 +7,9 @@ from pathlib import Path
 MODEL = Path(__file__).parent / "model"
 """Folder of the shipped model, in the Hugging Face layout."""
 RELU = Path(__file__).parent / "relu"
-"""The twin of CRATE: the same with ReLU, trained on what CRATE was trained on."""
+"""Where the training of the twin of CRATE, the same with ReLU, puts it."""
 CRATE = Path(__file__).parent / "crate"
-"""A CRATE of the same depth and width."""
+"""Where the training of a CRATE of the same depth and width puts it."""
 
-SHIPPED = {"demo": MODEL, "relu-demo": RELU, "crate-demo": CRATE}
+SHIPPED = {"demo": MODEL}
 """The shipped models, by the names that configurations have for them."""

@@ -76,7 +76,7 @@ def test_sitemap_canonical_links_and_robots_name_the_published_address(tiny_site
     urls = [element.text for element in ET.parse(tiny_site / "sitemap.xml").iter() if element.tag.endswith("loc")]
     assert "https://example.org/atlas/" in urls
     assert "https://example.org/atlas/L1/N3.html" in urls
-    assert len(urls) == len(set(urls)) == 2 + 9 + 2 + 48
+    assert len(urls) == len(set(urls)) == 2 + 10 + 2 + 48
     page = (tiny_site / "L1/N3.html").read_text(encoding="utf-8")
     assert '<link rel=canonical href="https://example.org/atlas/L1/N3.html">' in page
     assert "https://example.org/atlas/sitemap.xml" in (tiny_site / "robots.txt").read_text(encoding="utf-8")
