@@ -18,7 +18,20 @@ from atlas_builder.site.pages import Neighbourhood, Pages
 from atlas_builder.site.summary import unit_page
 from atlas_builder.site.theme import environment, find_theme, shipped
 
-_PROSE_ORDER = ("about", "methods", "behaviours", "units", "data", "performance", "library", "publishing", "mkdocs", "citing")
+_PROSE_ORDER = (
+    "about", "methods", "behaviours", "units", "data", "performance", "library", "publishing", "mkdocs", "citing"
+)  # fmt: skip
+    "about",
+    "methods",
+    "behaviours",
+    "units",
+    "data",
+    "performance",
+    "library",
+    "publishing",
+    "mkdocs",
+    "citing",
+)
 _PROSE_NAMES = {"mkdocs": "MkDocs", "units": "Other units"}
 """Pages that are not called after their file."""
 
