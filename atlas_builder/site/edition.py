@@ -21,17 +21,6 @@ from atlas_builder.site.theme import environment, find_theme, shipped
 _PROSE_ORDER = (
     "about", "methods", "behaviours", "units", "data", "performance", "library", "publishing", "mkdocs", "citing"
 )  # fmt: skip
-    "about",
-    "methods",
-    "behaviours",
-    "units",
-    "data",
-    "performance",
-    "library",
-    "publishing",
-    "mkdocs",
-    "citing",
-)
 _PROSE_NAMES = {"mkdocs": "MkDocs", "units": "Other units"}
 """Pages that are not called after their file."""
 
