@@ -190,6 +190,8 @@ class Describe(_Section):
     importance: Literal["none", "central", "shown"] = "central"
     """Whose tokens are masked one by one to see what they do: nobody's, each behaviour's central example's, or those of
     all examples shown. It runs the model some twenty times for each."""
+    prediction: bool = True
+    """Whether to try how well tokens foretell where a unit fires, on every tenth context."""
 
 
 class Link(_Section):

@@ -124,12 +124,17 @@ def _describe(config: Configuration, store: Store, folder: Path, pool: Executor,
 
     collected, clustered = Collected(store.folder("collect")), store.folder("cluster")
     describe(collected, clustered, config.examples, folder, pool, progress)
-    if config.describe.importance != "none":
+    if config.describe.importance != "none" or config.describe.prediction:
         from atlas_builder import model
+        from atlas_builder.describe.heldout import predict
         from atlas_builder.describe.masking import explain
 
         loaded = model.load(config.model)
-        explain(loaded, model.open_units(loaded, config), collected, clustered, config, folder, progress)
+        units = model.open_units(loaded, config)
+        if config.describe.importance != "none":
+            explain(loaded, units, collected, clustered, config, folder, progress)
+        if config.describe.prediction:
+            predict(units, collected, folder, config.model.device, progress)
 
 
 def _link(config: Configuration, store: Store, folder: Path, pool: Executor, progress: Progress) -> None:

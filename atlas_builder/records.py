@@ -15,6 +15,7 @@ from atlas_builder.cluster import Clustered
 from atlas_builder.collect.bins import coarse_histogram
 from atlas_builder.collect.results import Collected, CollectedLayer
 from atlas_builder.config import Configuration, Site
+from atlas_builder.describe.prediction import Scores, scores
 from atlas_builder.describe.run import Described
 from atlas_builder.link import Links
 from atlas_builder.numbers import grain_of, plain, published, significant, to_grain
@@ -101,6 +102,7 @@ class LayerRecords:
                 *self._band_examples(*drawn, grain),
             ],
             "logits": self._logits(unit),
+            "prediction": self._prediction(unit),
         }
         record["hash"] = content_hash(record)
         return record
@@ -330,3 +332,20 @@ class LayerRecords:
             "positive": (effects.positive.tolist(), published(effects.positive_values)),
             "negative": (effects.negative.tolist(), published(effects.negative_values)),
         }
+
+    def _prediction(self, unit: int) -> Record | None:
+        found = self._predicted
+        if found is None:
+            return None
+        fired, ways = found
+        said = {way: dict(zip(Scores._fields, rows[unit], strict=True)) for way, rows in ways.items()}
+        return {"fired": fired[unit], **said}
+
+    @cached_property
+    def _predicted(self) -> tuple[list[int], dict[str, list[list[float | None]]]] | None:
+        """Held-out tokens on which each unit fires, and the scores of each way to foretell them."""
+        counts = self.described.prediction
+        if counts is None:
+            return None
+        ways = {way: published(np.stack(scores(counts, way), axis=1)) for way in ("lookup", "context")}
+        return counts["fired"].tolist(), ways

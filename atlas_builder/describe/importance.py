@@ -67,7 +67,8 @@ class Importance:
     path: Path
 
     @cached_property
-    def _arrays(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    def all(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The examples that were asked for, rising, and I(k) of each up to its key token: (examples, tokens)."""
         if not self.path.exists():
             return np.zeros(0, np.int64), np.zeros((0, 0), np.float32)
         with np.load(self.path, allow_pickle=False) as arrays:
@@ -75,6 +76,6 @@ class Importance:
 
     def of(self, example: int) -> NDArray[np.float32] | None:
         """I(k) of a layer's example up to its key token, which is the last; None where nobody asked."""
-        examples, values = self._arrays
+        examples, values = self.all
         place = int(np.searchsorted(examples, example))
         return values[place] if place < len(examples) and examples[place] == example else None

@@ -21,7 +21,7 @@ from atlas_builder.describe.logits import Effects, logit_effects, strongest
 from atlas_builder.describe.novelty import Novelty, novelty, reads_like
 from atlas_builder.describe.tokens import next_shares, next_tokens, token_shares, window_tokens
 from atlas_builder.progress import Progress
-from atlas_builder.store import read_json, write_json
+from atlas_builder.store import read_array, read_json, write_json
 
 TOKENS_SHOWN = 6
 """Tokens kept for a behaviour."""
@@ -55,6 +55,12 @@ class Described:
         """How the tokens of each unit's bands compare with those of its top band."""
         with np.load(self.folder / f"L{self.layer}.bands.npz") as arrays:
             return Novelty(**{name: arrays[name] for name in Novelty._fields})
+
+    @cached_property
+    def prediction(self) -> np.ndarray | None:
+        """How well tokens foretell where each unit fires, `prediction.COUNTS`; None where that was not tried."""
+        path = self.folder / f"L{self.layer}.prediction.npy"
+        return read_array(path) if path.exists() else None
 
     @cached_property
     def effects(self) -> Effects:

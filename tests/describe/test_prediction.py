@@ -1,0 +1,150 @@
+"""How well tokens foretell where a unit fires: against slow counting, and where the truth is planted."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from atlas_builder import model
+from atlas_builder.collect.results import Collected
+from atlas_builder.describe.heldout import HELD_OUT_EVERY, NEEDED
+from atlas_builder.describe.prediction import COUNTS, FIRES, Patterns, count, scores
+from atlas_builder.describe.run import Described
+from atlas_builder.pipeline import work_folder
+from tests.conftest import Configure
+
+_tokens = st.integers(0, 3)
+_pattern = st.tuples(
+    st.integers(0, 2), _tokens, st.dictionaries(st.integers(1, 3), _tokens, max_size=2).map(lambda f: tuple(f.items()))
+)
+
+
+def _met(pattern: tuple[int, int, tuple[tuple[int, int], ...]], context: list[int], place: int) -> bool:
+    _, key, others = pattern
+    return context[place] == key and all(
+        place >= before and context[place - before] == token for before, token in others
+    )
+
+
+@given(
+    patterns=st.lists(_pattern, max_size=5),
+    contexts=st.integers(1, 6).flatmap(
+        lambda length: st.lists(st.lists(_tokens, min_size=length, max_size=length), min_size=1, max_size=4)
+    ),
+)
+def test_patterns_are_met_where_every_token_is_in_its_place(
+    patterns: list[tuple[int, int, tuple[tuple[int, int], ...]]], contexts: list[list[int]]
+) -> None:
+    place, unit = Patterns.of(patterns).met(np.array(contexts, np.int64))
+    length = len(contexts[0])
+    found = {
+        (row * length + at, pattern[0])
+        for row, context in enumerate(contexts)
+        for at in range(length)
+        for pattern in patterns
+        if _met(pattern, context, at)
+    }
+    assert sorted(zip(place.tolist(), unit.tolist(), strict=True)) == sorted(found)
+
+
+def test_a_unit_of_one_token_is_told_by_it_and_one_of_two_by_its_context() -> None:
+    chance = np.random.default_rng(0)
+    text = chance.integers(0, 6, size=(50, 20))
+    follows = np.zeros_like(text, dtype=bool)
+    follows[:, 1:] = (text[:, 1:] == 4) & (text[:, :-1] == 2)
+    never = np.zeros_like(follows)
+    fired = np.stack([text == 5, follows, never], axis=2).reshape(-1, 3).astype(np.float32)
+    look_up = Patterns.of([(0, 5, ()), (1, 4, ()), (2, 1, ())])
+    context = Patterns.of([(0, 5, ()), (1, 4, ((1, 2),))])
+    counts = np.zeros(3, COUNTS)
+    for part in np.split(np.arange(50), 5):
+        rows = (part[:, None] * 20 + np.arange(20)).ravel()
+        count(counts, (look_up, context), text[part], 3 * fired[rows], np.array([3.0, 3.0, 0.0]))
+    by_token, by_context = scores(counts, "lookup"), scores(counts, "context")
+    assert by_token.f1[0] == by_context.f1[0] == by_context.f1[1] == by_context.precision[1] == 1
+    share = follows.sum() / (text == 4).sum()
+    assert by_token.precision[1] == pytest.approx(share)
+    assert by_token.recall[1] == 1
+    assert by_token.f1[1] == pytest.approx(2 * share / (1 + share))
+    # What never fires cannot be told, but it can be said in vain.
+    assert by_token.precision[2] == 0
+    assert math.isnan(by_token.recall[2])
+    assert math.isnan(by_token.f1[2])
+    assert math.isnan(by_context.precision[2])
+
+
+def test_an_atlas_counts_what_slow_loops_count(built: Path, configure: Configure) -> None:
+    settings, work = configure(), work_folder(built)
+    collected = Collected(work / "collect")
+    read = collected.contexts
+    units = model.open_units(model.load(settings.model), settings)
+    held = [number for number in range(len(read)) if number % HELD_OUT_EVERY == HELD_OUT_EVERY - 1]
+    assert len(held) > 3
+    activations: dict[tuple[int, int], np.ndarray] = {}
+    for number in held:
+        tokens = torch.tensor([[read.bos, *read.text_of(number).tolist()]])
+        units.run(
+            tokens, lambda layer, _, fired, number=number: activations.update({(layer, number): fired[0, 1:].numpy()})
+        )  # type: ignore[misc]
+    told = 0
+    for layer in collected.layers:
+        described = Described(layer.layer, work / "describe")
+        assert described.prediction is not None
+        for unit in range(0, layer.units, 5):
+            maximum = float(layer.moments.maximum[unit])
+            words, patterns = set(), set()
+            for place in range(int(layer.starts[unit]), int(layer.starts[unit + 1])):
+                example = layer.examples[place]
+                if int(example["context"]) in held:
+                    continue
+                text = read.text_of(int(example["context"])).tolist()
+                key = int(example["position"])
+                words.add((unit, text[key], ()))
+                importance = described.importance.of(place)
+                if importance is not None:
+                    reach = len(importance) - 1
+                    needed = [(reach - at, text[key - (reach - at)]) for at in range(reach) if importance[at] > NEEDED]
+                    patterns.add((unit, text[key], tuple(needed)))
+            wanted = dict.fromkeys(COUNTS.names or (), 0)
+            for number in held:
+                text = read.text_of(number).tolist()
+                for at in range(len(text)):
+                    fires = activations[layer.layer, number][at, unit] >= FIRES * maximum and maximum > 0
+                    wanted["fired"] += fires
+                    for name, found in (("lookup", words), ("context", patterns)):
+                        said = any(_met(pattern, text, at) for pattern in found)
+                        wanted[f"{name}_said"] += said
+                        wanted[f"{name}_right"] += said and fires
+            assert {name: int(described.prediction[name][unit]) for name in wanted} == wanted
+            told += wanted["lookup_right"]
+    assert told > 0
+
+
+def test_records_and_pages_say_how_well(built: Path) -> None:
+    paths = sorted(built.glob("L*/N*.json"))
+    records = [json.loads(path.read_bytes()) for path in paths]
+    path, record = next(
+        (path, record) for path, record in zip(paths, records, strict=True) if record["prediction"]["fired"]
+    )
+    page = path.with_suffix(".html").read_text(encoding="utf-8")
+    found = record["prediction"]["lookup"]
+    assert f"<dt>Told by its token<dd>{found['f1']:.2g}\n" in page
+    if found["precision"] and found["recall"]:
+        both = 2 * found["precision"] * found["recall"] / (found["precision"] + found["recall"])
+        assert found["f1"] == pytest.approx(both, rel=2e-3)
+
+
+def test_what_was_not_tried_is_not_said(configure: Configure, built: Path) -> None:
+    from atlas_builder.pipeline import build
+
+    build(configure(describe={"prediction": False, "importance": "none"}), built)
+    record = json.loads((built / "L0" / "N0.json").read_bytes())
+    assert record["prediction"] is None
+    assert "Told by" not in (built / "L0" / "N0.html").read_text(encoding="utf-8")
