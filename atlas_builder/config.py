@@ -192,6 +192,8 @@ class Describe(_Section):
     all examples shown. It runs the model some twenty times for each."""
     prediction: bool = True
     """Whether to try how well tokens foretell where a unit fires, on every tenth context."""
+    steering: bool = False
+    """Whether to hold each unit at its maximum and see what the model then says next on its examples; not for SAEs."""
 
 
 class Link(_Section):

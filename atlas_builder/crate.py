@@ -39,6 +39,10 @@ See = Callable[[int, Tensor, Tensor], None]
 """Called with a layer, the input of its dictionary, (batch, context, width), and the code, (batch, context, codes)."""
 
 
+Change = Callable[[int, Tensor], Tensor]
+"""From a layer and its code to another code of the same shape."""
+
+
 @dataclass(frozen=True)
 class Shape:
     """The sizes of a CRATE."""
@@ -138,15 +142,23 @@ class Crate(nn.Module):
         if isinstance(module, nn.Linear) and module.bias is not None:
             nn.init.zeros_(module.bias)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Logits of (batch, context) tokens: (batch, context, vocabulary)."""
-        return functional.linear(self.ln_final(self.stream(tokens)), self.tokens.weight)
+    def forward(self, tokens: Tensor, change: Change | None = None) -> Tensor:
+        """Logits of (batch, context) tokens: (batch, context, vocabulary); `change` is as in `stream`."""
+        return functional.linear(self.ln_final(self.stream(tokens, change=change)), self.tokens.weight)
 
-    def stream(self, tokens: Tensor, see: See | None = None, last: int | None = None, cache: Any = None) -> Tensor:
+    def stream(
+        self,
+        tokens: Tensor,
+        see: See | None = None,
+        last: int | None = None,
+        cache: Any = None,
+        change: Change | None = None,
+    ) -> Tensor:
         """The residual stream after the last layer, or after the layer `last`: (batch, context, width).
 
-        `see` is shown each layer's input and code. A `cache` of transformers is read and
-        added to; the tokens are those that come after what it holds.
+        `see` is shown each layer's input and code, and `change` gives what stands for the
+        code. A `cache` of transformers is read and added to; the tokens are those that come
+        after what it holds.
         """
         past = 0 if cache is None else int(cache.get_seq_length())
         places = torch.arange(past, past + tokens.shape[1], device=tokens.device)
@@ -159,7 +171,7 @@ class Crate(nn.Module):
                 see(layer, read, code)
             if layer == last:
                 break
-            x = block.ista.decode(code)
+            x = block.ista.decode(code if change is None else change(layer, code))
         return x
 
     def dictionary(self, layer: int) -> Tensor:

@@ -124,10 +124,12 @@ def _describe(config: Configuration, store: Store, folder: Path, pool: Executor,
 
     collected, clustered = Collected(store.folder("collect")), store.folder("cluster")
     describe(collected, clustered, config.examples, folder, pool, progress)
-    if config.describe.importance != "none" or config.describe.prediction:
+    if config.describe.importance != "none" or config.describe.prediction or config.describe.steering:
         from atlas_builder import model
         from atlas_builder.describe.heldout import predict
         from atlas_builder.describe.masking import explain
+        from atlas_builder.describe.steering import steer
+        from atlas_builder.units.base import Steerable
 
         loaded = model.load(config.model)
         units = model.open_units(loaded, config)
@@ -135,6 +137,8 @@ def _describe(config: Configuration, store: Store, folder: Path, pool: Executor,
             explain(loaded, units, collected, clustered, config, folder, progress)
         if config.describe.prediction:
             predict(units, collected, folder, config.model.device, progress)
+        if config.describe.steering and isinstance(units, Steerable):
+            steer(units, collected, folder, config.model.device, progress)
 
 
 def _link(config: Configuration, store: Store, folder: Path, pool: Executor, progress: Progress) -> None:

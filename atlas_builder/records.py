@@ -103,6 +103,7 @@ class LayerRecords:
             ],
             "logits": self._logits(unit),
             "prediction": self._prediction(unit),
+            "steering": self._steering(unit),
         }
         record["hash"] = content_hash(record)
         return record
@@ -349,3 +350,21 @@ class LayerRecords:
             return None
         ways = {way: published(np.stack(scores(counts, way), axis=1)) for way in ("lookup", "context")}
         return counts["fired"].tolist(), ways
+
+    def _steering(self, unit: int) -> Record | None:
+        changes = self._steered
+        maximum = self._moments[unit][0]
+        if changes is None or not maximum or maximum < 0:
+            return None
+        return {
+            side: [[self._texts[token], by] for token, by in zip(tokens[unit], values[unit], strict=True) if by]
+            for side, (tokens, values) in changes.items()
+        } | {"value": maximum}
+
+    @cached_property
+    def _steered(self) -> dict[str, tuple[list[list[int]], list[list[float | None]]]] | None:
+        """The tokens that become more and less probable when each unit is held at its maximum, and by how much."""
+        found = self.described.steering
+        if found is None:
+            return None
+        return {side: (found[side].tolist(), published(found[f"{side}_by"])) for side in ("more", "less")}

@@ -63,6 +63,15 @@ class Described:
         return read_array(path) if path.exists() else None
 
     @cached_property
+    def steering(self) -> dict[str, np.ndarray] | None:
+        """What each unit does when it is held, `steering.Changes` by name; None where that was not tried."""
+        path = self.folder / f"L{self.layer}.steering.npz"
+        if not path.exists():
+            return None
+        with np.load(path) as arrays:
+            return dict(arrays)
+
+    @cached_property
     def effects(self) -> Effects:
         """The logit effects of each unit."""
         with np.load(self.folder / f"L{self.layer}.logits.npz") as arrays:

@@ -7,7 +7,7 @@ and every stage works on it. Shapes are written `(units, d_model)`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -58,6 +58,17 @@ class Units(Protocol):
         """What each unit adds to the residual stream when it is active: (units, d_model)."""
 
 
+@runtime_checkable
+class Steerable(Protocol):
+    """Units that can be held at a value."""
+
+    def steered(self, tokens: Tensor, layer: int, unit: Tensor | None = None, value: Tensor | None = None) -> Tensor:
+        """Logits after (rows, context) tokens: (rows, vocabulary).
+
+        Where given, `unit` of the layer, (rows,), is `value`, (rows,), at every position.
+        """
+
+
 def as_float32(tensor: Tensor) -> Tensor:
     """A tensor as results are kept: float32, on the cpu, contiguous, without a gradient."""
     return tensor.detach().to(device="cpu", dtype=torch.float32).contiguous()
@@ -75,3 +86,12 @@ def chosen_layers(layers: Literal["all"] | Sequence[int], depth: int) -> list[in
             f"units.layers: layer {missing[0]} does not exist: the model has layers 0 to {depth - 1}."
         )
     return found
+
+
+def held(activations: Tensor, unit: Tensor | None, value: Tensor | None) -> Tensor:
+    """(rows, context, units) with one unit of each row at one value, at every position."""
+    if unit is None or value is None:
+        return activations
+    changed = activations.clone()
+    changed[torch.arange(len(unit), device=unit.device), :, unit] = value.to(changed.dtype)[:, None]
+    return changed

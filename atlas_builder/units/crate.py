@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from atlas_builder.crate import CODES, Crate
-from atlas_builder.units.base import Visit, as_float32, chosen_layers
+from atlas_builder.units.base import Visit, as_float32, chosen_layers, held
 
 
 class CrateUnits:
@@ -46,6 +46,15 @@ class CrateUnits:
 
         with torch.inference_mode():
             self._model.stream(tokens, see, layers[-1], cache)
+
+    def steered(self, tokens: Tensor, layer: int, unit: Tensor | None = None, value: Tensor | None = None) -> Tensor:
+        """Logits after (rows, context) tokens, (rows, vocabulary), with coordinates (rows,) held at values (rows,)."""
+
+        def change(at: int, code: Tensor) -> Tensor:
+            return held(code, unit, value) if at == layer else code
+
+        with torch.inference_mode():
+            return self._model(tokens, change)[:, -1]  # type: ignore[no-any-return]  # torch leaves calls untyped
 
     def read_weights(self, layer: int) -> Tensor:
         """Columns of D: (1, units, width)."""

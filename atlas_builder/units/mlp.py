@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from atlas_builder.errors import ModelError
-from atlas_builder.units.base import LastLayerSeenError, Visit, as_float32, chosen_layers
+from atlas_builder.units.base import LastLayerSeenError, Visit, as_float32, chosen_layers, held
 
 
 class MLPUnits:
@@ -71,6 +71,17 @@ class MLPUnits:
         # TransformerLens's own stop_at_layer comes before a block: after the last one, it runs the unembedding too.
         with torch.inference_mode(), suppress(LastLayerSeenError):
             self._bridge.run_with_hooks(tokens, fwd_hooks=hooks, return_type=None, **caching)
+
+    def steered(self, tokens: Tensor, layer: int, unit: Tensor | None = None, value: Tensor | None = None) -> Tensor:
+        """Logits after (rows, context) tokens, (rows, vocabulary), with neurons (rows,) held at values (rows,)."""
+
+        def hold(activations: Tensor, hook: Any) -> Tensor:
+            return held(activations, unit, value)
+
+        hooks = [] if unit is None else [(f"blocks.{layer}.mlp.out.hook_in", hold)]
+        with torch.inference_mode():
+            logits: Tensor = self._bridge.run_with_hooks(tokens, fwd_hooks=hooks, return_type="logits")
+        return logits[:, -1]
 
     def read_weights(self, layer: int) -> Tensor:
         """`W_in`, after `W_gate` where there is one: (parts, units, d_model)."""

@@ -1,0 +1,97 @@
+"""What the model says next when a unit is held at its maximum at every position.
+
+As for CRATE (Bai and Ma 2024, arXiv 2410.16443), a unit is overwritten with a constant. On the
+contexts of its strongest examples, up to the key token, the distribution of the next token is
+taken with and without; what is kept are the largest mean changes of a probability. Unlike the
+logit effect this goes through all later layers and the final norm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from atlas_builder.collect.memory import keep_memory
+from atlas_builder.collect.results import Collected, CollectedLayer
+from atlas_builder.contexts import Contexts
+from atlas_builder.progress import Progress
+from atlas_builder.units.base import Steerable
+
+EXAMPLES = 3
+"""Examples of a unit that are taken, the strongest above zero."""
+SHOWN = 5
+"""Tokens kept on each side."""
+_ROWS_AT_ONCE = 256
+
+
+class Changes(NamedTuple):
+    """The tokens whose probability changes most, and by how much: (units, `SHOWN`); 0 where a unit never fires."""
+
+    more: NDArray[np.int32]
+    more_by: NDArray[np.float32]
+    less: NDArray[np.int32]
+    less_by: NDArray[np.float32]
+
+
+def steer(units: Steerable, collected: Collected, folder: Path, device: str, progress: Progress) -> None:
+    """Write `Changes` of every unit, layer by layer."""
+    keep_memory()
+    for layer in collected.layers:
+        sums = np.zeros((layer.units, int(collected.facts["vocabulary"])), np.float32)
+        batches = list(_batches(layer))
+        with progress.task(f"steer layer {layer.layer}", total=sum(map(len, batches)), unit="examples") as advance:
+            for places in batches:
+                found = layer.examples[places]
+                tokens = _text(collected.contexts, found).to(device)
+                unit = torch.from_numpy(found["unit"].astype(np.int64)).to(device)
+                value = torch.from_numpy(layer.moments.maximum[found["unit"]].astype(np.float32)).to(device)
+                change = _next(units, tokens, layer.layer, unit, value) - _next(units, tokens, layer.layer)
+                np.add.at(sums, found["unit"], change.cpu().numpy())
+                advance(len(places))
+        taken = np.maximum(np.minimum(_above(layer), EXAMPLES), 1)
+        means: NDArray[np.float32] = sums / taken[:, None].astype(np.float32)
+        np.savez(folder / f"L{layer.layer}.steering.npz", **largest(means)._asdict())
+
+
+def _next(units: Steerable, tokens: Tensor, layer: int, *held: Tensor) -> Tensor:
+    """The distribution of the token after (rows, context) tokens: (rows, vocabulary)."""
+    return units.steered(tokens, layer, *held).float().softmax(-1)
+
+
+def largest(changes: NDArray[np.float32]) -> Changes:
+    """The largest changes up and down of (units, vocabulary), ties by token."""
+    up = np.argsort(-changes, axis=1, kind="stable")[:, :SHOWN].astype(np.int32)
+    down = np.argsort(changes, axis=1, kind="stable")[:, :SHOWN].astype(np.int32)
+    return Changes(up, np.take_along_axis(changes, up, axis=1), down, np.take_along_axis(changes, down, axis=1))
+
+
+def _above(layer: CollectedLayer) -> NDArray[np.int64]:
+    """How many examples above zero each unit has: (units,)."""
+    return np.bincount(layer.examples["unit"][layer.examples["sign"] > 0], minlength=layer.units)
+
+
+def _batches(layer: CollectedLayer) -> Iterator[NDArray[np.int64]]:
+    """Each unit's strongest examples, those together whose key tokens have one position: nothing is padded."""
+    starts = layer.starts[:-1]
+    places = (starts[:, None] + np.arange(EXAMPLES))[np.arange(EXAMPLES) < np.minimum(_above(layer), EXAMPLES)[:, None]]
+    position = layer.examples["position"][places]
+    order = np.argsort(position, kind="stable")
+    for group in np.split(places[order], np.flatnonzero(np.diff(position[order])) + 1):
+        for first in range(0, len(group), _ROWS_AT_ONCE):
+            if len(part := group[first : first + _ROWS_AT_ONCE]):
+                yield part
+
+
+def _text(read: Contexts, examples: np.ndarray) -> Tensor:
+    """The context of each example up to its key token: (examples, tokens)."""
+    end = int(examples["position"][0]) + 1
+    text = np.stack([read.text_of(int(context))[:end] for context in examples["context"]]).astype(np.int64)
+    if read.bos is not None:
+        text = np.concatenate([np.full((len(text), 1), read.bos), text], axis=1)
+    return torch.from_numpy(text)
