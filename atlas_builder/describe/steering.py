@@ -54,8 +54,8 @@ def steer(units: Steerable, collected: Collected, folder: Path, device: str, pro
                 change = _next(units, tokens, layer.layer, unit, value) - _next(units, tokens, layer.layer)
                 np.add.at(sums, found["unit"], change.cpu().numpy())
                 advance(len(places))
-        taken = np.maximum(np.minimum(_above(layer), EXAMPLES), 1)
-        means: NDArray[np.float32] = sums / taken[:, None].astype(np.float32)
+        taken = np.clip(_above(layer), 1, EXAMPLES)
+        means = (sums / taken[:, None]).astype(np.float32)
         np.savez(folder / f"L{layer.layer}.steering.npz", **largest(means)._asdict())
 
 
