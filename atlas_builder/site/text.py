@@ -118,9 +118,9 @@ def codes(pairs: Sequence[tuple[str, float]], *, shares: bool = False) -> Markup
     return Markup((", " if shares else " ").join(parts))
 
 
-def rows(pairs: Sequence[tuple[str, float]]) -> Markup:
-    """Tokens with a number each, as rows of a table."""
-    return Markup("\n".join(f"<tr><td>{token(text)}<td>{number(value, 2)}" for text, value in pairs))
+def rows(pairs: Sequence[tuple[str, float]], scale: float = 1) -> Markup:
+    """Tokens with a number each, so many times as large, as rows of a table."""
+    return Markup("\n".join(f"<tr><td>{token(text)}<td>{number(scale * value, 2)}" for text, value in pairs))
 
 
 def percent(share: float | None) -> str:
