@@ -136,6 +136,24 @@ def build(
     _build(found, place, fresh, until)
 
 
+@main.command(short_help="Compare built atlases of the same text.")
+@click.argument("sites", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--output", type=click.Path(path_type=Path), default=Path("output/compared"), show_default=True,
+    help="Folder of the page; it links to the atlases where they are.",
+)  # fmt: skip
+def compare(sites: tuple[Path, ...], output: Path) -> None:
+    """Write a page that sets two or more atlases side by side: scores by layer, and behaviours they share.
+
+    \b
+    Example:
+      atlas-builder compare output/demo output/crate --output output/compared
+    """
+    from atlas_builder.site.compare import compare as compared
+
+    _say(f"compared: {compared(sites, output)}")
+
+
 @main.command(short_help="Put the shards of a pass together.")
 @click.argument("configuration", type=click.Path(path_type=Path))
 @click.argument("folders", type=click.Path(path_type=Path), nargs=-1)

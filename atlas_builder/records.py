@@ -15,7 +15,7 @@ from atlas_builder.cluster import Clustered
 from atlas_builder.collect.bins import coarse_histogram
 from atlas_builder.collect.results import Collected, CollectedLayer
 from atlas_builder.config import Configuration, Site
-from atlas_builder.describe.prediction import Scores, scores
+from atlas_builder.describe.prediction import WAYS, Scores, scores
 from atlas_builder.describe.run import Described
 from atlas_builder.link import Links
 from atlas_builder.numbers import grain_of, plain, published, significant, to_grain
@@ -348,7 +348,7 @@ class LayerRecords:
         counts = self.described.prediction
         if counts is None:
             return None
-        ways = {way: published(np.stack(scores(counts, way), axis=1)) for way in ("lookup", "context")}
+        ways = {way: published(np.stack(scores(counts, way), axis=1)) for way in WAYS}
         return counts["fired"].tolist(), ways
 
     def _steering(self, unit: int) -> Record | None:

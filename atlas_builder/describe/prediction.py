@@ -18,6 +18,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+WAYS = ("lookup", "context")
+"""The ways to foretell."""
 FIRES = 0.5
 """Share of its maximum from which a unit fires."""
 Numbers = NDArray[np.int64]
@@ -75,7 +77,7 @@ def count(
     """Add what is seen on (contexts, context) tokens; `activations` are (tokens, units)."""
     fires = (activations >= FIRES * maximum) & (maximum > 0)
     counts["fired"] += fires.sum(axis=0)
-    for name, patterns in zip(("lookup", "context"), ways, strict=True):
+    for name, patterns in zip(WAYS, ways, strict=True):
         place, unit = patterns.met(text)
         counts[f"{name}_said"] += np.bincount(unit, minlength=len(counts))
         counts[f"{name}_right"] += np.bincount(unit[fires[place, unit]], minlength=len(counts))

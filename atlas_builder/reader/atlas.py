@@ -75,6 +75,11 @@ class Atlas:
         """All behaviours as a table, from `tables/behaviours.parquet`: one row each, in order."""
         return self._read_table("behaviours")
 
+    @cached_property
+    def examples(self) -> pa.Table:
+        """All examples as a table, from `tables/examples.parquet`: one row each, by unit."""
+        return self._read_table("examples")
+
     def __len__(self) -> int:
         return sum(map(len, self.layers))
 

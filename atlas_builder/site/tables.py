@@ -1,4 +1,4 @@
-"""All units and all behaviours as tables: what takes a program thousands of records comes in two Parquet files.
+"""All units, behaviours and examples as tables: what takes a program thousands of records comes in three Parquet files.
 
 A column carries the name and the number that the records have, so that either can be
 looked up in the other. Each layer is one row group, in the order of the atlas.
@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from atlas_builder.cluster import MEASURES, Clustered
 from atlas_builder.collect.results import CollectedLayer
 from atlas_builder.config import Configuration
+from atlas_builder.describe.prediction import WAYS, scores
 from atlas_builder.describe.run import Described
 from atlas_builder.numbers import significant_all
 from atlas_builder.records import Stages
@@ -60,6 +61,8 @@ UNITS = [
     *_measures("", "polysemanticity"),
     *_measures("negative_", "negative", "polysemanticity"),
     Column("middle_differs", pa.bool_(), ("middle_differs",)),
+    Column("lookup_f1", pa.float64(), ("prediction", "lookup", "f1")),
+    Column("context_f1", pa.float64(), ("prediction", "context", "f1")),
     _PAGE,
 ]
 """One row a unit. What is below zero is null where units have no such side."""
@@ -81,19 +84,29 @@ BEHAVIOURS = [
 ]
 """One row a behaviour, by unit and number. A token's weight stands at its place in the list beside it."""
 
-TABLES = {"units": UNITS, "behaviours": BEHAVIOURS}
+EXAMPLES = [
+    *_ADDRESS,
+    Column("behaviour", pa.int32(), ("examples", "behaviour")),
+    Column("document", pa.int32(), ("examples", "document")),
+    Column("position", pa.int32(), ("examples", "position")),
+    Column("activation", pa.float64(), ()),
+]
+"""One row an example, all that the measures rest on, those that records show and the others."""
+
+TABLES = {"units": UNITS, "behaviours": BEHAVIOURS, "examples": EXAMPLES}
 
 
 def write(folder: Path, stages: Stages, config: Configuration) -> None:
-    """Write `units.parquet` and `behaviours.parquet` into a folder, made if need be.
+    """Write the tables into a folder, made if need be.
 
     Memory holds one layer at a time. `config` is what the records are made with: it says
     how many neighbours are shown.
     """
     folder.mkdir(parents=True, exist_ok=True)
     source = _Source(stages, config)
-    for name, columns, rows in (("units", UNITS, source.units), ("behaviours", BEHAVIOURS, source.behaviours)):
-        schema = _schema(columns, config)
+    made = {"units": source.units, "behaviours": source.behaviours, "examples": source.examples}
+    for name, rows in made.items():
+        schema = _schema(TABLES[name], config)
         with pq.ParquetWriter(folder / f"{name}.parquet", schema, compression="zstd") as writer:
             for layer in stages.collected.layers:
                 writer.write_table(pa.table(rows(layer), schema))
@@ -140,6 +153,8 @@ class _Source:
         """The columns of a layer's units."""
         measures = Clustered(layer.layer, self._stages.cluster).measures  # (units, sides)
         nothing = pa.nulls(layer.units)
+        described = Described(layer.layer, self._stages.describe)
+        counts = described.prediction
         maximum, minimum, mean, deviation, density = (_numbers(part) for part in layer.moments)
         return {
             **self._address(layer.layer, np.arange(layer.units)),
@@ -155,7 +170,8 @@ class _Source:
                 f"negative_{name}": _numbers(measures[name][:, 1]) if layer.sides == 2 else nothing
                 for name in _MEASURES
             },
-            "middle_differs": Described(layer.layer, self._stages.describe).bands.middle_differs(),
+            "middle_differs": described.bands.middle_differs(),
+            **{f"{way}_f1": nothing if counts is None else _numbers(scores(counts, way).f1) for way in WAYS},
             "page": [unit_page(layer.layer, unit) for unit in range(layer.units)],
         }
 
@@ -183,6 +199,19 @@ class _Source:
                 f"{unit_page(layer.layer, unit)}#b{number}"
                 for unit, number in zip(found["unit"].tolist(), numbers.tolist(), strict=True)
             ],
+        }
+
+    def examples(self, layer: CollectedLayer) -> dict[str, Any]:
+        """The columns of a layer's examples."""
+        found, contexts = layer.examples, self._stages.collected.contexts
+        labels = Clustered(layer.layer, self._stages.cluster).labels
+        context = found["context"]
+        return {
+            **self._address(layer.layer, found["unit"]),
+            "behaviour": pa.array(labels + 1, mask=labels < 0),
+            "document": contexts.document[context],
+            "position": contexts.offset[context] + found["position"],
+            "activation": _numbers(found["value"]),
         }
 
     def _address(self, layer: int, units: _Numbers) -> dict[str, Any]:

@@ -74,6 +74,7 @@ def test_a_row_says_of_every_unit_what_its_record_says(site: Path) -> None:
                 **stats,
                 **measures,
                 **{f"negative_{name}": value for name, value in below.items()},
+                **{f"{way}_f1": record["prediction"][way]["f1"] for way in ("lookup", "context")},
                 "page": f"L{record['layer']}/N{record['unit']}.html",
             }
         )
@@ -100,6 +101,24 @@ def test_a_row_says_of_every_behaviour_what_its_record_says(site: Path) -> None:
     assert len(expected) > 20
 
 
+def test_a_row_says_of_every_example_where_it_is_and_what_it_is_of(site: Path) -> None:
+    rows = _table(site, "examples").to_pylist()
+    of: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        of.setdefault(row["id"], []).append(row)
+    for record in _records(site):
+        own = of.get(record["id"], [])
+        below = record["negative"]["polysemanticity"]["examples"] if record["negative"] else 0
+        assert len(own) == record["polysemanticity"]["examples"] + below
+        sizes = [sum(row["behaviour"] == found["id"] for row in own) for found in record["behaviours"]]
+        assert sizes == [found["size"] for found in record["behaviours"]]
+        listed = {(row["behaviour"], row["document"], row["position"]) for row in own}
+        in_bands = {place for band in record["bands"] for place in band["examples"]}
+        for place, example in enumerate(record["examples"]):
+            if place not in in_bands:
+                assert (example["behaviour"], example["document"], example["position"]) in listed
+
+
 def test_behaviours_below_zero_are_in_the_tables(gated_site: Path) -> None:
     assert set(_table(gated_site, "behaviours")["sign"].to_pylist()) == {1, -1}
     assert sum(_table(gated_site, "units")["negative_behaviours"].to_pylist()) > 0
@@ -119,7 +138,7 @@ def test_a_table_says_what_its_columns_mean_and_where_it_is_from(tiny_site: Path
 
 def test_tables_written_again_are_the_same_bytes(site: Path, tmp_path: Path) -> None:
     tables.write(tmp_path, *_stages(site))
-    for name in ("units", "behaviours"):
+    for name in tables.TABLES:
         file = f"{name}.parquet"
         assert (tmp_path / file).read_bytes() == (site / "tables" / file).read_bytes()
 

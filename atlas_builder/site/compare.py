@@ -1,0 +1,248 @@
+"""Atlases of the same text side by side: their scores by layer, and behaviours that they share."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from atlas_builder import reader
+from atlas_builder.errors import ConfigurationError, SiteError
+from atlas_builder.site import figures
+from atlas_builder.site.theme import environment, find_theme
+from atlas_builder.site.units import write
+
+SHARED = 0.2
+"""Jaccard index of two behaviours' examples from which they match."""
+_LISTED = 12
+_CONFIDENT = 1.96  # standard errors on each side of a mean that hold 95 of 100
+
+
+class Measure(NamedTuple):
+    """A column of the units' tables; `why` says what it is."""
+
+    column: str
+    name: str
+    why: str
+
+
+MEASURES = (
+    Measure(
+        "effective_behaviours", "Effective number of behaviours", "exp of the entropy of their sizes; 1 is one thing"
+    ),
+    Measure("mono_score", "MonoScore", "mean cosine of pairs of examples, weighted by activation; 1 is one thing"),
+    Measure("mean_distance", "Mean distance", "of pairs of examples; 0 is one thing"),
+    Measure("stability", "Stability", "how well half of the examples show the same behaviours"),
+    Measure("density", "Active on", "share of tokens with an activation above zero"),
+    Measure(
+        "lookup_f1", "Told by its token", "F1 of firing, foretold on held-out text from the key tokens of examples"
+    ),
+    Measure("context_f1", "Told by its context", "F1 of firing, foretold from tokens that are needed"),
+)
+
+
+class Mean(NamedTuple):
+    """A mean over units and its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Match(NamedTuple):
+    """Two behaviours that share examples: their rows in the tables of two atlases, and the share."""
+
+    row: int
+    other: int
+    share: float
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One of the atlases; `place` is its address from the comparison."""
+
+    atlas: reader.Atlas
+    name: str
+    place: str
+
+    @cached_property
+    def units(self) -> pa.Table:
+        """Its units that have examples, on which every score rests."""
+        table = self.atlas.units
+        return table.filter(pa.compute.greater(table["examples"], 0))
+
+    @property
+    def layers(self) -> list[int]:
+        """The layers that have such units."""
+        found: list[int] = sorted(set(self.units["layer"].to_pylist()))
+        return found
+
+    def values(self, measure: Measure, layer: int | None = None) -> NDArray[np.float64]:
+        """A measure of its units, or of one layer's, where it is known."""
+        units = self.units if layer is None else self.units.filter(pa.compute.equal(self.units["layer"], layer))
+        found = units[measure.column].to_numpy(zero_copy_only=False).astype(np.float64)
+        known: NDArray[np.float64] = found[~np.isnan(found)]
+        return known
+
+    @cached_property
+    def examples(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Of each example in a behaviour, the behaviour's row in its table, and the token of the corpus it is."""
+        table, examples = self.atlas.behaviours, self.atlas.examples
+        known = examples.filter(pa.compute.is_valid(examples["behaviour"]))
+        rows = {key: row for row, key in enumerate(zip(*(table[name].to_pylist() for name in _KEY), strict=True))}
+        row = [rows[key] for key in zip(*(known[name].to_pylist() for name in _KEY), strict=True)]
+        document = known["document"].to_numpy().astype(np.int64)
+        return np.array(row, np.int64), document << 32 | known["position"].to_numpy()
+
+
+_KEY = ("layer", "unit", "behaviour")
+
+
+def compare(sites: Sequence[Path], output: Path, theme: str = "atlas") -> Path:
+    """Write a page that compares built atlases, and what it is styled with, into a folder; gives the page.
+
+    Raises `ConfigurationError` where there are not two atlases, where one is none, or where
+    they were not made from the same text.
+    """
+    if len(sites) < 2:
+        raise ConfigurationError("compare: name two atlases at least, the folders that build wrote.")
+    compared = [_open(site, output) for site in sites]
+    first = compared[0].atlas.facts["corpus"]
+    for place, other in zip(sites[1:], compared[1:], strict=True):
+        text = other.atlas.facts["corpus"]
+        if (text["sha256"], text["tokens"]) != (first["sha256"], first["tokens"]):
+            raise ConfigurationError(
+                f"compare: {sites[0]} and {place} were made from different texts, so their numbers say nothing about "
+                "each other: build both with the same corpus and tokenizer."
+            )
+    output.mkdir(parents=True, exist_ok=True)
+    folder = find_theme(theme)
+    shutil.copytree(folder / "assets", output / "assets", dirs_exist_ok=True)
+    page = output / "index.html"
+    write(page, environment(folder).get_template("compare.html").render(**_shown(compared)))
+    return page
+
+
+def mean(values: NDArray[np.float64]) -> Mean | None:
+    """The mean of values and its 95 % interval, mean ± 1.96 s / √n; None where there are not two."""
+    if len(values) < 2:
+        return None
+    middle, error = float(values.mean()), _CONFIDENT * float(values.std(ddof=1)) / len(values) ** 0.5
+    return Mean(middle, middle - error, middle + error)
+
+
+def together(one: Compared, other: Compared) -> tuple[csr_array, csr_array]:
+    """Which tokens are examples of each behaviour of two atlases, ones and zeros: (behaviours, tokens) each."""
+    tokens, column = np.unique(np.concatenate([one.examples[1], other.examples[1]]), return_inverse=True)
+    first, second = np.split(column.reshape(-1), [len(one.examples[1])])
+    return _held(one, first, len(tokens)), _held(other, second, len(tokens))
+
+
+def _held(of: Compared, column: NDArray[np.int64], tokens: int) -> csr_array:
+    ones = np.ones(len(column), np.int64)
+    return csr_array((ones, (of.examples[0], column)), shape=(len(of.atlas.behaviours), tokens))
+
+
+def matches(one: csr_array, other: csr_array) -> list[Match]:
+    """Behaviours whose examples are the same to a share of `SHARED` at least, each other's best, the best first.
+
+    The share is Jaccard's: examples of both over examples of either.
+    """
+    both = (one @ other.T).tocoo()
+    sizes = np.asarray(one.sum(axis=1)).ravel(), np.asarray(other.sum(axis=1)).ravel()
+    share = both.data / (sizes[0][both.row] + sizes[1][both.col] - both.data)
+    best = np.zeros(len(sizes[0])), np.zeros(len(sizes[1]))
+    np.maximum.at(best[0], both.row, share)
+    np.maximum.at(best[1], both.col, share)
+    kept = (share >= SHARED) & (share == best[0][both.row]) & (share == best[1][both.col])
+    found = [
+        Match(*entry)
+        for entry in zip(both.row[kept].tolist(), both.col[kept].tolist(), share[kept].tolist(), strict=True)
+    ]
+    return sorted(found, key=lambda match: (-match.share, match.row, match.other))
+
+
+def _open(site: Path, output: Path) -> Compared:
+    try:
+        atlas = reader.open(site)
+        _ = atlas.units, atlas.behaviours, atlas.examples
+    except SiteError as error:
+        raise ConfigurationError(f"compare: {error}") from None
+    place = quote(Path(os.path.relpath(site.resolve(), output.resolve())).as_posix())
+    return Compared(atlas, atlas.title, place)
+
+
+def _shown(compared: Sequence[Compared]) -> dict[str, Any]:
+    """What the page says."""
+    pairs = [_pair(one, other) for one, other in combinations(compared, 2)]
+    known = [measure for measure in MEASURES if any(len(one.values(measure)) for one in compared)]
+    return {
+        "compared": compared,
+        "corpus": compared[0].atlas.facts["corpus"],
+        "measures": [
+            (measure, [mean(one.values(measure)) for one in compared], _figure(measure, compared)) for measure in known
+        ],
+        "pairs": pairs,
+        "least": SHARED,
+    }
+
+
+def _figure(measure: Measure, compared: Sequence[Compared]) -> Any:
+    rows = [
+        (f"{one.name}, layer {layer}", f"{one.place}/L{layer}/index.html", one.values(measure, layer).tolist())
+        for one in compared
+        for layer in one.layers
+    ]
+    return figures.boxes(rows, measure.name)
+
+
+def _pair(one: Compared, other: Compared) -> dict[str, Any]:
+    """What two atlases share, and what only one of them has."""
+    examples = together(one, other)
+    found = matches(*examples)
+    rows = [one.atlas.behaviours, other.atlas.behaviours]
+    return {
+        "one": one,
+        "other": other,
+        "matches": len(found),
+        "totals": [len(table) for table in rows],
+        "listed": [
+            (match.share, *(_behaviour(of, row) for of, row in ((one, match.row), (other, match.other))))
+            for match in found[:_LISTED]
+        ],
+        "alone": [
+            (of, [_behaviour(of, row) for row in _alone(own, against)[:_LISTED]])
+            for of, own, against in ((one, *examples), (other, *examples[::-1]))
+        ],
+    }
+
+
+def _alone(own: csr_array, against: csr_array) -> list[int]:
+    """Behaviours none of whose examples is one of any behaviour of the other, those of most examples first."""
+    taken = (np.asarray(against.sum(axis=0)).ravel() > 0).astype(np.int64)
+    sizes = np.diff(own.indptr)
+    free = np.flatnonzero((own @ taken == 0) & (sizes > 0))
+    return sorted(free.tolist(), key=lambda row: (-int(sizes[row]), row))
+
+
+def _behaviour(of: Compared, row: int) -> dict[str, Any]:
+    """A behaviour as the page shows it."""
+    entry = of.atlas.behaviours.slice(row, 1).to_pylist()[0]
+    return {
+        "name": f"L{entry['layer']}/N{entry['unit']}.b{entry['behaviour']}",
+        "label": entry["label"],
+        "size": entry["size"],
+        "page": f"{of.place}/{entry['page']}",
+    }

@@ -1,0 +1,104 @@
+"""Atlases of the same text, compared."""
+
+from __future__ import annotations
+
+import json
+import re
+from concurrent.futures import Executor
+from pathlib import Path
+
+import html5lib
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from scipy.sparse import csr_array
+
+from atlas_builder.cli import main
+from atlas_builder.errors import ConfigurationError
+from atlas_builder.pipeline import build
+from atlas_builder.site.compare import SHARED, Mean, compare, matches, mean
+from tests.conftest import Configure
+
+
+@pytest.fixture(scope="module")
+def other_site(
+    configure: Configure, crate_folder: Path, pool: Executor, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A CRATE on the text of the tiny atlas."""
+    settings = configure(
+        atlas={"title": "A tiny <CRATE>"}, model={"name": str(crate_folder)}, units={"kind": "crate"},
+        describe={"importance": "none"},
+    )  # fmt: skip
+    return build(settings, tmp_path_factory.mktemp("sites") / "crate", executor=pool)
+
+
+def _records(site: Path) -> list[dict[str, dict[str, float]]]:
+    return [json.loads(path.read_bytes()) for path in sorted(site.glob("L*/N*.json"))]
+
+
+def test_the_page_says_the_means_of_both_and_leads_to_their_pages(
+    tiny_site: Path, other_site: Path, tmp_path: Path
+) -> None:
+    page = compare([tiny_site, other_site], tmp_path / "compared")
+    text = page.read_text(encoding="utf-8")
+    parser = html5lib.HTMLParser(strict=True)
+    parser.parse(page.read_bytes())
+    assert "A tiny &lt;CRATE&gt;" in text
+    for site in (tiny_site, other_site):
+        values = [
+            record["polysemanticity"]["effective_behaviours"]
+            for record in _records(site)
+            if record["polysemanticity"]["examples"]
+        ]
+        error = 1.96 * np.std(values, ddof=1) / len(values) ** 0.5
+        low, high = np.mean(values) - error, np.mean(values) + error
+        assert f"<td class=number>{np.mean(values):.3g} <span class=note>{low:.3g} to {high:.3g}</span>" in text
+    for link in re.findall(r'(?:href|src)="([^"#]+)(?:#[^"]*)?"', text):
+        assert (page.parent / link).is_file(), link
+    assert text.count("<svg class=") >= 5
+
+
+def test_matches_are_what_slow_loops_find() -> None:
+    chance = np.random.default_rng(0)
+    one, other = (chance.random((number, 60)) < 0.2 for number in (12, 9))
+    other[3], other[4, :] = one[5], one[7] & (chance.random(60) < 0.9)
+    shares = np.array([[(a & b).sum() / max((a | b).sum(), 1) for b in other] for a in one])
+    wanted = {
+        (row, column): shares[row, column]
+        for row in range(len(one))
+        for column in range(len(other))
+        if shares[row, column] >= SHARED and shares[row, column] == shares[row].max() == shares[:, column].max()
+    }
+    found = matches(csr_array(one.astype(np.int64)), csr_array(other.astype(np.int64)))
+    assert {(match.row, match.other): pytest.approx(match.share) for match in found} == wanted
+    assert (found[0].row, found[0].other, found[0].share) == (5, 3, 1)
+    assert [match.share for match in found] == sorted((match.share for match in found), reverse=True)
+
+
+def test_an_atlas_matches_itself_and_has_nothing_of_its_own(tiny_site: Path, tmp_path: Path) -> None:
+    text = compare([tiny_site, tiny_site], tmp_path / "compared").read_text(encoding="utf-8")
+    behaviours = sum(len(record["behaviours"]) for record in _records(tiny_site))
+    found = re.search(r"<p>([\d,]+) of ([\d,]+) and ([\d,]+) behaviours match", text)
+    assert found
+    assert int(found[2].replace(",", "")) == int(found[3].replace(",", "")) == behaviours
+    # Two behaviours of one set of examples are each other's best, and count as one pair each.
+    assert int(found[1].replace(",", "")) >= behaviours
+    assert "Only in" not in text
+
+
+def test_a_mean_of_one_has_no_interval() -> None:
+    assert mean(np.array([1.0])) is None
+    assert mean(np.array([1.0, 1.0, 1.0])) == Mean(1, 1, 1)
+
+
+def test_what_cannot_be_compared_is_said_in_a_sentence(tiny_site: Path, demo_site: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="made from different texts"):
+        compare([tiny_site, demo_site], tmp_path / "compared")
+    with pytest.raises(ConfigurationError, match="name two atlases at least"):
+        compare([tiny_site], tmp_path / "compared")
+    with pytest.raises(ConfigurationError, match=r"compare: .*nowhere"):
+        compare([tiny_site, tmp_path / "nowhere"], tmp_path / "compared")
+    assert not (tmp_path / "compared").exists()
+    result = CliRunner().invoke(main, ["compare", str(tiny_site), "--output", str(tmp_path / "compared")])
+    assert result.exit_code == 2
+    assert "name two atlases at least" in result.output
