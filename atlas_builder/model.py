@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -182,24 +183,34 @@ def open_units(model: LanguageModel, config: Configuration) -> Units:
     if units.kind == "crate":
         return CrateUnits(model.bridge, units.layers)
     if units.kind == "sae":
-        return SAEUnits(model.bridge, [sae.load(folder) for folder in sae_folders(units)], units.layers)
+        return SAEUnits(model.bridge, load_saes(units), units.layers)
     return MLPUnits(model.bridge, units.layers)
 
 
-def sae_folders(units: UnitsSettings) -> list[Path]:
-    """Where the SAEs of a configuration are, fetched from the hub where it names a release."""
+def load_saes(units: UnitsSettings) -> list[sae.SAE]:
+    """The SAEs of a configuration: from a folder, a repository on the hub, or a release that sae-lens knows."""
     if units.path:
-        return sae.find(Path(units.path))
-    from huggingface_hub import snapshot_download
-
+        return [sae.load(folder) for folder in sae.find(Path(units.path))]
+    release, name = str(units.release), str(units.id)
     try:
-        whole = snapshot_download(str(units.release), allow_patterns=[f"{units.id}/*"])
+        if "/" in release:
+            from huggingface_hub import snapshot_download
+
+            return [sae.load(Path(snapshot_download(release, allow_patterns=[f"{name}/*"])) / name)]
+        from sae_lens import SAE
+    except ImportError:
+        raise ConfigurationError(
+            f"units.release: {release} is no repository like owner/name; to look it up among SAELens's releases, install "
+            "atlas-builder[sae]."
+        ) from None
     except Exception as error:  # the hub's client raises whatever its depths raise
         raise ModelError(
-            f"SAE {units.id} of {units.release} cannot be loaded from Hugging Face ({_reason(error)}): check "
-            "units.release, units.id and the network."
+            f"SAE {name} of {release} cannot be loaded from Hugging Face ({_reason(error)}): check units.release, "
+            "units.id and the network."
         ) from error
-    return sae.find(Path(whole) / str(units.id))
+    with TemporaryDirectory() as scratch, _quiet():
+        SAE.from_pretrained(release, name).save_model(scratch)
+        return [sae.load(Path(scratch))]
 
 
 def _check_device(device: str) -> None:

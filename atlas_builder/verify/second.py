@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from atlas_builder import crate, model, sae
+from atlas_builder import crate, model
 from atlas_builder.config import Configuration
 from atlas_builder.sae import SAE
 
@@ -28,8 +28,7 @@ def second_reading(config: Configuration, loaded: model.LanguageModel) -> Read:
     place = loaded.bridge.adapter.translate_transformer_lens_path
     plain = model.load_plain(config.model)
     if config.units.kind == "sae":
-        saes = [sae.load(folder) for folder in model.sae_folders(config.units)]
-        return _Latents(plain, place, {found.layer: found for found in saes})
+        return _Latents(plain, place, {found.layer: found for found in model.load_saes(config.units)})
     return _Neurons(plain, place)
 
 

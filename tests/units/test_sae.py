@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from atlas_builder import config, model, sae
-from atlas_builder.config import Model
+from atlas_builder.config import Model, Units
 from atlas_builder.errors import ConfigurationError, ModelError
 from atlas_builder.sae import SAE
 from atlas_builder.units import SAEUnits
@@ -190,3 +191,24 @@ def test_a_configuration_says_where_its_saes_are() -> None:
         config.validate({**whole, "units": {"kind": "sae"}})
     with pytest.raises(ConfigurationError, match="kind mlp has no path, release or id"):
         config.validate({**whole, "units": {"path": "somewhere"}})
+
+
+def test_a_release_that_only_saelens_knows_asks_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sae_lens", None)
+    with pytest.raises(ConfigurationError, match=r"is no repository like owner/name; to look it up .* install"):
+        model.load_saes(Units(kind="sae", release="gpt2-small-res-jb", id="blocks.8.hook_resid_pre"))
+
+
+def test_a_repository_on_the_hub_is_fetched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    hub = tmp_path / "hub"
+    sae.save(an_sae("standard"), hub / "layer_1")
+    asked: list[tuple[str, list[str]]] = []
+
+    def fetch(repository: str, allow_patterns: list[str]) -> str:
+        asked.append((repository, allow_patterns))
+        return str(hub)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fetch)
+    (found,) = model.load_saes(Units(kind="sae", release="somebody/saes", id="layer_1"))
+    assert found.latents == LATENTS
+    assert asked == [("somebody/saes", ["layer_1/*"])]
