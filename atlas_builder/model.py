@@ -200,8 +200,8 @@ def load_saes(units: UnitsSettings) -> list[sae.SAE]:
         from sae_lens import SAE
     except ImportError:
         raise ConfigurationError(
-            f"units.release: {release} is no repository like owner/name; to look it up among SAELens's releases, install "
-            "atlas-builder[sae]."
+            f"units.release: {release} is no repository like owner/name; to look it up among SAELens's releases, "
+            "install atlas-builder[sae]."
         ) from None
     except Exception as error:  # the hub's client raises whatever its depths raise
         raise ModelError(

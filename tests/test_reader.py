@@ -8,6 +8,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -191,6 +192,12 @@ def _typed(unit: Unit) -> dict[str, Any]:
             for example in unit.examples
         ],
         "logits": {side: [list(token) for token in getattr(unit.logits, side)] for side in ("positive", "negative")},
+        "prediction": unit.prediction and asdict(unit.prediction),
+        "steering": unit.steering
+        and {
+            "value": unit.steering.value,
+            **{side: [list(token) for token in getattr(unit.steering, side)] for side in ("more", "less")},
+        },
         "hash": unit.hash,
     }
 

@@ -11,8 +11,19 @@ itself follows: a behaviour's examples, a neighbour's unit. Nothing here needs a
 """
 
 from atlas_builder.reader.atlas import Atlas, Layer, open
-from atlas_builder.reader.measures import Histogram, Logits, Negative, Polysemanticity, Stats, Token
-from atlas_builder.reader.unit import Band, Behaviour, Behaviours, Example, Neighbour, Unit
+from atlas_builder.reader.measures import (
+    Foretold,
+    Histogram,
+    Logits,
+    Negative,
+    Polysemanticity,
+    Prediction,
+    Stats,
+    Steering,
+    Token,
+)
+from atlas_builder.reader.neighbour import Neighbour
+from atlas_builder.reader.unit import Band, Behaviour, Behaviours, Example, Unit
 
 __all__ = [
     "Atlas",
@@ -20,13 +31,16 @@ __all__ = [
     "Behaviour",
     "Behaviours",
     "Example",
+    "Foretold",
     "Histogram",
     "Layer",
     "Logits",
     "Negative",
     "Neighbour",
     "Polysemanticity",
+    "Prediction",
     "Stats",
+    "Steering",
     "Token",
     "Unit",
     "open",

@@ -72,6 +72,33 @@ class Logits:
     negative: tuple[Token, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Foretold:
+    """How good a way to foretell where a unit fires is; None where nothing was said or nothing fired."""
+
+    precision: float | None
+    recall: float | None
+    f1: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """How well tokens foretell where a unit fires, on text that nothing was learnt from."""
+
+    fired: int
+    lookup: Foretold
+    context: Foretold
+
+
+@dataclass(frozen=True, slots=True)
+class Steering:
+    """What becomes more probable after a unit's strongest examples, and less, when it is held at a value."""
+
+    value: float
+    more: tuple[Token, ...]
+    less: tuple[Token, ...]
+
+
 def taken(kind: type[_Part], record: Record) -> _Part:
     """The fields that a class knows; a record may have more, an old one fewer."""
     return kind(**{part.name: record.get(part.name) for part in fields(kind)})  # type: ignore[arg-type]

@@ -14,15 +14,19 @@ from typing import TYPE_CHECKING
 
 from atlas_builder.errors import MissingError, SiteError
 from atlas_builder.reader.measures import (
+    Foretold,
     Histogram,
     Logits,
     Negative,
     Polysemanticity,
+    Prediction,
     Stats,
+    Steering,
     Token,
     taken,
     tokens_of,
 )
+from atlas_builder.reader.neighbour import Neighbour
 from atlas_builder.schema import Record, content_hash, unit_name
 from atlas_builder.site.text import plain
 from atlas_builder.tokens import join_bytes
@@ -115,6 +119,18 @@ class Unit:
     def logits(self) -> Logits:
         """Direct effects on the logits."""
         return Logits(*(tokens_of(self.record["logits"][side]) for side in ("positive", "negative")))
+
+    @cached_property
+    def prediction(self) -> Prediction | None:
+        """How well tokens foretell where it fires; None where that was not tried."""
+        found = self.record.get("prediction")
+        return found and Prediction(found["fired"], *(taken(Foretold, found[way]) for way in ("lookup", "context")))
+
+    @cached_property
+    def steering(self) -> Steering | None:
+        """What the model says next when it is held at its maximum; None where that was not tried."""
+        found = self.record.get("steering")
+        return found and Steering(found["value"], tokens_of(found["more"]), tokens_of(found["less"]))
 
     def __repr__(self) -> str:
         count = len(self.behaviours)
@@ -349,42 +365,6 @@ class Band:
     def __repr__(self) -> str:
         low, high = self.range
         return f"<Band {self.place} of {self.unit.id}: {low} to {high}>"
-
-
-@dataclass(frozen=True, repr=False, eq=False)
-class Neighbour:
-    """A similar behaviour of another unit, which is read when it is followed."""
-
-    atlas: Atlas
-    record: Record
-
-    @property
-    def id(self) -> str:
-        """The id of the unit, `demo/L3/N512`."""
-        return str(self.record["id"])
-
-    @property
-    def similarity(self) -> float:
-        """The cosine of what enters the MLP at both central examples."""
-        return float(self.record["similarity"])
-
-    @property
-    def wiring(self) -> float | None:
-        """The cosine of the earlier unit's output weights with the later one's read weights; None within a layer."""
-        return self.record.get("wiring")
-
-    @property
-    def unit(self) -> Unit:
-        """The other unit."""
-        return self.atlas[self.id]
-
-    @property
-    def behaviour(self) -> Behaviour:
-        """The other behaviour."""
-        return self.unit.behaviours[self.record["behaviour"]]
-
-    def __repr__(self) -> str:
-        return f"<Neighbour {self.id}#b{self.record['behaviour']}: similarity {self.similarity}>"
 
 
 def _line(tokens: Sequence[str]) -> str:
