@@ -39,7 +39,7 @@ class Recipe:
     """What an SAE depends on beside its data."""
 
     latents: int = 512
-    sparsity: float = 0.03
+    sparsity: float = 1.5
     """Weight of the sum of latents, per input and coordinate of the input."""
     neuron_embedding: float = 0.0
     """Weight of L_N, per input."""

@@ -13,7 +13,7 @@ from atlas_builder.collect.results import Collected, CollectedLayer
 from atlas_builder.collect.shard import BATCH_TOKENS
 from atlas_builder.contexts import Contexts
 from atlas_builder.describe.importance import Importance, file_of
-from atlas_builder.describe.prediction import COUNTS, Numbers, Patterns, count
+from atlas_builder.describe.prediction import COUNTS, UNTRIED, Numbers, Patterns, count
 from atlas_builder.progress import Progress
 from atlas_builder.units import Units
 from atlas_builder.units.base import as_float32
@@ -46,6 +46,8 @@ def predict(units: Units, collected: Collected, folder: Path, device: str, progr
             units.run(torch.from_numpy(text).to(device), visit)
             advance(len(batch))
     for number, counts in found.items():
+        if not len(Importance(file_of(folder, number)).all[0]):
+            counts["context_said"] = UNTRIED
         np.save(folder / f"L{number}.prediction.npy", counts)
 
 

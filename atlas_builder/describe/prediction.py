@@ -26,6 +26,8 @@ Numbers = NDArray[np.int64]
 
 COUNTS = np.dtype([(name, "<i8") for name in ("fired", "lookup_said", "lookup_right", "context_said", "context_right")])
 """Of a unit: held-out tokens on which it fires, and how often each way said so and was right."""
+UNTRIED = -1
+"""Stands for how often a way said something where there was nothing to learn it from."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,8 @@ class Scores(NamedTuple):
 def scores(counts: np.ndarray, way: str) -> Scores:
     """Of `COUNTS`: precision right / said, recall right / fired, F1 = 2 right / (said + fired) where it fires."""
     fired, said, right = (counts[name].astype(np.float64) for name in ("fired", f"{way}_said", f"{way}_right"))
+    said[said == UNTRIED] = np.nan
+    right[np.isnan(said)] = np.nan
     with np.errstate(divide="ignore", invalid="ignore"):
         f1 = np.where(fired > 0, 2 * right / (said + fired), np.nan)
         return Scores(right / said, right / fired, f1)

@@ -165,22 +165,22 @@ def boxes(rows: Sequence[tuple[str, str, Sequence[float]]], name: str) -> Markup
 
     The line goes from the 5th to the 95th of a hundred, the box from the 25th to the 75th, the mark is the median.
     """
-    width, step, left = 720, 32, 84
+    width, step = 720, 32
+    left = max(84, *(8 * len(row) for row, _, _ in rows)) if rows else 84
     quantiles = {row: np.quantile(values, [0.05, 0.25, 0.5, 0.75, 0.95]) for row, _, values in rows if len(values)}
     if not quantiles:
         return Markup("")
-    low = math.floor(min(found[0] for found in quantiles.values()))
-    high = max(math.ceil(max(found[4] for found in quantiles.values())), low + 1)
+    ticks = _ticks(min(found[0] for found in quantiles.values()), max(found[4] for found in quantiles.values()))
+    low, high = ticks[0], ticks[-1]
 
     def x(value: float) -> str:
         return f"{left + (value - low) / (high - low) * (width - left - 8):.1f}"
 
     height = len(rows) * step
-    stride = max(1, round((high - low) / 8))
     out = [
         f'<path class="grid" d="M{x(tick)} 0V{height}"/>'
-        f'<text x="{x(tick)}" y="{height + 16}" text-anchor="middle">{tick}</text>'
-        for tick in range(low, high + 1, stride)
+        f'<text x="{x(tick)}" y="{height + 16}" text-anchor="middle">{tick:.3g}</text>'
+        for tick in ticks
     ]
     said = []
     for place, (row, link, _) in enumerate(rows):
@@ -203,3 +203,12 @@ def boxes(rows: Sequence[tuple[str, str, Sequence[float]]], name: str) -> Markup
         f'<svg class="boxes" viewBox="0 0 {width} {height + 22}" role="group" aria-label="{summary}">'
         f"{''.join(out)}</svg>"
     )
+
+
+def _ticks(least: float, most: float) -> list[float]:
+    """Some ten round numbers from at most the least value to at least the largest."""
+    rough = (most - least or 1.0) / 9
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(digit * power for digit in (1, 2, 5, 10) if digit * power >= rough * (1 - 1e-9))
+    first, last = math.floor(least / step + 1e-9), math.ceil(most / step - 1e-9)
+    return [number * step for number in range(first, max(last, first + 1) + 1)]

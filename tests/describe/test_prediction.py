@@ -17,7 +17,7 @@ from atlas_builder.collect.results import Collected
 from atlas_builder.describe.heldout import HELD_OUT_EVERY, NEEDED
 from atlas_builder.describe.prediction import COUNTS, FIRES, Patterns, count, scores
 from atlas_builder.describe.run import Described
-from atlas_builder.pipeline import work_folder
+from atlas_builder.pipeline import build, work_folder
 from tests.conftest import Configure
 
 _tokens = st.integers(0, 3)
@@ -141,9 +141,15 @@ def test_records_and_pages_say_how_well(built: Path) -> None:
         assert found["f1"] == pytest.approx(both, rel=2e-3)
 
 
-def test_what_was_not_tried_is_not_said(configure: Configure, built: Path) -> None:
-    from atlas_builder.pipeline import build
+def test_context_cannot_be_told_where_no_token_was_masked(configure: Configure, built: Path) -> None:
+    build(configure(describe={"importance": "none"}), built)
+    record = json.loads((built / "L0" / "N0.json").read_bytes())
+    assert record["prediction"]["context"] == {"precision": None, "recall": None, "f1": None}
+    assert record["prediction"]["lookup"]["f1"] is not None
+    assert "by its context<dd>–" in (built / "L0" / "N0.html").read_text(encoding="utf-8")
 
+
+def test_what_was_not_tried_is_not_said(configure: Configure, built: Path) -> None:
     build(configure(describe={"prediction": False, "importance": "none"}), built)
     record = json.loads((built / "L0" / "N0.json").read_bytes())
     assert record["prediction"] is None

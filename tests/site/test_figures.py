@@ -6,6 +6,8 @@ import re
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from atlas_builder.site import figures
 from atlas_builder.site.text import percent
@@ -77,3 +79,14 @@ def test_a_distribution_counts_every_value_and_marks_the_middle() -> None:
     assert 'class="rule" d="M20 2V54"' in svg
     assert figures.distribution([0.0, 0.0], str, logarithmic=True) == ""
     assert '<text x="0" y="68">&lt;1%</text>' in figures.distribution([0.001, 0.1, 0.3], percent)
+
+
+@given(least=st.floats(-100, 100), span=st.floats(1e-3, 1e3))
+def test_ticks_are_a_few_round_numbers_that_hold_all_values(least: float, span: float) -> None:
+    ticks = figures._ticks(least, least + span)
+    assert ticks[0] <= least + 1e-6 * span
+    assert ticks[-1] >= least + span - 1e-6 * span
+    assert 2 <= len(ticks) <= 12
+    steps = np.diff(ticks)
+    np.testing.assert_allclose(steps, steps[0], rtol=1e-6)
+    assert f"{steps[0]:.0e}"[0] in "125"
