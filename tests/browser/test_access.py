@@ -13,7 +13,7 @@ from tests.browser.conftest import KINDS, visit
 pytestmark = pytest.mark.browser
 
 
-def _violations(page: Page) -> list[str]:
+def violations(page: Page) -> list[str]:
     """What axe objects to on the page as it is; `preload` would fetch style sheets, which the policy forbids."""
     found = Axe().run(page, options={"preload": False}).response["violations"]
     return [f"{rule['id']}: {node['html'][:120]}" for rule in found for node in rule["nodes"]]
@@ -28,7 +28,7 @@ def test_axe_finds_no_fault_in_any_kind_of_page_small_and_light_or_large_and_dar
     for scheme, width in (("light", 390), ("dark", 1280)):
         page.emulate_media(color_scheme=scheme)
         page.set_viewport_size({"width": width, "height": 900})
-        assert _violations(page) == [], (scheme, width)
+        assert violations(page) == [], (scheme, width)
     assert errors == []
 
 
@@ -37,13 +37,13 @@ def test_axe_finds_no_fault_in_the_prose(demo_site: Path, page: Page) -> None:
     page.set_viewport_size({"width": 390, "height": 900})
     for path in sorted(demo_site.glob("*.html")):
         page.goto(path.as_uri())
-        assert _violations(page) == [], path.name
+        assert violations(page) == [], path.name
 
 
 def test_axe_finds_what_is_planted(demo_site: Path, page: Page) -> None:
     visit(page, demo_site, "prose")
     page.evaluate("document.querySelector('h1').innerHTML = '<a href=x><img src=assets/icon.svg></a>'")
-    assert {line.split(":")[0] for line in _violations(page)} >= {"image-alt", "link-name"}
+    assert {line.split(":")[0] for line in violations(page)} >= {"image-alt", "link-name"}
 
 
 class Hands:

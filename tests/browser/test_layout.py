@@ -19,7 +19,7 @@ PICTURES = os.environ.get("ATLAS_SCREENSHOTS")
 WIDTHS = (390, 1280, 1920)
 
 # What reaches past the window without a part of the page to scroll it in, and text that spills out of its box.
-_FAULTS = """() => {
+FAULTS = """() => {
     const wide = document.documentElement.clientWidth, faults = [];
     const open = element => getComputedStyle(element).overflowX === 'visible';
     const scrolls = element => {
@@ -56,7 +56,7 @@ def test_every_kind_of_page_shows_and_fits_its_window(
         page.set_viewport_size({"width": width, "height": 900})
         for scheme in ("light", "dark"):
             page.emulate_media(color_scheme=scheme)
-            assert page.evaluate(_FAULTS) == [], (width, scheme)
+            assert page.evaluate(FAULTS) == [], (width, scheme)
             assert page.evaluate(_HEADING_SHOWS), (width, scheme)
             if PICTURES:
                 page.screenshot(path=Path(PICTURES) / f"{kind}-{width}-{scheme}.png", full_page=kind != "layer")
@@ -68,7 +68,7 @@ def test_hostile_text_fits_too(hostile_site: Path, page: Page, errors: list[str]
         page.goto(f"{hostile_site.as_uri()}/{name}")
         for width in WIDTHS:
             page.set_viewport_size({"width": width, "height": 900})
-            assert page.evaluate(_FAULTS) == [], (name, width)
+            assert page.evaluate(FAULTS) == [], (name, width)
     assert errors == []
 
 
@@ -83,6 +83,6 @@ def test_what_does_not_fit_is_found(demo_site: Path, page: Page) -> None:
         document.querySelector('main').append(wide, full);
         document.querySelector('h1').style.visibility = 'hidden';
     }""")
-    assert {fault.split(":")[0] for fault in page.evaluate(_FAULTS)} >= {"the page is wider than its window", "past"}
-    assert any("more than the box" in fault for fault in page.evaluate(_FAULTS))
+    assert {fault.split(":")[0] for fault in page.evaluate(FAULTS)} >= {"the page is wider than its window", "past"}
+    assert any("more than the box" in fault for fault in page.evaluate(FAULTS))
     assert not page.evaluate(_HEADING_SHOWS)
