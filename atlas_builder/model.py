@@ -192,22 +192,24 @@ def load_saes(units: UnitsSettings) -> list[sae.SAE]:
     if units.path:
         return [sae.load(folder) for folder in sae.find(Path(units.path))]
     release, name = str(units.release), str(units.id)
-    try:
-        if "/" in release:
-            from huggingface_hub import snapshot_download
+    if "/" in release:
+        from huggingface_hub import snapshot_download
 
-            return [sae.load(Path(snapshot_download(release, allow_patterns=[f"{name}/*"])) / name)]
+        try:
+            whole = snapshot_download(release, allow_patterns=[f"{name}/*"])
+        except Exception as error:  # the hub's client raises whatever its depths raise
+            raise ModelError(
+                f"SAE {name} of {release} cannot be loaded from Hugging Face ({_reason(error)}): check units.release, "
+                "units.id and the network."
+            ) from error
+        return [sae.load(Path(whole) / name)]
+    try:
         from sae_lens import SAE
     except ImportError:
         raise ConfigurationError(
             f"units.release: {release} is no repository like owner/name; to look it up among SAELens's releases, "
             "install atlas-builder[sae]."
         ) from None
-    except Exception as error:  # the hub's client raises whatever its depths raise
-        raise ModelError(
-            f"SAE {name} of {release} cannot be loaded from Hugging Face ({_reason(error)}): check units.release, "
-            "units.id and the network."
-        ) from error
     with TemporaryDirectory() as scratch, _quiet():
         SAE.from_pretrained(release, name).save_model(scratch)
         return [sae.load(Path(scratch))]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +89,7 @@ class SAE:
         if self.by_decoder_norm:
             linear = linear * weights["W_dec"].norm(dim=-1)
         active = functional.relu(linear)
-        if "threshold" in weights:
+        if "threshold" in _ENCODERS[self.architecture]:
             return active * (linear > weights["threshold"])
         if self.architecture == "topk":
             values, places = active.topk(self.k, dim=-1)
@@ -106,7 +106,7 @@ class SAE:
     def to(self, device: str | torch.device, dtype: torch.dtype) -> SAE:
         """The same elsewhere."""
         moved = {name: tensor.to(device, dtype) for name, tensor in self.tensors.items()}
-        return SAE(**{**vars(self), "tensors": moved})
+        return replace(self, tensors=moved)
 
 
 def load(folder: Path) -> SAE:

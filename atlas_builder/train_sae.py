@@ -82,7 +82,7 @@ class Trainer:
             apart = neuron_embedding_loss(read, self.usual, self.weights["W_enc"], active) / len(inputs)
             loss = loss + self.recipe.neuron_embedding * apart
         self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        torch.autograd.backward(loss)
         self._optimizer.step()
         with torch.no_grad():  # longer rows would let latents shrink and pay less for it
             self.weights["W_dec"].copy_(functional.normalize(self.weights["W_dec"], dim=1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -87,8 +88,8 @@ def test_the_command_trains_on_the_shipped_model(tmp_path: Path, monkeypatch: py
     assert sae.load(tmp_path / "sae").width == 128
 
 
-def _short(made: object) -> object:
+def _short(made: Callable[..., None]) -> Callable[..., None]:
     def short(self: Recipe, **given: object) -> None:
-        made(self, **{"latents": 16, "batch": 32, "steps": 3, **given})  # type: ignore[operator]
+        made(self, **{"latents": 16, "batch": 32, "steps": 3, **given})
 
     return short

@@ -42,7 +42,7 @@ HELD_OUT_EVERY = 20
 
 MODELS = {"gpt": MODEL, "relu": RELU, "crate": CRATE}
 STEPS = {"gpt": 7000, "relu": 4000, "crate": 4000}
-"""So that none takes more than 40 minutes on two cores."""
+"""CRATE and its twin take as many as each other."""
 
 Tokens = NDArray[np.int64]
 

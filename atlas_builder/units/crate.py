@@ -54,7 +54,7 @@ class CrateUnits:
             return held(code, unit, value) if at == layer else code
 
         with torch.inference_mode():
-            return self._model(tokens, change)[:, -1]  # type: ignore[no-any-return]  # torch leaves calls untyped
+            return self._model.forward(tokens, change)[:, -1]
 
     def read_weights(self, layer: int) -> Tensor:
         """Columns of D: (1, units, width)."""

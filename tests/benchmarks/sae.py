@@ -35,7 +35,7 @@ def digits() -> tuple[Tensor, Recipe]:
     for _ in range(300):
         loss = functional.cross_entropy(mlp(images), wanted)
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(loss)
         optimizer.step()
     hidden = mlp[:2](images).detach()
     return hidden, Recipe(latents=512, sparsity=1.0, batch=256, steps=4000)

@@ -50,7 +50,7 @@ def _probabilities(settings: Configuration, tokens: torch.Tensor, unit: int | No
 
         block.ista.encode = changed
         with torch.no_grad():
-            return found(tokens)[0, -1].softmax(-1).numpy()  # type: ignore[no-any-return]
+            return found.forward(tokens)[0, -1].softmax(-1).numpy()
     slow = reference.SlowModel(Path(settings.model.name))
 
     def hold(_: Any, given: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
@@ -60,7 +60,8 @@ def _probabilities(settings: Configuration, tokens: torch.Tensor, unit: int | No
 
     slow.outs[0].register_forward_pre_hook(hold)
     with torch.no_grad():
-        return slow.model(tokens).logits[0, -1].softmax(-1).numpy()  # type: ignore[no-any-return]
+        logits: torch.Tensor = slow.model(tokens).logits
+    return logits[0, -1].softmax(-1).numpy()
 
 
 def test_records_say_what_changes(settings: Configuration, pool: Executor, tmp_path: Path) -> None:
