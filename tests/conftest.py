@@ -144,16 +144,20 @@ def llama_folder(tiny_model: Callable[[str], Path]) -> Path:
     return tiny_model("llama")
 
 
-def _save(shape: PreTrainedConfig, folder: Path) -> None:
-    torch.manual_seed(0)
-    model: PreTrainedModel = AutoModelForCausalLM.from_config(shape)
-    # Larger weights than at initialisation, and gains and biases that differ, as in trained models.
+def _as_trained(model: torch.nn.Module, times: float) -> None:
+    """Larger weights than at initialisation, and gains and biases that differ, as in trained models."""
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim >= 2:
-                parameter.mul_(8)
+                parameter.mul_(times)
             else:
                 parameter.add_(0.2 * torch.randn_like(parameter))
+
+
+def _save(shape: PreTrainedConfig, folder: Path) -> None:
+    torch.manual_seed(0)
+    model: PreTrainedModel = AutoModelForCausalLM.from_config(shape)
+    _as_trained(model, 8)
     model.save_pretrained(folder)
     AutoTokenizer.from_pretrained(MODEL).save_pretrained(folder)
 
@@ -166,12 +170,7 @@ def crate_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random CRATE of 2 layers of 32 coordinates, with the demo's tokenizer."""
     torch.manual_seed(0)
     model = crate.Crate(CRATE_SHAPE)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim >= 2:
-                parameter.mul_(6)
-            else:
-                parameter.add_(0.2 * torch.randn_like(parameter))
+    _as_trained(model, 6)
     folder = tmp_path_factory.mktemp("models") / "tiny-crate"
     crate.save(model, folder)
     AutoTokenizer.from_pretrained(MODEL).save_pretrained(folder)

@@ -89,10 +89,10 @@ def test_an_atlas_counts_what_slow_loops_count(built: Path, configure: Configure
     assert len(held) > 3
     activations: dict[tuple[int, int], np.ndarray] = {}
     for number in held:
+        seen: dict[int, np.ndarray] = {}
         tokens = torch.tensor([[read.bos, *read.text_of(number).tolist()]])
-        units.run(
-            tokens, lambda layer, _, fired, number=number: activations.update({(layer, number): fired[0, 1:].numpy()})
-        )  # type: ignore[misc]
+        units.run(tokens, lambda layer, _, fired, seen=seen: seen.update({layer: fired[0, 1:].numpy()}))
+        activations |= {(layer, number): fired for layer, fired in seen.items()}
     told = 0
     for layer in collected.layers:
         described = Described(layer.layer, work / "describe")
