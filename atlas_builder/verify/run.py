@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 
-from atlas_builder import config as configuration
 from atlas_builder.collect.memory import keep_memory
-from atlas_builder.config import Configuration
-from atlas_builder.errors import ConfigurationError, ModelError, SiteError
-from atlas_builder.pipeline import CONFIGURATION, portable_configuration, work_folder
 from atlas_builder.progress import Progress
 from atlas_builder.store import read_json
 from atlas_builder.verify.claims import Claims, Report, Side, sides
 from atlas_builder.verify.reading import Reader, Text, courses
+from atlas_builder.verify.source import find
 
 
 def verify(
@@ -38,24 +33,11 @@ def verify(
     not to be found.
     """
     progress = progress or Progress(quiet=True)
-    facts = _facts(site)
-    config = _configuration(site, facts, overrides)
     keep_memory()
-    try:
-        reader = Reader(config)
-        text = reader.text()
-    except (ModelError, ConfigurationError) as error:
-        raise ConfigurationError(
-            f"{error} If it lies elsewhere than when the atlas was built, say where with --set model.name=… "
-            "and --set corpus.path=…"
-        ) from error
+    source = find(site, overrides)
+    _, config, reader, text = source
     report = Report()
-    if text.tokens != facts["corpus"]["tokens"]:
-        raise ConfigurationError(
-            f"the corpus has {text.tokens:,} tokens, and the atlas was made from {facts['corpus']['tokens']:,}: "
-            "it is not the same text; name it with --set corpus.path=…"
-        )
-    chosen = _draw(facts["layers"], units, seed)
+    chosen = source.draw(units, seed)
     with progress.task("read", total=text.tokens, unit="tokens") as advance:
         found = courses(reader, text, chosen, advance)
     with progress.task("compare", total=sum(map(len, chosen.values())), unit="units") as advance:
@@ -87,36 +69,3 @@ def _check_examples(reader: Reader, text: Text, claims: Claims, both: list[Side]
     for side in both:
         rows = [inputs[int(number), side.sign] for number in side.chosen]
         claims.measures(side, np.array(rows).reshape(len(rows), read_weights.shape[1]), read_weights)
-
-
-def _draw(layers: list[dict[str, int]], units: int, seed: int) -> dict[int, list[int]]:
-    """Random units, by layer."""
-    every = [(layer["layer"], unit) for layer in layers for unit in range(layer["units"])]
-    picks = np.random.default_rng(seed).choice(len(every), min(units, len(every)), replace=False)
-    found: dict[int, list[int]] = {}
-    for layer, unit in sorted(every[pick] for pick in picks):
-        found.setdefault(layer, []).append(unit)
-    return found
-
-
-def _facts(site: Path) -> dict[str, Any]:
-    try:
-        facts: dict[str, Any] = read_json(site / "atlas.json")
-        if not facts["schema"].startswith("atlas/"):
-            raise ValueError
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise SiteError(f"{site} is not an atlas: name the folder that a build wrote.") from None
-    return facts
-
-
-def _configuration(site: Path, facts: dict[str, Any], overrides: tuple[str, ...]) -> Configuration:
-    """The configuration that the atlas was built with, with the places of its model and corpus where they are known."""
-    data = facts["configuration"]
-    try:
-        known = read_json(work_folder(site.resolve()) / CONFIGURATION)
-        # Written and read again, so that both are plain.
-        if orjson.loads(orjson.dumps(portable_configuration(configuration.validate(known)))) == data:
-            data = known
-    except (OSError, ValueError, ConfigurationError):
-        pass  # an atlas that was carried here: names and --set must do
-    return configuration.with_overrides(data, overrides, str(site / "atlas.json"))

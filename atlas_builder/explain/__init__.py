@@ -1,0 +1,1 @@
+"""Explanations by another language model, and how well they foretell a unit: only when somebody asks."""

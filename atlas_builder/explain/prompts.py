@@ -1,0 +1,89 @@
+"""What is asked of the explaining and simulating model, and how its answers are read.
+
+Activations are whole numbers from 0 to 10, 10 the unit's highest (Bills et al. 2023). The
+answers are read from the text itself, not from the chances of tokens: every server has that.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from atlas_builder.explain.excerpts import Excerpt
+
+LEVELS = 10
+
+_EXPLAIN = """\
+We study one neuron of a language model. Below are excerpts of text, a token on each line as a JSON string,
+then how active the neuron is on it, from 0 to {levels}.
+
+{excerpts}
+
+What do the tokens have in common on which the neuron is active? Answer with one short sentence of at most
+25 words and nothing else."""
+
+_SIMULATE = """\
+A neuron of a language model is said to do this: {explanation}
+
+Below is text, a numbered token on each line as a JSON string. An empty line begins another excerpt.
+
+{tokens}
+
+On which tokens is the neuron active, and how active, from 1 to {levels}? Answer with one line for each such
+token, its number, a colon and its activation, like 17: 4, and nothing else. Where it is active on none, answer:
+none"""
+
+_ANSWER = re.compile(r"^\W*(\d+)\s*[:\t=]\s*(\d+(?:\.\d+)?)\s*$", re.MULTILINE)
+
+
+def levels(values: NDArray[np.float32], maximum: float) -> NDArray[np.int64]:
+    """Activations as whole numbers from 0 to `LEVELS`."""
+    found: NDArray[np.int64] = np.clip(np.rint(values / maximum * LEVELS), 0, LEVELS).astype(np.int64)
+    return found
+
+
+def explaining(excerpts: Sequence[Excerpt], maximum: float) -> str:
+    """The question for an explanation."""
+    parts = [
+        "\n".join(
+            f"{_quoted(token)} {level}" for token, level in zip(tokens, levels(values, maximum).tolist(), strict=True)
+        )
+        for tokens, values in excerpts
+    ]
+    return _EXPLAIN.format(levels=LEVELS, excerpts="\n\n".join(parts))
+
+
+def simulating(explanation: str, excerpts: Sequence[Sequence[str]]) -> str:
+    """The question what a unit does that is explained so."""
+    lines, number = [], 0
+    for tokens in excerpts:
+        if number:
+            lines.append("")
+        for token in tokens:
+            number += 1
+            lines.append(f"{number}: {_quoted(token)}")
+    return _SIMULATE.format(levels=LEVELS, explanation=_quoted(explanation), tokens="\n".join(lines))
+
+
+def simulated(answer: str, tokens: int) -> NDArray[np.float64] | None:
+    """The activations that an answer gives to so many tokens, (tokens,); None where it is no answer.
+
+    Numbers of no token are passed over, and activations beyond `LEVELS` are `LEVELS`.
+    """
+    pairs = [(int(number), float(value)) for number, value in _ANSWER.findall(answer)]
+    if not pairs and "none" not in answer.lower():
+        return None
+    found = np.zeros(tokens)
+    for number, value in pairs:
+        if 1 <= number <= tokens:
+            found[number - 1] = min(value, LEVELS)
+    return found
+
+
+def _quoted(text: str) -> str:
+    """Text that cannot be taken for a line of the question."""
+    return json.dumps(text, ensure_ascii=False)

@@ -1,0 +1,82 @@
+"""A published atlas and what it was made from: its model and its text, found again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import orjson
+
+from atlas_builder import config as configuration
+from atlas_builder.config import Configuration
+from atlas_builder.errors import ConfigurationError, ModelError, SiteError
+from atlas_builder.pipeline import CONFIGURATION, portable_configuration, work_folder
+from atlas_builder.store import read_json
+from atlas_builder.verify.reading import Reader, Text
+
+
+class Source(NamedTuple):
+    """What `atlas.json` says, the configuration, the model, and the whole text."""
+
+    facts: dict[str, Any]
+    config: Configuration
+    reader: Reader
+    text: Text
+
+    def draw(self, units: int, seed: int) -> dict[int, list[int]]:
+        """Random units, by layer."""
+        every = [(layer["layer"], unit) for layer in self.facts["layers"] for unit in range(layer["units"])]
+        picks = np.random.default_rng(seed).choice(len(every), min(units, len(every)), replace=False)
+        found: dict[int, list[int]] = {}
+        for layer, unit in sorted(every[pick] for pick in picks):
+            found.setdefault(layer, []).append(unit)
+        return found
+
+
+def find(site: Path, overrides: tuple[str, ...] = ()) -> Source:
+    """Load the model of an atlas and read its text again.
+
+    `overrides` are `KEY=VALUE`, for a model or corpus that lies elsewhere than when the
+    atlas was built. Raises `SiteError` where `site` is no atlas, `ConfigurationError`
+    where model or corpus are not to be found, or the text is another.
+    """
+    facts = _facts(site)
+    config = _configuration(site, facts, overrides)
+    try:
+        reader = Reader(config)
+        text = reader.text()
+    except (ModelError, ConfigurationError) as error:
+        raise ConfigurationError(
+            f"{error} If it lies elsewhere than when the atlas was built, say where with --set model.name=… "
+            "and --set corpus.path=…"
+        ) from error
+    if text.tokens != facts["corpus"]["tokens"]:
+        raise ConfigurationError(
+            f"the corpus has {text.tokens:,} tokens, and the atlas was made from {facts['corpus']['tokens']:,}: "
+            "it is not the same text; name it with --set corpus.path=…"
+        )
+    return Source(facts, config, reader, text)
+
+
+def _facts(site: Path) -> dict[str, Any]:
+    try:
+        facts: dict[str, Any] = read_json(site / "atlas.json")
+        if not facts["schema"].startswith("atlas/"):
+            raise ValueError
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise SiteError(f"{site} is not an atlas: name the folder that a build wrote.") from None
+    return facts
+
+
+def _configuration(site: Path, facts: dict[str, Any], overrides: tuple[str, ...]) -> Configuration:
+    """The configuration that the atlas was built with, with the places of its model and corpus where they are known."""
+    data = facts["configuration"]
+    try:
+        known = read_json(work_folder(site.resolve()) / CONFIGURATION)
+        # Written and read again, so that both are plain.
+        if orjson.loads(orjson.dumps(portable_configuration(configuration.validate(known)))) == data:
+            data = known
+    except (OSError, ValueError, ConfigurationError):
+        pass  # an atlas that was carried here: names and --set must do
+    return configuration.with_overrides(data, overrides, str(site / "atlas.json"))

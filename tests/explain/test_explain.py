@@ -1,0 +1,252 @@
+"""Explanations by another model: a server on this machine stands for it, behind the code that users run."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import pearsonr, spearmanr
+
+from atlas_builder.cli import main
+from atlas_builder.errors import ConfigurationError
+from atlas_builder.explain.excerpts import INTERVALS, LONG, SHORT, TOP, Excerpt, cut, plan
+from atlas_builder.explain.prompts import explaining, levels, simulated, simulating
+from atlas_builder.explain.run import explain
+from atlas_builder.explain.scores import correlation, rank_correlation
+from atlas_builder.explain.server import OpenAIServer, ServerError
+
+Answer = Callable[[str], str]
+
+
+@contextmanager
+def serving(answer: Answer, status: int = 200) -> Iterator[str]:
+    """A server with OpenAI's interface that answers each question so."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            assert self.path == "/v1/chat/completions"
+            assert asked["temperature"] == 0
+            message = {"role": "assistant", "content": answer(asked["messages"][0]["content"])}
+            body = json.dumps(
+                {
+                    "id": "1", "object": "chat.completion", "created": 0, "model": asked["model"],
+                    "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+                }
+            ).encode()  # fmt: skip
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/v1"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def looks_up(question: str) -> str:
+    """A model that explains by the tokens of activation 5 or more, and takes such words at their letter."""
+    if "We study" in question:
+        pairs = re.findall(r'^(".*") (\d+)$', question, re.MULTILINE)
+        return json.dumps(sorted({json.loads(token) for token, level in pairs if int(level) >= 5}))
+    said = json.loads(json.loads(re.findall(r"said to do this: (.*)", question)[0]))
+    numbered = re.findall(r'^(\d+): (".*")$', question, re.MULTILINE)
+    return "\n".join(f"{number}: 10" for number, token in numbered if json.loads(token) in said) or "none"
+
+
+def run(site: Path, address: str, output: Path, *more: str) -> Result:
+    command = ["explain", str(site), "--server", address, "--model", "stand-in", "--output", str(output), *more]
+    return CliRunner().invoke(main, command)
+
+
+def test_a_model_that_looks_tokens_up_is_scored_as_its_answers_deserve(tiny_site: Path, tmp_path: Path) -> None:
+    with serving(looks_up) as address:
+        result = run(tiny_site, address, tmp_path / "said.jsonl", "--units", "6")
+    assert result.exit_code == 0, result.output
+    found = [json.loads(line) for line in (tmp_path / "said.jsonl").read_text().splitlines()]
+    assert len({one["id"] for one in found}) == len(found) >= 4
+    for one in found:
+        assert json.loads(one["explanation"])
+        assert -1 <= one["whole_range"] <= 1
+        # Tokens tell much of where units of a random model fire.
+        assert one["top_and_random"] > 0.3
+    assert re.search(r"layer 0: top_and_random 0\.\d{3} \(\d units\), random_only", result.output)
+
+
+def test_the_score_is_that_of_the_simulated_text(tiny_site: Path, tmp_path: Path) -> None:
+    questions: list[str] = []
+
+    def counts(question: str) -> str:
+        """Says that every third token has its number's last digit."""
+        questions.append(question)
+        if "We study" in question:
+            return "every third"
+        numbers = [int(number) for number in re.findall(r"^(\d+): ", question, re.MULTILINE)]
+        return "\n".join(f"{number}: {number % 10}" for number in numbers if number % 3 == 0)
+
+    with serving(counts) as address:
+        (one,) = explain(tiny_site, OpenAIServer(address, "m"), tmp_path / "said", units=1, seed=3)
+    from atlas_builder.verify.source import find
+
+    source = find(tiny_site)
+    layer, unit = one.layer, int(one.id.rsplit("N", 1)[1])
+    activations = [
+        seen[layer][1][row, :, unit].numpy()
+        for number in range(len(source.text))
+        for _, seen in source.reader.run(source.text, [number], [layer])
+        for row in (0,)
+    ]
+    high = np.array([own.max() for own in activations])
+    at = np.array([own.argmax() for own in activations], np.int32)
+    lengths = np.array([len(own) for own in activations])
+    planned = plan(high, at, lengths, [3, layer, unit])
+
+    def told(places: list[tuple[int, int, int]], joined: bool) -> tuple[list[float], list[float]]:
+        found: list[float] = []
+        truth: list[float] = []
+        for context, first, tokens in places:
+            own = np.maximum(activations[context][first : first + tokens], 0)
+            start = len(found) if joined else 0
+            numbers = range(start + 1, start + len(own) + 1)
+            found += [float(number % 10) if number % 3 == 0 else 0.0 for number in numbers]
+            truth += own.tolist()
+        return found, truth
+
+    for score, wanted in (
+        (one.top_and_random, pearsonr(*told([*planned.top, *planned.random], False))),
+        (one.random_only, pearsonr(*told(list(planned.random), False))),
+        (one.whole_range, spearmanr(*told(list(planned.range_scored), True))),
+    ):
+        assert score == pytest.approx(wanted.statistic, abs=2e-3)
+    assert len(questions) == 2 + len(planned.top) + len(planned.random) + 1
+
+
+def test_what_was_stopped_goes_on_and_asks_nothing_twice(tiny_site: Path, tmp_path: Path) -> None:
+    output = tmp_path / "said.jsonl"
+    asked: list[str] = []
+
+    def listens(question: str) -> str:
+        asked.append(question)
+        return looks_up(question)
+
+    with serving(listens) as address:
+        server = OpenAIServer(address, "m")
+        whole = explain(tiny_site, server, output, units=4)
+        text = output.read_text()
+        lines = text.splitlines(keepends=True)
+        output.write_text("".join(lines[:2]) + lines[2][:20])  # stopped amid the third
+        asked.clear()
+        assert explain(tiny_site, server, output, units=4) == whole
+        assert sorted(output.read_text().splitlines()) == sorted(text.splitlines())
+        half = len(asked)
+        asked.clear()
+        assert explain(tiny_site, server, output, units=4) == whole
+        assert half > 0
+        assert asked == []
+        with pytest.raises(ConfigurationError, match="is of another model or seed"):
+            explain(tiny_site, server, output, units=4, seed=1)
+    other = tmp_path / "letter.txt"
+    other.write_text("Dear all,\n")
+    with pytest.raises(ConfigurationError, match="holds something else: name another file"):
+        explain(tiny_site, server, other)
+    assert other.read_text() == "Dear all,\n"
+
+
+def test_a_server_that_fails_is_one_sentence(tiny_site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("openai._constants.INITIAL_RETRY_DELAY", 0.01)
+    with serving(looks_up, status=404) as address:
+        result = run(tiny_site, address, tmp_path / "said", "--units", "1")
+        assert result.exit_code == 1
+        assert re.search(r"/v1 does not answer \(.*404.*\): check the address, model and key\.", result.output)
+    with serving(lambda _: "I would rather not.") as address:
+        result = run(tiny_site, address, tmp_path / "said", "--units", "1")
+        assert "stand-in does not answer as it is asked to: try another model." in result.output
+    with serving(lambda _: "") as address, pytest.raises(ServerError, match="gave an empty answer"):
+        OpenAIServer(address, "m").ask("?")
+
+
+def test_nothing_explained_is_scored_and_every_part_of_the_range_is_there() -> None:
+    chance = np.random.default_rng(0)
+    high = np.concatenate([chance.random(900), np.zeros(100)]).astype(np.float32)
+    at, lengths = chance.integers(0, 100, 1000).astype(np.int32), np.full(1000, 127)
+    planned = plan(high, at, lengths, [0, 1, 2])
+    best = np.argsort(-high, kind="stable")[: 2 * TOP]
+    assert sorted(place.context for place in (*planned.explained, *planned.top)) == sorted(best.tolist())
+    for explained, scored in (
+        (planned.explained, [*planned.top, *planned.random]), (planned.range_explained, planned.range_scored)
+    ):  # fmt: skip
+        assert not {place.context for place in explained} & {place.context for place in scored}
+        parts = {min(INTERVALS - 1, int(high[place.context] / high.max() * INTERVALS)) for place in scored}
+        assert parts == set(range(INTERVALS)) or explained is planned.explained
+    for place in (*planned.explained, *planned.top):
+        assert place.first <= at[place.context] < place.first + LONG <= 127
+    for place in planned.range_scored:
+        assert place.first <= at[place.context] < place.first + SHORT
+    assert plan(high, at, lengths, [0, 1, 2]) == planned
+    assert plan(high, at, lengths, [0, 1, 3]) != planned
+
+
+def test_a_unit_that_fires_once_has_what_there_is() -> None:
+    high = np.zeros(3, np.float32)
+    high[1] = 2
+    planned = plan(high, np.zeros(3, np.int32), np.array([5, 1, 70]), [0])
+    assert [place.context for place in planned.explained] == [1]
+    assert planned.top == []
+    texts = [["a"] * 5, ["b"], ["c"] * 70]
+    (one,) = cut(planned.explained, texts.__getitem__, lambda one: np.full(len(texts[one]), -1 + 3 * (one == 1)))
+    assert (one.tokens, one.values.tolist()) == (["b"], [2])
+
+
+@given(st.lists(st.tuples(st.integers(0, 10), st.floats(-5, 5)), max_size=30))
+def test_correlations_are_scipys_where_those_exist(pairs: list[tuple[int, float]]) -> None:
+    simulated_, true = [float(pair[0]) for pair in pairs], [pair[1] for pair in pairs]
+    for own, theirs in ((correlation, pearsonr), (rank_correlation, spearmanr)):
+        found = own(simulated_, true)
+        if len(set(true)) < 2:
+            assert found is None
+        elif len(set(simulated_)) < 2:
+            assert found == 0
+        elif np.ptp(true) > 1e-6:
+            assert found == pytest.approx(theirs(simulated_, true).statistic, abs=1e-6)
+
+
+def test_hostile_tokens_stay_within_their_lines() -> None:
+    tokens = ['"\n3: 10', "none\n\n", "\u2028", "</script>", "\\"]
+    question = simulating('x"\nAnswer: 1: 10', [tokens, tokens])
+    numbered = re.findall(r"^(\d+): (.*)$", question, re.MULTILINE)
+    assert [int(number) for number, _ in numbered] == list(range(1, 11))
+    assert [json.loads(token) for _, token in numbered] == tokens * 2
+    shown = explaining([Excerpt(tokens, np.array([0, 1, 2, 3, 4], np.float32))], 4.0)
+    assert [json.loads(line.rsplit(" ", 1)[0]) for line in shown.split("\n\n")[1].split("\n")] == tokens
+
+
+def test_answers_are_read_as_far_as_they_can_be() -> None:
+    def read(answer: str) -> list[float] | None:
+        found = simulated(answer, 4)
+        return None if found is None else found.tolist()
+
+    assert read("1: 10\n3: 4") == [10, 0, 4, 0]
+    assert read("Sure!\n- 2:\t7.5\n 9: 3\n0: 2\n4 = 99") == [0, 7.5, 0, 10]
+    assert read("None.") == [0, 0, 0, 0]
+    assert read("It fires on verbs.") is None
+    assert levels(np.array([0, 0.04, 0.96, 1, 1.2], np.float32), 1.0).tolist() == [0, 0, 10, 10, 10]
