@@ -79,18 +79,31 @@ _fresh = click.option("--fresh", is_flag=True, help="Begin anew, and replace wha
 
 
 @main.command(short_help="Build the atlas of the shipped model.")
-@_output
+@click.option("--all", "everything", is_flag=True, help="Also its SAEs, a CRATE and a ReLU twin, and compare the four.")
+@click.option(
+    "--output", type=click.Path(path_type=Path), help="Folder of the site.  [default: output/demo, or output/demo-all]"
+)
+@_overrides
 @_fresh
-def demo(output: Path | None, fresh: bool) -> None:
+def demo(everything: bool, output: Path | None, overrides: tuple[str, ...], fresh: bool) -> None:
     """Build the atlas of the shipped model: 2,048 neurons on a million tokens of Python, in minutes.
 
+    With --all come the atlases of a CRATE, of its twin with ReLU, and of the latents of
+    sparse autoencoders, and a page that compares the four.
+
     \b
-    Example:
+    Examples:
       atlas-builder demo --output /tmp/demo
+      atlas-builder demo --all
     """
+    from atlas_builder.demo.quartet import build_quartet
     from atlas_builder.site.theme import shipped
 
-    _build(config.load(shipped("site_config") / "demo.yml"), output, fresh, "publish")
+    if everything:
+        folder = build_quartet(output or Path("output/demo-all"), overrides=overrides, fresh=fresh, progress=Progress())
+        _say(f"open {folder / 'index.html'}")
+        return
+    _build(config.load(shipped("site_config") / "demo.yml", overrides), output, fresh, "publish")
 
 
 @main.command(short_help="Build an atlas from a configuration.")
@@ -266,6 +279,49 @@ def verify(folder: Path, units: int, seed: int, overrides: tuple[str, ...]) -> N
 
     report = run(folder, units=units, seed=seed, overrides=overrides, progress=Progress())
     _conclude(report.problems, report.summary)
+
+
+@main.command(short_help="Have another model explain some units, and score that.")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--server", required=True, metavar="URL", help="An address with OpenAI's interface, up to and with /v1.")
+@click.option("--model", required=True, metavar="NAME", help="What the server calls the model that is asked.")
+@click.option("--units", default=20, show_default=True, type=click.IntRange(1), help="Random units to ask about.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Another seed, other units.")
+@click.option("--at-once", default=4, show_default=True, type=click.IntRange(1, 64), help="Questions asked at a time.")
+@click.option("--output", type=click.Path(path_type=Path), help="[default: FOLDER.explained.jsonl, beside FOLDER]")
+@_overrides
+def explain(
+    folder: Path,
+    server: str,
+    model: str,
+    units: int,
+    seed: int,
+    at_once: int,
+    output: Path | None,
+    overrides: tuple[str, ...],
+) -> None:
+    """Have another language model explain some units of an atlas, and score how well that foretells them.
+
+    Pieces of the corpus are sent to the server, some 13 questions a unit; the environment
+    variable OPENAI_API_KEY is sent as its key. What was stopped goes on where it was.
+
+    \b
+    Example:
+      atlas-builder explain output/demo --server http://localhost:8000/v1 --model my-model --units 50
+    """
+    from atlas_builder.explain.run import explain as run
+    from atlas_builder.explain.run import means
+    from atlas_builder.explain.server import OpenAIServer
+
+    place = output or folder.with_name(f"{folder.resolve().name}.explained.jsonl")
+    found = run(
+        folder, OpenAIServer(server, model), place, units=units, seed=seed, at_once=at_once, overrides=overrides,
+        progress=Progress(),
+    )  # fmt: skip
+    for layer, scores in means(found).items():
+        parts = (f"{name} {mean[0]:.3f} ({mean[1]} units)" for name, mean in scores.items() if mean)
+        _say(f"layer {layer}: {', '.join(parts) or 'nothing to score'}")
+    _say(f"{len(found)} units: {place}")
 
 
 def _conclude(problems: list[str], summary: str) -> None:

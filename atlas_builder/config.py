@@ -73,7 +73,7 @@ class Model(_Section):
     """The language model that is read."""
 
     name: str = Field(min_length=1)
-    """`demo`, a Hugging Face name, or a folder with weights and tokenizer."""
+    """`demo`, `relu-demo` or `crate-demo`, a Hugging Face name, or a folder with weights and tokenizer."""
     revision: str | None = None
     """Commit of a Hugging Face model; pins what was read."""
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -124,9 +124,9 @@ class Units(_Section):
     path: str | None = None
     """Folder of one SAE in SAELens's layout, or of several, one a layer."""
     release: str | None = None
-    """Repository of SAEs on the hub, `owner/name`, or a release that sae-lens knows; `id` says which."""
+    """`demo`, a repository of SAEs on the hub, `owner/name`, or a release that sae-lens knows; `id` says which."""
     id: str | None = None
-    """Which SAE of the release, like `blocks.8.hook_resid_pre`."""
+    """Which SAE of the release, like `blocks.8.hook_resid_pre`; of the shipped ones, `plain` or `neuron-embedding`."""
     layers: Literal["all"] | Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = "all"
     """`all`, or a list of layers, counted from 0."""
 
@@ -230,6 +230,9 @@ class Site(_Section):
     host: Literal["github-pages", "none"] = "none"
     """Fits the site to what a host demands, and checks it: `github-pages` allows 1 GB. Less is shown of each unit where
     need be."""
+    above: str | None = Field(default=None, pattern=r"^[^\s\"'<>{}\\:]+$|^https?://[^\s\"'<>{}\\]+$")
+    """Address of a page that this atlas stands under, absolute or from its folder, `../index.html`: every page's head
+    leads there."""
     prose: str | None = None
     """Folder of Markdown pages to publish beside the atlas; the builder's own when empty."""
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from atlas_builder import crate, sae
 from atlas_builder.config import Configuration, Model
 from atlas_builder.config import Units as UnitsSettings
-from atlas_builder.demo import SHIPPED
+from atlas_builder.demo import SAES, SHIPPED
 from atlas_builder.errors import ConfigurationError, ModelError
 from atlas_builder.tokens import token_texts
 from atlas_builder.units import CrateUnits, MLPUnits, SAEUnits, Units
@@ -188,10 +188,14 @@ def open_units(model: LanguageModel, config: Configuration) -> Units:
 
 
 def load_saes(units: UnitsSettings) -> list[sae.SAE]:
-    """The SAEs of a configuration: from a folder, a repository on the hub, or a release that sae-lens knows."""
+    """The SAEs of a configuration: from a folder, the shipped ones, the hub, or a release that sae-lens knows."""
     if units.path:
         return [sae.load(folder) for folder in sae.find(Path(units.path))]
     release, name = str(units.release), str(units.id)
+    if release == "demo":
+        if name not in (shipped := sorted(folder.name for folder in SAES.iterdir())):
+            raise ConfigurationError(f"units.id: {name} is not among the shipped SAEs: use {' or '.join(shipped)}.")
+        return [sae.load(folder) for folder in sae.find(SAES / name)]
     if "/" in release:
         from huggingface_hub import snapshot_download
 

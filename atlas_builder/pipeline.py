@@ -50,7 +50,7 @@ def build(
     """
     progress = progress or Progress(quiet=True)
     output = output.resolve()
-    _check_output(output, fresh)
+    check_output(output, fresh, is_atlas)
     check_prose(config.site.prose)
     prints = fingerprints(config)
     store = Store(work_folder(output))
@@ -120,19 +120,21 @@ def _cluster(config: Configuration, store: Store, folder: Path, pool: Executor, 
 
 def _describe(config: Configuration, store: Store, folder: Path, pool: Executor, progress: Progress) -> None:
     from atlas_builder.collect.results import Collected
-    from atlas_builder.describe.run import describe
+    from atlas_builder.describe.run import describe, write_loss
 
     collected, clustered = Collected(store.folder("collect")), store.folder("cluster")
     describe(collected, clustered, config.examples, folder, pool, progress)
     if config.describe.importance != "none" or config.describe.prediction or config.describe.steering:
         from atlas_builder import model
         from atlas_builder.describe.heldout import predict
+        from atlas_builder.describe.loss import measure
         from atlas_builder.describe.masking import explain
         from atlas_builder.describe.steering import steer
         from atlas_builder.units.base import Steerable
 
         loaded = model.load(config.model)
         units = model.open_units(loaded, config)
+        write_loss(folder, measure(loaded, collected.contexts, config.model.device, progress))
         if config.describe.importance != "none":
             explain(loaded, units, collected, clustered, config, folder, progress)
         if config.describe.prediction:
@@ -149,13 +151,15 @@ def _link(config: Configuration, store: Store, folder: Path, pool: Executor, pro
 
 
 def _publish(config: Configuration, store: Store, folder: Path, pool: Executor, progress: Progress) -> None:
+    from atlas_builder.describe.run import read_loss
     from atlas_builder.records import Stages
     from atlas_builder.site.edition import Site
     from atlas_builder.site.publish import publish
 
     stages = Stages(*(store.folder(stage) for stage in ("collect", "cluster", "describe", "link")))
     date = edition_date(config)
-    site = Site(stages, config, atlas_facts(config, stages.collected.facts, date), date)
+    facts = atlas_facts(config, stages.collected.facts, read_loss(stages.describe), date)
+    site = Site(stages, config, facts, date)
     publish(site, folder / _SITE, pool, progress)
 
 
@@ -170,7 +174,9 @@ _RUN: dict[Stage, Callable[[Configuration, Store, Path, Executor, Progress], Non
 }
 
 
-def atlas_facts(config: Configuration, collected: dict[str, Any], date: str | None) -> dict[str, Any]:
+def atlas_facts(
+    config: Configuration, collected: dict[str, Any], loss: dict[str, Any] | None, date: str | None
+) -> dict[str, Any]:
     """`atlas.json`: what is true of the whole atlas."""
     bos = collected["bos_token"]
     return {
@@ -185,6 +191,7 @@ def atlas_facts(config: Configuration, collected: dict[str, Any], date: str | No
             "dtype": config.model.dtype,
             "activation": collected["activation"],
             **{name: collected[name] for name in ("architecture", "layers", "width", "vocabulary")},
+            "loss": loss,
         },
         "bos": f"{bos} heads every context and counts nowhere" if bos else "none",
         "mask": collected["mask_token"],
@@ -220,19 +227,20 @@ def portable_configuration(config: Configuration) -> dict[str, Any]:
     return found
 
 
-def _check_output(output: Path, fresh: bool) -> None:
-    """Refuse to replace what is not an atlas; with `fresh`, replace any folder one could mean."""
+def check_output(output: Path, fresh: bool, is_ours: Callable[[Path], bool]) -> None:
+    """Refuse to replace what a build did not make; with `fresh`, replace any folder one could mean."""
     if output.is_file():
         raise ConfigurationError(f"--output: {output} is a file: name a folder.")
     if output in (Path.home(), *Path.cwd().parents, Path.cwd()):
         raise ConfigurationError(f"--output: {output} holds the folder you work in: name a folder of its own.")
-    if output.is_dir() and any(output.iterdir()) and not fresh and not _is_atlas(output):
+    if output.is_dir() and any(output.iterdir()) and not fresh and not is_ours(output):
         raise ConfigurationError(
             f"--output: {output} holds something that is not an atlas: name another folder, or replace it with --fresh."
         )
 
 
-def _is_atlas(folder: Path) -> bool:
+def is_atlas(folder: Path) -> bool:
+    """Whether a folder holds a built atlas."""
     try:
         return bool(read_json(folder / "atlas.json")["schema"].startswith("atlas/"))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from atlas_builder.config import Configuration
-from atlas_builder.demo import SHIPPED
+from atlas_builder.demo import SAES, SHIPPED
 from atlas_builder.errors import ConfigurationError
 from atlas_builder.shown import SHOWN_BY
 from atlas_builder.site.theme import find_theme, shipped
@@ -21,7 +21,7 @@ Stage = Literal["collect", "cluster", "describe", "link", "publish"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 
 _CODE: dict[Stage, tuple[str, ...]] = {
-    "collect": ("collect", "units", "model.py", "tokens.py", "corpus.py", "contexts.py"),
+    "collect": ("collect", "units", "model.py", "crate.py", "sae.py", "tokens.py", "corpus.py", "contexts.py"),
     "cluster": ("cluster.py", "behaviours.py", "embeddings.py", "sureness.py"),
     "describe": ("describe", "shown.py"),
     "link": ("link.py", "nearest.py", "map.py"),
@@ -51,7 +51,7 @@ def fingerprints(config: Configuration) -> dict[Stage, str]:
             # Where the model runs is not part of what it says.
             config.model_dump(include={"model", "corpus", "units", "examples"}, exclude={"model": {"device"}}),
             _content(config.model.name),
-            _content(config.units.path) if config.units.path else None,
+            _saes(config),
             _content(config.corpus.path) if config.corpus.path else platform.python_version(),
             versions(),
         ],
@@ -65,6 +65,13 @@ def fingerprints(config: Configuration) -> dict[Stage, str]:
     for stage in STAGES:
         before = prints[stage] = fingerprint(before, sections[stage], code_fingerprint(*_CODE[stage]))
     return prints
+
+
+def _saes(config: Configuration) -> str | None:
+    """The SAEs that lie here, given or shipped."""
+    units = config.units
+    place = SAES / str(units.id) if units.release == "demo" else units.path
+    return _content(str(place)) if place else None
 
 
 def _content(name: str) -> str | None:

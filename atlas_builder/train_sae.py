@@ -1,8 +1,8 @@
 """Train a sparse autoencoder whose latents are to do one thing each (Foote 2024, arXiv 2411.08166).
 
-    python -m atlas_builder.train_sae [--weight W] [--layer N] [--output DIR]
+    python -m atlas_builder.train_sae [--weight W] [--layers N…] [--tokens T] --output DIR
 
-trains one on the MLP input of a layer of the shipped model. The loss is the squared error of
+trains one on the MLP input of each layer of the shipped model, `DIR/L0` and so on. The loss is the squared error of
 the reconstruction, the sum of the latents, and, as an option, the paper's
 
     L_N = Σ over active latents of 1 − cos(h̄_j ⊙ w_j, h ⊙ w_j)
@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from atlas_builder import contexts, corpus, model, sae
-from atlas_builder.config import Configuration, validate
+from atlas_builder.config import validate
 from atlas_builder.sae import SAE
 from atlas_builder.units.base import as_float32
 
@@ -131,8 +131,15 @@ def _draws(rows: int, recipe: Recipe) -> Iterator[Tensor]:
         yield torch.randint(rows, (recipe.batch,), generator=chance)
 
 
-def mlp_inputs(config: Configuration, layer: int) -> Tensor:
-    """What enters a layer's MLP on the corpus: (tokens, width)."""
+def mlp_inputs(layer: int, tokens: int = 400_000) -> Tensor:
+    """What enters the MLP of a layer of the shipped model, on so much of its corpus: (tokens, width)."""
+    config = validate(
+        {
+            "model": {"name": "demo"},
+            "corpus": {"source": "stdlib", "max_tokens": tokens},
+            "units": {"layers": [layer]},
+        }
+    )
     loaded = model.load(config.model)
     units = model.open_units(loaded, config)
     head = 1 if loaded.bos is not None else 0
@@ -147,29 +154,24 @@ def mlp_inputs(config: Configuration, layer: int) -> Tensor:
             max_tokens=config.corpus.max_tokens,
         )
         for batch in read.batches(_TOKENS_AT_ONCE):
-            tokens = torch.from_numpy(read.stack(batch))
-            units.run(tokens, lambda _, inputs, __: found.append(as_float32(inputs[:, head:].flatten(0, 1)).clone()))
+            text = torch.from_numpy(read.stack(batch))
+            units.run(text, lambda _, inputs, __: found.append(as_float32(inputs[:, head:].flatten(0, 1)).clone()))
     return torch.cat(found)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Train one for the shipped model and save it in SAELens's layout."""
-    parser = argparse.ArgumentParser(description="Train a sparse autoencoder on the shipped model.")
+    """Train one a layer for the shipped model and save them in SAELens's layout."""
+    parser = argparse.ArgumentParser(description="Train sparse autoencoders on the shipped model.")
     parser.add_argument("--weight", type=float, default=0.0, help="of the neuron-embedding term")
-    parser.add_argument("--layer", type=int, default=2)
+    parser.add_argument("--layers", type=int, nargs="+", default=[0, 1, 2, 3])
     parser.add_argument("--tokens", type=int, default=400_000)
     parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args(arguments)
-    config = validate(
-        {
-            "model": {"name": "demo"},
-            "corpus": {"source": "stdlib", "max_tokens": options.tokens},
-            "units": {"layers": [options.layer]},
-        }
-    )
     recipe = Recipe(neuron_embedding=options.weight)
-    trainer = train(mlp_inputs(config, options.layer), recipe)
-    sae.save(trainer.sae(options.layer, "mlp.hook_in", "demo"), options.output, recipe=vars(recipe))
+    for layer in options.layers:
+        trainer = train(mlp_inputs(layer, options.tokens), recipe)
+        found = trainer.sae(layer, "mlp.hook_in", "demo")
+        sae.save(found, options.output / f"L{layer}", recipe=vars(recipe), tokens=options.tokens)
 
 
 if __name__ == "__main__":

@@ -84,8 +84,8 @@ def test_training_twice_gives_the_same_bytes_which_load(tmp_path: Path, capsys: 
 
 def test_the_command_trains_on_the_shipped_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Recipe, "__init__", _short(Recipe.__init__))
-    main(["--tokens", "500", "--weight", "0.1", "--output", str(tmp_path / "sae")])
-    assert sae.load(tmp_path / "sae").width == 128
+    main(["--tokens", "500", "--weight", "0.1", "--layers", "1", "3", "--output", str(tmp_path / "saes")])
+    assert [(one.layer, one.width) for one in map(sae.load, sae.find(tmp_path / "saes"))] == [(1, 128), (3, 128)]
 
 
 def _short(made: Callable[..., None]) -> Callable[..., None]:

@@ -29,12 +29,15 @@ def test_what_was_built_holds(
     family: str, policy: str, request: pytest.FixtureRequest, configure: Configure, pool: Executor, tmp_path: Path
 ) -> None:
     folder = request.getfixturevalue(f"{family}_folder")
-    site = build(configure(model={"name": str(folder)}, examples={"policy": policy}), tmp_path / "site", executor=pool)
+    settings = configure(model={"name": str(folder)}, examples={"policy": policy}, describe={"steering": True})
+    site = build(settings, tmp_path / "site", executor=pool)
     report = verify(site, units=12, seed=1)
     assert report.problems == []
     assert report.compared["activations"] > 500
     assert report.compared["measures"] > 20
     assert report.compared["statistics"] == 12 * 5
+    assert report.compared["look-ups"] > 12
+    assert report.compared["held units"] > 40
     assert report.largest["activations"] < 0.01
     assert "all holds" in report.summary
 
@@ -114,6 +117,7 @@ def test_a_build_that_went_wrong_is_found_out(
         ("position", lambda record: record["examples"][0].__setitem__("position", 10**6)),
         ("measure", lambda record: record["polysemanticity"].__setitem__("mean_distance", 1.9)),
         ("count", lambda record: record["polysemanticity"].__setitem__("examples", 999)),
+        ("look-up", lambda record: record["prediction"].__setitem__("fired", 10**6)),
         ("band", lambda record: record["bands"][1].__setitem__("range", [0.5, 9.0])),
     ],
 )
@@ -128,6 +132,20 @@ def test_a_record_that_was_changed_is_found_out(
             path.write_text(json.dumps(record), encoding="utf-8")
     report = verify(site, units=4, overrides=_places(configure()))
     assert report.problems, field
+
+
+def test_what_a_unit_does_when_it_is_held_is_held_against_the_model(
+    configure: Configure, pool: Executor, tmp_path: Path
+) -> None:
+    site = build(configure(describe={"steering": True}), tmp_path / "site", executor=pool)
+    for path in site.glob("L*/N*.json"):
+        record = json.loads(path.read_bytes())
+        if record["steering"]:
+            record["steering"]["more"][0][1] += 0.05
+            path.write_text(json.dumps(record), encoding="utf-8")
+    report = verify(site, units=6)
+    assert report.problems
+    assert all("held: more often" in problem for problem in report.problems)
 
 
 def _places(config: Configuration) -> tuple[str, ...]:

@@ -1,15 +1,17 @@
-"""The shipped models: small, real, and trained by `train.py` on what every Python brings along."""
+"""What is shipped: small, real models, trained by `train.py` on what every Python brings along, and SAEs of one."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 MODEL = Path(__file__).parent / "model"
-"""Folder of the shipped model, in the Hugging Face layout."""
+"""A GPT-2, in the Hugging Face layout."""
 RELU = Path(__file__).parent / "relu"
-"""Where the training of the twin of CRATE, the same with ReLU, puts it."""
+"""A GPT-2 with ReLU: the twin of CRATE, of its depth and width, trained on the same tokens."""
 CRATE = Path(__file__).parent / "crate"
-"""Where the training of a CRATE of the same depth and width puts it."""
+"""A CRATE."""
+SAES = Path(__file__).parent / "saes"
+"""SAEs of the GPT-2's MLP inputs, by name, each a folder of one a layer, in SAELens's layout."""
 
-SHIPPED = {"demo": MODEL}
-"""The shipped models, by the names that configurations have for them."""
+SHIPPED = {"demo": MODEL, "relu-demo": RELU, "crate-demo": CRATE}
+"""The shipped models, by the names that configurations have for them; `demo` is also the release of the SAEs."""

@@ -104,6 +104,7 @@ def main(arguments: list[str] | None = None) -> None:
             "held_out_trigram": round(trigram, 4),
         },
         "minutes": round((time.monotonic() - started) / 60, 1),
+        "processor_minutes": round(time.process_time() / 60, 1),
         "sample": sample(model, tokenizer, "def read_lines(path):\n", recipe),
     }
     save(model, tokenizer, record, options.output or MODELS[options.model])

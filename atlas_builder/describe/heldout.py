@@ -13,13 +13,11 @@ from atlas_builder.collect.results import Collected, CollectedLayer
 from atlas_builder.collect.shard import BATCH_TOKENS
 from atlas_builder.contexts import Contexts
 from atlas_builder.describe.importance import Importance, file_of
-from atlas_builder.describe.prediction import COUNTS, UNTRIED, Numbers, Patterns, count
+from atlas_builder.describe.prediction import COUNTS, HELD_OUT_EVERY, UNTRIED, Numbers, Patterns, count
 from atlas_builder.progress import Progress
 from atlas_builder.units import Units
 from atlas_builder.units.base import as_float32
 
-HELD_OUT_EVERY = 10
-"""Of so many contexts one, the last, is held out."""
 NEEDED = 0.75
 """Importance above which a token belongs to a pattern."""
 

@@ -22,6 +22,8 @@ WAYS = ("lookup", "context")
 """The ways to foretell."""
 FIRES = 0.5
 """Share of its maximum from which a unit fires."""
+HELD_OUT_EVERY = 10
+"""Of so many contexts one, the last, is held out."""
 Numbers = NDArray[np.int64]
 
 COUNTS = np.dtype([(name, "<i8") for name in ("fired", "lookup_said", "lookup_right", "context_said", "context_right")])

@@ -20,6 +20,7 @@ from atlas_builder.describe.labels import Scene, describe_words, scene
 from atlas_builder.describe.logits import Effects, logit_effects, strongest
 from atlas_builder.describe.novelty import Novelty, novelty, reads_like
 from atlas_builder.describe.tokens import next_shares, next_tokens, token_shares, window_tokens
+from atlas_builder.numbers import significant
 from atlas_builder.progress import Progress
 from atlas_builder.store import read_array, read_json, write_json
 
@@ -30,6 +31,7 @@ NEXT_SHOWN = 4
 LOGITS_SHOWN = 10
 """Tokens kept on each side of a unit's logit effects."""
 _UNITS_AT_ONCE = 256
+_LOSS = "loss.json"
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,18 @@ class Described:
         """The logit effects of each unit."""
         with np.load(self.folder / f"L{self.layer}.logits.npz") as arrays:
             return Effects(**{name: arrays[name] for name in Effects._fields})
+
+
+def write_loss(folder: Path, loss: tuple[float, int] | None) -> None:
+    """Keep the model's loss, where it has one, as an atlas says it: nats a token, over so many tokens."""
+    found = None if loss is None else {"nats": significant(loss[0]), "tokens": loss[1]}
+    write_json(folder / _LOSS, found)
+
+
+def read_loss(folder: Path) -> dict[str, Any] | None:
+    """What `write_loss` kept; None where the loss was not measured."""
+    found: dict[str, Any] | None = read_json(folder / _LOSS) if (folder / _LOSS).exists() else None
+    return found
 
 
 def describe(

@@ -21,6 +21,7 @@ from scipy.sparse import csr_array
 from atlas_builder import reader
 from atlas_builder.errors import ConfigurationError, SiteError
 from atlas_builder.site import figures
+from atlas_builder.site.pages import noun
 from atlas_builder.site.theme import environment, find_theme
 from atlas_builder.site.units import write
 
@@ -82,6 +83,11 @@ class Compared:
         """Its units that have examples, on which every score rests."""
         table = self.atlas.units
         return table.filter(pa.compute.greater(table["examples"], 0))
+
+    @property
+    def noun(self) -> str:
+        """What one of its units is called."""
+        return noun(self.atlas.facts["kind"])
 
     @property
     def layers(self) -> list[int]:

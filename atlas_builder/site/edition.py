@@ -68,13 +68,14 @@ class Site:
             "date": self.date,
             "prose": self.prose,
             "methods": self.methods,
+            "above": self.config.site.above,
         }
 
     @cached_property
     def pages(self) -> Pages:
         """What renders them."""
         jinja = environment(self.theme)
-        jinja.globals.update(prose=self.prose, methods=self.methods)
+        jinja.globals.update(prose=self.prose, methods=self.methods, above=self.config.site.above)
         return Pages(jinja, self.config, self.facts, self.date)
 
     @cached_property

@@ -97,7 +97,7 @@ class Pages:
     def citation(self) -> Citation:
         """How the atlas as a whole is cited."""
         said = (
-            f"Every {_noun(self.facts['kind'])} of {self.facts['model']['name']}, and the separate things "
+            f"Every {noun(self.facts['kind'])} of {self.facts['model']['name']}, and the separate things "
             "each one answers to, with examples."
         )
         atlas = self.config.atlas
@@ -140,7 +140,7 @@ class Pages:
             f"{title}, {self.config.title}",
             citation=self.unit_citation(layer, unit, record["hash"], _description(record)),
             unit_title=title,
-            noun=_noun(record["kind"]),
+            noun=noun(record["kind"]),
             record=record,
             shown=shown,
             explained=any("importance" in example for example in record["examples"]),
@@ -195,14 +195,14 @@ class Pages:
                 "layer.html",
                 f"L{layer}/{leaf.name}",
                 f"Layer {layer}, {self.config.title}",
-                description=f"The {len(units):,} {_noun(self.facts['kind'])}s of layer {layer} and what each one does.",
+                description=f"The {len(units):,} {noun(self.facts['kind'])}s of layer {layer} and what each one does.",
                 layer=layer,
                 layers=layers,
                 total=len(units),
                 leaf=leaf,
                 leaves=found,
                 columns=listing.COLUMNS,
-                noun=_noun(self.facts["kind"]),
+                noun=noun(self.facts["kind"]),
                 behaviours=sum(len(unit.labels) for unit in units),
                 figure=figures.shares_by_layer([(f"Layer {layer}", "", _groups(units))], BEHAVIOUR_GROUPS),
                 figures=figures_of,
@@ -231,7 +231,7 @@ class Pages:
             starts=starts,
             contrast=contrast,
             map=site_map.preview(drawn.picture),
-            noun=_noun(self.facts["kind"]),
+            noun=noun(self.facts["kind"]),
             units=len(every),
             behaviours=sum(len(unit.labels) for unit in every),
             several=sum(unit.measures["behaviours"] > 1 for unit in every),
@@ -259,9 +259,9 @@ class Pages:
             "map.html",
             "map.html",
             f"Map of behaviours, {self.config.title}",
-            description=f"All behaviours of the {_noun(self.facts['kind'])}s of {self.facts['model']['name']} in one "
+            description=f"All behaviours of the {noun(self.facts['kind'])}s of {self.facts['model']['name']} in one "
             "plane: those alike are near each other.",
-            noun=_noun(self.facts["kind"]),
+            noun=noun(self.facts["kind"]),
             picture=drawn.picture,
             placed=drawn.placed,
         )
@@ -300,10 +300,11 @@ class Pages:
 
 
 def _title(kind: str, layer: int, unit: int) -> str:
-    return f"{_noun(kind).capitalize()} {unit} of layer {layer}"
+    return f"{noun(kind).capitalize()} {unit} of layer {layer}"
 
 
-def _noun(kind: str) -> str:
+def noun(kind: str) -> str:
+    """What one unit of a kind is called."""
     return {"mlp": "neuron", "sae": "latent", "crate": "coordinate"}.get(kind, "unit")
 
 
@@ -321,7 +322,7 @@ def _description(record: Record) -> str:
     """A unit in a sentence, for previews of links to it."""
     labels = [f"“{text.plain(behaviour['label'])}”" for behaviour in record["behaviours"][:_NAMED]]
     more = ", …" if len(record["behaviours"]) > _NAMED else "."
-    said = f"This {_noun(record['kind'])} {_lede(record)}"
+    said = f"This {noun(record['kind'])} {_lede(record)}"
     return f"{said}: {', '.join(labels)}{more}" if labels else f"{said}."
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ from atlas_builder import behaviours
 from atlas_builder.collect.bands import band_edges
 from atlas_builder.collect.chance import contexts_chances, stream
 from atlas_builder.config import Configuration
+from atlas_builder.describe.prediction import FIRES, HELD_OUT_EVERY
 from atlas_builder.embeddings import cosine_distances, neuron_embeddings
 from atlas_builder.numbers import grain_of
 from atlas_builder.sureness import sureness
@@ -22,6 +23,7 @@ Record = dict[str, Any]
 
 _ROUNDED = 5e-4  # four significant digits, relatively
 _MEASURED = 1e-3  # distances are cosines of float32 vectors
+_PROBABLE = 1e-4  # probabilities, through all later layers
 TOLERANCE = {"float32": 1e-4, "bfloat16": 2e-2}
 """How far two runs of a model may part, as a share of a unit's largest activation."""
 
@@ -217,6 +219,43 @@ class Claims:
     def _off(claimed: Record, found: dict[str, float]) -> float:
         pairs = ((claimed[name], value) for name, value in found.items())
         return float(sum(abs(claim - value) for claim, value in pairs if claim is not None and not np.isnan(value)))
+
+    def look_up(self, side: Side, seen: Mapping[int, NDArray[np.float32]]) -> None:
+        """How well the key tokens of examples foretell where the unit fires.
+
+        `seen` holds the activations of each held-out context, by its number.
+        """
+        claimed, maximum = self.record["prediction"], float(side.keys.max(initial=0))
+        learnt = side.chosen[side.chosen % HELD_OUT_EVERY != HELD_OUT_EVERY - 1].tolist()
+        keys = [self.text.contexts[number][2][side.at[number]] for number in learnt]
+        fired = said = right = 0
+        for number, activations in seen.items():
+            fires = (activations >= FIRES * maximum) & (maximum > 0)
+            if (np.abs(activations - FIRES * maximum) <= self.tolerance * maximum).any() and maximum > 0:
+                return  # another run may find that it does not fire
+            told = np.isin(self.text.contexts[number][2], keys)
+            fired, said, right = fired + int(fires.sum()), said + int(told.sum()), right + int((fires & told).sum())
+        for name, value, found in (
+            ("tokens on which it fires", claimed["fired"], fired),
+            ("precision", claimed["lookup"]["precision"], right / said if said else np.nan),
+            ("recall", claimed["lookup"]["recall"], right / fired if fired else np.nan),
+            ("F1", claimed["lookup"]["f1"], 2 * right / (said + fired) if fired else np.nan),
+        ):
+            self.report.hold("look-ups", f"{self.name}: {name} of the look-up", value, float(found), 1e-9)
+
+    def steering(self, change: NDArray[np.float32] | None) -> None:
+        """What comes next more and less often when the unit is held: `change`, (vocabulary,), where it can be."""
+        if change is None:
+            self.report.wrong(f"{self.name} is said to be held, which its kind cannot be")
+            return
+        for side, order in (("more", np.sort(-change)), ("less", np.sort(change))):
+            claimed = self.record["steering"][side]
+            for place, (text, by) in enumerate(claimed):
+                what = f"{self.name}, held: {side} often, {text!r}"
+                own = change[[token for token, known in enumerate(self._texts) if known == text]]
+                nearest = own[np.abs(own - by).argmin()] if len(own) else np.nan
+                self.report.hold("held units", what, by, float(nearest), _PROBABLE)
+                self.report.hold("held units", f"{what}, its place", abs(by), float(abs(order[place])), _PROBABLE)
 
     def bands(self, course: Course, place: int) -> None:
         """The edges of the bands, and that each token drawn lies in its band."""

@@ -20,7 +20,7 @@ from atlas_builder import corpus, model
 from atlas_builder.collect.bins import BINS, bin_edges
 from atlas_builder.config import Configuration
 from atlas_builder.units.base import as_float32
-from atlas_builder.verify.second import second_reading
+from atlas_builder.verify.second import Holding, second_reading
 
 _TOKENS_AT_ONCE = 4096
 
@@ -69,11 +69,26 @@ class Reader:
         self.signed = {layer: units.signed(layer) for layer in units.layers}
         self._read = second_reading(config, loaded)
         self._config = config
+        self._head = [] if self.tokenizer.bos_token_id is None else [int(self.tokenizer.bos_token_id)]
 
     def read_weights(self, layer: int, units: Sequence[int]) -> NDArray[np.float32]:
         """(parts, units, width)."""
         weights: NDArray[np.float32] = self._read_weights(layer)[:, list(units)].numpy()
         return weights
+
+    def next_token_held(self, rows: Sequence[list[int]], layer: int, unit: int, value: float) -> Tensor | None:
+        """How the chances of the next token change, on average over texts, when a unit is held: (vocabulary,).
+
+        None where such units cannot be held.
+        """
+        if not isinstance(self._read, Holding):
+            return None
+        changes = []
+        for row in rows:
+            tokens = torch.tensor([self._head + row])
+            held, free = (self._read.next_token(tokens, layer, unit, to) for to in (value, None))
+            changes.append(held[0] - free[0])
+        return torch.stack(changes).mean(0)
 
     def text(self) -> Text:
         """Tokenise every document on its own and cut it into contexts."""
@@ -109,8 +124,7 @@ class Reader:
                 yield batch, self._run([text.contexts[number][2] for number in batch], layers)
 
     def _run(self, rows: list[list[int]], layers: Sequence[int]) -> dict[int, tuple[Tensor, Tensor]]:
-        bos = self.tokenizer.bos_token_id
-        head = [] if bos is None else [bos]
+        head = self._head
         found = self._read(torch.tensor([head + row for row in rows]), layers)
         return {
             layer: (as_float32(inputs[:, len(head) :]), as_float32(activations[:, len(head) :]))

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atlas_builder.collect.memory import keep_memory
+from atlas_builder.describe.prediction import HELD_OUT_EVERY
+from atlas_builder.describe.steering import EXAMPLES
 from atlas_builder.progress import Progress
 from atlas_builder.store import read_json
 from atlas_builder.verify.claims import Claims, Report, Side, sides
@@ -26,11 +28,10 @@ def verify(
     """Run the model again and compare what the records of some random units claim.
 
     Statistics are taken over the whole corpus once more; examples are chosen anew, and
-    their text, activations, bands, neuron embeddings (by their distances) and measures
-    compared. The model is read by transformers alone. `overrides` are `KEY=VALUE`, for
-    a model or corpus that lies elsewhere than when the atlas was built. Raises
-    `SiteError` where `site` is no atlas, `ConfigurationError` where model or corpus are
-    not to be found.
+    their text, activations, bands, neuron embeddings (by their distances), measures, what
+    their key tokens foretell, and what happens when the unit is held, are compared. The
+    model is read by transformers alone. `overrides` are `KEY=VALUE`, for a model or corpus
+    that lies elsewhere than when the atlas was built. Raises what `verify.source.find` does.
     """
     progress = progress or Progress(quiet=True)
     keep_memory()
@@ -40,6 +41,7 @@ def verify(
     chosen = source.draw(units, seed)
     with progress.task("read", total=text.tokens, unit="tokens") as advance:
         found = courses(reader, text, chosen, advance)
+    held_out = _held_out(reader, text, chosen) if config.describe.prediction else {}
     with progress.task("compare", total=sum(map(len, chosen.values())), unit="units") as advance:
         for layer, numbers in chosen.items():
             for place, unit in enumerate(numbers):
@@ -49,6 +51,10 @@ def verify(
                 claims.statistics(found[layer], place)
                 claims.bands(found[layer], place)
                 _check_examples(reader, text, claims, both, layer, unit)
+                if record["prediction"] is not None:
+                    claims.look_up(both[0], {number: own[layer][:, place] for number, own in held_out.items()})
+                if record["steering"] is not None and not both[0].unsure:
+                    _check_held(reader, text, claims, both[0], layer, unit)
                 advance(1)
     return report
 
@@ -69,3 +75,21 @@ def _check_examples(reader: Reader, text: Text, claims: Claims, both: list[Side]
     for side in both:
         rows = [inputs[int(number), side.sign] for number in side.chosen]
         claims.measures(side, np.array(rows).reshape(len(rows), read_weights.shape[1]), read_weights)
+
+
+def _held_out(reader: Reader, text: Text, chosen: dict[int, list[int]]) -> dict[int, dict[int, NDArray[np.float32]]]:
+    """What units do in the contexts that predictions are tried on: (tokens, units) by context and layer."""
+    numbers = range(HELD_OUT_EVERY - 1, len(text), HELD_OUT_EVERY)
+    return {
+        number: {layer: seen[layer][1][row][:, units].numpy() for layer, units in chosen.items()}
+        for batch, seen in reader.run(text, numbers, list(chosen))
+        for row, number in enumerate(batch)
+    }
+
+
+def _check_held(reader: Reader, text: Text, claims: Claims, side: Side, layer: int, unit: int) -> None:
+    """Hold the unit at its maximum on its strongest examples, up to their key tokens."""
+    strongest = side.chosen[np.lexsort([side.chosen, -side.keys[side.chosen]])][:EXAMPLES].tolist()
+    rows = [text.contexts[number][2][: int(side.at[number]) + 1] for number in strongest]
+    change = reader.next_token_held(rows, layer, unit, float(side.keys.max()))
+    claims.steering(None if change is None else change.numpy())

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -13,14 +13,31 @@ from torch.nn import functional
 from atlas_builder import crate, model
 from atlas_builder.config import Configuration
 from atlas_builder.sae import SAE
+from atlas_builder.units.base import as_float32
 
 Reading = dict[int, tuple[Tensor, Tensor]]
 """Of each layer the inputs of its units, (batch, context, width), and their activations, (batch, context, units)."""
-Read = Callable[[Tensor, Sequence[int]], Reading]
-"""From (batch, context) tokens and layers."""
 
 
-def second_reading(config: Configuration, loaded: model.LanguageModel) -> Read:
+class SecondReading(Protocol):
+    """A model and its units, read without what the pass reads them with."""
+
+    def __call__(self, tokens: Tensor, layers: Sequence[int]) -> Reading:
+        """From (batch, context) tokens and layers."""
+
+
+@runtime_checkable
+class Holding(Protocol):
+    """A second reading whose units can be held at a value."""
+
+    def next_token(self, tokens: Tensor, layer: int, unit: int, value: float | None) -> Tensor:
+        """The distribution of what comes after (batch, context) tokens, (batch, vocabulary).
+
+        The unit is held at the value at every position, where there is one.
+        """
+
+
+def second_reading(config: Configuration, loaded: model.LanguageModel) -> SecondReading:
     """How the units of a configuration are read without what the pass reads them with."""
     if config.units.kind == "crate":
         folder = Path(model.place(config.model))
@@ -78,6 +95,23 @@ class _Neurons(_Hooked):
         found = self.heard(tokens, [(name, False) for name in names])
         return {layer: (found[2 * at], found[2 * at + 1]) for at, layer in enumerate(layers)}
 
+    def next_token(self, tokens: Tensor, layer: int, unit: int, value: float | None) -> Tensor:
+        """With the neuron written over before the output matrix reads it."""
+
+        def hook(module: Any, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            changed = given[0].clone()
+            if value is not None:
+                changed[..., unit] = value
+            return (changed, *given[1:])
+
+        handle = self._plain.get_submodule(self._place(f"blocks.{layer}.mlp.out")).register_forward_pre_hook(hook)
+        try:
+            with torch.inference_mode():
+                logits = self._plain(input_ids=tokens.to(self._plain.device), use_cache=False).logits[:, -1]
+        finally:
+            handle.remove()
+        return as_float32(logits.double().softmax(-1))
+
 
 _MODULES = {
     "mlp.hook_in": (".mlp", False),
@@ -131,20 +165,37 @@ class _Codes:
         self._weights, self._heads = weights, heads
 
     def __call__(self, tokens: Tensor, layers: Sequence[int]) -> Reading:
-        weights, found = self._weights, {}
+        found = {}
+        for layer, (_, *seen) in enumerate(self._course(tokens)):
+            if layer in layers:
+                found[layer] = seen[0], seen[1]
+            if layer == max(layers):
+                break
+        return found
+
+    def next_token(self, tokens: Tensor, layer: int, unit: int, value: float | None) -> Tensor:
+        """With the coordinate written over before the dictionary reads it."""
+        *_, (x, _, _) = self._course(tokens, (layer, unit, value))
+        return as_float32((self._norm(x[:, -1], "ln_final") @ self._weights["tokens.weight"].T).softmax(-1))
+
+    def _course(
+        self, tokens: Tensor, held: tuple[int, int, float | None] | None = None
+    ) -> Iterator[tuple[Tensor, ...]]:
+        """Layer by layer what it leaves, what it codes and its code, a coordinate held where that is asked for."""
+        weights = self._weights
         with torch.inference_mode():
             x = weights["tokens.weight"][tokens.cpu()] + weights["positions.weight"][: tokens.shape[1]]
-            for layer in range(max(layers) + 1):
+            for layer in range(sum(name.endswith("ista.dictionary") for name in weights)):
                 name = f"blocks.{layer}."
                 x = x + self._attention(self._norm(x, f"{name}norm_1"), f"{name}attention.")
                 read, columns = self._norm(x, f"{name}norm_2"), weights[f"{name}ista.dictionary"].T  # D: (width, codes)
                 drive, gram = read @ columns, columns.T @ columns
                 first = (0.1 * drive - 0.01).clamp(min=0)
                 code = (first + 0.1 * (drive - first @ gram) - 0.01).clamp(min=0)
+                if held is not None and held[0] == layer and held[2] is not None:
+                    code[..., held[1]] = held[2]
                 x = code @ columns.T
-                if layer in layers:
-                    found[layer] = read, code
-        return found
+                yield x, read, code
 
     def _norm(self, x: Tensor, name: str) -> Tensor:
         return functional.layer_norm(

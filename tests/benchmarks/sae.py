@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from atlas_builder.config import validate
 from atlas_builder.train_sae import Recipe, Trainer, mlp_inputs, train
 
 _EXAMPLES = 100
@@ -43,8 +42,7 @@ def digits() -> tuple[Tensor, Recipe]:
 
 def demo() -> tuple[Tensor, Recipe]:
     """What enters the third MLP of the shipped model: (tokens, 128)."""
-    corpus = {"source": "stdlib", "max_tokens": 400_000}
-    return mlp_inputs(validate({"model": {"name": "demo"}, "corpus": corpus, "units": {"layers": [2]}}), 2), Recipe()
+    return mlp_inputs(2), Recipe()
 
 
 def measure(trainer: Trainer, inputs: Tensor) -> dict[str, float]:

@@ -23,7 +23,7 @@ from tests.units.test_sae import an_sae
 
 def _settings(kind: str, configure: Configure, crate_folder: Path, tmp_path: Path) -> Configuration:
     if kind == "crate":
-        return configure(model={"name": str(crate_folder)}, units={"kind": "crate"})
+        return configure(model={"name": str(crate_folder)}, units={"kind": "crate"}, describe={"steering": True})
     for layer, place in ((0, "hook_resid_post"), (1, "mlp.hook_in")):
         sae.save(an_sae("topk", layer, place), tmp_path / "saes" / str(layer))
     return configure(units={"kind": "sae", "path": str(tmp_path / "saes")})
@@ -54,6 +54,7 @@ def test_an_atlas_says_of_its_units_what_the_model_does(
     report = verify(site, units=8, seed=1)
     assert report.problems == []
     assert report.compared["activations"] > 100
+    assert report.compared.get("held units", 0) > (20 if kind == "crate" else -1)
     page = (site / f"L{units.layers[0]}" / "N0.html").read_text(encoding="utf-8")
     assert f"<h1>{noun.capitalize()} 0 of layer {units.layers[0]}</h1>" in page
     assert f"This {noun} <strong>" in page

@@ -1,0 +1,63 @@
+"""The atlases of all that is shipped, and the page that compares them, as one site."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from concurrent.futures import Executor
+from pathlib import Path
+
+from atlas_builder import config
+from atlas_builder.pipeline import build, check_output, is_atlas, work_folder, workers
+from atlas_builder.progress import Progress
+from atlas_builder.site.compare import compare
+from atlas_builder.site.theme import shipped
+from atlas_builder.store import replace_folder
+
+ATLASES = ("demo", "relu-demo", "crate-demo", "sae-demo")
+"""Their configurations, and their folders in the site."""
+_ABOVE = "site.above=../index.html"
+
+
+def build_quartet(
+    output: Path,
+    *,
+    overrides: tuple[str, ...] = (),
+    fresh: bool = False,
+    progress: Progress | None = None,
+    executor: Executor | None = None,
+) -> Path:
+    """Build the four atlases and compare them; gives the folder of the site, whose first page is the comparison.
+
+    Atlases are built in the hidden folder beside `output` that keeps their intermediate
+    results, and are linked into the site from there: one that was stopped goes on where
+    it was. Raises `ConfigurationError` where `output` holds what is not such a site.
+    """
+    progress = progress or Progress(quiet=True)
+    output = output.resolve()
+    check_output(output, fresh, _is_quartet)
+    work = work_folder(output)
+    with workers(executor) as pool:
+        for name in ATLASES:
+            progress.say(f"{name}:")
+            settings = config.load(shipped("site_config") / f"{name}.yml", (_ABOVE, *overrides))
+            build(settings, work / name, fresh=fresh, progress=progress, executor=pool)
+    site = work / "site"
+    shutil.rmtree(site, ignore_errors=True)
+    for name in ATLASES:
+        shutil.copytree(work / name, site / name, copy_function=_link)
+    compare([site / name for name in ATLASES], site)
+    replace_folder(site, output)
+    return output
+
+
+def _is_quartet(folder: Path) -> bool:
+    return all(is_atlas(folder / name) for name in ATLASES)
+
+
+def _link(source: str, target: str) -> None:
+    """The same file in another place, where the disk allows it; else its copy."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)

@@ -1,0 +1,72 @@
+"""All that is shipped, built and compared as one site."""
+
+from __future__ import annotations
+
+import re
+from concurrent.futures import Executor
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+from click.testing import CliRunner
+
+from atlas_builder.cli import main
+from atlas_builder.demo.quartet import ATLASES, build_quartet
+from atlas_builder.errors import ConfigurationError
+from atlas_builder.progress import Progress
+from atlas_builder.site.check import check
+from tests.conftest import Listener, Once
+
+SMALL = ("corpus.max_tokens=8000", "describe.importance=none", "units.layers=[2]", "link.map=false")
+
+
+@pytest.fixture(scope="module")
+def quartet(pool: Executor, once: Once) -> Path:
+    return once("quartet", lambda output: build_quartet(output, overrides=SMALL, executor=pool))
+
+
+def test_the_four_open_as_one_site_that_leads_everywhere_and_back(quartet: Path) -> None:
+    assert sorted(path.name for path in quartet.iterdir()) == sorted([*ATLASES, "assets", "index.html"])
+    pages = [
+        quartet / "index.html",
+        *(quartet / name / page for name in ATLASES for page in ("index.html", "methods.html")),
+    ]
+    for page in pages:
+        for link in re.findall(r'(?:href|src)="([^"#:]+)(?:#[^"]*)?"', page.read_text(encoding="utf-8")):
+            assert (page.parent / unquote(link)).is_file(), (page, link)
+    for name in ATLASES:
+        assert 'href="../index.html">Atlases</a>' in (quartet / name / "methods.html").read_text(encoding="utf-8")
+        assert f'href="{name}/index.html"' in pages[0].read_text(encoding="utf-8")
+        assert check(quartet / name, Progress(quiet=True)).problems == []
+
+
+def test_the_first_page_says_what_each_is(quartet: Path) -> None:
+    text = re.sub(r"<[^>]*>", " ", (quartet / "index.html").read_text(encoding="utf-8"))
+    for said in (
+        "Small CRATE",
+        "ReLU twin",
+        "SAE latents",
+        "coordinates",
+        "latents",
+        "neurons",
+        "4 atlases of the same text",
+    ):
+        assert said in text, said
+
+
+def test_building_them_again_finds_nothing_to_do(quartet: Path, pool: Executor) -> None:
+    before = (quartet / "index.html").read_bytes()
+    heard = Listener()
+    build_quartet(quartet, overrides=SMALL, executor=pool, progress=heard)
+    assert len(heard.unchanged()) == 5 * len(ATLASES)
+    assert (quartet / "index.html").read_bytes() == before
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("chapter one")
+    result = CliRunner().invoke(main, ["demo", "--all", "--output", str(tmp_path)])
+    assert result.exit_code == 2
+    assert "holds something that is not an atlas" in result.output
+    with pytest.raises(ConfigurationError, match="holds the folder you work in"):
+        build_quartet(Path.cwd().parent, fresh=True)
+    assert (tmp_path / "thesis.txt").read_text() == "chapter one"
