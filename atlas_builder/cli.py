@@ -309,18 +309,19 @@ def explain(
     Example:
       atlas-builder explain output/demo --server http://localhost:8000/v1 --model my-model --units 50
     """
+    from atlas_builder.explain.file import Scores, beside, scores_of
     from atlas_builder.explain.run import explain as run
-    from atlas_builder.explain.run import means
     from atlas_builder.explain.server import OpenAIServer
 
-    place = output or folder.with_name(f"{folder.resolve().name}.explained.jsonl")
+    place = output or beside(folder)
     found = run(
         folder, OpenAIServer(server, model), place, units=units, seed=seed, at_once=at_once, overrides=overrides,
         progress=Progress(),
     )  # fmt: skip
-    for layer, scores in means(found).items():
-        parts = (f"{name} {mean[0]:.3f} ({mean[1]} units)" for name, mean in scores.items() if mean)
-        _say(f"layer {layer}: {', '.join(parts) or 'nothing to score'}")
+    for layer in sorted({one.layer for one in found}):
+        scores = {name: scores_of(found, name, layer) for name in Scores._fields}
+        means = [f"{name} {sum(of) / len(of):.3f} ({len(of)} units)" for name, of in scores.items() if of]
+        _say(f"layer {layer}: {', '.join(means) or 'nothing to score'}")
     _say(f"{len(found)} units: {place}")
 
 

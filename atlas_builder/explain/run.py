@@ -16,18 +16,17 @@ It says as much about the model that is asked as about the unit: compare only wh
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from atlas_builder.collect.memory import keep_memory
 from atlas_builder.errors import ConfigurationError
+from atlas_builder.explain import file
 from atlas_builder.explain.excerpts import Excerpt, Place, cut, plan
+from atlas_builder.explain.file import Explained, Scores
 from atlas_builder.explain.prompts import explaining, simulated, simulating
 from atlas_builder.explain.scores import correlation, rank_correlation
 from atlas_builder.explain.server import Server, ServerError
@@ -37,21 +36,7 @@ from atlas_builder.records import unit_id
 from atlas_builder.verify.reading import Course, courses
 from atlas_builder.verify.source import Source, find
 
-SCORES = ("top_and_random", "random_only", "whole_range")
 _TRIES = 3
-
-
-@dataclass(frozen=True)
-class Explained:
-    """What was said of a unit, and how well that foretells it; None where the unit is silent on what is scored."""
-
-    id: str
-    layer: int
-    explanation: str
-    range_explanation: str
-    top_and_random: float | None
-    random_only: float | None
-    whole_range: float | None
 
 
 def explain(
@@ -69,7 +54,7 @@ def explain(
 
     Lines that are there already, of the same atlas, model and seed, are kept and not asked
     for again, so what was stopped goes on. `at_once` questions are asked at a time. Raises
-    `ServerError` where no answer comes, and what `verify.source.find` raises;
+    `ServerError` where no answer comes, what `verify.source.find` raises, and
     `ConfigurationError` where `output` holds anything else.
     """
     progress = progress or Progress(quiet=True)
@@ -97,45 +82,21 @@ def explain(
             for layer, own in wanted.items():
                 for column, unit in enumerate(own):
                     if (one := _explain(source, server, threads, read[layer], layer, unit, column, seed)) is not None:
-                        lines.write(json.dumps({"model": server.name, "seed": seed, **asdict(one)}) + "\n")
+                        lines.write(one.line)
                         lines.flush()
                         found.append(one)
                     advance(1)
     return sorted(found, key=lambda one: (one.layer, one.id))
 
 
-def means(found: Sequence[Explained]) -> dict[int, dict[str, tuple[float, int] | None]]:
-    """Of each layer and score, the mean over units that have it, and how many have."""
-    layers: dict[int, dict[str, tuple[float, int] | None]] = {}
-    for layer in sorted({one.layer for one in found}):
-        own = [asdict(one) for one in found if one.layer == layer]
-        values = {name: [one[name] for one in own if one[name] is not None] for name in SCORES}
-        layers[layer] = {name: (float(np.mean(of)), len(of)) if of else None for name, of in values.items()}
-    return layers
-
-
 def _kept(output: Path, model: str, seed: int) -> dict[str, Explained]:
-    """What an earlier run wrote; a last line that was not finished is taken away."""
-    if not output.exists():
-        return {}
-    found, whole = {}, []
-    for line in output.read_text(encoding="utf-8").splitlines():
-        try:
-            said: dict[str, Any] = json.loads(line)
-        except ValueError:
-            break
-        try:
-            if (said.pop("model"), said.pop("seed")) != (model, seed):
-                raise ConfigurationError(f"--output: {output} is of another model or seed: name another file.")
-            one = Explained(**said)
-        except (KeyError, TypeError, AttributeError):
-            raise ConfigurationError(f"--output: {output} holds something else: name another file.") from None
-        found[one.id] = one
-        whole.append(line)
-    if not whole and output.stat().st_size:
-        raise ConfigurationError(f"--output: {output} holds something else: name another file.")
-    output.write_text("".join(f"{line}\n" for line in whole), encoding="utf-8")
-    return found
+    """What an earlier run wrote, the file without a last line that was not finished."""
+    found = file.read(output)
+    if any((one.model, one.seed) != (model, seed) for one in found):
+        raise ConfigurationError(f"{output} is of another model or seed: name another file with --output.")
+    if output.exists():
+        output.write_text("".join(one.line for one in found), encoding="utf-8")
+    return {one.id: one for one in found}
 
 
 def _explain(
@@ -177,11 +138,15 @@ def _explain(
     return Explained(
         id=unit_id(source.config.atlas.id, layer, unit),
         layer=layer,
+        model=server.name,
+        seed=seed,
         explanation=said,
         range_explanation=range_said,
-        top_and_random=_rounded(correlation(np.concatenate(told), _values([*top, *random]))),
-        random_only=_rounded(correlation(np.concatenate([*told[len(top) :], []]), _values(random))),
-        whole_range=_rounded(rank_correlation(range_told, _values(ranged))),
+        scores=Scores(
+            top_and_random=_rounded(correlation(np.concatenate(told), _values([*top, *random]))),
+            random_only=_rounded(correlation(np.concatenate([*told[len(top) :], []]), _values(random))),
+            whole_range=_rounded(rank_correlation(range_told, _values(ranged))),
+        ),
     )
 
 

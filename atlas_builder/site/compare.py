@@ -20,6 +20,8 @@ from scipy.sparse import csr_array
 
 from atlas_builder import reader
 from atlas_builder.errors import ConfigurationError, SiteError
+from atlas_builder.explain.file import Explained, beside, scores_of
+from atlas_builder.explain.file import read as explained
 from atlas_builder.site import figures
 from atlas_builder.site.pages import noun
 from atlas_builder.site.theme import environment, find_theme
@@ -38,6 +40,15 @@ class Measure(NamedTuple):
     name: str
     why: str
 
+
+EXPLAINED = (
+    Measure(
+        "top_and_random", "Explained, top and random", "r of simulated and true activation, on the top and anywhere"
+    ),
+    Measure("random_only", "Explained, random only", "the same on random text only"),
+    Measure("whole_range", "Explained, whole range", "rank correlation, on text from every part of the range"),
+)
+"""What `explain` wrote beside the atlases."""
 
 MEASURES = (
     Measure(
@@ -78,6 +89,9 @@ class Compared:
     name: str
     place: str
 
+    explained: list[Explained]
+    """What another model said of some of its units."""
+
     @cached_property
     def units(self) -> pa.Table:
         """Its units that have examples, on which every score rests."""
@@ -97,6 +111,8 @@ class Compared:
 
     def values(self, measure: Measure, layer: int | None = None) -> NDArray[np.float64]:
         """A measure of its units, or of one layer's, where it is known."""
+        if measure in EXPLAINED:
+            return np.array(scores_of(self.explained, measure.column, layer), np.float64)
         units = self.units if layer is None else self.units.filter(pa.compute.equal(self.units["layer"], layer))
         found = units[measure.column].to_numpy(zero_copy_only=False).astype(np.float64)
         known: NDArray[np.float64] = found[~np.isnan(found)]
@@ -133,6 +149,11 @@ def compare(sites: Sequence[Path], output: Path, theme: str = "atlas") -> Path:
                 f"compare: {sites[0]} and {place} were made from different texts, so their numbers say nothing about "
                 "each other: build both with the same corpus and tokenizer."
             )
+    models = sorted({said.model for one in compared for said in one.explained})
+    if len(models) > 1:
+        raise ConfigurationError(
+            f"compare: units were explained by {' and '.join(models)}: have one model explain all."
+        )
     output.mkdir(parents=True, exist_ok=True)
     folder = find_theme(theme)
     shutil.copytree(folder / "assets", output / "assets", dirs_exist_ok=True)
@@ -187,19 +208,20 @@ def _open(site: Path, output: Path) -> Compared:
     except SiteError as error:
         raise ConfigurationError(f"compare: {error}") from None
     place = quote(Path(os.path.relpath(site.resolve(), output.resolve())).as_posix())
-    return Compared(atlas, atlas.title, place)
+    return Compared(atlas, atlas.title, place, explained(beside(site)))
 
 
 def _shown(compared: Sequence[Compared]) -> dict[str, Any]:
     """What the page says."""
     pairs = [_pair(one, other) for one, other in combinations(compared, 2)]
-    known = [measure for measure in MEASURES if any(len(one.values(measure)) for one in compared)]
+    known = [measure for measure in (*MEASURES, *EXPLAINED) if any(len(one.values(measure)) for one in compared)]
     return {
         "compared": compared,
         "corpus": compared[0].atlas.facts["corpus"],
         "measures": [
             (measure, [mean(one.values(measure)) for one in compared], _figure(measure, compared)) for measure in known
         ],
+        "explainer": next((said.model for one in compared for said in one.explained), None),
         "pairs": pairs,
         "least": SHARED,
     }

@@ -87,9 +87,9 @@ def test_a_model_that_looks_tokens_up_is_scored_as_its_answers_deserve(tiny_site
     assert len({one["id"] for one in found}) == len(found) >= 4
     for one in found:
         assert json.loads(one["explanation"])
-        assert -1 <= one["whole_range"] <= 1
+        assert -1 <= one["scores"]["whole_range"] <= 1
         # Tokens tell much of where units of a random model fire.
-        assert one["top_and_random"] > 0.3
+        assert one["scores"]["top_and_random"] > 0.3
     assert re.search(r"layer 0: top_and_random 0\.\d{3} \(\d units\), random_only", result.output)
 
 
@@ -133,9 +133,9 @@ def test_the_score_is_that_of_the_simulated_text(tiny_site: Path, tmp_path: Path
         return found, truth
 
     for score, wanted in (
-        (one.top_and_random, pearsonr(*told([*planned.top, *planned.random], False))),
-        (one.random_only, pearsonr(*told(list(planned.random), False))),
-        (one.whole_range, spearmanr(*told(list(planned.range_scored), True))),
+        (one.scores.top_and_random, pearsonr(*told([*planned.top, *planned.random], False))),
+        (one.scores.random_only, pearsonr(*told(list(planned.random), False))),
+        (one.scores.whole_range, spearmanr(*told(list(planned.range_scored), True))),
     ):
         assert score == pytest.approx(wanted.statistic, abs=2e-3)
     assert len(questions) == 2 + len(planned.top) + len(planned.random) + 1
@@ -167,7 +167,7 @@ def test_what_was_stopped_goes_on_and_asks_nothing_twice(tiny_site: Path, tmp_pa
             explain(tiny_site, server, output, units=4, seed=1)
     other = tmp_path / "letter.txt"
     other.write_text("Dear all,\n")
-    with pytest.raises(ConfigurationError, match="holds something else: name another file"):
+    with pytest.raises(ConfigurationError, match="does not hold explanations: name another file"):
         explain(tiny_site, server, other)
     assert other.read_text() == "Dear all,\n"
 

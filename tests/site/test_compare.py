@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+from collections.abc import Callable
 from concurrent.futures import Executor
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from scipy.sparse import csr_array
 
 from atlas_builder.cli import main
 from atlas_builder.errors import ConfigurationError
+from atlas_builder.explain.file import Explained, Scores, beside
 from atlas_builder.pipeline import build
 from atlas_builder.site.compare import SHARED, Mean, compare, matches, mean
 from tests.conftest import Configure
@@ -102,3 +105,22 @@ def test_what_cannot_be_compared_is_said_in_a_sentence(tiny_site: Path, demo_sit
     result = CliRunner().invoke(main, ["compare", str(tiny_site), "--output", str(tmp_path / "compared")])
     assert result.exit_code == 2
     assert "name two atlases at least" in result.output
+
+
+def test_what_another_model_said_is_compared_too(
+    tiny_site: Path, copy_of: Callable[[Path], Path], tmp_path: Path
+) -> None:
+    site = copy_of(tiny_site)
+    said = [
+        Explained(f"tiny/L0/N{unit}", 0, "a <model>", 0, "", "", Scores(score, None, 1.0))
+        for unit, score in enumerate((0.25, 0.5, 0.75))
+    ]
+    beside(site).write_text("".join(one.line for one in said), encoding="utf-8")
+    text = compare([site, tiny_site], tmp_path / "compared").read_text(encoding="utf-8")
+    assert "<td class=number>0.5 <span class=note>0.217 to 0.783</span><td class=number>–" in text
+    assert "Explained by a &lt;model&gt;" in text
+    assert "random only" not in text
+    other = Path(shutil.copytree(site, tmp_path / "other"))
+    beside(other).write_text(Explained("", 0, "other", 0, "", "", Scores(0, 0, 0)).line, encoding="utf-8")
+    with pytest.raises(ConfigurationError, match="explained by a <model> and other: have one model explain all"):
+        compare([site, other], tmp_path / "again")
