@@ -155,7 +155,8 @@ def build(
     "--output", type=click.Path(path_type=Path), default=Path("output/compared"), show_default=True,
     help="Folder of the page; it links to the atlases where they are.",
 )  # fmt: skip
-def compare(sites: tuple[Path, ...], output: Path) -> None:
+@click.option("--note", default="", help="What a reader must know of these atlases, for the head of the page.")
+def compare(sites: tuple[Path, ...], output: Path, note: str) -> None:
     """Write a page that sets two or more atlases side by side: scores by layer, and behaviours they share.
 
     \b
@@ -164,7 +165,7 @@ def compare(sites: tuple[Path, ...], output: Path) -> None:
     """
     from atlas_builder.site.compare import compare as compared
 
-    _say(f"compared: {compared(sites, output)}")
+    _say(f"compared: {compared(sites, output, note=note)}")
 
 
 @main.command(short_help="Put the shards of a pass together.")

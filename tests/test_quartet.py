@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from concurrent.futures import Executor
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from atlas_builder.cli import main
+from atlas_builder.demo import CRATE, RELU
 from atlas_builder.demo.quartet import ATLASES, build_quartet
 from atlas_builder.errors import ConfigurationError
 from atlas_builder.progress import Progress
@@ -70,3 +72,12 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="holds the folder you work in"):
         build_quartet(Path.cwd().parent, fresh=True)
     assert (tmp_path / "thesis.txt").read_text() == "chapter one"
+
+
+def test_crate_and_its_twin_were_trained_alike() -> None:
+    one, other = (json.loads((model / "training.json").read_bytes()) for model in (CRATE, RELU))
+    assert {**one["recipe"], "model": ""} == {**other["recipe"], "model": ""}
+    assert one["corpus"] == other["corpus"]
+    assert {path.name: path.read_bytes() for path in CRATE.glob("tokenizer*")} == {
+        path.name: path.read_bytes() for path in RELU.glob("tokenizer*")
+    }

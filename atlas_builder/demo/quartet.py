@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 from concurrent.futures import Executor
 from pathlib import Path
 
+import orjson
+from markupsafe import Markup
+
 from atlas_builder import config
+from atlas_builder.demo import CRATE, MODEL, RELU
 from atlas_builder.pipeline import build, check_output, is_atlas, work_folder, workers
 from atlas_builder.progress import Progress
 from atlas_builder.site.compare import compare
@@ -46,9 +51,22 @@ def build_quartet(
     shutil.rmtree(site, ignore_errors=True)
     for name in ATLASES:
         shutil.copytree(work / name, site / name, copy_function=_link)
-    compare([site / name for name in ATLASES], site)
+    compare([site / name for name in ATLASES], site, note=_note())
     replace_folder(site, output)
     return output
+
+
+def _note() -> Markup:
+    """What the models were trained on and how well, from the records of their training."""
+    records = [orjson.loads((model / "training.json").read_bytes()) for model in (CRATE, RELU, MODEL)]
+    seen = [math.prod(record["recipe"][name] for name in ("steps", "batch", "context")) / 1e6 for record in records]
+    losses = [f"{record['loss']['held_out']:.2f}" for record in records]
+    return Markup(
+        "CRATE and the ReLU twin have one depth and width and were trained on the same {:.1f} million tokens in the "
+        "same order, the GPT-2 on {:.1f} million; on documents that none of them saw they reach {}, {} and {} nats "
+        "a token. The SAEs read what enters the GPT-2’s MLPs. What the papers found, and what is found here, is in "
+        '<a href="demo/units.html">Other units</a>.'
+    ).format(seen[0], seen[2], *losses)
 
 
 def _is_quartet(folder: Path) -> bool:

@@ -104,6 +104,12 @@ class Compared:
         return noun(self.atlas.facts["kind"])
 
     @property
+    def loss(self) -> float | None:
+        """Its model's, in nats a token of the text; None where it was not measured."""
+        known = self.atlas.facts["model"].get("loss")
+        return None if known is None else float(known["nats"])
+
+    @property
     def layers(self) -> list[int]:
         """The layers that have such units."""
         found: list[int] = sorted(set(self.units["layer"].to_pylist()))
@@ -132,8 +138,10 @@ class Compared:
 _KEY = ("layer", "unit", "behaviour")
 
 
-def compare(sites: Sequence[Path], output: Path, theme: str = "atlas") -> Path:
+def compare(sites: Sequence[Path], output: Path, *, note: str = "", theme: str = "atlas") -> Path:
     """Write a page that compares built atlases, and what it is styled with, into a folder; gives the page.
+
+    `note` says at its head what a reader must know of these atlases.
 
     Raises `ConfigurationError` where there are not two atlases, where one is none, or where
     they were not made from the same text.
@@ -158,7 +166,7 @@ def compare(sites: Sequence[Path], output: Path, theme: str = "atlas") -> Path:
     folder = find_theme(theme)
     shutil.copytree(folder / "assets", output / "assets", dirs_exist_ok=True)
     page = output / "index.html"
-    write(page, environment(folder).get_template("compare.html").render(**_shown(compared)))
+    write(page, environment(folder).get_template("compare.html").render(**_shown(compared), note=note))
     return page
 
 

@@ -139,6 +139,11 @@ def number(value: float | None, digits: int = 3) -> str:
     return "–" if value is None else f"{value:.{digits}g}".replace("-", "−")
 
 
+def aligned(value: float | None, digits: int = 3) -> str:
+    """As `number`, with the zeros that a column of numbers has at its end."""
+    return "–" if value is None else f"{value:#.{digits}g}".removesuffix(".").replace("-", "−")
+
+
 def _run(tokens: Sequence[str]) -> str:
     """Tokens side by side as content; the bytes of a character, where they stand together, are that character."""
     whole = "".join(tokens)

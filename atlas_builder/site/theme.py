@@ -58,6 +58,7 @@ def environment(theme: Path) -> Environment:
         search_key=search_key,
         percent=text.percent,
         number=text.number,
+        aligned=text.aligned,
         codes=text.codes,
         rows=text.rows,
         thousands=lambda value: f"{value:,}",

@@ -55,7 +55,7 @@ def test_the_page_says_the_means_of_both_and_leads_to_their_pages(
         ]
         error = 1.96 * np.std(values, ddof=1) / len(values) ** 0.5
         low, high = np.mean(values) - error, np.mean(values) + error
-        assert f"<td class=number>{np.mean(values):.3g} <span class=note>{low:.3g} to {high:.3g}</span>" in text
+        assert f"<td class=number>{np.mean(values):#.3g} <span class=note>{low:#.3g} to {high:#.3g}</span>" in text
     for link in re.findall(r'(?:href|src)="([^"#]+)(?:#[^"]*)?"', text):
         assert (page.parent / link).is_file(), link
     assert text.count("<svg class=") >= 5
@@ -117,7 +117,7 @@ def test_what_another_model_said_is_compared_too(
     ]
     beside(site).write_text("".join(one.line for one in said), encoding="utf-8")
     text = compare([site, tiny_site], tmp_path / "compared").read_text(encoding="utf-8")
-    assert "<td class=number>0.5 <span class=note>0.217 to 0.783</span><td class=number>–" in text
+    assert "<td class=number>0.500 <span class=note>0.217 to 0.783</span><td class=number>–" in text
     assert "Explained by a &lt;model&gt;" in text
     assert "random only" not in text
     other = Path(shutil.copytree(site, tmp_path / "other"))
