@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+from collections.abc import Callable
 from concurrent.futures import Executor
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -15,6 +18,8 @@ from atlas_builder.cli import main
 from atlas_builder.demo import CRATE, RELU
 from atlas_builder.demo.quartet import ATLASES, build_quartet
 from atlas_builder.errors import ConfigurationError
+from atlas_builder.explain.file import Explained, Scores, beside, digest
+from atlas_builder.pipeline import work_folder
 from atlas_builder.progress import Progress
 from atlas_builder.site.check import check
 from tests.conftest import Listener, Once
@@ -62,6 +67,29 @@ def test_building_them_again_finds_nothing_to_do(quartet: Path, pool: Executor) 
     build_quartet(quartet, overrides=SMALL, executor=pool, progress=heard)
     assert len(heard.unchanged()) == 5 * len(ATLASES)
     assert (quartet / "index.html").read_bytes() == before
+
+
+def test_explanations_beside_an_atlas_are_kept_and_compared(
+    quartet: Path, pool: Executor, copy_of: Callable[[Path], Path]
+) -> None:
+    site = copy_of(quartet)
+    shutil.copytree(work_folder(quartet), work_folder(site))
+    said = Explained("demo/L2/N7", 2, 7, digest(site / "demo", 2, 7), "a model", 0, "x", "y", Scores(0.5, 0.5, 0.5))
+    other = replace(said, unit=8, id="demo/L2/N8", does=digest(site / "demo", 2, 8))
+    beside(site / "demo").write_text(said.line + other.line, encoding="utf-8")
+    build_quartet(site, overrides=SMALL, executor=pool)
+    assert beside(site / "demo").read_text(encoding="utf-8") == said.line + other.line
+    assert "Explained by a model" in (site / "index.html").read_text(encoding="utf-8")
+
+
+def test_four_atlases_beside_others_are_not_taken_for_such_a_site(
+    quartet: Path, copy_of: Callable[[Path], Path]
+) -> None:
+    site = copy_of(quartet)
+    (site / "my-model").mkdir()
+    with pytest.raises(ConfigurationError, match="holds something that is not an atlas"):
+        build_quartet(site, overrides=SMALL)
+    assert (site / "my-model").is_dir()
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:

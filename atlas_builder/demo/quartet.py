@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from atlas_builder import config
 from atlas_builder.demo import CRATE, MODEL, RELU
+from atlas_builder.explain.file import beside
 from atlas_builder.pipeline import build, check_output, is_atlas, work_folder, workers
 from atlas_builder.progress import Progress
 from atlas_builder.site.compare import compare
@@ -51,6 +52,8 @@ def build_quartet(
     shutil.rmtree(site, ignore_errors=True)
     for name in ATLASES:
         shutil.copytree(work / name, site / name, copy_function=_link)
+        if (explained := beside(output / name)).exists():
+            shutil.copyfile(explained, beside(site / name))
     compare([site / name for name in ATLASES], site, note=_note())
     replace_folder(site, output)
     return output
@@ -61,16 +64,21 @@ def _note() -> Markup:
     records = [orjson.loads((model / "training.json").read_bytes()) for model in (CRATE, RELU, MODEL)]
     seen = [math.prod(record["recipe"][name] for name in ("steps", "batch", "context")) / 1e6 for record in records]
     losses = [f"{record['loss']['held_out']:.2f}" for record in records]
+    sizes = [record["parameters"] / 1e6 for record in records]
     return Markup(
-        "CRATE and the ReLU twin have one depth and width and were trained on the same {:.1f} million tokens in the "
-        "same order, the GPT-2 on {:.1f} million; on documents that none of them saw they reach {}, {} and {} nats "
-        "a token. The SAEs read what enters the GPT-2’s MLPs. What the papers found, and what is found here, is in "
+        "CRATE and the ReLU twin have one depth and width, {:.2f} and {:.2f} million parameters, and were trained on "
+        "the same {:.1f} million tokens in the same order, the GPT-2, of {:.2f} million, on {:.1f} million; on "
+        "documents that none of them saw they reach {}, {} and {} nats a token. The SAEs read what enters the "
+        "GPT-2’s MLPs. What the papers found, and what is found here, is in "
         '<a href="demo/units.html">Other units</a>.'
-    ).format(seen[0], seen[2], *losses)
+    ).format(*sizes[:2], seen[0], sizes[2], seen[2], *losses)
 
 
 def _is_quartet(folder: Path) -> bool:
-    return all(is_atlas(folder / name) for name in ATLASES)
+    """Whether a folder holds the four and their comparison, and nothing else that would be lost."""
+    others = {path.name for path in folder.iterdir()} - {"index.html", "assets"} - set(ATLASES)
+    others -= {beside(folder / name).name for name in ATLASES}
+    return not others and (folder / "index.html").is_file() and all(is_atlas(folder / name) for name in ATLASES)
 
 
 def _link(source: str, target: str) -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import orjson
+
 from atlas_builder.errors import ConfigurationError
+from atlas_builder.records import unit_id
+from atlas_builder.store import read_json
 
 
 class Scores(NamedTuple):
@@ -25,6 +30,9 @@ class Explained:
 
     id: str
     layer: int
+    unit: int
+    does: str
+    """Of which activations it was said, `digest` of the unit's record."""
     model: str
     seed: int
     explanation: str
@@ -35,6 +43,15 @@ class Explained:
     def line(self) -> str:
         """Its line."""
         return json.dumps({**asdict(self), "scores": self.scores._asdict()}) + "\n"
+
+
+_BEGINS = '{"id": "'
+
+
+def digest(site: Path, layer: int, unit: int) -> str:
+    """SHA-256 of what a unit's record says of its activations: another model or text, and it is another."""
+    stats = read_json(site / f"L{layer}" / f"N{unit}.json")["stats"]
+    return hashlib.sha256(orjson.dumps(stats, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 def beside(site: Path) -> Path:
@@ -50,17 +67,25 @@ def read(path: Path) -> list[Explained]:
     """
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    *lines, unfinished = path.read_text(encoding="utf-8", errors="replace").split("\n")
     found = []
-    for line in lines[:-1]:
-        try:
+    try:
+        for line in lines:
             said = json.loads(line)
             found.append(Explained(**{**said, "scores": Scores(**said["scores"])}))
-        except (ValueError, KeyError, TypeError):
-            raise ConfigurationError(f"{path} does not hold explanations: name another file.") from None
-    if lines[-1] and not found and not lines[-1].startswith("{"):
-        raise ConfigurationError(f"{path} does not hold explanations: name another file.")
+        if not (unfinished.startswith(_BEGINS) or _BEGINS.startswith(unfinished)):
+            raise ValueError
+    except (ValueError, KeyError, TypeError):
+        raise ConfigurationError(f"{path} does not hold explanations: name another file.") from None
     return found
+
+
+def of(site: Path, found: Sequence[Explained]) -> list[Explained]:
+    """Those of the units of an atlas as it is now."""
+    atlas = read_json(site / "atlas.json")
+    counts = {layer["layer"]: layer["units"] for layer in atlas["layers"]}
+    own = (one for one in found if one.id == unit_id(atlas["atlas"]["id"], one.layer, one.unit))
+    return [one for one in own if one.unit < counts.get(one.layer, 0) and one.does == digest(site, one.layer, one.unit)]
 
 
 def scores_of(found: Sequence[Explained], name: str, layer: int | None = None) -> list[float]:

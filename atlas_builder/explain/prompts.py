@@ -37,7 +37,10 @@ On which tokens is the neuron active, and how active, from 1 to {levels}? Answer
 token, its number, a colon and its activation, like 17: 4, and nothing else. Where it is active on none, answer:
 none"""
 
-_ANSWER = re.compile(r"^\W*(\d+)\s*[:\t=]\s*(\d+(?:\.\d+)?)\s*$", re.MULTILINE)
+_ANSWER = re.compile(
+    r"^\W*(?:token )?(\d{1,6})\**\s*[:\t=]\s*\**(\d{1,3}(?:\.\d+)?)(?![\d.]*\d)", re.MULTILINE | re.IGNORECASE
+)
+_NONE = re.compile(r"\W*(?:answer\W+)?none\W*", re.IGNORECASE)
 
 
 def levels(values: NDArray[np.float32], maximum: float) -> NDArray[np.int64]:
@@ -75,7 +78,7 @@ def simulated(answer: str, tokens: int) -> NDArray[np.float64] | None:
     Numbers of no token are passed over, and activations beyond `LEVELS` are `LEVELS`.
     """
     pairs = [(int(number), float(value)) for number, value in _ANSWER.findall(answer)]
-    if not pairs and "none" not in answer.lower():
+    if not pairs and not _NONE.fullmatch(answer):
         return None
     found = np.zeros(tokens)
     for number, value in pairs:
@@ -85,5 +88,6 @@ def simulated(answer: str, tokens: int) -> NDArray[np.float64] | None:
 
 
 def _quoted(text: str) -> str:
-    """Text that cannot be taken for a line of the question."""
-    return json.dumps(text, ensure_ascii=False)
+    """Text that cannot be taken for a line of the question, nor be more than one line, nor fail to be sent."""
+    quoted = json.dumps(text, ensure_ascii=False).encode(errors="replace").decode()
+    return re.sub("[\x85\u2028\u2029]", lambda found: f"\\u{ord(found[0]):04x}", quoted)

@@ -16,27 +16,29 @@ It says as much about the model that is asked as about the unit: compare only wh
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock, Timeout
+from numpy.typing import ArrayLike, NDArray
 
 from atlas_builder.collect.memory import keep_memory
 from atlas_builder.errors import ConfigurationError
 from atlas_builder.explain import file
-from atlas_builder.explain.excerpts import Excerpt, Place, cut, plan
+from atlas_builder.explain.excerpts import Excerpt, Plan, cut, plan
 from atlas_builder.explain.file import Explained, Scores
 from atlas_builder.explain.prompts import explaining, simulated, simulating
 from atlas_builder.explain.scores import correlation, rank_correlation
-from atlas_builder.explain.server import Server, ServerError
+from atlas_builder.explain.server import Server
 from atlas_builder.numbers import significant
 from atlas_builder.progress import Progress
 from atlas_builder.records import unit_id
 from atlas_builder.verify.reading import Course, courses
 from atlas_builder.verify.source import Source, find
-
-_TRIES = 3
 
 
 def explain(
@@ -50,119 +52,144 @@ def explain(
     overrides: tuple[str, ...] = (),
     progress: Progress | None = None,
 ) -> list[Explained]:
-    """Ask about some random units that fire, and write a line of JSON about each to `output`.
+    """Ask about some random units, and write a line of JSON about each to `output`.
 
-    Lines that are there already, of the same atlas, model and seed, are kept and not asked
-    for again, so what was stopped goes on. `at_once` questions are asked at a time. Raises
-    `ServerError` where no answer comes, what `verify.source.find` raises, and
-    `ConfigurationError` where `output` holds anything else.
+    Lines that are there already, of these units as they are now, are kept and not asked for
+    again, so what was stopped goes on. `at_once` questions are asked at a time. A unit that
+    never fires, and one whose answers cannot be read, has no scores. Raises `ServerError`
+    where no answer comes, what `verify.source.find` raises, and `ConfigurationError` where
+    `output` holds anything else, or what another model or seed gave.
     """
     progress = progress or Progress(quiet=True)
     keep_memory()
-    known = _kept(output, server.name, seed)
     source = find(site, overrides)
-    chosen = source.draw(units, seed)
-    atlas = source.config.atlas.id
-    wanted = {
-        layer: open_ for layer, own in chosen.items()
-        if (open_ := [unit for unit in own if unit_id(atlas, layer, unit) not in known])
-    }  # fmt: skip
-    found = [
-        known[name] for layer, own in chosen.items() for unit in own if (name := unit_id(atlas, layer, unit)) in known
-    ]
-    if wanted:
-        with progress.task("read", total=source.text.tokens, unit="tokens") as advance:
-            read = courses(source.reader, source.text, wanted, advance)
-        output.parent.mkdir(parents=True, exist_ok=True)
-        with (
-            output.open("a", encoding="utf-8") as lines,
-            ThreadPoolExecutor(at_once) as threads,
-            progress.task("explain", total=sum(map(len, wanted.values())), unit="units") as advance,
-        ):
-            for layer, own in wanted.items():
-                for column, unit in enumerate(own):
-                    if (one := _explain(source, server, threads, read[layer], layer, unit, column, seed)) is not None:
+    with _alone(output):
+        known = {(one.layer, one.unit): one for one in _kept(site, output, server.name, seed)}
+        chosen = source.draw(units, seed)
+        wanted = {
+            layer: still
+            for layer, own in chosen.items()
+            if (still := [unit for unit in own if (layer, unit) not in known])
+        }
+        if wanted:
+            with progress.task("read", total=source.text.tokens, unit="tokens") as advance:
+                read = courses(source.reader, source.text, wanted, advance)
+            with (
+                output.open("a", encoding="utf-8") as lines,
+                ThreadPoolExecutor(at_once) as threads,
+                progress.task("explain", total=sum(map(len, wanted.values())), unit="units") as advance,
+            ):
+                asking = _Asking(site, source, server, threads, seed)
+                for layer, own in wanted.items():
+                    for column, unit in enumerate(own):
+                        one = known[layer, unit] = asking.of(layer, unit, read[layer], column)
                         lines.write(one.line)
                         lines.flush()
-                        found.append(one)
-                    advance(1)
-    return sorted(found, key=lambda one: (one.layer, one.id))
+                        advance(1)
+    return [known[layer, unit] for layer, own in sorted(chosen.items()) for unit in own]
 
 
-def _kept(output: Path, model: str, seed: int) -> dict[str, Explained]:
-    """What an earlier run wrote, the file without a last line that was not finished."""
+@contextmanager
+def _alone(output: Path) -> Iterator[None]:
+    """Refuse to write to a file that another run writes to."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    lock = output.with_name(f".{output.name}.lock")
+    try:
+        with FileLock(lock, timeout=0):
+            yield
+    except Timeout:
+        raise ConfigurationError(f"another run writes to {output}: wait for it, or name another file.") from None
+    finally:
+        lock.unlink(missing_ok=True)
+
+
+def _kept(site: Path, output: Path, model: str, seed: int) -> list[Explained]:
+    """What an earlier run wrote of the atlas's units as they are; takes away a last line that was not finished."""
     found = file.read(output)
     if any((one.model, one.seed) != (model, seed) for one in found):
         raise ConfigurationError(f"{output} is of another model or seed: name another file with --output.")
-    if output.exists():
-        output.write_text("".join(one.line for one in found), encoding="utf-8")
-    return {one.id: one for one in found}
+    if output.exists() and not output.read_bytes().endswith(b"\n"):
+        draft = output.with_name(f".{output.name}.draft")
+        draft.write_text("".join(one.line for one in found), encoding="utf-8")
+        draft.replace(output)
+    return file.of(site, found)
 
 
-def _explain(
-    source: Source,
-    server: Server,
-    threads: ThreadPoolExecutor,
-    read: Course,
-    layer: int,
-    unit: int,
-    column: int,
-    seed: int,
-) -> Explained | None:
-    """Ask about one unit; None where it never fires."""
-    reader, text = source.reader, source.text
-    high = read.high[:, column]
-    maximum = float(high.max(initial=0))
-    if maximum <= 0:
-        return None
-    lengths = np.array([len(tokens) for _, _, tokens in text.contexts])
-    planned = plan(high, read.high_at[:, column], lengths, [seed, layer, unit])
-    values = {
-        number: seen[layer][1][row, :, unit].numpy().copy()
-        for batch, seen in reader.run(text, planned.contexts, [layer])
-        for row, number in enumerate(batch)
-    }
+@dataclass(frozen=True)
+class _Asking:
+    """All that the questions about a unit are made from, and who is asked."""
 
-    def excerpts(places: list[Place]) -> list[Excerpt]:
-        return cut(
-            places, lambda one: [reader.token_texts[token] for token in text.contexts[one][2]], values.__getitem__
+    site: Path
+    source: Source
+    server: Server
+    threads: ThreadPoolExecutor
+    seed: int
+
+    def of(self, layer: int, unit: int, read: Course, column: int) -> Explained:
+        """What is said of a unit, whose course is a column of what was read."""
+        high = read.high[:, column]
+        maximum = float(high.max(initial=0))
+        said = ("", "", Scores(None, None, None))
+        if maximum > 0:
+            lengths = np.array([len(tokens) for _, _, tokens in self.source.text.contexts])
+            planned = plan(high, read.high_at[:, column], lengths, [self.seed, layer, unit])
+            said = self._said(self._excerpts(layer, unit, planned), maximum)
+        name = unit_id(self.source.config.atlas.id, layer, unit)
+        return Explained(name, layer, unit, file.digest(self.site, layer, unit), self.server.name, self.seed, *said)
+
+    def _excerpts(self, layer: int, unit: int, planned: Plan) -> list[list[Excerpt]]:
+        """The texts of a plan, part by part."""
+        reader, text = self.source.reader, self.source.text
+        values = {
+            number: seen[layer][1][row, :, unit].numpy().copy()
+            for batch, seen in reader.run(text, planned.contexts, [layer])
+            for row, number in enumerate(batch)
+        }
+
+        def words(context: int) -> list[str]:
+            return [reader.token_texts[token] for token in text.contexts[context][2]]
+
+        return [cut(part, words, values.__getitem__) for part in planned]
+
+    def _said(self, parts: list[list[Excerpt]], maximum: float) -> tuple[str, str, Scores]:
+        """Two explanations, and how well they foretell."""
+        explained, top, random, range_explained, ranged = parts
+        ask = self.threads.map
+        said, range_said = ask(
+            lambda part: " ".join(self.server.ask(explaining(part, maximum)).split()), (explained, range_explained)
+        )
+        *told, range_told = ask(
+            self._simulated, [said] * len([*top, *random]) + [range_said], [*([one] for one in (*top, *random)), ranged]
+        )
+        return (
+            said,
+            range_said,
+            Scores(
+                top_and_random=_score(correlation, told, [*top, *random]),
+                random_only=_score(correlation, told[len(top) :], random),
+                whole_range=_score(rank_correlation, [range_told], ranged),
+            ),
         )
 
-    top, random, ranged = (excerpts(part) for part in (planned.top, planned.random, planned.range_scored))
-    said, range_said = threads.map(
-        lambda part: " ".join(server.ask(explaining(excerpts(part), maximum)).split()),
-        (planned.explained, planned.range_explained),
-    )
-    asked = [(said, [excerpt]) for excerpt in (*top, *random)] + [(range_said, ranged)]
-    *told, range_told = threads.map(lambda question: _simulate(server, *question), asked)
-    return Explained(
-        id=unit_id(source.config.atlas.id, layer, unit),
-        layer=layer,
-        model=server.name,
-        seed=seed,
-        explanation=said,
-        range_explanation=range_said,
-        scores=Scores(
-            top_and_random=_rounded(correlation(np.concatenate(told), _values([*top, *random]))),
-            random_only=_rounded(correlation(np.concatenate([*told[len(top) :], []]), _values(random))),
-            whole_range=_rounded(rank_correlation(range_told, _values(ranged))),
-        ),
-    )
+    def _simulated(self, explanation: str, excerpts: list[Excerpt]) -> Simulated:
+        """What the explanation makes of the tokens of some excerpts, (tokens,); None where no answer can be read."""
+        tokens = sum(len(excerpt.tokens) for excerpt in excerpts)
+        if not tokens:
+            return np.zeros(0)
+        question = simulating(explanation, [excerpt.tokens for excerpt in excerpts])
+        return simulated(self.server.ask(question), tokens)
 
 
-def _simulate(server: Server, explanation: str, excerpts: list[Excerpt]) -> np.ndarray:
-    """What the explanation makes of the tokens of some excerpts: (tokens,)."""
-    question = simulating(explanation, [excerpt.tokens for excerpt in excerpts])
-    tokens = sum(len(excerpt.tokens) for excerpt in excerpts)
-    for _ in range(_TRIES):
-        if (found := simulated(server.ask(question), tokens)) is not None:
-            return found
-    raise ServerError(f"{server.name} does not answer as it is asked to: try another model.")
+Simulated = NDArray[np.float64] | None
 
 
-def _values(excerpts: Sequence[Excerpt]) -> np.ndarray:
-    return np.concatenate([*(excerpt.values for excerpt in excerpts), []])
-
-
-def _rounded(score: float | None) -> float | None:
-    return None if score is None else significant(score)
+def _score(
+    measure: Callable[[ArrayLike, ArrayLike], float | None], told: Sequence[Simulated], excerpts: Sequence[Excerpt]
+) -> float | None:
+    """A correlation over all tokens of excerpts, as records have numbers; None where an answer is missing."""
+    known = [one for one in told if one is not None]
+    if len(known) < len(told):
+        return None
+    true = np.concatenate([np.zeros(0), *(excerpt.values for excerpt in excerpts)])
+    found = measure(np.concatenate([np.zeros(0), *known]), true)
+    return None if found is None else significant(found)

@@ -43,9 +43,13 @@ class OpenAIServer:
         except ImportError:
             raise ConfigurationError("explain: to ask a server, install atlas-builder[explain].") from None
         self.address, self.name = address, name
-        self._errors = openai.OpenAIError
+        # What is no answer of such a server, a page of HTML for one, fails wherever its parts are looked for.
+        self._errors = (openai.OpenAIError, AttributeError, IndexError, ValueError)
         key = os.environ.get("OPENAI_API_KEY") or "none"  # servers of one's own want none
-        self._client = openai.OpenAI(base_url=address, api_key=key, timeout=_SECONDS)
+        try:
+            self._client = openai.OpenAI(base_url=address, api_key=key, timeout=_SECONDS)
+        except Exception as error:  # the client's client raises its own kinds
+            raise ConfigurationError(f"--server: {address} is no address ({error}).") from None
 
     def ask(self, question: str) -> str:
         """Its answer, of as little chance as it allows."""
@@ -53,12 +57,12 @@ class OpenAIServer:
             found = self._client.chat.completions.create(
                 model=self.name, messages=[{"role": "user", "content": question}], temperature=0, seed=0
             )
+            answer = found.choices[0].message.content
         except self._errors as error:
             reason = (str(error).strip().splitlines() or [""])[0][:200]
             raise ServerError(
                 f"{self.address} does not answer ({reason}): check the address, model and key."
             ) from error
-        answer = found.choices[0].message.content if found.choices else None
         if not answer:
             raise ServerError(f"{self.address}: {self.name} gave an empty answer.")
         return str(answer)

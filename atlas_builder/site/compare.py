@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
@@ -20,7 +20,7 @@ from scipy.sparse import csr_array
 
 from atlas_builder import reader
 from atlas_builder.errors import ConfigurationError, SiteError
-from atlas_builder.explain.file import Explained, beside, scores_of
+from atlas_builder.explain.file import Explained, beside, of, scores_of
 from atlas_builder.explain.file import read as explained
 from atlas_builder.site import figures
 from atlas_builder.site.pages import noun
@@ -66,11 +66,12 @@ MEASURES = (
 
 
 class Mean(NamedTuple):
-    """A mean over units and its 95 % interval."""
+    """A mean over so many units, and its 95 % interval."""
 
     value: float
     low: float
     high: float
+    units: int
 
 
 class Match(NamedTuple):
@@ -162,6 +163,10 @@ def compare(sites: Sequence[Path], output: Path, *, note: str = "", theme: str =
         raise ConfigurationError(
             f"compare: units were explained by {' and '.join(models)}: have one model explain all."
         )
+    if (output / "atlas.json").exists():
+        raise ConfigurationError(
+            f"--output: {output} is an atlas, whose first page would be lost: name another folder."
+        )
     output.mkdir(parents=True, exist_ok=True)
     folder = find_theme(theme)
     shutil.copytree(folder / "assets", output / "assets", dirs_exist_ok=True)
@@ -175,7 +180,27 @@ def mean(values: NDArray[np.float64]) -> Mean | None:
     if len(values) < 2:
         return None
     middle, error = float(values.mean()), _CONFIDENT * float(values.std(ddof=1)) / len(values) ** 0.5
-    return Mean(middle, middle - error, middle + error)
+    return Mean(middle, middle - error, middle + error, len(values))
+
+
+def differences(settings: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[Any]]]:
+    """Settings that scores rest on and that differ between configurations: their names, and what each has."""
+    found = []
+    for section, names in _RESTS_ON.items():
+        for name in names or settings[0][section]:
+            values = [own[section].get(name) for own in settings]
+            if any(value != values[0] for value in values):
+                found.append((f"{section}.{name}", values))
+    return found
+
+
+_RESTS_ON: dict[str, tuple[str, ...]] = {
+    "corpus": ("context",),
+    "examples": (),
+    "clusters": (),
+    "describe": ("importance",),
+}
+"""Sections of a configuration, and those of their settings, or all, that scores rest on."""
 
 
 def together(one: Compared, other: Compared) -> tuple[csr_array, csr_array]:
@@ -216,7 +241,7 @@ def _open(site: Path, output: Path) -> Compared:
     except SiteError as error:
         raise ConfigurationError(f"compare: {error}") from None
     place = quote(Path(os.path.relpath(site.resolve(), output.resolve())).as_posix())
-    return Compared(atlas, atlas.title, place, explained(beside(site)))
+    return Compared(atlas, atlas.title, place, of(site, explained(beside(site))))
 
 
 def _shown(compared: Sequence[Compared]) -> dict[str, Any]:
@@ -229,6 +254,7 @@ def _shown(compared: Sequence[Compared]) -> dict[str, Any]:
         "measures": [
             (measure, [mean(one.values(measure)) for one in compared], _figure(measure, compared)) for measure in known
         ],
+        "differences": differences([one.atlas.facts["configuration"] for one in compared]),
         "explainer": next((said.model for one in compared for said in one.explained), None),
         "pairs": pairs,
         "least": SHARED,

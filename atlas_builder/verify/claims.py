@@ -23,7 +23,7 @@ Record = dict[str, Any]
 
 _ROUNDED = 5e-4  # four significant digits, relatively
 _MEASURED = 1e-3  # distances are cosines of float32 vectors
-_PROBABLE = 1e-4  # probabilities, through all later layers
+_PROBABLE = {"float32": 1e-4, "bfloat16": 5e-2}  # probabilities, through all later layers
 TOLERANCE = {"float32": 1e-4, "bfloat16": 2e-2}
 """How far two runs of a model may part, as a share of a unit's largest activation."""
 
@@ -248,14 +248,15 @@ class Claims:
         if change is None:
             self.report.wrong(f"{self.name} is said to be held, which its kind cannot be")
             return
+        allowed = _PROBABLE[self.config.model.dtype]
         for side, order in (("more", np.sort(-change)), ("less", np.sort(change))):
             claimed = self.record["steering"][side]
             for place, (text, by) in enumerate(claimed):
                 what = f"{self.name}, held: {side} often, {text!r}"
                 own = change[[token for token, known in enumerate(self._texts) if known == text]]
                 nearest = own[np.abs(own - by).argmin()] if len(own) else np.nan
-                self.report.hold("held units", what, by, float(nearest), _PROBABLE)
-                self.report.hold("held units", f"{what}, its place", abs(by), float(abs(order[place])), _PROBABLE)
+                self.report.hold("held units", what, by, float(nearest), allowed)
+                self.report.hold("held units", f"{what}, its place", abs(by), float(abs(order[place])), allowed)
 
     def bands(self, course: Course, place: int) -> None:
         """The edges of the bands, and that each token drawn lies in its band."""

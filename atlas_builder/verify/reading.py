@@ -6,9 +6,11 @@ PyTorch hooks sit on the modules themselves, and everything is kept in memory.
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
@@ -38,6 +40,15 @@ class Text:
     def tokens(self) -> int:
         """Tokens of text."""
         return sum(len(tokens) for _, _, tokens in self.contexts)
+
+    @property
+    def sha256(self) -> str:
+        """Of the documents' tokens, as `atlas.json` has it: of each document its length in bytes, then its tokens."""
+        digest = hashlib.sha256()
+        for _, own in groupby(self.contexts, lambda context: context[0]):
+            raw = np.array([token for _, _, tokens in own for token in tokens], "<i4").tobytes()
+            digest.update(len(raw).to_bytes(8, "little") + raw)
+        return digest.hexdigest()
 
 
 class Course(NamedTuple):

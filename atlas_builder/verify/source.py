@@ -56,6 +56,16 @@ def find(site: Path, overrides: tuple[str, ...] = ()) -> Source:
             f"the corpus has {text.tokens:,} tokens, and the atlas was made from {facts['corpus']['tokens']:,}: "
             "it is not the same text; name it with --set corpus.path=…"
         )
+    if text.sha256 != facts["corpus"]["sha256"]:
+        raise ConfigurationError(
+            "the corpus has other tokens than the text the atlas was made from: name that with --set corpus.path=…"
+            + (
+                f", or run Python {facts['packages']['python']}, whose own text it is"
+                if config.corpus.source == "stdlib"
+                else ""
+            )
+            + "."
+        )
     return Source(facts, config, reader, text)
 
 

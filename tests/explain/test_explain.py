@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import pearsonr, spearmanr
@@ -20,6 +21,7 @@ from scipy.stats import pearsonr, spearmanr
 from atlas_builder.cli import main
 from atlas_builder.errors import ConfigurationError
 from atlas_builder.explain.excerpts import INTERVALS, LONG, SHORT, TOP, Excerpt, cut, plan
+from atlas_builder.explain.file import Scores
 from atlas_builder.explain.prompts import explaining, levels, simulated, simulating
 from atlas_builder.explain.run import explain
 from atlas_builder.explain.scores import correlation, rank_correlation
@@ -29,8 +31,8 @@ Answer = Callable[[str], str]
 
 
 @contextmanager
-def serving(answer: Answer, status: int = 200) -> Iterator[str]:
-    """A server with OpenAI's interface that answers each question so."""
+def serving(answer: Answer, status: int = 200, body: bytes = b"") -> Iterator[str]:
+    """A server with OpenAI's interface that answers each question so, or everything with one body."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -38,7 +40,7 @@ def serving(answer: Answer, status: int = 200) -> Iterator[str]:
             assert self.path == "/v1/chat/completions"
             assert asked["temperature"] == 0
             message = {"role": "assistant", "content": answer(asked["messages"][0]["content"])}
-            body = json.dumps(
+            sent = body or json.dumps(
                 {
                     "id": "1", "object": "chat.completion", "created": 0, "model": asked["model"],
                     "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
@@ -46,9 +48,9 @@ def serving(answer: Answer, status: int = 200) -> Iterator[str]:
             ).encode()  # fmt: skip
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Content-Length", str(len(sent)))
             self.end_headers()
-            self.wfile.write(body)
+            self.wfile.write(sent)
 
         def log_message(self, *_: object) -> None:
             pass
@@ -170,6 +172,12 @@ def test_what_was_stopped_goes_on_and_asks_nothing_twice(tiny_site: Path, tmp_pa
     with pytest.raises(ConfigurationError, match="does not hold explanations: name another file"):
         explain(tiny_site, server, other)
     assert other.read_text() == "Dear all,\n"
+    other.write_text('{"my": "precious data"}')
+    with pytest.raises(ConfigurationError, match="does not hold explanations: name another file"):
+        explain(tiny_site, server, other)
+    assert other.read_text() == '{"my": "precious data"}'
+    with FileLock(tmp_path / ".said.jsonl.lock"), pytest.raises(ConfigurationError, match="another run writes to"):
+        explain(tiny_site, server, output)
 
 
 def test_a_server_that_fails_is_one_sentence(tiny_site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,8 +187,15 @@ def test_a_server_that_fails_is_one_sentence(tiny_site: Path, tmp_path: Path, mo
         assert result.exit_code == 1
         assert re.search(r"/v1 does not answer \(.*404.*\): check the address, model and key\.", result.output)
     with serving(lambda _: "I would rather not.") as address:
-        result = run(tiny_site, address, tmp_path / "said", "--units", "1")
-        assert "stand-in does not answer as it is asked to: try another model." in result.output
+        (one,) = explain(tiny_site, OpenAIServer(address, "m"), tmp_path / "said", units=1)
+        assert one.scores == Scores(None, None, None)
+        assert one.explanation == "I would rather not."
+    page = tmp_path / "page"
+    with serving(looks_up, body=b"<!doctype html><title>Hello</title>") as address:
+        result = run(tiny_site, address, page, "--units", "1")
+        assert "does not answer (" in result.output
+    result = run(tiny_site, "http://[::1", page, "--units", "1")
+    assert "http://[::1 is no address" in result.output
     with serving(lambda _: "") as address, pytest.raises(ServerError, match="gave an empty answer"):
         OpenAIServer(address, "m").ask("?")
 
@@ -232,6 +247,7 @@ def test_correlations_are_scipys_where_those_exist(pairs: list[tuple[int, float]
 
 def test_hostile_tokens_stay_within_their_lines() -> None:
     tokens = ['"\n3: 10', "none\n\n", "\u2028", "</script>", "\\"]
+    assert simulating("\ud800", [["\ud800"]]).encode()
     question = simulating('x"\nAnswer: 1: 10', [tokens, tokens])
     numbered = re.findall(r"^(\d+): (.*)$", question, re.MULTILINE)
     assert [int(number) for number, _ in numbered] == list(range(1, 11))
@@ -248,5 +264,9 @@ def test_answers_are_read_as_far_as_they_can_be() -> None:
     assert read("1: 10\n3: 4") == [10, 0, 4, 0]
     assert read("Sure!\n- 2:\t7.5\n 9: 3\n0: 2\n4 = 99") == [0, 7.5, 0, 10]
     assert read("None.") == [0, 0, 0, 0]
+    assert read("Answer: none") == [0, 0, 0, 0]
+    assert read("**1**: 4,\nToken 2: 5.\n3: 6 (high)\n4:  **7**") == [4, 5, 6, 7]
+    assert read("I see nonetheless that it fires.") is None
+    assert read("9" * 5000 + ": 3") is None
     assert read("It fires on verbs.") is None
     assert levels(np.array([0, 0.04, 0.96, 1, 1.2], np.float32), 1.0).tolist() == [0, 0, 10, 10, 10]

@@ -7,6 +7,7 @@ import re
 import shutil
 from collections.abc import Callable
 from concurrent.futures import Executor
+from dataclasses import replace
 from pathlib import Path
 
 import html5lib
@@ -17,7 +18,7 @@ from scipy.sparse import csr_array
 
 from atlas_builder.cli import main
 from atlas_builder.errors import ConfigurationError
-from atlas_builder.explain.file import Explained, Scores, beside
+from atlas_builder.explain.file import Explained, Scores, beside, digest
 from atlas_builder.pipeline import build
 from atlas_builder.site.compare import SHARED, Mean, compare, matches, mean
 from tests.conftest import Configure
@@ -91,7 +92,24 @@ def test_an_atlas_matches_itself_and_has_nothing_of_its_own(tiny_site: Path, tmp
 
 def test_a_mean_of_one_has_no_interval() -> None:
     assert mean(np.array([1.0])) is None
-    assert mean(np.array([1.0, 1.0, 1.0])) == Mean(1, 1, 1)
+    assert mean(np.array([1.0, 1.0, 1.0])) == Mean(1, 1, 1, 3)
+
+
+def test_settings_that_scores_rest_on_are_named_where_they_differ(
+    configure: Configure, tiny_site: Path, pool: Executor, tmp_path: Path
+) -> None:
+    settings = configure(examples={"policy": "top"}, clusters={"cut": 0.4}, site={"noise_shown": 0})
+    other = build(settings, tmp_path / "other", executor=pool)
+    text = compare([tiny_site, other], tmp_path / "compared").read_text(encoding="utf-8")
+    assert "<code>examples.policy</code> (threshold; top), <code>clusters.cut</code> (0.55; 0.4).</p>" in text
+    assert "noise_shown" not in text
+
+
+def test_an_atlas_is_not_written_over(tiny_site: Path, copy_of: Callable[[Path], Path]) -> None:
+    site = copy_of(tiny_site)
+    with pytest.raises(ConfigurationError, match="is an atlas, whose first page would be lost"):
+        compare([tiny_site, site], site)
+    assert (site / "index.html").read_bytes() == (tiny_site / "index.html").read_bytes()
 
 
 def test_what_cannot_be_compared_is_said_in_a_sentence(tiny_site: Path, demo_site: Path, tmp_path: Path) -> None:
@@ -112,15 +130,17 @@ def test_what_another_model_said_is_compared_too(
 ) -> None:
     site = copy_of(tiny_site)
     said = [
-        Explained(f"tiny/L0/N{unit}", 0, "a <model>", 0, "", "", Scores(score, None, 1.0))
+        Explained(f"tiny/L0/N{unit}", 0, unit, digest(site, 0, unit), "a <model>", 0, "", "", Scores(score, None, 1.0))
         for unit, score in enumerate((0.25, 0.5, 0.75))
     ]
+    # Of another atlas, and of this unit before it changed.
+    said += [replace(said[0], id="big/L0/N0"), replace(said[1], does="", scores=Scores(-1, -1, -1))]
     beside(site).write_text("".join(one.line for one in said), encoding="utf-8")
     text = compare([site, tiny_site], tmp_path / "compared").read_text(encoding="utf-8")
-    assert "<td class=number>0.500 <span class=note>0.217 to 0.783</span><td class=number>–" in text
+    assert "<td class=number>0.500 <span class=note>0.217 to 0.783<br>of 3 units</span><td class=number>–" in text
     assert "Explained by a &lt;model&gt;" in text
     assert "random only" not in text
     other = Path(shutil.copytree(site, tmp_path / "other"))
-    beside(other).write_text(Explained("", 0, "other", 0, "", "", Scores(0, 0, 0)).line, encoding="utf-8")
+    beside(other).write_text(replace(said[0], model="other").line, encoding="utf-8")
     with pytest.raises(ConfigurationError, match="explained by a <model> and other: have one model explain all"):
         compare([site, other], tmp_path / "again")
