@@ -164,6 +164,10 @@ def test_an_atlas_carried_elsewhere_says_what_it_needs(
     name, _ = _places(configure())
     with pytest.raises(ConfigurationError, match="not the same text"):
         verify(site, overrides=(name, f"corpus.path={other}"))
+    lines = Path(str(configure().corpus.path)).read_text(encoding="utf-8").splitlines(keepends=True)
+    other.write_text("".join(reversed(lines)), encoding="utf-8")  # as many tokens
+    with pytest.raises(ConfigurationError, match="has other tokens than the text the atlas was made from"):
+        verify(site, overrides=(name, f"corpus.path={other}"))
     assert verify(site, units=2, overrides=_places(configure())).problems == []
 
 
