@@ -183,7 +183,10 @@ def open_units(model: LanguageModel, config: Configuration) -> Units:
     if units.kind == "crate":
         return CrateUnits(model.bridge, units.layers)
     if units.kind == "sae":
-        return SAEUnits(model.bridge, load_saes(units), units.layers)
+        found = load_saes(units)
+        for one in found:
+            _check_trained_on(one, config.model.name)
+        return SAEUnits(model.bridge, found, units.layers)
     return MLPUnits(model.bridge, units.layers)
 
 
@@ -217,6 +220,30 @@ def load_saes(units: UnitsSettings) -> list[sae.SAE]:
     with TemporaryDirectory() as scratch, _quiet():
         SAE.from_pretrained(release, name).save_model(scratch)
         return [sae.load(Path(scratch))]
+
+
+def _check_trained_on(found: sae.SAE, name: str) -> None:
+    """Refuse an SAE that says it was trained on another model, where both are known by name."""
+    theirs, own = _official(found.model or ""), _official(name)
+    if theirs and own and theirs != own:
+        raise ConfigurationError(
+            f"units: the SAE of layer {found.layer} was trained on {found.model}, not on {name}: "
+            "set model.name to that, or name SAEs of this model."
+        )
+
+
+def _official(name: str) -> str | None:
+    """The one name of a model that is known by several, gpt2-small's gpt2; None for a folder or what is not known."""
+    if name in SHIPPED:
+        return name
+    try:
+        from transformer_lens.supported_models import get_official_model_name
+    except ImportError:  # before TransformerLens 4
+        from transformer_lens.loading_from_pretrained import get_official_model_name
+    try:
+        return str(get_official_model_name(name))
+    except ValueError:
+        return None
 
 
 def _check_device(device: str) -> None:

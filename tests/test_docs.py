@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -14,6 +15,7 @@ import yaml
 from atlas_builder import config
 from atlas_builder.cli import main
 from atlas_builder.config import Clusters, Describe, Examples, Link
+from atlas_builder.demo import SHIPPED
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -85,14 +87,21 @@ def test_the_examples_that_open_an_atlas_work(tiny_site: Path) -> None:
     assert "mean_distance" in found.stdout
 
 
+def _training(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((SHIPPED[name] / "training.json").read_text(encoding="utf-8"))
+    return found
+
+
 def test_the_losses_in_the_readme_are_the_recorded_ones() -> None:
-    record = json.loads((ROOT / "atlas_builder/demo/model/training.json").read_text(encoding="utf-8"))
-    loss = record["loss"]
-    assert f"| this model | {loss['held_out']:.2f} | {loss['training']:.2f} |" in README
-    assert f"same tokens | {loss['held_out_trigram']:.2f} |" in README
-    assert f"in {record['minutes']:.0f} minutes" in README
+    for name in SHIPPED:
+        loss = _training(name)["loss"]
+        assert f"| `{name}` | {loss['held_out']:.2f} | {loss['training']:.2f} |" in README
+        assert f"same tokens | {loss['held_out_trigram']:.2f} |" in README
+    gpt, relu, crate = (_training(name) for name in ("demo", "relu-demo", "crate-demo"))
+    assert f"in {gpt['minutes']:.0f} minutes" in README
+    assert f"in {relu['minutes']:.0f} and {crate['minutes']:.0f} minutes" in README.replace("\n", " ")
     (sample,) = _blocks(README, "python")
-    assert record["sample"].startswith(sample.strip())
+    assert gpt["sample"].startswith(sample.strip())
 
 
 def test_files_named_in_the_readme_exist() -> None:

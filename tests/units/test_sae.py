@@ -181,6 +181,18 @@ def test_an_sae_of_another_model_or_layer_is_refused(gpt2_folder: Path, tmp_path
         SAEUnits(bridge, [an_sae("standard"), an_sae("gated")])
     with pytest.raises(ConfigurationError, match="there is no SAE of layer 0"):
         SAEUnits(bridge, [an_sae("standard")], [0, 1])
+    sae.save(an_sae("standard", model="gpt2-small"), tmp_path / "saes" / "one")
+    for name, match in (("demo", "was trained on gpt2-small, not on demo: set model.name"), (str(gpt2_folder), None)):
+        settings = config.validate({
+            "model": {"name": name}, "corpus": {"source": "stdlib", "context": 32},
+            "units": {"kind": "sae", "path": str(tmp_path / "saes")},
+        })  # fmt: skip
+        loaded = model.load(settings.model)
+        if match is None:  # a folder may hold any model
+            assert model.open_units(loaded, settings).kind == "sae"
+        else:
+            with pytest.raises(ConfigurationError, match=match):
+                model.open_units(loaded, settings)
     with pytest.raises(ConfigurationError, match="holds no SAE"):
         sae.find(tmp_path)
 
