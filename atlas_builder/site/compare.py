@@ -23,7 +23,7 @@ from atlas_builder.errors import ConfigurationError, SiteError
 from atlas_builder.explain.file import Explained, beside, of, scores_of
 from atlas_builder.explain.file import read as explained
 from atlas_builder.site import figures
-from atlas_builder.site.pages import noun
+from atlas_builder.site.pages import COLOURS, noun
 from atlas_builder.site.theme import environment, find_theme
 from atlas_builder.site.units import write
 
@@ -246,7 +246,10 @@ def _open(site: Path, output: Path) -> Compared:
 
 def _shown(compared: Sequence[Compared]) -> dict[str, Any]:
     """What the page says."""
-    pairs = [_pair(one, other) for one, other in combinations(compared, 2)]
+    pairs = {
+        (first, second): _pair(compared[first], compared[second], (first, second))
+        for first, second in combinations(range(len(compared)), 2)
+    }
     known = [measure for measure in (*MEASURES, *EXPLAINED) if any(len(one.values(measure)) for one in compared)]
     return {
         "compared": compared,
@@ -262,15 +265,18 @@ def _shown(compared: Sequence[Compared]) -> dict[str, Any]:
 
 
 def _figure(measure: Measure, compared: Sequence[Compared]) -> Any:
-    rows = [
-        (f"{one.name}, layer {layer}", f"{one.place}/L{layer}/index.html", one.values(measure, layer).tolist())
-        for one in compared
-        for layer in one.layers
-    ]
+    """A layer of all atlases together, each atlas in its colour."""
+    rows: list[figures.Row] = []
+    for layer in sorted({layer for one in compared for layer in one.layers}):
+        for place, one in enumerate(compared):
+            if layer in one.layers:
+                apart = bool(rows) and rows[-1].link.rsplit("/", 2)[1] != f"L{layer}"
+                link, values = f"{one.place}/L{layer}/index.html", one.values(measure, layer).tolist()
+                rows.append(figures.Row(f"{one.name}, layer {layer}", link, values, place % COLOURS + 1, apart))
     return figures.boxes(rows, measure.name)
 
 
-def _pair(one: Compared, other: Compared) -> dict[str, Any]:
+def _pair(one: Compared, other: Compared, place: tuple[int, int]) -> dict[str, Any]:
     """What two atlases share, and what only one of them has."""
     examples = together(one, other)
     found = matches(*examples)
@@ -279,6 +285,7 @@ def _pair(one: Compared, other: Compared) -> dict[str, Any]:
         "one": one,
         "other": other,
         "matches": len(found),
+        "place": f"match-{place[0]}-{place[1]}",
         "totals": [len(table) for table in rows],
         "listed": [
             (match.share, *(_behaviour(of, row) for of, row in ((one, match.row), (other, match.other))))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import accumulate
+from typing import NamedTuple
 
 import numpy as np
 from markupsafe import Markup, escape
@@ -160,14 +162,25 @@ def distribution(values: Sequence[float], show: Callable[[float], str], *, logar
     )
 
 
-def boxes(rows: Sequence[tuple[str, str, Sequence[float]]], name: str) -> Markup:
-    """Box figure of a measure, one row a layer: `rows` of (name, link, values).
+class Row(NamedTuple):
+    """A row of a box figure: its values under a name that is a link, of one of the colours of behaviours or none."""
+
+    name: str
+    link: str
+    values: Sequence[float]
+    colour: int | None = None
+    apart: bool = False
+    """Whether there is room above it."""
+
+
+def boxes(rows: Sequence[Row], name: str) -> Markup:
+    """Box figure of a measure, one row a layer.
 
     The line goes from the 5th to the 95th of a hundred, the box from the 25th to the 75th, the mark is the median.
     """
     width, step = 720, 32
-    left = max(84, *(8 * len(row) for row, _, _ in rows)) if rows else 84
-    quantiles = {row: np.quantile(values, [0.05, 0.25, 0.5, 0.75, 0.95]) for row, _, values in rows if len(values)}
+    left = max((84, *(8 * len(row.name) for row in rows)))
+    quantiles = {row.name: np.quantile(row.values, [0.05, 0.25, 0.5, 0.75, 0.95]) for row in rows if len(row.values)}
     if not quantiles:
         return Markup("")
     ticks = _ticks(min(found[0] for found in quantiles.values()), max(found[4] for found in quantiles.values()))
@@ -176,24 +189,25 @@ def boxes(rows: Sequence[tuple[str, str, Sequence[float]]], name: str) -> Markup
     def x(value: float) -> str:
         return f"{left + (value - low) / (high - low) * (width - left - 8):.1f}"
 
-    height = len(rows) * step
+    tops = [place * step + step // 2 * apart for place, apart in enumerate(accumulate(row.apart for row in rows))]
+    height = tops[-1] + step
     out = [
         f'<path class="grid" d="M{x(tick)} 0V{height}"/>'
         f'<text x="{x(tick)}" y="{height + 16}" text-anchor="middle">{tick:.3g}</text>'
         for tick in ticks
     ]
     said = []
-    for place, (row, link, _) in enumerate(rows):
-        y = place * step + 11
-        out.append(f'<a href="{escape(link)}"><text x="0" y="{y + 5}">{escape(row)}</text></a>')
-        if row not in quantiles:
+    for row, top in zip(rows, tops, strict=True):
+        y = top + 11
+        out.append(f'<a href="{escape(row.link)}"><text x="0" y="{y + 5}">{escape(row.name)}</text></a>')
+        if row.name not in quantiles:
             continue
-        least, lower, middle, upper, most = quantiles[row]
-        label = f"{row}: median {middle:.2g}, half of the units between {lower:.2g} and {upper:.2g}, "
+        least, lower, middle, upper, most = quantiles[row.name]
+        label = f"{row.name}: median {middle:.2g}, half of the units between {lower:.2g} and {upper:.2g}, "
         label += f"nine in ten between {least:.2g} and {most:.2g}"
         said.append(label)
         out.append(
-            f"<g><title>{escape(label)}</title>"
+            f"<g{'' if row.colour is None else f' class=c{row.colour}'}><title>{escape(label)}</title>"
             f'<path class="whisker" d="M{x(least)} {y}H{x(most)}"/>'
             f'<path class="box" d="M{x(lower)} {y}H{x(upper)}"/>'
             f'<path class="median" d="M{x(middle)} {y - 9}v18"/></g>'

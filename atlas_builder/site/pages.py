@@ -242,7 +242,7 @@ class Pages:
             ),
             boxes=figures.boxes(
                 [
-                    (
+                    figures.Row(
                         f"Layer {layer}",
                         f"L{layer}/index.html",
                         [unit.measures["effective_behaviours"] for unit in units],

@@ -82,7 +82,7 @@ def test_matches_are_what_slow_loops_find() -> None:
 def test_an_atlas_matches_itself_and_has_nothing_of_its_own(tiny_site: Path, tmp_path: Path) -> None:
     text = compare([tiny_site, tiny_site], tmp_path / "compared").read_text(encoding="utf-8")
     behaviours = sum(len(record["behaviours"]) for record in _records(tiny_site))
-    found = re.search(r"<p>([\d,]+) of ([\d,]+) and ([\d,]+) behaviours match", text)
+    found = re.search(r"<p id=\"match-0-1\">([\d,]+) of ([\d,]+) and ([\d,]+) behaviours match", text)
     assert found
     assert int(found[2].replace(",", "")) == int(found[3].replace(",", "")) == behaviours
     # Two behaviours of one set of examples are each other's best, and count as one pair each.

@@ -65,7 +65,9 @@ def test_shares_fill_the_bar() -> None:
 
 def test_boxes_draw_the_quantiles_of_a_layer() -> None:
     values = [1 + number / 100 for number in range(401)]  # 1 to 5
-    svg = figures.boxes([("Layer <0>", "L0/index.html", values), ("Layer 1", "L1/index.html", [])], "Number")
+    svg = figures.boxes(
+        [figures.Row("Layer <0>", "L0/index.html", values), figures.Row("Layer 1", "L1/index.html", [])], "Number"
+    )
     assert "Layer &lt;0&gt;: median 3, half of the units between 2 and 4, nine in ten between 1.2 and 4.8" in svg
     ticks = {int(text): float(x) for x, text in re.findall(r'<text x="([\d.]+)"[^>]*>(\d)</text>', svg)}
     box = re.search(r'class="box" d="M([\d.]+) \d+H([\d.]+)"', svg)
