@@ -42,7 +42,7 @@ def test_the_four_open_as_one_site_that_leads_everywhere_and_back(quartet: Path)
         for link in re.findall(r'(?:href|src)="([^"#:]+)(?:#[^"]*)?"', page.read_text(encoding="utf-8")):
             assert (page.parent / unquote(link)).is_file(), (page, link)
     for name in ATLASES:
-        assert 'href="../index.html">Atlases</a>' in (quartet / name / "methods.html").read_text(encoding="utf-8")
+        assert '../index.html">Atlases</a>' in (quartet / name / "methods.html").read_text(encoding="utf-8")
         assert f'href="{name}/index.html"' in pages[0].read_text(encoding="utf-8")
         assert check(quartet / name, Progress(quiet=True)).problems == []
 

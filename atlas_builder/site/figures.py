@@ -33,8 +33,7 @@ def histogram(edges: Sequence[float], counts: Sequence[int], threshold: float | 
     if low < 0 < high and 0.12 < -low / span < 0.88:
         ticks.insert(1, (0.0, "middle"))
     labels = "".join(
-        f"<text x={x(value)} y={height} text-anchor={anchor}>{f'{value:.3g}'.replace('-', '−')}</text>"
-        for value, anchor in ticks
+        f"<text x={x(value)} y={height} text-anchor={anchor}>{_tick(value, span)}</text>" for value, anchor in ticks
     )
     line = ""
     if threshold is not None and low < threshold < high:
@@ -83,6 +82,11 @@ def shares_by_layer(rows: Sequence[tuple[str, str, Sequence[int]]], names: Seque
         # A group, for a picture may hold no links.
         f'<svg class="shares" viewBox="0 0 {width} {height}" role="group" aria-label="{summary}">{"".join(out)}</svg>'
     )
+
+
+def _tick(value: float, span: float) -> str:
+    """A number under an axis; the edge of the bin that holds zero is zero."""
+    return "0" if abs(value) < 1e-3 * span else f"{value:.3g}".replace("-", "−")
 
 
 def shares(parts: Sequence[tuple[str, float]]) -> Markup:
