@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -19,6 +20,7 @@ from atlas_builder.errors import ConfigurationError, SiteError
 from atlas_builder.model import LanguageModel
 from atlas_builder.pipeline import build
 from atlas_builder.units import MLPUnits
+from atlas_builder.verify.claims import _orders
 from atlas_builder.verify.run import verify
 from tests.conftest import Configure
 
@@ -169,6 +171,13 @@ def test_an_atlas_carried_elsewhere_says_what_it_needs(
     with pytest.raises(ConfigurationError, match="has other tokens than the text the atlas was made from"):
         verify(site, overrides=(name, f"corpus.path={other}"))
     assert verify(site, units=2, overrides=_places(configure())).problems == []
+
+
+def test_examples_a_rounding_apart_may_stand_in_either_order() -> None:
+    keys = np.array([1.0, 3.0, 3.0 - 1e-6, 0.5, 0.5])
+    found = [order.tolist() for order in _orders(np.lexsort([np.arange(5), -keys]), keys)]
+    assert found == [[1, 2, 0, 3, 4], [1, 2, 0, 4, 3], [2, 1, 0, 3, 4], [2, 1, 0, 4, 3]]
+    assert [order.tolist() for order in _orders(np.array([], np.intp), np.array([]))] == [[]]
 
 
 def test_what_is_no_atlas_is_refused(tmp_path: Path) -> None:
