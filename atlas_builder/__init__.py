@@ -38,7 +38,7 @@ __all__ = [
     "load",
     "open",
 ]
-__version__ = "0.4.0"
+__version__ = "0.5.0"
 
 
 def __getattr__(name: str) -> Any:
