@@ -94,13 +94,16 @@ def _alone(output: Path) -> Iterator[None]:
     """Refuse to write to a file that another run writes to."""
     output.parent.mkdir(parents=True, exist_ok=True)
     lock = output.with_name(f".{output.name}.lock")
+    held = FileLock(lock, timeout=0)
     try:
-        with FileLock(lock, timeout=0):
-            yield
+        held.acquire()
     except Timeout:
         raise ConfigurationError(f"another run writes to {output}: wait for it, or name another file.") from None
+    try:
+        yield
     finally:
         lock.unlink(missing_ok=True)
+        held.release()
 
 
 def _kept(site: Path, output: Path, model: str, seed: int) -> list[Explained]:

@@ -48,10 +48,23 @@ COLUMNS: Sequence[Column] = (
     _measure("stability", "Stability", "how well half of the examples show the same behaviours", "stability", 2),
     _measure("mono", "MonoScore", "mean cosine of pairs of examples, weighted by activation", "mono_score", 2),
     _measure("distance", "Distance", "mean distance of pairs of examples", "mean_distance"),
+    Column(
+        "told",
+        "Told",
+        "by its token: F1 of firing, foretold on held-out text",
+        lambda unit: unit.told,
+        lambda value: number(value, 2),
+        2,
+    ),
     Column("max", "Maximum", "largest activation", lambda unit: unit.stats["max"], number, 3),
     _share("active", "Active on", "share of tokens with an activation above zero", lambda unit: unit.stats["density"]),
     _count("examples", "Examples", "that the measures rest on"),
 )
+
+
+def columns(units: Sequence[Summary]) -> list[Column]:
+    """Those that say something of some unit: predictions may not have been tried."""
+    return [column for column in COLUMNS if not units or any(column.of(unit) is not None for unit in units)]
 
 
 class Leaf(NamedTuple):
@@ -79,8 +92,8 @@ def leaves(units: Sequence[Summary]) -> list[Leaf]:
 
 def data(layer: int, units: Sequence[Summary]) -> bytes:
     """The measures of all units of a layer as a script, column by column."""
-    columns = [
+    found = [
         {"name": column.name, "digits": column.digits, "values": [column.of(unit) for unit in units]}
-        for column in COLUMNS
+        for column in columns(units)
     ]
-    return b"atlasColumns(%d," % layer + orjson.dumps(columns) + b");\n"
+    return b"atlasColumns(%d," % layer + orjson.dumps(found) + b");\n"

@@ -201,7 +201,7 @@ class Pages:
                 total=len(units),
                 leaf=leaf,
                 leaves=found,
-                columns=listing.COLUMNS,
+                columns=listing.columns(units),
                 noun=noun(self.facts["kind"]),
                 behaviours=sum(len(unit.labels) for unit in units),
                 figure=figures.shares_by_layer([(f"Layer {layer}", "", _groups(units))], BEHAVIOUR_GROUPS),

@@ -17,6 +17,8 @@ class Summary:
     labels: list[str]
     measures: dict[str, Any]
     stats: dict[str, Any]
+    told: float | None = None
+    """How well its key tokens foretell where it fires, F1; None where that is not known."""
     coverage: list[float] = field(default_factory=list)
     hash: str = ""
     """Of its record."""
@@ -48,6 +50,7 @@ def summary_of(record: Record) -> Summary:
         labels=[behaviour["label"] for behaviour in behaviours],
         measures=record["polysemanticity"],
         stats={name: record["stats"][name] for name in ("max", "density")},
+        told=record["prediction"] and record["prediction"]["lookup"]["f1"],
         coverage=[behaviour["coverage"] for behaviour in behaviours if behaviour["sign"] > 0],
         hash=record["hash"],
         likeness=_likeness(behaviours),

@@ -51,9 +51,9 @@ def verify(
                 claims.statistics(found[layer], place)
                 claims.bands(found[layer], place)
                 _check_examples(reader, text, claims, both, layer, unit)
-                if record["prediction"] is not None and not both[0].unsure:
+                if record.get("prediction") and not both[0].unsure:
                     claims.look_up(both[0], {number: own[layer][:, place] for number, own in held_out.items()})
-                if record["steering"] is not None and not both[0].unsure:
+                if record.get("steering") and not both[0].unsure:
                     _check_held(reader, text, claims, both[0], layer, unit)
                 advance(1)
     return report
