@@ -222,6 +222,8 @@ def serve(folder: Path, port: int) -> None:
 def check(folder: Path) -> None:
     """Check a built site: every link, every record against the schema and its hash, and the size budget.
 
+    Atlases in a folder with a page above them, like those of demo --all, are checked together.
+
     \b
     Example:
       atlas-builder check output/demo

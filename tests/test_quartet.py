@@ -44,7 +44,20 @@ def test_the_four_open_as_one_site_that_leads_everywhere_and_back(quartet: Path)
     for name in ATLASES:
         assert '../index.html">Atlases</a>' in (quartet / name / "methods.html").read_text(encoding="utf-8")
         assert f'href="{name}/index.html"' in pages[0].read_text(encoding="utf-8")
-        assert check(quartet / name, Progress(quiet=True)).problems == []
+
+
+def test_all_of_it_is_checked_at_once(quartet: Path, copy_of: Callable[[Path], Path]) -> None:
+    report = check(quartet, Progress(quiet=True))
+    assert report.problems == []
+    assert report.records == 512 * len(ATLASES)
+    assert report.pages > report.records
+    site = copy_of(quartet)
+    page = site / "index.html"
+    page.write_text(page.read_text(encoding="utf-8").replace("#b1", "#b99", 1), encoding="utf-8")
+    (site / "sae-demo" / "L2" / "N7.json").unlink()
+    problems = check(site, Progress(quiet=True)).problems
+    assert any("#b99 leads nowhere" in problem for problem in problems)
+    assert any(problem.startswith("sae-demo/L2/N7.json: cannot be read") for problem in problems)
 
 
 def test_the_first_page_says_what_each_is(quartet: Path) -> None:

@@ -56,10 +56,12 @@ class _Page(HTMLParser):
 
 
 def check(site: Path, progress: Progress) -> Report:
-    """Read every file of a built site and report what is wrong.
+    """Read every file of a built site, or of atlases and the page above them, and report what is wrong.
 
     Raises `ConfigurationError` where the folder holds no atlas.
     """
+    if (site / "index.html").exists() and not (site / "atlas.json").exists() and (own := _atlases(site)):
+        return _check_all(site, own, progress)
     try:
         facts = orjson.loads((site / "atlas.json").read_bytes())
         layers, host = facts["layers"], facts["configuration"]["site"]["host"]
@@ -76,6 +78,23 @@ def check(site: Path, progress: Progress) -> Report:
     _check_map(site, layers, report)
     report.problems += tables.problems(site / "tables", layers)
     return report
+
+
+def _atlases(folder: Path) -> list[Path]:
+    """The atlases that a folder holds side by side, such as those of `demo --all`."""
+    return sorted(path.parent for path in folder.glob("*/atlas.json") if not path.parent.name.startswith("."))
+
+
+def _check_all(folder: Path, atlases: list[Path], progress: Progress) -> Report:
+    """Check each atlas of a folder, and the links of the page above them."""
+    whole = Report(sizes=size.measure(size.files(folder), "none"))
+    _check_links(folder, [folder / "index.html"], whole, progress)
+    for site in atlases:
+        found = check(site, progress)
+        whole.problems += [f"{site.name}/{problem}" for problem in found.problems]
+        whole.pages, whole.links = whole.pages + found.pages, whole.links + found.links
+        whole.records += found.records
+    return whole
 
 
 def _check_links(site: Path, pages: list[Path], report: Report, progress: Progress) -> None:
@@ -112,8 +131,12 @@ def _check_links(site: Path, pages: list[Path], report: Report, progress: Progre
             advance(1)
     report.pages = len(pages)
     for target, fragments in wanted.items():
+        if target not in anchors:  # a page outside of those
+            parsed = _Page()
+            parsed.feed(target.read_text(encoding="utf-8", errors="replace"))
+            anchors[target] = parsed.anchors
         for fragment, page in fragments.items():
-            if fragment not in anchors.get(target, set()):
+            if fragment not in anchors[target]:
                 report.problems.append(f"{_name(site, page)}: {_name(site, target)}#{fragment} leads nowhere")
 
 

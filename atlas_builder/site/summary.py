@@ -17,13 +17,13 @@ class Summary:
     labels: list[str]
     measures: dict[str, Any]
     stats: dict[str, Any]
-    told: float | None = None
-    """How well its key tokens foretell where it fires, F1; None where that is not known."""
     coverage: list[float] = field(default_factory=list)
     hash: str = ""
     """Of its record."""
     likeness: float = 0.0
     """Mean cosine of its behaviours' nearest neighbours, 0 for one that has none."""
+    told: float | None = None
+    """How well its key tokens foretell where it fires, F1; None where that is not known."""
 
     @property
     def name(self) -> str:
@@ -50,10 +50,10 @@ def summary_of(record: Record) -> Summary:
         labels=[behaviour["label"] for behaviour in behaviours],
         measures=record["polysemanticity"],
         stats={name: record["stats"][name] for name in ("max", "density")},
-        told=record["prediction"] and record["prediction"]["lookup"]["f1"],
         coverage=[behaviour["coverage"] for behaviour in behaviours if behaviour["sign"] > 0],
         hash=record["hash"],
         likeness=_likeness(behaviours),
+        told=record["prediction"] and record["prediction"]["lookup"]["f1"],
     )
 
 

@@ -11,9 +11,20 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from atlas_builder import sae
+from atlas_builder.demo import SAES
 from tests.units.test_sae import ARCHITECTURES, LATENTS, WIDTH, an_sae
 
 sae_lens = pytest.importorskip("sae_lens", reason="the extra `sae` is not installed; it wants another transformer-lens")
+
+
+@pytest.mark.parametrize("folder", sorted(SAES.glob("*/*")), ids=lambda folder: f"{folder.parent.name}-{folder.name}")
+def test_shipped_saes_are_saelens_too(folder: Path) -> None:
+    found, theirs = sae.load(folder), sae_lens.SAE.load_from_disk(str(folder))
+    inputs = torch.randn(200, found.width, generator=torch.Generator().manual_seed(5))
+    with torch.no_grad():
+        latents = theirs.encode(inputs)
+        torch.testing.assert_close(found.encode(found.read(inputs)), latents, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(found.decode(latents), theirs.decode(latents), atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
