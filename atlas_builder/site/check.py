@@ -87,7 +87,13 @@ def _atlases(folder: Path) -> list[Path]:
 
 def _check_all(folder: Path, atlases: list[Path], progress: Progress) -> Report:
     """Check each atlas of a folder, and the links of the page above them."""
-    whole = Report(sizes=size.measure(size.files(folder), "none"))
+    names = [site.name for site in atlases]
+    parts = ((file, file.name.partition("/")) for file in size.files(folder))
+    whole = Report(
+        sizes=size.measure(
+            [file._replace(name=rest) if top in names else file for file, (top, _, rest) in parts], "none"
+        )
+    )
     _check_links(folder, [folder / "index.html"], whole, progress)
     for site in atlases:
         found = check(site, progress)
