@@ -8,6 +8,7 @@ from typing import Protocol
 from atlas_builder.errors import AtlasError, ConfigurationError
 
 _SECONDS = 300
+_LEAST_CHANCE = {"temperature": 0, "seed": 0}
 
 
 class ServerError(AtlasError):
@@ -45,6 +46,7 @@ class OpenAIServer:
         self.address, self.name = address, name
         # What is no answer of such a server, a page of HTML for one, fails wherever its parts are looked for.
         self._errors = (openai.OpenAIError, AttributeError, IndexError, ValueError)
+        self._refused = openai.BadRequestError
         key = os.environ.get("OPENAI_API_KEY") or "none"  # servers of one's own want none
         try:
             self._client = openai.OpenAI(base_url=address, api_key=key, timeout=_SECONDS)
@@ -54,10 +56,12 @@ class OpenAIServer:
     def ask(self, question: str) -> str:
         """Its answer, of as little chance as it allows."""
         try:
-            found = self._client.chat.completions.create(
-                model=self.name, messages=[{"role": "user", "content": question}], temperature=0, seed=0
-            )
-            answer = found.choices[0].message.content
+            try:
+                answer = self._answer(question, **_LEAST_CHANCE)
+            except self._refused as error:
+                if not any(setting in str(error) for setting in _LEAST_CHANCE):
+                    raise
+                answer = self._answer(question)  # some models take no such settings
         except self._errors as error:
             reason = (str(error).strip().splitlines() or [""])[0][:200]
             raise ServerError(
@@ -65,4 +69,9 @@ class OpenAIServer:
             ) from error
         if not answer:
             raise ServerError(f"{self.address}: {self.name} gave an empty answer.")
-        return str(answer)
+        return answer
+
+    def _answer(self, question: str, **settings: int) -> str:
+        messages = [{"role": "user", "content": question}]
+        found = self._client.chat.completions.create(model=self.name, messages=messages, **settings)
+        return str(found.choices[0].message.content or "")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,16 +29,23 @@ from atlas_builder.explain.scores import correlation, rank_correlation
 from atlas_builder.explain.server import OpenAIServer, ServerError
 
 Answer = Callable[[str], str]
+Whole = Callable[[dict[str, Any]], tuple[int, str]]
 
 
 @contextmanager
-def serving(answer: Answer, status: int = 200, body: bytes = b"") -> Iterator[str]:
-    """A server with OpenAI's interface that answers each question so, or everything with one body."""
+def serving(answer: Answer, status: int = 200, body: bytes = b"", whole: Whole | None = None) -> Iterator[str]:
+    """A server with OpenAI's interface that answers each question so, or everything with one body.
+
+    `whole` is given all that is asked, and gives status and body.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             assert self.path == "/v1/chat/completions"
+            if whole is not None:
+                self.reply(*whole(asked))
+                return
             assert asked["temperature"] == 0
             message = {"role": "assistant", "content": answer(asked["messages"][0]["content"])}
             sent = body or json.dumps(
@@ -46,6 +54,10 @@ def serving(answer: Answer, status: int = 200, body: bytes = b"") -> Iterator[st
                     "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
                 }
             ).encode()  # fmt: skip
+            self.reply(status, sent.decode())
+
+        def reply(self, status: int, text: str) -> None:
+            sent = text.encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(sent)))
@@ -198,6 +210,20 @@ def test_a_server_that_fails_is_one_sentence(tiny_site: Path, tmp_path: Path, mo
     assert "http://[::1 is no address" in result.output
     with serving(lambda _: "") as address, pytest.raises(ServerError, match="gave an empty answer"):
         OpenAIServer(address, "m").ask("?")
+
+
+def test_a_model_that_takes_no_temperature_is_asked_without() -> None:
+    def answers(asked: dict[str, Any]) -> tuple[int, str]:
+        if "temperature" in asked:
+            return 400, json.dumps({"error": {"message": "Unsupported value: 'temperature'", "type": "bad"}})
+        return 200, json.dumps({"id": "1", "object": "x", "created": 0, "model": "m", "choices": [
+            {"index": 0, "message": {"role": "assistant", "content": "well"}, "finish_reason": "stop"}]})  # fmt: skip
+
+    with serving(looks_up, whole=answers) as address:
+        assert OpenAIServer(address, "m").ask("How are you?") == "well"
+    refused = (400, '{"error": {"message": "no such thing"}}')
+    with serving(looks_up, whole=lambda _: refused) as address, pytest.raises(ServerError, match="no such thing"):
+        OpenAIServer(address, "m").ask("How are you?")
 
 
 def test_nothing_explained_is_scored_and_every_part_of_the_range_is_there() -> None:
