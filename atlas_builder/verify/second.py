@@ -166,9 +166,9 @@ class _Codes:
 
     def __call__(self, tokens: Tensor, layers: Sequence[int]) -> Reading:
         found = {}
-        for layer, (_, *seen) in enumerate(self._course(tokens)):
+        for layer, (_, read, code) in enumerate(self._course(tokens)):
             if layer in layers:
-                found[layer] = seen[0], seen[1]
+                found[layer] = read, code
             if layer == max(layers):
                 break
         return found
