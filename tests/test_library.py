@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from atlas_builder.config import Clusters
+from atlas_builder.config import ClusterSettings
 from tests.benchmarks.digits import CENTRED, FIGURE, PAGE, code, doubles, example, figure, shares
 
 PROSE = " ".join(PAGE.read_text(encoding="utf-8").split())
@@ -101,7 +101,7 @@ def test_units_in_the_prose_are_so() -> None:
     foot = found["pixels"].reshape(-1, 8, 8)[:, 7, 5:].mean(axis=1)  # of 16: how dark the lower right is
     without, with_foot = (np.median(foot[part[digits[part] == 1]]) for part in parts[14])
     assert without < 3 < 12 < with_foot
-    assert f"the cut of {Clusters().cut:g}" in PROSE
+    assert f"the cut of {ClusterSettings().cut:g}" in PROSE
 
 
 def test_without_centring_each_unit_has_one_behaviour() -> None:

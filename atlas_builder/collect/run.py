@@ -18,19 +18,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from atlas_builder import contexts, corpus
-from atlas_builder.collect.finish import finish
+from atlas_builder.collect.checkpoints import WHOLE, Collectors, Shard, collectors
 from atlas_builder.collect.layer import NotFiniteError, Shape
-from atlas_builder.collect.memory import is_out_of_memory, keep_memory, tokens_that_fit
-from atlas_builder.collect.shard import WHOLE, Collectors, Shard, collectors
+from atlas_builder.collect.write import finish
 from atlas_builder.config import Configuration
-from atlas_builder.contexts import Contexts
+from atlas_builder.corpus import contexts, documents
+from atlas_builder.corpus.contexts import Contexts
 from atlas_builder.errors import ActivationError, ConfigurationError, OutOfMemoryError
-from atlas_builder.model import LanguageModel
+from atlas_builder.files import read_json, write_json
+from atlas_builder.models.language_model import LanguageModel
+from atlas_builder.models.memory import as_float32, is_out_of_memory, keep_memory, tokens_that_fit
 from atlas_builder.progress import Progress
-from atlas_builder.store import read_json, write_json
-from atlas_builder.units import Units
-from atlas_builder.units.base import as_float32
+from atlas_builder.units.base import Units
 
 _FACTS = "facts.json"
 _CONTEXTS_BETWEEN_CHECKPOINTS = 8192
@@ -63,10 +62,10 @@ def _prepare(model: LanguageModel, units: Units, config: Configuration, folder: 
     """Write what does not depend on the shard: contexts, weights and facts, the facts last."""
     shutil.rmtree(folder)
     folder.mkdir()
-    skipped = corpus.Skipped()
+    skipped = documents.Skipped()
     with progress.task("tokenise", total=config.corpus.max_tokens, unit="tokens") as advance:
         read = contexts.write(
-            corpus.documents(config.corpus, skipped),
+            documents.documents(config.corpus, skipped),
             model.encode,
             folder / "contexts",
             context=config.corpus.context,

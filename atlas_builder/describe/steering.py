@@ -17,9 +17,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from atlas_builder.collect.memory import keep_memory
 from atlas_builder.collect.results import Collected, CollectedLayer
-from atlas_builder.contexts import Contexts
+from atlas_builder.corpus.contexts import Contexts
+from atlas_builder.models.memory import keep_memory
 from atlas_builder.progress import Progress
 from atlas_builder.units.base import Steerable
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from atlas_builder.records import Record
+from atlas_builder.records.address import UnitAddress
+from atlas_builder.records.schema import Record
 
 
 @dataclass
@@ -33,12 +34,7 @@ class Summary:
     @property
     def page(self) -> str:
         """Address from the site's root."""
-        return unit_page(self.layer, self.unit)
-
-
-def unit_page(layer: int, unit: int) -> str:
-    """`L2/N17.html`."""
-    return f"L{layer}/N{unit}.html"
+        return UnitAddress(self.layer, self.unit).page
 
 
 def summary_of(record: Record) -> Summary:

@@ -9,9 +9,10 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from atlas_builder.corpus import token_text
 from atlas_builder.errors import ConfigurationError
-from atlas_builder.site import text
-from atlas_builder.site.words import search_key
+from atlas_builder.site import html
+from atlas_builder.site.search.normalise import search_key
 
 _PACKAGE = Path(__file__).parent.parent
 
@@ -52,15 +53,15 @@ def environment(theme: Path) -> Environment:
         lstrip_blocks=True,
     )
     jinja.filters.update(
-        token=text.token,
-        visible=text.markup,
-        plain=text.plain,
+        token=html.token,
+        visible=html.markup,
+        plain=token_text.plain,
         search_key=search_key,
-        percent=text.percent,
-        number=text.number,
-        aligned=text.aligned,
-        codes=text.codes,
-        rows=text.rows,
+        percent=html.percent,
+        number=html.number,
+        aligned=html.aligned,
+        codes=html.codes,
+        rows=html.rows,
         thousands=lambda value: f"{value:,}",
         sha256=sha256,
     )

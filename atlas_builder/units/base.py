@@ -69,11 +69,6 @@ class Steerable(Protocol):
         """
 
 
-def as_float32(tensor: Tensor) -> Tensor:
-    """A tensor as results are kept: float32, on the cpu, contiguous, without a gradient."""
-    return tensor.detach().to(device="cpu", dtype=torch.float32).contiguous()
-
-
 class LastLayerSeenError(Exception):
     """Ends a forward run whose rest nobody looks at."""
 

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from atlas_builder.errors import ModelError
-from atlas_builder.units.base import LastLayerSeenError, Visit, as_float32, chosen_layers, held
+from atlas_builder.models.memory import as_float32
+from atlas_builder.units.base import LastLayerSeenError, Visit, chosen_layers, held
 
 
 class MLPUnits:

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from atlas_builder.errors import ConfigurationError
-from atlas_builder.sae import SAE
-from atlas_builder.units.base import LastLayerSeenError, Visit, as_float32, chosen_layers
+from atlas_builder.models.memory import as_float32
+from atlas_builder.models.sae import SAE
+from atlas_builder.units.base import LastLayerSeenError, Visit, chosen_layers
 
 
 class SAEUnits:

@@ -1,0 +1,277 @@
+"""All units, behaviours and examples as tables: what takes a program thousands of records comes in three Parquet files.
+
+A column carries the name and the number that the records have, so that either can be
+looked up in the other. Each layer is one row group, in the order of the atlas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import ArrayLike, NDArray
+
+from atlas_builder.cluster.run import MEASURES
+from atlas_builder.collect.results import CollectedLayer
+from atlas_builder.config import Configuration
+from atlas_builder.describe.token_scores import WAYS, scores
+from atlas_builder.records.address import UnitAddress
+from atlas_builder.records.schema import SCHEMA, SCHEMA_FILE
+from atlas_builder.records.stages import Stages
+from atlas_builder.rounding import significant_all
+
+_SCHEMA = orjson.loads(SCHEMA_FILE.read_bytes())
+_MEASURES: tuple[str, ...] = MEASURES.names or ()
+_Numbers = NDArray[np.integer[Any]]
+
+
+class Column(NamedTuple):
+    """A column; `path` leads to its field in the record, whose description it shares."""
+
+    name: str
+    type: pa.DataType
+    path: tuple[str, ...]
+
+
+def _measures(prefix: str, *path: str) -> list[Column]:
+    types = {"i": pa.int32(), "f": pa.float64()}
+    return [Column(prefix + name, types[MEASURES[name].kind], (*path, name)) for name in _MEASURES]
+
+
+_ADDRESS = [
+    Column("id", pa.string(), ("id",)),
+    Column("layer", pa.int32(), ("layer",)),
+    Column("unit", pa.int32(), ("unit",)),
+]
+_PAGE = Column("page", pa.string(), ())
+_NEIGHBOUR = pa.struct({"id": pa.string(), "behaviour": pa.int32(), "similarity": pa.float64(), "wiring": pa.float64()})
+
+UNITS = [
+    *_ADDRESS,
+    Column("kind", pa.string(), ("kind",)),
+    *(Column(name, pa.float64(), ("stats", name)) for name in ("max", "min", "mean", "std", "density")),
+    Column("tokens", pa.int64(), ("stats", "tokens")),
+    *_measures("", "polysemanticity"),
+    *_measures("negative_", "negative", "polysemanticity"),
+    Column("middle_differs", pa.bool_(), ("middle_differs",)),
+    Column("lookup_f1", pa.float64(), ("prediction", "lookup", "f1")),
+    Column("context_f1", pa.float64(), ("prediction", "context", "f1")),
+    _PAGE,
+]
+"""One row a unit. What is below zero is null where units have no such side."""
+
+BEHAVIOURS = [
+    *_ADDRESS,
+    Column("behaviour", pa.int32(), ("behaviours", "id")),
+    Column("sign", pa.int32(), ("behaviours", "sign")),
+    Column("size", pa.int32(), ("behaviours", "size")),
+    Column("coverage", pa.float64(), ("behaviours", "coverage")),
+    Column("stability", pa.float64(), ("behaviours", "stability")),
+    Column("label", pa.string(), ("behaviours", "label")),
+    Column("tokens", pa.list_(pa.string()), ("behaviours", "tokens")),
+    Column("weights", pa.list_(pa.float64()), ("behaviours", "tokens")),
+    Column("next", pa.list_(pa.string()), ("behaviours", "next")),
+    Column("next_weights", pa.list_(pa.float64()), ("behaviours", "next")),
+    Column("neighbours", pa.list_(_NEIGHBOUR), ("behaviours", "neighbours")),
+    _PAGE,
+]
+"""One row a behaviour, by unit and number. A token's weight stands at its place in the list beside it."""
+
+EXAMPLES = [
+    *_ADDRESS,
+    Column("behaviour", pa.int32(), ("examples", "behaviour")),
+    Column("document", pa.int32(), ("examples", "document")),
+    Column("position", pa.int32(), ("examples", "position")),
+    Column("activation", pa.float64(), ()),
+]
+"""One row an example, all that the measures rest on, those that records show and the others."""
+
+TABLES = {"units": UNITS, "behaviours": BEHAVIOURS, "examples": EXAMPLES}
+
+
+def write(folder: Path, stages: Stages, config: Configuration) -> None:
+    """Write the tables into a folder, made if need be.
+
+    Memory holds one layer at a time. `config` is what the records are made with: it says
+    how many neighbours are shown.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    source = _Source(stages, config)
+    made = {"units": source.units, "behaviours": source.behaviours, "examples": source.examples}
+    for name, rows in made.items():
+        schema = _schema(TABLES[name], config)
+        with pq.ParquetWriter(folder / f"{name}.parquet", schema, compression="zstd") as writer:
+            for layer in stages.collected.layers:
+                writer.write_table(pa.table(rows(layer), schema))
+
+
+def problems(folder: Path, layers: Sequence[Mapping[str, int]]) -> list[str]:
+    """What is wrong with the tables of an atlas of these layers, as `atlas.json` lists them."""
+    files, found = {}, []
+    for name, columns in TABLES.items():
+        file = folder / f"{name}.parquet"
+        try:
+            files[name] = pq.ParquetFile(file)
+        except (OSError, pa.ArrowException) as error:
+            found.append(f"tables/{file.name}: cannot be read ({str(error).splitlines()[0]})")
+            continue
+        missing = {column.name for column in columns} - set(files[name].schema_arrow.names)
+        found += [f"tables/{file.name}: it has no column {column}" for column in sorted(missing)]
+    if found:
+        return found
+    units = files["units"].read(["layer", "unit", "behaviours", "negative_behaviours"])
+    wanted = [(layer["layer"], unit) for layer in layers for unit in range(layer["units"])]
+    if list(zip(units["layer"].to_pylist(), units["unit"].to_pylist(), strict=True)) != wanted:
+        return [f"tables/units.parquet: its {len(units):,} rows are not the {len(wanted):,} units of atlas.json"]
+    total = sum(sum(filter(None, units[name].to_pylist())) for name in ("behaviours", "negative_behaviours"))
+    rows = files["behaviours"].metadata.num_rows
+    if rows != total:
+        found.append(f"tables/behaviours.parquet: it has {rows:,} rows, the units have {total:,} behaviours")
+    return found
+
+
+class _Source:
+    """Makes the columns of one layer at a time."""
+
+    def __init__(self, stages: Stages, config: Configuration) -> None:
+        self._stages, self._config = stages, config
+        layers = stages.collected.layers
+        names = [
+            UnitAddress(layer.layer, unit).within(config.atlas.id) for layer in layers for unit in range(layer.units)
+        ]
+        self._ids = pa.array(names, pa.string())
+        self._firsts = np.zeros(max(layer.layer for layer in layers) + 1, dtype=np.int64)  # place of a layer's unit 0
+        self._firsts[[layer.layer for layer in layers]] = np.cumsum([0, *(layer.units for layer in layers[:-1])])
+        self._texts = pa.array(stages.collected.token_texts, pa.string())
+
+    def units(self, layer: CollectedLayer) -> dict[str, Any]:
+        """The columns of a layer's units."""
+        measures = self._stages.layer(layer.layer).clustered.measures  # (units, sides)
+        nothing = pa.nulls(layer.units)
+        described = self._stages.layer(layer.layer).described
+        counts = described.prediction
+        maximum, minimum, mean, deviation, density = (_numbers(part) for part in layer.moments)
+        return {
+            **self._address(layer.layer, np.arange(layer.units)),
+            "kind": [self._stages.collected.facts["kind"]] * layer.units,
+            "max": maximum,
+            "min": minimum,
+            "mean": mean,
+            "std": deviation,
+            "density": density,
+            "tokens": np.full(layer.units, layer.tokens),
+            **{name: _numbers(measures[name][:, 0]) for name in _MEASURES},
+            **{
+                f"negative_{name}": _numbers(measures[name][:, 1]) if layer.sides == 2 else nothing
+                for name in _MEASURES
+            },
+            "middle_differs": described.bands.middle_differs(),
+            **{f"{way}_f1": nothing if counts is None else _numbers(scores(counts, way).f1) for way in WAYS},
+            "page": [UnitAddress(layer.layer, unit).page for unit in range(layer.units)],
+        }
+
+    def behaviours(self, layer: CollectedLayer) -> dict[str, Any]:
+        """The columns of a layer's behaviours."""
+        found = self._stages.layer(layer.layer).clustered.behaviours
+        described = self._stages.layer(layer.layer).described.behaviours
+        tokens, weights = self._weighted([behaviour["tokens"] for behaviour in described])
+        following, shares = self._weighted([behaviour["next"] for behaviour in described])
+        numbers = found["id"] + 1  # people count from one
+        return {
+            **self._address(layer.layer, found["unit"]),
+            "behaviour": numbers,
+            "sign": found["sign"],
+            "size": found["size"],
+            "coverage": _numbers(found["coverage"]),
+            "stability": _numbers(found["stability"]),
+            "label": [behaviour["label"] for behaviour in described],
+            "tokens": tokens,
+            "weights": weights,
+            "next": following,
+            "next_weights": shares,
+            "neighbours": self._neighbours(layer.layer, len(found)),
+            "page": [
+                UnitAddress(layer.layer, unit).anchor(number)
+                for unit, number in zip(found["unit"].tolist(), numbers.tolist(), strict=True)
+            ],
+        }
+
+    def examples(self, layer: CollectedLayer) -> dict[str, Any]:
+        """The columns of a layer's examples."""
+        found, contexts = layer.examples, self._stages.collected.contexts
+        labels = self._stages.layer(layer.layer).clustered.labels
+        context = found["context"]
+        return {
+            **self._address(layer.layer, found["unit"]),
+            "behaviour": pa.array(labels + 1, mask=labels < 0),
+            "document": contexts.document[context],
+            "position": contexts.offset[context] + found["position"],
+            "activation": _numbers(found["value"]),
+        }
+
+    def _address(self, layer: int, units: _Numbers) -> dict[str, Any]:
+        return {"id": self._id(layer, units), "layer": np.full(len(units), layer), "unit": units}
+
+    def _id(self, layer: int | _Numbers, unit: _Numbers) -> pa.Array:
+        return self._ids.take(pa.array(self._firsts[layer] + unit))
+
+    def _weighted(self, pairs: Sequence[Sequence[tuple[int, float]]]) -> tuple[pa.Array, pa.Array]:
+        """A list of tokens and a list of their weights for each behaviour, of [token id, weight] pairs."""
+        flat = np.fromiter(chain.from_iterable(chain.from_iterable(pairs)), dtype=np.float64).reshape(-1, 2)
+        tokens = self._texts.take(pa.array(flat[:, 0].astype(np.int64)))
+        counts = [len(part) for part in pairs]
+        return _lists(counts, tokens), _lists(counts, _numbers(flat[:, 1]))
+
+    def _neighbours(self, layer: int, behaviours: int) -> pa.Array:
+        """The similar behaviours of each of a layer's behaviours, as many as records show."""
+        links, first = self._stages.links, self._stages.links.first_of(layer)
+        shown = np.s_[first : first + behaviours, : self._config.site.neighbours_shown]
+        there = ~np.isnan(links.similarities[shown])  # (behaviours, neighbours)
+        layers, units, numbers = links.address[links.neighbours[shown][there]].T  # (links,) each
+        parts = [
+            self._id(layers, units),
+            pa.array(numbers + 1),
+            _numbers(links.similarities[shown][there]),
+            _numbers(links.wiring[shown][there]),
+        ]
+        return _lists(there.sum(axis=1), pa.StructArray.from_arrays(parts, fields=list(_NEIGHBOUR)))
+
+
+def _lists(lengths: ArrayLike, values: pa.Array) -> pa.Array:
+    """Lists of these lengths, of all values in a row."""
+    ends = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(ends), values)
+
+
+def _numbers(values: ArrayLike) -> pa.Array:
+    """Numbers as they are published: counts as they are, others at four significant digits, null for NaN."""
+    found = np.asarray(values)
+    return pa.array(found if found.dtype.kind == "i" else significant_all(found), from_pandas=True)
+
+
+def _schema(columns: Sequence[Column], config: Configuration) -> pa.Schema:
+    """The schema of a table, which says what its columns mean and which atlas it is of."""
+    atlas = config.atlas
+    facts = {"atlas": atlas.id, "edition": atlas.version, "license": atlas.license, "records": SCHEMA}
+    fields = []
+    for column in columns:
+        said = _description(column)
+        fields.append(pa.field(column.name, column.type, metadata={"description": said} if said else None))
+    return pa.schema(fields, metadata={name: value.encode("utf-8", "replace") for name, value in facts.items()})
+
+
+def _description(column: Column) -> str:
+    """What the records' schema says on the way to a column's field."""
+    node, said = _SCHEMA, []
+    for step in column.path:
+        node = node.get("items", node)["properties"][step]
+        said.append(node.get("description"))
+        if "$ref" in node:
+            node = _SCHEMA["$defs"][node["$ref"].rpartition("/")[2]]
+    return " ".join(filter(None, said))
