@@ -6,10 +6,32 @@ The docstring of a field is its documentation.
 from __future__ import annotations
 
 import datetime
+from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from atlas_builder.shipped import MODELS
+
+
+class IsPath(NamedTuple):
+    """Marks a setting that may be a path: taken from the folder of its file, and published without its folders."""
+
+    names: Collection[str] = ()
+    """What is a name, even where a file is called so."""
+    by_slash: bool = False
+    """Whether only what has a slash is a path."""
+
+    def means_path(self, value: str) -> bool:
+        """Whether a value can be one."""
+        return value not in self.names and ("/" in value or not self.by_slash)
+
+
+def paths_in(section: BaseModel) -> Iterator[tuple[str, IsPath]]:
+    """The settings of a section that may be paths."""
+    for name, field in type(section).model_fields.items():
+        yield from ((name, mark) for mark in field.metadata if isinstance(mark, IsPath))
 
 
 class _Section(BaseModel):
@@ -66,7 +88,7 @@ class AtlasSettings(_Section):
 class ModelSettings(_Section):
     """The language model that is read."""
 
-    name: str = Field(min_length=1)
+    name: Annotated[str, IsPath(names=MODELS)] = Field(min_length=1)
     """`demo`, `relu-demo` or `crate-demo`, a Hugging Face name, or a folder with weights and tokenizer."""
     revision: str | None = None
     """Commit of a Hugging Face model; pins what was read."""
@@ -81,7 +103,7 @@ class CorpusSettings(_Section):
 
     source: Literal["stdlib", "text", "jsonl", "huggingface"]
     """`stdlib` is the running interpreter's own topics, docstrings and source."""
-    path: str | None = None
+    path: Annotated[str | None, IsPath()] = None
     """File or folder, for `text` and `jsonl`."""
     name: str | None = None
     """Data set, for `huggingface`."""
@@ -115,7 +137,7 @@ class UnitSettings(_Section):
     kind: Literal["mlp", "sae", "crate"] = "mlp"
     """`mlp`: the neurons of the MLPs, plain or gated; `sae`: the latents of sparse autoencoders; `crate`: the
     coordinates of a CRATE's codes."""
-    path: str | None = None
+    path: Annotated[str | None, IsPath()] = None
     """Folder of one SAE in SAELens's layout, or of several, one a layer."""
     release: str | None = None
     """`demo`, a repository of SAEs on the hub, `owner/name`, or a release that sae-lens knows; `id` says which."""
@@ -205,7 +227,7 @@ class LinkSettings(_Section):
 class SiteSettings(_Section):
     """The pages."""
 
-    theme: str = "atlas"
+    theme: Annotated[str, IsPath(by_slash=True)] = "atlas"
     """Name of a shipped theme, or a path with a slash, `./my-theme`, to a folder of templates."""
     examples_per_behaviour: int = Field(default=6, ge=1, le=1000)
     """Most examples of a behaviour on a page and in a record; its size counts all."""
@@ -227,7 +249,7 @@ class SiteSettings(_Section):
     above: str | None = Field(default=None, pattern=r"^[^\s\"'<>{}\\:]+$|^https?://[^\s\"'<>{}\\]+$")
     """Address of a page that this atlas stands under, absolute or from its folder, `../index.html`: every page's head
     leads there."""
-    prose: str | None = None
+    prose: Annotated[str | None, IsPath()] = None
     """Folder of Markdown pages to publish beside the atlas; the builder's own when empty."""
 
 

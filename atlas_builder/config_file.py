@@ -10,9 +10,8 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from atlas_builder.config import Author, Configuration
+from atlas_builder.config import Author, Configuration, paths_in
 from atlas_builder.errors import ConfigurationError
-from atlas_builder.shipped import MODELS
 
 
 def load_config(path: Path, overrides: tuple[str, ...] = ()) -> Configuration:
@@ -56,22 +55,21 @@ def validate(data: dict[str, Any], source: str = "configuration", base: Path | N
 
 
 def _anchored(config: Configuration, base: Path) -> Configuration:
-    def anchor(value: str | None) -> str | None:
+    """With the paths that are taken from a folder as they are from anywhere."""
+
+    def anchor(value: str) -> str:
         try:
-            there = bool(value) and (base / str(value)).exists()
+            there = (base / value).exists()
         except OSError:  # a name too long to be one
             there = False
-        return str((base / str(value)).resolve()) if there else value
+        return str((base / value).resolve()) if there else value
 
-    model, corpus, site, units = config.model, config.corpus, config.site, config.units
-    if model.name not in MODELS:
-        model = model.model_copy(update={"name": anchor(model.name)})
-    corpus = corpus.model_copy(update={"path": anchor(corpus.path)})
-    units = units.model_copy(update={"path": anchor(units.path)})
-    site = site.model_copy(
-        update={"prose": anchor(site.prose), "theme": anchor(site.theme) if "/" in site.theme else site.theme}
-    )
-    return config.model_copy(update={"model": model, "corpus": corpus, "site": site, "units": units})
+    sections = {}
+    for name, section in config:
+        given = ((field, mark, getattr(section, field)) for field, mark in paths_in(section))
+        moved = {field: anchor(value) for field, mark, value in given if value and mark.means_path(value)}
+        sections[name] = section.model_copy(update=moved)
+    return config.model_copy(update=sections)
 
 
 class _Loader(yaml.SafeLoader):

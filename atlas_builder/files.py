@@ -30,6 +30,21 @@ def fingerprint(*parts: Any) -> str:
     return hashlib.sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
+@contextmanager
+def locked(file: Path, refusal: str) -> Iterator[None]:
+    """Hold a lock for the length of the block; `ConfigurationError` with the `refusal` where another process has it."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(file)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ConfigurationError(refusal) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 class Store:
     """The work folder of one build."""
 
@@ -47,16 +62,8 @@ class Store:
     @contextmanager
     def alone(self) -> Iterator[None]:
         """Keep other builds out of the folder; `ConfigurationError` where one is at work in it."""
-        self.root.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.root / ".lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise ConfigurationError(f"another build is at work in {self.root}: wait for it to end.") from None
-        try:
+        with locked(self.root / ".lock", f"another build is at work in {self.root}: wait for it to end."):
             yield
-        finally:
-            lock.release()
 
     @contextmanager
     def making(self, stage: str, wanted: str, *, resumes: bool = False) -> Iterator[Path]:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from atlas_builder.config import Configuration
+from atlas_builder.config import Configuration, paths_in
 from atlas_builder.errors import ConfigurationError, SiteError
 from atlas_builder.reader.facts import read_facts
 from atlas_builder.site.metadata import METADATA
@@ -97,11 +97,9 @@ def _portable(name: str | None) -> str | None:
 def portable_configuration(config: Configuration) -> dict[str, Any]:
     """A configuration as it is published: without the folders and devices of one machine."""
     found = config.model_dump()
-    found["model"]["name"] = _portable(config.model.name)
-    found["corpus"]["path"] = _portable(config.corpus.path)
-    found["units"]["path"] = _portable(config.units.path)
-    found["site"]["prose"] = _portable(config.site.prose)
-    found["site"]["theme"] = _portable(config.site.theme)
+    for name, section in config:
+        for field, _ in paths_in(section):
+            found[name][field] = _portable(found[name][field])
     # Where it ran is not part of what it is.
     del found["model"]["device"]
     return found

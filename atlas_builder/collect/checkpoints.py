@@ -16,10 +16,8 @@ from atlas_builder.collect.layer import LayerCollector, Shape
 from atlas_builder.config import ExampleSettings
 from atlas_builder.corpus.contexts import Contexts
 from atlas_builder.files import read_json, write_json
-from atlas_builder.models.memory import REUSED_BYTES
+from atlas_builder.models.memory import batch_tokens
 
-BATCH_TOKENS = 8192
-"""Most tokens of a batch."""
 _MARK = "pass.json"
 
 
@@ -31,14 +29,9 @@ class Shard:
     of: int = 1
 
     def batches(self, read: Contexts, shapes: Sequence[Shape]) -> list[NDArray[np.int64]]:
-        """The batches that are this shard's: every n-th, so that all shards take about as long.
-
-        They depend on corpus and model only: where memory is short they run in parts. A
-        layer's activations stay small enough for memory to be reused, which a larger
-        batch would pay for with page faults.
-        """
-        reused = REUSED_BYTES // (4 * max(shape.units for shape in shapes))
-        return list(read.batches(min(BATCH_TOKENS, reused)))[self.number - 1 :: self.of]
+        """The batches that are this shard's: every n-th, so that all shards take about as long."""
+        tokens = batch_tokens(max(shape.units for shape in shapes))
+        return list(read.batches(tokens))[self.number - 1 :: self.of]
 
     def __str__(self) -> str:
         return f"{self.number}/{self.of}"

@@ -65,9 +65,9 @@ class Contexts:
                 for start in range(0, len(group), at_once):
                     yield group[start : start + at_once]
 
-    def stack(self, batch: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The tokens of contexts of equal length, headed by `bos`: (batch, context)."""
-        rows = np.stack([self.text_of(int(context)) for context in batch]).astype(np.int64)
+    def stack(self, batch: NDArray[np.integer], end: int | None = None) -> NDArray[np.int64]:
+        """The tokens of contexts of one length, or of each the first `end`, headed by `bos`: (batch, context)."""
+        rows = np.stack([self.text_of(int(context))[:end] for context in batch]).astype(np.int64)
         if self.bos is None:
             return rows
         return np.concatenate([np.full((len(rows), 1), self.bos), rows], axis=1)

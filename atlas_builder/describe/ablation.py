@@ -19,16 +19,14 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from atlas_builder.cluster.run import Clustered
-from atlas_builder.collect.checkpoints import BATCH_TOKENS
 from atlas_builder.collect.results import Collected
 from atlas_builder.config import Configuration
 from atlas_builder.corpus.contexts import Contexts
 from atlas_builder.describe.results import importance_file, save_importance
 from atlas_builder.describe.shown_examples import Shown
-from atlas_builder.errors import OutOfMemoryError
 from atlas_builder.files import read_array
 from atlas_builder.models.language_model import LanguageModel
-from atlas_builder.models.memory import REUSED_BYTES, as_float32, is_out_of_memory, keep_memory
+from atlas_builder.models.memory import as_float32, batch_tokens, in_halves, keep_memory
 from atlas_builder.progress import Progress
 from atlas_builder.units.base import Units
 
@@ -76,8 +74,7 @@ class Masking:
     def __init__(self, units: Units, read: Contexts, mask: int, reach: int, device: str = "cpu") -> None:
         self._units, self._read, self._mask, self.reach = units, read, mask, reach
         self._device = device
-        widest = max(units.count(layer) for layer in units.layers)
-        self._tokens = min(BATCH_TOKENS, REUSED_BYTES // (4 * widest))
+        self._tokens = batch_tokens(max(units.count(layer) for layer in units.layers))
 
     def batches(self, wanted: np.ndarray) -> list[NDArray[np.int64]]:
         """Part the examples into those that run together: their key tokens have one position in their contexts."""
@@ -114,9 +111,7 @@ class Masking:
         contexts, place = np.unique(found["context"], return_inverse=True)
         end = int(found["position"][0]) + 1
         masked = self._masked(end - 1)
-        text = np.stack([self._read.text_of(int(context))[:end] for context in contexts]).astype(np.int64)
-        if self._read.bos is not None:
-            text = np.concatenate([np.full((len(text), 1), self._read.bos), text], axis=1)
+        text = self._read.stack(contexts, end)
         fired = np.zeros((len(found), 1 + masked))
         self._run(torch.from_numpy(text).to(self._device), masked, found, place.reshape(-1), fired)
         importance = np.full((len(found), self.reach + 1), np.nan, np.float32)
@@ -129,27 +124,18 @@ class Masking:
         self, text: Tensor, masked: int, found: np.ndarray, place: NDArray[np.int64], fired: NDArray[np.float64]
     ) -> None:
         """Fill in the activations of the examples, (examples, 1 + masked), their contexts at `place` of the text."""
-        try:
-            self._run_at_once(text, masked, found, place, fired)
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-        else:
-            return
-        # Only now is what the error held on to let go.
-        if len(text) == 1:
-            raise OutOfMemoryError(
-                f"not even one context of {text.shape[1]} tokens, masked in {masked} places, fits into the memory of "
-                f"{self._device}: set a smaller examples.window or describe.importance none."
-            )
-        if self._device.startswith("cuda"):
-            torch.cuda.empty_cache()
-        half = len(text) // 2
-        for first, part in ((0, text[:half]), (half, text[half:])):
-            mine = (place >= first) & (place < first + len(part))
+
+        def run(rows: slice) -> None:
+            mine = (place >= rows.start) & (place < rows.stop)
             some = fired[mine]
-            self._run(part, masked, found[mine], place[mine] - first, some)
+            self._run_at_once(text[rows], masked, found[mine], place[mine] - rows.start, some)
             fired[mine] = some
+
+        refusal = (
+            f"not even one context of {text.shape[1]} tokens, masked in {masked} places, fits into the memory of "
+            f"{self._device}: set a smaller examples.window or describe.importance none."
+        )
+        in_halves(run, len(text), self._device, refusal)
 
     def _run_at_once(
         self, text: Tensor, masked: int, found: np.ndarray, place: NDArray[np.int64], fired: NDArray[np.float64]

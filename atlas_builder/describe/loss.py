@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from atlas_builder.collect.checkpoints import BATCH_TOKENS
 from atlas_builder.corpus.contexts import Contexts
+from atlas_builder.models.memory import BATCH_TOKENS
 from atlas_builder.progress import Progress
 
 if TYPE_CHECKING:

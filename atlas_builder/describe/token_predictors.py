@@ -8,12 +8,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from atlas_builder.collect.checkpoints import BATCH_TOKENS
 from atlas_builder.collect.results import Collected, CollectedLayer
 from atlas_builder.corpus.contexts import Contexts
 from atlas_builder.describe.results import Importance, importance_file
 from atlas_builder.describe.token_scores import COUNTS, HELD_OUT_EVERY, UNTRIED, Numbers, Patterns, count
-from atlas_builder.models.memory import REUSED_BYTES, as_float32
+from atlas_builder.models.memory import as_float32, batch_tokens
 from atlas_builder.progress import Progress
 from atlas_builder.units.base import Units
 
@@ -28,10 +27,8 @@ def predict(units: Units, collected: Collected, folder: Path, device: str, progr
     ways = {number: _ways(layer, folder, read) for number, layer in layers.items()}
     found = {number: np.zeros(layer.units, COUNTS) for number, layer in layers.items()}
     head = int(read.bos is not None)
-    widest = max(layer.units for layer in layers.values())
-    batches = [
-        held for batch in read.batches(min(BATCH_TOKENS, REUSED_BYTES // (4 * widest))) if len(held := _held(batch))
-    ]
+    at_once = batch_tokens(max(layer.units for layer in layers.values()))
+    batches = [held for batch in read.batches(at_once) if len(held := _held(batch))]
     with progress.task("prediction", total=sum(len(batch) for batch in batches), unit="contexts") as advance:
         for batch in batches:
             text = read.stack(batch)

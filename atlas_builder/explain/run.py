@@ -23,7 +23,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock, Timeout
 from numpy.typing import ArrayLike, NDArray
 
 from atlas_builder.errors import ConfigurationError
@@ -33,6 +32,7 @@ from atlas_builder.explain.excerpts import Excerpt, Plan, cut, plan
 from atlas_builder.explain.prompts import explaining, simulated, simulating
 from atlas_builder.explain.results import Explained, Scores
 from atlas_builder.explain.scoring import correlation, rank_correlation
+from atlas_builder.files import locked
 from atlas_builder.models.memory import keep_memory
 from atlas_builder.progress import Progress
 from atlas_builder.records.address import UnitAddress
@@ -92,18 +92,12 @@ def explain(
 @contextmanager
 def _alone(output: Path) -> Iterator[None]:
     """Refuse to write to a file that another run writes to."""
-    output.parent.mkdir(parents=True, exist_ok=True)
     lock = output.with_name(f".{output.name}.lock")
-    held = FileLock(lock, timeout=0)
-    try:
-        held.acquire()
-    except Timeout:
-        raise ConfigurationError(f"another run writes to {output}: wait for it, or name another file.") from None
-    try:
-        yield
-    finally:
-        lock.unlink(missing_ok=True)
-        held.release()
+    with locked(lock, f"another run writes to {output}: wait for it, or name another file."):
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
 
 
 def _kept(site: Path, output: Path, model: str, seed: int) -> list[Explained]:

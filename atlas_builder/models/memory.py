@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from typing import Any
 
 import psutil
 import torch
 from torch import Tensor
 
+from atlas_builder.errors import OutOfMemoryError
+
 REUSED_BYTES = 1 << 25
 """Tensors below this size come from memory that was used before; glibc takes no higher threshold."""
+BATCH_TOKENS = 8192
+"""Most tokens of a batch."""
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 _SHARE = 0.5  # of what is free: the estimate is rough, and others live here too
@@ -50,6 +55,51 @@ def tokens_that_fit(shape: Any, context: int, device: str) -> int:
         6 * int(shape.d_mlp or 4 * shape.d_model) + 12 * int(shape.d_model) + 3 * int(shape.n_heads) * context
     )
     return int(_SHARE * free_memory(device)) // per_token
+
+
+def batch_tokens(units: int) -> int:
+    """How many tokens make a batch where the widest layer that is looked at has so many units.
+
+    It depends on the model only, so that batches are the same on every machine: where memory
+    is short they run in parts. A layer's activations stay small enough for memory to be
+    reused, which a larger batch would pay for with page faults.
+    """
+    return max(1, min(BATCH_TOKENS, REUSED_BYTES // (4 * units)))
+
+
+def in_halves(
+    run: Callable[[slice], None],
+    rows: int,
+    device: str,
+    refusal: str,
+    on_halving: Callable[[int, int], None] = lambda rows, half: None,
+) -> None:
+    """Run `rows` rows at once, or where the device's memory does not hold them in halves, and these likewise.
+
+    `run` is given a range of rows; what it did before it failed it is asked to do again. It
+    is told by `on_halving` of how many rows were too many, and how many are tried next.
+    Raises `OutOfMemoryError` with the `refusal` where one row alone is too many.
+    """
+
+    def part(first: int, last: int) -> None:
+        try:
+            run(slice(first, last))
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+        else:
+            return
+        # Only now is what the error held on to let go.
+        if last - first == 1:
+            raise OutOfMemoryError(refusal)
+        if device.startswith("cuda"):
+            torch.cuda.empty_cache()
+        half = -(-(last - first) // 2)
+        on_halving(last - first, half)
+        part(first, first + half)
+        part(first + half, last)
+
+    part(0, rows)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
