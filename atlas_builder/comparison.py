@@ -22,6 +22,7 @@ from atlas_builder import reader
 from atlas_builder.errors import ConfigurationError, NoAtlasError, SiteError
 from atlas_builder.explain.results import Explained, beside, of, scores_of
 from atlas_builder.explain.results import read as explained
+from atlas_builder.records.measures import shown_in
 from atlas_builder.site import figures
 from atlas_builder.site.pages import COLOURS, noun
 from atlas_builder.site.render import write
@@ -33,8 +34,8 @@ _LISTED = 12
 _CONFIDENT = 1.96  # standard errors on each side of a mean that hold 95 of 100
 
 
-class Measure(NamedTuple):
-    """A column of the units' tables; `why` says what it is."""
+class Score(NamedTuple):
+    """What is compared: a column of the units' tables, or of what `explain` wrote; `why` says what it is."""
 
     column: str
     name: str
@@ -42,27 +43,13 @@ class Measure(NamedTuple):
 
 
 EXPLAINED = (
-    Measure(
-        "top_and_random", "Explained, top and random", "r of simulated and true activation, on the top and anywhere"
-    ),
-    Measure("random_only", "Explained, random only", "the same on random text only"),
-    Measure("whole_range", "Explained, whole range", "rank correlation, on text from every part of the range"),
+    Score("top_and_random", "Explained, top and random", "r of simulated and true activation, on the top and anywhere"),
+    Score("random_only", "Explained, random only", "the same on random text only"),
+    Score("whole_range", "Explained, whole range", "rank correlation, on text from every part of the range"),
 )
 """What `explain` wrote beside the atlases."""
 
-MEASURES = (
-    Measure(
-        "effective_behaviours", "Effective number of behaviours", "exp of the entropy of their sizes; 1 is one thing"
-    ),
-    Measure("mono_score", "MonoScore", "mean cosine of pairs of examples, weighted by activation; 1 is one thing"),
-    Measure("mean_distance", "Mean distance", "of pairs of examples; 0 is one thing"),
-    Measure("stability", "Stability", "how well half of the examples show the same behaviours"),
-    Measure("density", "Active on", "share of tokens with an activation above zero"),
-    Measure(
-        "lookup_f1", "Told by its token", "F1 of firing, foretold on held-out text from the key tokens of examples"
-    ),
-    Measure("context_f1", "Told by its context", "F1 of firing, foretold from tokens that are needed"),
-)
+SCORES = tuple(Score(measure.name, measure.title, measure.description) for measure in shown_in("comparison"))
 
 
 class Mean(NamedTuple):
@@ -116,7 +103,7 @@ class Compared:
         found: list[int] = sorted(set(self.units["layer"].to_pylist()))
         return found
 
-    def values(self, measure: Measure, layer: int | None = None) -> NDArray[np.float64]:
+    def values(self, measure: Score, layer: int | None = None) -> NDArray[np.float64]:
         """A measure of its units, or of one layer's, where it is known."""
         if measure in EXPLAINED:
             return np.array(scores_of(self.explained, measure.column, layer), np.float64)
@@ -250,7 +237,7 @@ def _shown(compared: Sequence[Compared]) -> dict[str, Any]:
         (first, second): _pair(compared[first], compared[second], (first, second))
         for first, second in combinations(range(len(compared)), 2)
     }
-    known = [measure for measure in (*MEASURES, *EXPLAINED) if any(len(one.values(measure)) for one in compared)]
+    known = [measure for measure in (*SCORES, *EXPLAINED) if any(len(one.values(measure)) for one in compared)]
     return {
         "compared": compared,
         "corpus": compared[0].atlas.facts["corpus"],
@@ -264,7 +251,7 @@ def _shown(compared: Sequence[Compared]) -> dict[str, Any]:
     }
 
 
-def _figure(measure: Measure, compared: Sequence[Compared]) -> Any:
+def _figure(measure: Score, compared: Sequence[Compared]) -> Any:
     """A layer of all atlases together, each atlas in its colour."""
     rows: list[figures.Row] = []
     for layer in sorted({layer for one in compared for layer in one.layers}):

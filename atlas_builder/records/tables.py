@@ -9,90 +9,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import ArrayLike, NDArray
 
-from atlas_builder.cluster.run import MEASURES
 from atlas_builder.collect.results import CollectedLayer
 from atlas_builder.config import Configuration
 from atlas_builder.describe.token_scores import WAYS, scores
 from atlas_builder.records.address import UnitAddress
-from atlas_builder.records.schema import SCHEMA, SCHEMA_FILE
+from atlas_builder.records.columns import NEIGHBOUR, TABLES, table_schema
 from atlas_builder.records.stages import Stages
 from atlas_builder.rounding import significant_all
 
-_SCHEMA = orjson.loads(SCHEMA_FILE.read_bytes())
-_MEASURES: tuple[str, ...] = MEASURES.names or ()
 _Numbers = NDArray[np.integer[Any]]
-
-
-class Column(NamedTuple):
-    """A column; `path` leads to its field in the record, whose description it shares."""
-
-    name: str
-    type: pa.DataType
-    path: tuple[str, ...]
-
-
-def _measures(prefix: str, *path: str) -> list[Column]:
-    types = {"i": pa.int32(), "f": pa.float64()}
-    return [Column(prefix + name, types[MEASURES[name].kind], (*path, name)) for name in _MEASURES]
-
-
-_ADDRESS = [
-    Column("id", pa.string(), ("id",)),
-    Column("layer", pa.int32(), ("layer",)),
-    Column("unit", pa.int32(), ("unit",)),
-]
-_PAGE = Column("page", pa.string(), ())
-_NEIGHBOUR = pa.struct({"id": pa.string(), "behaviour": pa.int32(), "similarity": pa.float64(), "wiring": pa.float64()})
-
-UNITS = [
-    *_ADDRESS,
-    Column("kind", pa.string(), ("kind",)),
-    *(Column(name, pa.float64(), ("stats", name)) for name in ("max", "min", "mean", "std", "density")),
-    Column("tokens", pa.int64(), ("stats", "tokens")),
-    *_measures("", "polysemanticity"),
-    *_measures("negative_", "negative", "polysemanticity"),
-    Column("middle_differs", pa.bool_(), ("middle_differs",)),
-    Column("lookup_f1", pa.float64(), ("prediction", "lookup", "f1")),
-    Column("context_f1", pa.float64(), ("prediction", "context", "f1")),
-    _PAGE,
-]
-"""One row a unit. What is below zero is null where units have no such side."""
-
-BEHAVIOURS = [
-    *_ADDRESS,
-    Column("behaviour", pa.int32(), ("behaviours", "id")),
-    Column("sign", pa.int32(), ("behaviours", "sign")),
-    Column("size", pa.int32(), ("behaviours", "size")),
-    Column("coverage", pa.float64(), ("behaviours", "coverage")),
-    Column("stability", pa.float64(), ("behaviours", "stability")),
-    Column("label", pa.string(), ("behaviours", "label")),
-    Column("tokens", pa.list_(pa.string()), ("behaviours", "tokens")),
-    Column("weights", pa.list_(pa.float64()), ("behaviours", "tokens")),
-    Column("next", pa.list_(pa.string()), ("behaviours", "next")),
-    Column("next_weights", pa.list_(pa.float64()), ("behaviours", "next")),
-    Column("neighbours", pa.list_(_NEIGHBOUR), ("behaviours", "neighbours")),
-    _PAGE,
-]
-"""One row a behaviour, by unit and number. A token's weight stands at its place in the list beside it."""
-
-EXAMPLES = [
-    *_ADDRESS,
-    Column("behaviour", pa.int32(), ("examples", "behaviour")),
-    Column("document", pa.int32(), ("examples", "document")),
-    Column("position", pa.int32(), ("examples", "position")),
-    Column("activation", pa.float64(), ()),
-]
-"""One row an example, all that the measures rest on, those that records show and the others."""
-
-TABLES = {"units": UNITS, "behaviours": BEHAVIOURS, "examples": EXAMPLES}
 
 
 def write(folder: Path, stages: Stages, config: Configuration) -> None:
@@ -105,7 +37,7 @@ def write(folder: Path, stages: Stages, config: Configuration) -> None:
     source = _Source(stages, config)
     made = {"units": source.units, "behaviours": source.behaviours, "examples": source.examples}
     for name, rows in made.items():
-        schema = _schema(TABLES[name], config)
+        schema = table_schema(TABLES[name], config)
         with pq.ParquetWriter(folder / f"{name}.parquet", schema, compression="zstd") as writer:
             for layer in stages.collected.layers:
                 writer.write_table(pa.table(rows(layer), schema))
@@ -166,10 +98,10 @@ class _Source:
             "std": deviation,
             "density": density,
             "tokens": np.full(layer.units, layer.tokens),
-            **{name: _numbers(measures[name][:, 0]) for name in _MEASURES},
+            **{name: _numbers(measures[name][:, 0]) for name in measures.dtype.names or ()},
             **{
                 f"negative_{name}": _numbers(measures[name][:, 1]) if layer.sides == 2 else nothing
-                for name in _MEASURES
+                for name in measures.dtype.names or ()
             },
             "middle_differs": described.bands.middle_differs(),
             **{f"{way}_f1": nothing if counts is None else _numbers(scores(counts, way).f1) for way in WAYS},
@@ -240,7 +172,7 @@ class _Source:
             _numbers(links.similarities[shown][there]),
             _numbers(links.wiring[shown][there]),
         ]
-        return _lists(there.sum(axis=1), pa.StructArray.from_arrays(parts, fields=list(_NEIGHBOUR)))
+        return _lists(there.sum(axis=1), pa.StructArray.from_arrays(parts, fields=list(NEIGHBOUR)))
 
 
 def _lists(lengths: ArrayLike, values: pa.Array) -> pa.Array:
@@ -253,25 +185,3 @@ def _numbers(values: ArrayLike) -> pa.Array:
     """Numbers as they are published: counts as they are, others at four significant digits, null for NaN."""
     found = np.asarray(values)
     return pa.array(found if found.dtype.kind == "i" else significant_all(found), from_pandas=True)
-
-
-def _schema(columns: Sequence[Column], config: Configuration) -> pa.Schema:
-    """The schema of a table, which says what its columns mean and which atlas it is of."""
-    atlas = config.atlas
-    facts = {"atlas": atlas.id, "edition": atlas.version, "license": atlas.license, "records": SCHEMA}
-    fields = []
-    for column in columns:
-        said = _description(column)
-        fields.append(pa.field(column.name, column.type, metadata={"description": said} if said else None))
-    return pa.schema(fields, metadata={name: value.encode("utf-8", "replace") for name, value in facts.items()})
-
-
-def _description(column: Column) -> str:
-    """What the records' schema says on the way to a column's field."""
-    node, said = _SCHEMA, []
-    for step in column.path:
-        node = node.get("items", node)["properties"][step]
-        said.append(node.get("description"))
-        if "$ref" in node:
-            node = _SCHEMA["$defs"][node["$ref"].rpartition("/")[2]]
-    return " ".join(filter(None, said))

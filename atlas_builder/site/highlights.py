@@ -67,4 +67,4 @@ def _single(unit: Summary) -> float | None:
 
 def _strange(unit: Summary) -> float:
     """How unlike others its behaviours are × stability × MonoScore."""
-    return (1 - unit.likeness) * (unit.measures["stability"] or 0.0) * max(0.0, unit.measures["mono_score"] or 0.0)
+    return (1 - unit.similarity) * (unit.measures["stability"] or 0.0) * max(0.0, unit.measures["mono_score"] or 0.0)

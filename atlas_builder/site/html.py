@@ -9,10 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 from markupsafe import Markup
 
 from atlas_builder.corpus.token_text import HIDDEN, join_bytes, plain, spelt
+from atlas_builder.records.measures import Measure
 
 LEVELS = 9
 _FAINTEST = 0.1  # share of the unit's maximum below which a token is left unmarked
@@ -124,6 +126,18 @@ def percent(share: float | None) -> str:
 def number(value: float | None, digits: int = 3) -> str:
     """A number for people, with a true minus; a dash where there is none."""
     return "–" if value is None else f"{value:.{digits}g}".replace("-", "−")
+
+
+def measured(value: Any, measure: Measure) -> str:
+    """A measure's value as pages show it."""
+    if measure.values == "count":
+        return str(value)
+    return percent(value) if in_per_cent(measure) else number(value, measure.digits)
+
+
+def in_per_cent(measure: Measure) -> bool:
+    """Whether a measure is shown in whole per cent: a share of which no digits are asked for."""
+    return measure.values == "share" and not measure.digits
 
 
 def aligned(value: float | None, digits: int = 3) -> str:

@@ -2,69 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import orjson
 
-from atlas_builder.site.html import number, percent
+from atlas_builder.records.measures import Measure, shown_in
+from atlas_builder.site.html import in_per_cent
 from atlas_builder.site.summary import Summary
 
 ROWS = 512
 """Units on one page of a layer; scripts sort and filter all of them."""
 
 
-@dataclass(frozen=True)
-class Column:
-    """A measure of units; `name` is what a filter calls it."""
-
-    name: str
-    heading: str
-    why: str
-    of: Callable[[Summary], Any]
-    show: Callable[[Any], str] = str
-    digits: int | None = None
-    """Significant digits shown; None for a count, 0 for a share."""
-
-
-def _count(name: str, heading: str, why: str) -> Column:
-    measure = "behaviours" if name == "number" else name
-    return Column(name, heading, why, lambda unit: unit.measures[measure])
-
-
-def _measure(name: str, heading: str, why: str, measure: str, digits: int = 3) -> Column:
-    return Column(name, heading, why, lambda unit: unit.measures[measure], lambda value: number(value, digits), digits)
-
-
-def _share(name: str, heading: str, why: str, of: Callable[[Summary], Any]) -> Column:
-    return Column(name, heading, why, of, percent, 0)
-
-
-COLUMNS: Sequence[Column] = (
-    _count("number", "Number", "of behaviours"),
-    _measure("effective", "Effective", "number: exp of the entropy of their sizes", "effective_behaviours"),
-    _share("none", "In none", "share of examples in no behaviour", lambda unit: unit.measures["noise_fraction"]),
-    _measure("stability", "Stability", "how well half of the examples show the same behaviours", "stability", 2),
-    _measure("mono", "MonoScore", "mean cosine of pairs of examples, weighted by activation", "mono_score", 2),
-    _measure("distance", "Distance", "mean distance of pairs of examples", "mean_distance"),
-    Column(
-        "told",
-        "Told",
-        "by its token: F1 of firing, foretold on held-out text",
-        lambda unit: unit.told,
-        lambda value: number(value, 2),
-        2,
-    ),
-    Column("max", "Maximum", "largest activation", lambda unit: unit.stats["max"], number, 3),
-    _share("active", "Active on", "share of tokens with an activation above zero", lambda unit: unit.stats["density"]),
-    _count("examples", "Examples", "that the measures rest on"),
-)
-
-
-def columns(units: Sequence[Summary]) -> list[Column]:
-    """Those that say something of some unit: predictions may not have been tried."""
-    return [column for column in COLUMNS if not units or any(column.of(unit) is not None for unit in units)]
+def columns(units: Sequence[Summary]) -> list[Measure]:
+    """The measures that say something of some unit: predictions may not have been tried."""
+    shown = shown_in("layer")
+    return [measure for measure in shown if not units or any(unit.measures[measure.name] is not None for unit in units)]
 
 
 class Leaf(NamedTuple):
@@ -91,9 +45,17 @@ def leaves(units: Sequence[Summary]) -> list[Leaf]:
 
 
 def data(layer: int, units: Sequence[Summary]) -> bytes:
-    """The measures of all units of a layer as a script, column by column."""
+    """The measures of all units of a layer as a script, column by column.
+
+    `digits` are significant digits shown: null for a count, 0 for a share in per cent.
+    """
     found = [
-        {"name": column.name, "digits": column.digits, "values": [column.of(unit) for unit in units]}
-        for column in columns(units)
+        {
+            "name": measure.word,
+            "former": measure.former,
+            "digits": None if measure.values == "count" else 0 if in_per_cent(measure) else measure.digits,
+            "values": [unit.measures[measure.name] for unit in units],
+        }
+        for measure in columns(units)
     ]
     return b"atlasColumns(%d," % layer + orjson.dumps(found) + b");\n"

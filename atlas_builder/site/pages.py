@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from atlas_builder.config import Configuration
 from atlas_builder.corpus import token_text
 from atlas_builder.errors import ConfigurationError
 from atlas_builder.records.address import UnitAddress
+from atlas_builder.records.measures import MEASURES, shown_in
 from atlas_builder.records.schema import Record
 from atlas_builder.site import figures, html, layer_table
 from atlas_builder.site import map as site_map
@@ -30,7 +31,7 @@ COLOURS = 8
 _NAMED = 4  # behaviours that a preview names
 _UNLIKELY = 3  # standard deviations of the cosine of two random directions, which is 1 / √width
 
-_DRAWN = ("effective", "stability", "distance", "active")  # measures whose distribution a layer's page draws
+_DISTRIBUTIONS = ("effective_behaviours", "stability", "mean_distance", "density")  # drawn on a layer's page
 
 BEHAVIOUR_GROUPS = ("one behaviour", "two", "three", "four or more", "none")
 
@@ -160,6 +161,7 @@ class Pages:
             colours=colours,
             lines=COLOURS,
             lede=_lede(record),
+            shown_in=shown_in,
             histogram=figures.histogram(edges, counts, threshold),
             threshold=threshold,
             labels=labels,
@@ -182,15 +184,15 @@ class Pages:
         found = layer_table.leaves(units)
         figures_of = [
             (
-                column,
+                measure,
                 figures.distribution(
-                    [float(value) for unit in units if (value := column.of(unit)) is not None],
-                    column.show,
-                    logarithmic=column.name == "active",
+                    [float(value) for unit in units if (value := unit.measures[measure.name]) is not None],
+                    partial(html.measured, measure=measure),
+                    logarithmic=measure.name == "density",
                 ),
             )
-            for column in layer_table.COLUMNS
-            if column.name in _DRAWN
+            for measure in MEASURES
+            if measure.name in _DISTRIBUTIONS
         ]
         return {
             leaf.name: self._render(

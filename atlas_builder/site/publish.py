@@ -19,7 +19,7 @@ from atlas_builder.cluster.run import CONTRAST
 from atlas_builder.config import SiteSettings
 from atlas_builder.progress import Progress, gc_paused
 from atlas_builder.records.address import UnitAddress
-from atlas_builder.records.schema import SCHEMA_FILE
+from atlas_builder.records.schema import SCHEMA_FILE, schema
 from atlas_builder.records.tables import write as write_tables
 from atlas_builder.shipped import shipped_folder
 from atlas_builder.site import map as site_map
@@ -131,7 +131,7 @@ def _write_around(site: Site, folder: Path) -> None:
         if source.is_dir():
             shutil.copytree(source, assets, dirs_exist_ok=True)
     (folder / "schema").mkdir()
-    shutil.copyfile(SCHEMA_FILE, folder / "schema" / SCHEMA_FILE.name)
+    (folder / "schema" / SCHEMA_FILE.name).write_bytes(orjson.dumps(schema(), option=orjson.OPT_INDENT_2))
     atlas = site.config.atlas
     prose = render_prose(site.docs, site.theme, folder, site.extra)
     (folder / "atlas.json").write_bytes(orjson.dumps(site.facts, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2))
