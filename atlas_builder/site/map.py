@@ -178,19 +178,19 @@ def atlas_map(stages: Stages) -> Map:
     )
 
 
-class Drawn(NamedTuple):
+class DrawnMap(NamedTuple):
     """What pages show of a map."""
 
     picture: Markup
     placed: int
 
 
-def publish(stages: Stages, folder: Path) -> Drawn:
+def publish_map(stages: Stages, folder: Path) -> DrawnMap:
     """Write an atlas's map, and say what pages show of it."""
     with gc_paused():
         drawn = atlas_map(stages)
-        write(folder, drawn)
-        return Drawn(drawn.picture, drawn.placed)
+        write_map(folder, drawn)
+        return DrawnMap(drawn.picture, drawn.placed)
 
 
 def preview(picture: Markup) -> Markup:
@@ -198,7 +198,7 @@ def preview(picture: Markup) -> Markup:
     return picture and Markup('<a class="to-map" href="map.html">{}</a>').format(picture)
 
 
-def write(folder: Path, drawn: Map) -> None:
+def write_map(folder: Path, drawn: Map) -> None:
     """Write `points.js`: numbers as base64 of 16-bit ones, the least byte first.
 
     `places` are x and y of each behaviour in 65,534ths of the map's width, 65,535 where

@@ -93,7 +93,7 @@ def _loadable(site: Path) -> Iterable[Path]:
 
 def _queries(site: Path) -> list[tuple[str, str]]:
     """A dozen queries made of the atlas's own words."""
-    words, counts = index.read(site / "search" / "words.js")
+    words, counts = index.read_index_file(site / "search" / "words.js")
     frequency = dict(zip(words, read_back(counts), strict=True))
     letters = sorted((word for word in words if word.isalpha() and len(word) > 2), key=lambda word: -frequency[word])
     most, rare, middle = letters[0], letters[-1], letters[len(letters) // 20]
