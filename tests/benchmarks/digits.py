@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-DOCS = Path(__file__).parent.parent.parent / "site_config" / "docs"
+DOCS = Path(__file__).parent.parent.parent / "site_config" / "guide"
 PAGE = DOCS / "library.md"
 FIGURE = DOCS / "images" / "digits.svg"
 
