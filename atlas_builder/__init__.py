@@ -1,12 +1,13 @@
 """Static atlases of neurons: build once, host anywhere, cite a behaviour.
 
-from atlas_builder import build, load, open
-build(load(Path("site_config/demo.yml")), Path("output/demo"))
+from atlas_builder import build, load_config, open
+build(load_config(Path("site_config/demo.yml")), Path("output/demo"))
 open("output/demo")[3, 512].behaviours[1].examples
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from atlas_builder.errors import (
@@ -21,8 +22,12 @@ from atlas_builder.errors import (
 from atlas_builder.reader import Atlas, open
 
 if TYPE_CHECKING:
-    from atlas_builder.config import Configuration, load
-    from atlas_builder.pipeline import build
+    from atlas_builder.comparison import compare
+    from atlas_builder.config import Configuration
+    from atlas_builder.config_file import load_config
+    from atlas_builder.config_file import load_config as load
+    from atlas_builder.pipeline.build import build
+    from atlas_builder.site.hosting.archive import archive
 
 __all__ = [
     "ActivationError",
@@ -34,21 +39,28 @@ __all__ = [
     "MissingError",
     "ModelError",
     "SiteError",
+    "archive",
     "build",
+    "compare",
     "load",
+    "load_config",
     "open",
 ]
 __version__ = "0.5.0"
 
+_LAZY = {
+    "Configuration": "config.Configuration",
+    "archive": "site.hosting.archive.archive",
+    "build": "pipeline.build.build",
+    "compare": "comparison.compare",
+    "load": "config_file.load_config",
+    "load_config": "config_file.load_config",
+}
+"""Where public names are that are loaded when they are asked for: who reads an atlas need not wait for a builder."""
+
 
 def __getattr__(name: str) -> Any:
-    """What builds is loaded when it is asked for: who reads an atlas need not wait for it."""
-    if name in ("Configuration", "load"):
-        from atlas_builder import config
-
-        return getattr(config, name)
-    if name == "build":
-        from atlas_builder.pipeline import build
-
-        return build
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, _, attribute = _LAZY[name].rpartition(".")
+    return getattr(import_module(f"{__name__}.{module}"), attribute)

@@ -12,10 +12,12 @@ from typing import Any
 
 import click
 
-from atlas_builder import config, pipeline
+from atlas_builder.config import Configuration
+from atlas_builder.config_file import load_config
 from atlas_builder.errors import AtlasError
+from atlas_builder.pipeline.fingerprints import STAGES, Stage
 from atlas_builder.progress import Progress
-from atlas_builder.stages import STAGES, Stage
+from atlas_builder.workspace import workers
 
 # Read when torch loads. By default its threads wait for more work by spinning for
 # milliseconds, on cores that the bookkeeping between two layers could use.
@@ -96,14 +98,14 @@ def demo(everything: bool, output: Path | None, overrides: tuple[str, ...], fres
       atlas-builder demo --output /tmp/demo
       atlas-builder demo --all
     """
-    from atlas_builder.demo.quartet import build_quartet
-    from atlas_builder.site.theme import shipped
+    from atlas_builder.demo.gallery import build_quartet
+    from atlas_builder.shipped import shipped_folder
 
     if everything:
         folder = build_quartet(output or Path("output/demo-all"), overrides=overrides, fresh=fresh, progress=Progress())
         _say(f"open {folder / 'index.html'}")
         return
-    _build(config.load(shipped("site_config") / "demo.yml", overrides), output, fresh, "publish")
+    _build(load_config(shipped_folder("site_config") / "demo.yml", overrides), output, fresh, "publish")
 
 
 @main.command(short_help="Build an atlas from a configuration.")
@@ -134,17 +136,18 @@ def build(
       atlas-builder build my-model.yml --set corpus.max_tokens=100000 --output /tmp/small
       atlas-builder build my-model.yml --shard 2/7
     """
-    from atlas_builder import shards as passes
+    from atlas_builder.pipeline import shards as passes
+    from atlas_builder.pipeline.build import holds_pass
 
-    found = config.load(configuration, overrides)
+    found = load_config(configuration, overrides)
     place = output or _default_output(found)
     if shard:
         number, of = passes.parse_shard(shard)
         passes.collect_shard(found, place, number, of, progress=Progress())
         _say(f"shard {number}/{of} is done; when all are, run: atlas-builder merge {configuration}")
         return
-    if shards and not pipeline.holds_pass(found, place):
-        with pipeline.workers(None, shards) as pool:
+    if shards and not holds_pass(found, place):
+        with workers(None, shards) as pool:
             passes.collect_shards(found, place, shards, pool, Progress())
     _build(found, place, fresh, until)
 
@@ -163,7 +166,7 @@ def compare(sites: tuple[Path, ...], output: Path, note: str) -> None:
     Example:
       atlas-builder compare output/demo output/crate --output output/compared
     """
-    from atlas_builder.site.compare import compare as compared
+    from atlas_builder.comparison import compare as compared
 
     _say(f"compared: {compared(sites, output, note=note)}")
 
@@ -184,20 +187,22 @@ def merge(configuration: Path, folders: tuple[Path, ...], output: Path | None, o
       atlas-builder merge my-model.yml
       atlas-builder merge my-model.yml /scratch/1-of-2 /scratch/2-of-2
     """
-    from atlas_builder import shards
+    from atlas_builder.pipeline import shards
 
-    found = config.load(configuration, overrides)
+    found = load_config(configuration, overrides)
     shards.merge_shards(found, output or _default_output(found), folders, progress=Progress())
     _say(f"the pass is whole; go on with: atlas-builder build {configuration}")
 
 
-def _default_output(found: config.Configuration) -> Path:
+def _default_output(found: Configuration) -> Path:
     return Path("output") / found.atlas.id
 
 
-def _build(found: config.Configuration, output: Path | None, fresh: bool, until: Stage) -> None:
+def _build(found: Configuration, output: Path | None, fresh: bool, until: Stage) -> None:
+    from atlas_builder.pipeline.build import build as run
+
     progress = Progress()
-    folder = pipeline.build(found, output or _default_output(found), fresh=fresh, until=until, progress=progress)
+    folder = run(found, output or _default_output(found), fresh=fresh, until=until, progress=progress)
     if until == "publish":
         progress.say(f"open {folder / 'index.html'}")
 
@@ -212,7 +217,7 @@ def serve(folder: Path, port: int) -> None:
     Example:
       atlas-builder serve output/demo --port 8080
     """
-    from atlas_builder.site.serve import serve as run
+    from atlas_builder.site.hosting.serve import serve as run
 
     run(folder, port, say=_say)
 
@@ -228,7 +233,7 @@ def check(folder: Path) -> None:
     Example:
       atlas-builder check output/demo
     """
-    from atlas_builder.site.check import check as run
+    from atlas_builder.site.hosting.check import check as run
 
     report = run(folder, Progress())
     for line in report.sizes.lines:
@@ -252,7 +257,7 @@ def archive(folder: Path, output: Path | None) -> None:
       atlas-builder archive output/demo
       atlas-builder archive output/demo --output release/demo.zip
     """
-    from atlas_builder.archive import archive as run
+    from atlas_builder.site.hosting.archive import archive as run
 
     made = run(folder, output, Progress())
     click.echo(f"{made.file}: {made.bytes / 1e6:,.1f} MB, SHA-256 {made.sha256}")
@@ -312,9 +317,9 @@ def explain(
     Example:
       atlas-builder explain output/demo --server http://localhost:8000/v1 --model my-model --units 50
     """
-    from atlas_builder.explain.file import Scores, beside, scores_of
+    from atlas_builder.explain.client import OpenAIServer
+    from atlas_builder.explain.results import Scores, beside, scores_of
     from atlas_builder.explain.run import explain as run
-    from atlas_builder.explain.server import OpenAIServer
 
     place = output or beside(folder)
     found = run(

@@ -5,17 +5,33 @@ The docstring of a field is its documentation.
 
 from __future__ import annotations
 
-import copy
 import datetime
-import difflib
+from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from atlas_builder.demo import SHIPPED
-from atlas_builder.errors import ConfigurationError
+from atlas_builder.shipped import MODELS
+
+
+class IsPath(NamedTuple):
+    """Marks a setting that may be a path: taken from the folder of its file, and published without its folders."""
+
+    names: Collection[str] = ()
+    """What is a name, even where a file is called so."""
+    by_slash: bool = False
+    """Whether only what has a slash is a path."""
+
+    def means_path(self, value: str) -> bool:
+        """Whether a value can be one."""
+        return value not in self.names and ("/" in value or not self.by_slash)
+
+
+def paths_in(section: BaseModel) -> Iterator[tuple[str, IsPath]]:
+    """The settings of a section that may be paths."""
+    for name, field in type(section).model_fields.items():
+        yield from ((name, mark) for mark in field.metadata if isinstance(mark, IsPath))
 
 
 class _Section(BaseModel):
@@ -33,7 +49,7 @@ class Author(_Section):
     """ORCID iD, `0000-0002-1825-0097`."""
 
 
-class Atlas(_Section):
+class AtlasSettings(_Section):
     """What the atlas is called and how it is cited."""
 
     id: str = Field(default="atlas", pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=64)
@@ -69,10 +85,10 @@ class Atlas(_Section):
         return value
 
 
-class Model(_Section):
+class ModelSettings(_Section):
     """The language model that is read."""
 
-    name: str = Field(min_length=1)
+    name: Annotated[str, IsPath(names=MODELS)] = Field(min_length=1)
     """`demo`, `relu-demo` or `crate-demo`, a Hugging Face name, or a folder with weights and tokenizer."""
     revision: str | None = None
     """Commit of a Hugging Face model; pins what was read."""
@@ -82,12 +98,12 @@ class Model(_Section):
     """Where the model runs: cpu, cuda, cuda:1, mps."""
 
 
-class Corpus(_Section):
+class CorpusSettings(_Section):
     """The text the model reads."""
 
     source: Literal["stdlib", "text", "jsonl", "huggingface"]
     """`stdlib` is the running interpreter's own topics, docstrings and source."""
-    path: str | None = None
+    path: Annotated[str | None, IsPath()] = None
     """File or folder, for `text` and `jsonl`."""
     name: str | None = None
     """Data set, for `huggingface`."""
@@ -107,7 +123,7 @@ class Corpus(_Section):
     """What a broken line does: end the build, or be passed over and counted."""
 
     @model_validator(mode="after")
-    def _has_its_place(self) -> Corpus:
+    def _has_its_place(self) -> CorpusSettings:
         if self.source in ("text", "jsonl") and not self.path:
             raise ValueError(f"source {self.source} needs corpus.path")
         if self.source == "huggingface" and not (self.name and self.revision):
@@ -115,13 +131,13 @@ class Corpus(_Section):
         return self
 
 
-class Units(_Section):
+class UnitSettings(_Section):
     """Which units get a page."""
 
     kind: Literal["mlp", "sae", "crate"] = "mlp"
     """`mlp`: the neurons of the MLPs, plain or gated; `sae`: the latents of sparse autoencoders; `crate`: the
     coordinates of a CRATE's codes."""
-    path: str | None = None
+    path: Annotated[str | None, IsPath()] = None
     """Folder of one SAE in SAELens's layout, or of several, one a layer."""
     release: str | None = None
     """`demo`, a repository of SAEs on the hub, `owner/name`, or a release that sae-lens knows; `id` says which."""
@@ -131,7 +147,7 @@ class Units(_Section):
     """`all`, or a list of layers, counted from 0."""
 
     @model_validator(mode="after")
-    def _has_its_saes(self) -> Units:
+    def _has_its_saes(self) -> UnitSettings:
         if self.kind == "sae" and bool(self.path) == bool(self.release and self.id):
             raise ValueError("kind sae needs units.path, or units.release and units.id")
         if self.kind != "sae" and (self.path or self.release or self.id):
@@ -139,7 +155,7 @@ class Units(_Section):
         return self
 
 
-class Examples(_Section):
+class ExampleSettings(_Section):
     """Which contexts stand for a unit."""
 
     policy: Literal["threshold", "top"] = "threshold"
@@ -158,13 +174,13 @@ class Examples(_Section):
     """Seed of every sample."""
 
     @model_validator(mode="after")
-    def _bands_rise(self) -> Examples:
+    def _bands_rise(self) -> ExampleSettings:
         if any(low >= high for low, high in zip(self.bands, self.bands[1:], strict=False)):
             raise ValueError("bands must rise, like [0, 0.5, 0.9, 1]")
         return self
 
 
-class Clusters(_Section):
+class ClusterSettings(_Section):
     """How a unit's examples are parted into behaviours."""
 
     method: Literal["hdbscan", "agglomerative", "components"] = "agglomerative"
@@ -184,7 +200,7 @@ class Clusters(_Section):
     """Halves of the examples that are clustered again to see how stable each behaviour is."""
 
 
-class Describe(_Section):
+class DescribeSettings(_Section):
     """What is said of behaviours."""
 
     importance: Literal["none", "central", "shown"] = "central"
@@ -196,7 +212,7 @@ class Describe(_Section):
     """Whether to hold each unit at its maximum and see what the model then says next on its examples; not for SAEs."""
 
 
-class Link(_Section):
+class LinkSettings(_Section):
     """Similar behaviours of other units, and the map."""
 
     neighbours: int = Field(default=20, ge=0, le=100)
@@ -208,10 +224,10 @@ class Link(_Section):
     """Whether behaviours get their places on the map; it takes minutes for 100,000."""
 
 
-class Site(_Section):
+class SiteSettings(_Section):
     """The pages."""
 
-    theme: str = "atlas"
+    theme: Annotated[str, IsPath(by_slash=True)] = "atlas"
     """Name of a shipped theme, or a path with a slash, `./my-theme`, to a folder of templates."""
     examples_per_behaviour: int = Field(default=6, ge=1, le=1000)
     """Most examples of a behaviour on a page and in a record; its size counts all."""
@@ -233,22 +249,22 @@ class Site(_Section):
     above: str | None = Field(default=None, pattern=r"^[^\s\"'<>{}\\:]+$|^https?://[^\s\"'<>{}\\]+$")
     """Address of a page that this atlas stands under, absolute or from its folder, `../index.html`: every page's head
     leads there."""
-    prose: str | None = None
+    prose: Annotated[str | None, IsPath()] = None
     """Folder of Markdown pages to publish beside the atlas; the builder's own when empty."""
 
 
 class Configuration(_Section):
     """A whole configuration; `model` and `corpus` are required."""
 
-    atlas: Atlas = Atlas()
-    model: Model
-    corpus: Corpus
-    units: Units = Units()
-    examples: Examples = Examples()
-    clusters: Clusters = Clusters()
-    describe: Describe = Describe()
-    link: Link = Link()
-    site: Site = Site()
+    atlas: AtlasSettings = AtlasSettings()
+    model: ModelSettings
+    corpus: CorpusSettings
+    units: UnitSettings = UnitSettings()
+    examples: ExampleSettings = ExampleSettings()
+    clusters: ClusterSettings = ClusterSettings()
+    describe: DescribeSettings = DescribeSettings()
+    link: LinkSettings = LinkSettings()
+    site: SiteSettings = SiteSettings()
 
     @property
     def title(self) -> str:
@@ -256,138 +272,25 @@ class Configuration(_Section):
         return self.atlas.title.strip() or f"Neuron atlas of {Path(self.model.name).name}"
 
 
-def load(path: Path, overrides: tuple[str, ...] = ()) -> Configuration:
-    """Read a YAML file and apply `KEY=VALUE` overrides to it.
-
-    Relative paths inside (`model.name` as a folder, `corpus.path`, `site.prose`) are
-    taken from the file's own folder. Raises `ConfigurationError` with every problem at
-    once, a line each.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise ConfigurationError(f"{path} cannot be read ({reason}): give the path of a YAML file.") from None
-    data = _parse(text, str(path))
-    if not isinstance(data, dict):
-        raise ConfigurationError(f"{path} must hold keys such as model: and corpus:, not {_kind(data)}.")
-    for override in overrides:
-        _override(data, override)
-    return validate(data, str(path), base=path.parent)
+_FORMER = {
+    "Atlas": "AtlasSettings",
+    "Clusters": "ClusterSettings",
+    "Corpus": "CorpusSettings",
+    "Describe": "DescribeSettings",
+    "Examples": "ExampleSettings",
+    "Link": "LinkSettings",
+    "Model": "ModelSettings",
+    "Site": "SiteSettings",
+    "Units": "UnitSettings",
+}
+"""Deprecated names of settings, until 0.7."""
 
 
-def with_overrides(data: dict[str, Any], overrides: tuple[str, ...], source: str) -> Configuration:
-    """Validate plain data after `KEY=VALUE` overrides; raises `ConfigurationError` like `load`."""
-    changed = copy.deepcopy(data)
-    for override in overrides:
-        _override(changed, override)
-    return validate(changed, source)
+def __getattr__(name: str) -> Any:
+    if name in _FORMER:
+        return globals()[_FORMER[name]]
+    if name in ("load", "validate", "with_overrides"):  # imported here, since that module stands above this one
+        from importlib import import_module
 
-
-def validate(data: dict[str, Any], source: str = "configuration", base: Path | None = None) -> Configuration:
-    """Validate plain data as a configuration; `base` is where relative paths start."""
-    given = {key: value for key, value in data.items() if value is not None}  # an empty section has its defaults
-    try:
-        found = Configuration.model_validate(_lists_to_tuples(given))
-    except ValidationError as error:
-        # A field that may be one of two things fails twice, and is said once.
-        problems = list({item["loc"][:2]: _problem(item) for item in error.errors()}.values())
-        raise ConfigurationError("\n".join(f"{source}: {problem}" for problem in problems)) from None
-    return found if base is None else _anchored(found, base)
-
-
-def _anchored(config: Configuration, base: Path) -> Configuration:
-    def anchor(value: str | None) -> str | None:
-        try:
-            there = bool(value) and (base / str(value)).exists()
-        except OSError:  # a name too long to be one
-            there = False
-        return str((base / str(value)).resolve()) if there else value
-
-    model, corpus, site, units = config.model, config.corpus, config.site, config.units
-    if model.name not in SHIPPED:
-        model = model.model_copy(update={"name": anchor(model.name)})
-    corpus = corpus.model_copy(update={"path": anchor(corpus.path)})
-    units = units.model_copy(update={"path": anchor(units.path)})
-    site = site.model_copy(
-        update={"prose": anchor(site.prose), "theme": anchor(site.theme) if "/" in site.theme else site.theme}
-    )
-    return config.model_copy(update={"model": model, "corpus": corpus, "site": site, "units": units})
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML without its one silent trap: of two keys of one name, it keeps the last."""
-
-
-def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    seen: set[str] = set()
-    for key, _ in node.value:
-        if key.value in seen if isinstance(key, yaml.ScalarNode) else False:
-            raise yaml.constructor.ConstructorError(None, None, f"the key {key.value} stands twice", key.start_mark)
-        seen.add(str(key.value))
-    loader.flatten_mapping(node)
-    return dict(loader.construct_pairs(node, deep=True))
-
-
-_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
-
-
-def _parse(text: str, source: str) -> Any:
-    try:
-        return yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "it cannot be parsed"
-        raise ConfigurationError(f"{source}{where} is not YAML: {problem}.") from None
-    except (ValueError, RecursionError) as error:  # a date that is none, a number too long, a thousand brackets
-        raise ConfigurationError(f"{source} is not YAML that can be read: {error}.") from None
-
-
-def _override(data: dict[str, Any], override: str) -> None:
-    key, separator, value = override.partition("=")
-    if not separator or not key.strip():
-        raise ConfigurationError(f"--set {override!r} must read KEY=VALUE, like --set corpus.max_tokens=100000.")
-    *parents, last = key.strip().split(".")
-    place = data
-    for parent in parents:
-        place = place.setdefault(parent, {})
-        if not isinstance(place, dict):
-            raise ConfigurationError(f"--set {override!r}: {parent} is a value, not a section.")
-    place[last] = _parse(value, f"--set {override!r:.80}")
-
-
-def _lists_to_tuples(data: dict[str, Any]) -> dict[str, Any]:
-    """YAML has no tuples; the one field that wants a pair gets it."""
-    examples = data.get("examples")
-    if isinstance(examples, dict) and isinstance(examples.get("window"), list):
-        data = {**data, "examples": {**examples, "window": tuple(examples["window"])}}
-    return data
-
-
-def _problem(item: Any) -> str:
-    path = [part for part in item["loc"] if not (isinstance(part, str) and part.startswith(("list[", "literal[")))]
-    key = ".".join(str(part) for part in path)
-    if item["type"] == "extra_forbidden":
-        known = _known_keys(path[:-1])
-        near = difflib.get_close_matches(str(path[-1]), known, n=1, cutoff=0.4)
-        hint = f"did you mean {near[0]}?" if near else f"known here are {', '.join(known)}."
-        return f"unknown key {key}: {hint}"
-    if item["type"] == "missing":
-        return f"{key} is required."
-    message = str(item["msg"]).removeprefix("Value error, ")
-    message = message[:1].lower() + message[1:]
-    return f"{key}: {message} (got {item['input']!r:.60})." if key else f"{message}."
-
-
-def _known_keys(path: list[Any]) -> list[str]:
-    section: Any = Configuration
-    for part in path:
-        section = Author if isinstance(part, int) else section.model_fields[part].annotation
-        if not isinstance(section, type):
-            section = Author
-    return list(section.model_fields)
-
-
-def _kind(data: object) -> str:
-    return "nothing" if data is None else f"a {type(data).__name__}"
+        return getattr(import_module("atlas_builder.config_file"), "load_config" if name == "load" else name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -42,5 +42,9 @@ class MissingError(SiteError, KeyError):
     __str__ = Exception.__str__
 
 
+class NoAtlasError(SiteError, ConfigurationError):
+    """A folder or address that a command was given, and that holds no atlas, or one of another version."""
+
+
 class OutOfMemoryError(AtlasError):
     """A device whose memory does not hold what a build needs at least."""

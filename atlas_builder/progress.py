@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import gc
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -117,3 +118,18 @@ class Progress:
         yield advance
         seconds = time.monotonic() - started
         self.say(f"{name}: {done:,} {unit} in {seconds:.1f} s")
+
+
+@contextmanager
+def gc_paused() -> Iterator[None]:
+    """Put off Python's search for garbage in cycles.
+
+    Where millions of lists live at once, none of them in a cycle, it takes half of the time.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()

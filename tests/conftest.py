@@ -32,12 +32,14 @@ from transformers import (
     Qwen3Config,
 )
 
-from atlas_builder import config, crate
 from atlas_builder.config import Configuration
-from atlas_builder.crate import Shape
-from atlas_builder.demo import MODEL
-from atlas_builder.pipeline import build, work_folder
+from atlas_builder.config_file import validate
+from atlas_builder.models import crate
+from atlas_builder.models.crate import Shape
+from atlas_builder.pipeline.build import build
 from atlas_builder.progress import Progress
+from atlas_builder.shipped import MODEL
+from atlas_builder.workspace import work_folder
 
 # A workstation looks for new cases each time; CI says the same twice.
 settings.register_profile("ci", derandomize=True)
@@ -228,7 +230,7 @@ def configure(gpt2_folder: Path, jsonl: Path) -> Configure:
         }
         for name, section in sections.items():
             data[name] = {**data.get(name, {}), **section}
-        return config.validate(data)
+        return validate(data)
 
     return make
 
@@ -248,7 +250,7 @@ def demo_site(pool: Executor, once: Once) -> Path:
         "corpus": {"source": "stdlib", "max_tokens": 30_000},
         "describe": {"importance": "none"},
     }
-    return once("demo", lambda output: build(config.validate(data), output, executor=pool))
+    return once("demo", lambda output: build(validate(data), output, executor=pool))
 
 
 @pytest.fixture(scope="session")

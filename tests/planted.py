@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import adjusted_rand_score
 
 from atlas_builder.collect.results import Collected, CollectedLayer
-from atlas_builder.describe.tokens import window_tokens
+from atlas_builder.describe.token_shares import window_tokens
 
 Floats = NDArray[np.float32]
 Truth = NDArray[np.int64]

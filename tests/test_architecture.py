@@ -12,8 +12,9 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from atlas_builder.pipeline import build, work_folder
-from atlas_builder.shards import collect_shard
+from atlas_builder.pipeline.build import build
+from atlas_builder.pipeline.shards import collect_shard
+from atlas_builder.workspace import work_folder
 from tests.conftest import Configure
 
 PAGE = (Path(__file__).parent.parent / "site_config" / "guide" / "architecture.md").read_text(encoding="utf-8")

@@ -17,12 +17,12 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from atlas_builder import archive as module
-from atlas_builder.archive import archive
 from atlas_builder.cli import main
 from atlas_builder.errors import ConfigurationError, SiteError
 from atlas_builder.progress import Progress
-from atlas_builder.site.check import check
+from atlas_builder.site.hosting import archive as module
+from atlas_builder.site.hosting.archive import archive
+from atlas_builder.site.hosting.check import check
 
 QUIET = Progress(quiet=True)
 WORKFLOW = Path(__file__).parent.parent / "site_config" / "github-pages.yml"

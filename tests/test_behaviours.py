@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import adjusted_rand_score
 
-from atlas_builder.behaviours import central_examples, cluster, coverage, measure
-from atlas_builder.config import Clusters
-from atlas_builder.embeddings import cosine_distances
+from atlas_builder.cluster.clustering import central_examples, cluster, coverage, measure
+from atlas_builder.cluster.embeddings import cosine_distances
+from atlas_builder.config import ClusterSettings
 from tests import reference
 
 METHODS: list[Any] = ["hdbscan", "agglomerative", "components"]
@@ -32,7 +32,7 @@ def _plant(sizes: list[int], noise: float, seed: int, width: int = 64) -> tuple[
 def test_planted_behaviours_are_found(method: Any, sizes: list[int]) -> None:
     for seed in range(5):
         embeddings, truth = _plant(sizes, 0.5, seed)
-        labels = cluster(cosine_distances(embeddings), Clusters(method=method))
+        labels = cluster(cosine_distances(embeddings), ClusterSettings(method=method))
         assert labels.max() + 1 == len(sizes)
         assert adjusted_rand_score(truth, labels) > 0.95
 
@@ -40,7 +40,7 @@ def test_planted_behaviours_are_found(method: Any, sizes: list[int]) -> None:
 def test_noise_is_never_merged_into_a_cluster() -> None:
     planted, _ = _plant([40, 40], 0.3, 0)
     strangers = np.random.default_rng(1).normal(size=(8, 64)).astype(np.float32)
-    labels = cluster(cosine_distances(np.concatenate([planted, strangers])), Clusters())
+    labels = cluster(cosine_distances(np.concatenate([planted, strangers])), ClusterSettings())
     assert labels.max() == 1
     assert (labels[80:] == -1).all()
 
@@ -48,7 +48,7 @@ def test_noise_is_never_merged_into_a_cluster() -> None:
 def test_behaviours_are_numbered_by_falling_size_then_by_first_member() -> None:
     a, b, c = np.eye(3, dtype=np.float32)
     embeddings = np.stack([b, a, b, c, a, c, c])
-    labels = cluster(cosine_distances(embeddings), Clusters(method="agglomerative"))
+    labels = cluster(cosine_distances(embeddings), ClusterSettings(method="agglomerative"))
     assert labels.tolist() == [1, 2, 1, 0, 2, 0, 0]
 
 
@@ -64,7 +64,7 @@ def test_few_or_odd_examples_have_a_defined_answer_without_a_warning(method: Any
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         distances = cosine_distances(embeddings)
-        labels = cluster(distances, Clusters(method=method))
+        labels = cluster(distances, ClusterSettings(method=method))
         found = measure(distances, labels)
         centres = central_examples(distances, labels)
         shares = coverage(np.ones(examples, np.float32), labels)

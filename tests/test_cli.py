@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from atlas_builder import pipeline
 from atlas_builder.cli import main
 from atlas_builder.errors import AtlasError
-from atlas_builder.site.serve import server
+from atlas_builder.pipeline import build as builder
+from atlas_builder.site.hosting.serve import server
 
 
 def _run(*arguments: str) -> Result:
@@ -69,7 +69,7 @@ def test_whatever_goes_wrong_is_one_sentence(
     def fail(*_: object, **__: object) -> None:
         raise raised
 
-    monkeypatch.setattr(pipeline, "build", fail)
+    monkeypatch.setattr(builder, "build", fail)
     result = _run("demo")
     assert result.exit_code == status
     assert said in result.output
@@ -80,7 +80,7 @@ def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("odd")
 
-    monkeypatch.setattr(pipeline, "build", fail)
+    monkeypatch.setattr(builder, "build", fail)
     assert isinstance(_run("--debug", "demo").exception, RuntimeError)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from atlas_builder import config
+from atlas_builder.config_file import load_config, validate
 from atlas_builder.errors import ConfigurationError
 
 GOOD: dict[str, Any] = {"model": {"name": "demo"}, "corpus": {"source": "stdlib"}}
@@ -13,12 +14,12 @@ GOOD: dict[str, Any] = {"model": {"name": "demo"}, "corpus": {"source": "stdlib"
 
 def _refused(data: dict[str, Any]) -> list[str]:
     with pytest.raises(ConfigurationError) as caught:
-        config.validate(data)
+        validate(data)
     return str(caught.value).splitlines()
 
 
 def test_only_model_and_corpus_are_required() -> None:
-    found = config.validate(GOOD)
+    found = validate(GOOD)
     assert found.examples.threshold == 0.75
     assert found.examples.window == (20, 10)
     assert found.examples.bands == [0, 0.5, 0.9, 0.99, 0.999, 1]
@@ -67,7 +68,7 @@ def test_a_file_that_is_not_yaml_is_refused_with_its_line(tmp_path: Path) -> Non
     path = tmp_path / "broken.yml"
     path.write_text("model:\n  name: [demo\n", encoding="utf-8")
     with pytest.raises(ConfigurationError, match=r"broken\.yml, line \d+ is not YAML"):
-        config.load(path)
+        load_config(path)
 
 
 @pytest.mark.parametrize("content", ["", "- a\n- b\n", "just words\n"])
@@ -75,38 +76,38 @@ def test_yaml_without_sections_is_refused(tmp_path: Path, content: str) -> None:
     path = tmp_path / "odd.yml"
     path.write_text(content, encoding="utf-8")
     with pytest.raises(ConfigurationError, match="must hold keys such as model"):
-        config.load(path)
+        load_config(path)
 
 
 def test_a_missing_file_and_a_binary_one_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="cannot be read"):
-        config.load(tmp_path / "none.yml")
+        load_config(tmp_path / "none.yml")
     (tmp_path / "binary.yml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigurationError, match="UTF-8"):
-        config.load(tmp_path / "binary.yml")
+        load_config(tmp_path / "binary.yml")
 
 
 def test_keys_can_be_set_from_the_command_line(tmp_path: Path) -> None:
     path = tmp_path / "a.yml"
     path.write_text("model: {name: demo}\ncorpus: {source: stdlib}\n", encoding="utf-8")
-    found = config.load(path, ("corpus.max_tokens=500", "examples.window=[5, 5]", "site.host=github-pages"))
+    found = load_config(path, ("corpus.max_tokens=500", "examples.window=[5, 5]", "site.host=github-pages"))
     assert (found.corpus.max_tokens, found.examples.window, found.site.host) == (500, (5, 5), "github-pages")
     for bad in ("corpus.max_tokens", "=3", "model.name.deep=3"):
         with pytest.raises(ConfigurationError, match="--set"):
-            config.load(path, (bad,))
+            load_config(path, (bad,))
 
 
 def test_relative_paths_start_at_the_configuration_file(tmp_path: Path) -> None:
     (tmp_path / "texts").mkdir()
     path = tmp_path / "a.yml"
     path.write_text("model: {name: demo}\ncorpus: {source: text, path: texts}\n", encoding="utf-8")
-    assert config.load(path).corpus.path == str(tmp_path / "texts")
+    assert load_config(path).corpus.path == str(tmp_path / "texts")
 
 
 def _load(tmp_path: Path, text: str) -> config.Configuration:
     path = tmp_path / "a.yml"
     path.write_text(text, encoding="utf-8")
-    return config.load(path)
+    return load_config(path)
 
 
 BASE = "model: {name: demo}\ncorpus: {source: stdlib}\n"
@@ -146,10 +147,10 @@ def test_a_path_too_long_to_be_one_is_only_a_path_that_is_not_there(tmp_path: Pa
 
 
 def test_the_shipped_configurations_are_valid() -> None:
-    from atlas_builder.site.theme import shipped
+    from atlas_builder.shipped import shipped_folder
 
-    for path in (shipped("site_config") / "demo.yml", shipped("site_config") / "gpt2-small.yml"):
-        assert config.load(path).atlas.id == path.stem
+    for path in (shipped_folder("site_config") / "demo.yml", shipped_folder("site_config") / "gpt2-small.yml"):
+        assert load_config(path).atlas.id == path.stem
 
 
 def test_every_field_is_documented() -> None:

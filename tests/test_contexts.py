@@ -7,8 +7,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atlas_builder import contexts
-from atlas_builder.corpus import Document
+from atlas_builder.corpus import contexts
+from atlas_builder.corpus.documents import Document
 
 token_lists = st.lists(st.lists(st.integers(1, 50), max_size=40), min_size=1, max_size=12)
 

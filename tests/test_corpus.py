@@ -7,20 +7,22 @@ from typing import Any
 
 import pytest
 
-from atlas_builder.config import Corpus
-from atlas_builder.corpus import Skipped, documents
+from atlas_builder.config import CorpusSettings
+from atlas_builder.corpus.documents import Skipped, documents
 from atlas_builder.errors import ConfigurationError, CorpusError
 
 
-def _jsonl(folder: Path, *lines: str) -> Corpus:
+def _jsonl(folder: Path, *lines: str) -> CorpusSettings:
     path = folder / "c.jsonl"
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return Corpus(source="jsonl", path=str(path))
+    return CorpusSettings(source="jsonl", path=str(path))
 
 
 def test_the_standard_library_gives_topics_docstrings_and_source_in_one_order() -> None:
-    first = list(documents(Corpus(source="stdlib")))
-    assert [document.name for document in first] == [document.name for document in documents(Corpus(source="stdlib"))]
+    first = list(documents(CorpusSettings(source="stdlib")))
+    assert [document.name for document in first] == [
+        document.name for document in documents(CorpusSettings(source="stdlib"))
+    ]
     by_name = {document.name: document.text for document in first}
     assert len(by_name) == len(first)
     assert "for" in by_name["topic:for"]
@@ -35,7 +37,7 @@ def test_a_folder_of_texts_is_read_in_the_order_of_names(tmp_path: Path) -> None
     (tmp_path / "b.txt").write_text("second", encoding="utf-8")
     (tmp_path / "a.txt").write_bytes(b"first \xff byte")
     (tmp_path / "c.md").write_text("not text", encoding="utf-8")
-    found = list(documents(Corpus(source="text", path=str(tmp_path))))
+    found = list(documents(CorpusSettings(source="text", path=str(tmp_path))))
     assert [document.name for document in found] == ["a.txt", "b.txt"]
     assert found[0].text == "first \ufffd byte"
 
@@ -61,16 +63,16 @@ def test_broken_lines_can_be_skipped_and_are_counted(tmp_path: Path) -> None:
 
 def test_a_missing_corpus_and_an_empty_one_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"corpus\.path: .* does not exist"):
-        list(documents(Corpus(source="text", path=str(tmp_path / "none"))))
+        list(documents(CorpusSettings(source="text", path=str(tmp_path / "none"))))
     with pytest.raises(CorpusError, match="holds no text"):
-        list(documents(Corpus(source="text", path=str(tmp_path))))
+        list(documents(CorpusSettings(source="text", path=str(tmp_path))))
     with pytest.raises(CorpusError, match="holds no text"):
         list(documents(_jsonl(tmp_path, '{"text": "  "}')))
 
 
 def test_a_folder_where_a_file_is_wanted_and_a_bottomless_line_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="is a folder: source jsonl reads one file"):
-        list(documents(Corpus(source="jsonl", path=str(tmp_path))))
+        list(documents(CorpusSettings(source="jsonl", path=str(tmp_path))))
     with pytest.raises(CorpusError, match="line 1 is not JSON"):
         list(documents(_jsonl(tmp_path, "[" * 200_000)))
 
@@ -89,7 +91,7 @@ def test_a_hub_data_set_is_streamed_at_its_revision(monkeypatch: pytest.MonkeyPa
         return iter([{"body": "one"}, {"body": "two"}])
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    corpus = Corpus(source="huggingface", name="a/b", revision="abc", field="body")
+    corpus = CorpusSettings(source="huggingface", name="a/b", revision="abc", field="body")
     assert [document.text for document in documents(corpus)] == ["one", "two"]
     assert asked == {"name": "a/b", "split": "train", "revision": "abc", "streaming": True}
     with pytest.raises(CorpusError, match=r"set corpus\.field to one of body"):
@@ -104,5 +106,5 @@ def test_a_hub_that_cannot_be_reached_is_one_sentence(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     with pytest.raises(CorpusError, match="check the name, the split and the network") as caught:
-        list(documents(Corpus(source="huggingface", name="a/b", revision="abc")))
+        list(documents(CorpusSettings(source="huggingface", name="a/b", revision="abc")))
     assert "long story" not in str(caught.value)

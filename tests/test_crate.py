@@ -12,11 +12,13 @@ import pytest
 import torch
 from transformers import DynamicCache
 
-from atlas_builder import config, crate, model
-from atlas_builder.config import Model
-from atlas_builder.crate import Crate, Shape
+from atlas_builder.config import ModelSettings
+from atlas_builder.config_file import validate
 from atlas_builder.errors import ConfigurationError, ModelError
-from atlas_builder.units import CrateUnits
+from atlas_builder.models import crate, language_model
+from atlas_builder.models.crate import Crate, Shape
+from atlas_builder.units.crate import CrateUnits
+from atlas_builder.units.open import open_units
 from tests.conftest import CRATE_SHAPE
 
 SHAPE = CRATE_SHAPE
@@ -105,7 +107,7 @@ def test_parameters_are_counted_by_the_published_formula(layers: int, width: int
 
 
 def test_what_is_saved_is_loaded(made: Crate, folder: Path) -> None:
-    loaded = model.load(Model(name=str(folder)))
+    loaded = language_model.load(ModelSettings(name=str(folder)))
     with torch.no_grad():
         torch.testing.assert_close(loaded.bridge(TOKENS), made(TOKENS))
     assert loaded.facts["architecture"] == "CRATE"
@@ -158,7 +160,7 @@ def test_a_folder_with_missing_or_other_tensors_is_refused_in_a_sentence(folder:
     def refused(tensors: dict[str, torch.Tensor], match: str) -> None:
         save_file(tensors, folder / "model.safetensors")
         with pytest.raises(ModelError, match=match) as caught:
-            model.load(Model(name=str(folder)))
+            language_model.load(ModelSettings(name=str(folder)))
         assert "\n" not in str(caught.value)
 
     name = "blocks.1.ista.dictionary"
@@ -176,8 +178,8 @@ def test_a_folder_with_missing_or_other_tensors_is_refused_in_a_sentence(folder:
 def test_units_are_those_of_the_model(folder: Path, gpt2_folder: Path) -> None:
     def opened(name: Path, kind: str) -> None:
         made = {"model": {"name": str(name)}, "corpus": {"source": "stdlib", "context": 16}, "units": {"kind": kind}}
-        settings = config.validate(made)
-        model.open_units(model.load(settings.model), settings)
+        settings = validate(made)
+        open_units(language_model.load(settings.model), settings)
 
     opened(folder, "crate")
     with pytest.raises(ConfigurationError, match="is no CRATE, whose units are of kind mlp or sae"):

@@ -14,8 +14,9 @@ import yaml
 
 from atlas_builder import config
 from atlas_builder.cli import main
-from atlas_builder.config import Clusters, Describe, Examples, Link
-from atlas_builder.demo import SHIPPED
+from atlas_builder.config import ClusterSettings, DescribeSettings, ExampleSettings, LinkSettings
+from atlas_builder.config_file import validate
+from atlas_builder.shipped import MODELS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -69,7 +70,7 @@ def test_every_configuration_that_is_shown_is_valid(text: str) -> None:
     blocks = _blocks(text, "yaml")
     assert blocks
     for block in blocks:
-        config.validate(yaml.safe_load(block))
+        validate(yaml.safe_load(block))
 
 
 def test_settings_named_in_the_documentation_exist() -> None:
@@ -82,13 +83,13 @@ def test_settings_named_in_the_documentation_exist() -> None:
 
 def test_defaults_in_the_methods_are_the_defaults() -> None:
     methods = DOCS["methods"]
-    clusters = Clusters()
+    clusters = ClusterSettings()
     for name in ("min_size", "min_samples", "epsilon", "cut", "similarity"):
         assert f"`{name}` {getattr(clusters, name):g}" in methods
-    assert f"at least {Examples().threshold:g} × the neuron's maximum" in methods
-    assert f"a uniform sample of {Examples().per_unit}" in methods
-    assert f"`link.threshold: {Link().threshold}`" in methods
-    assert f"`describe.importance: {Describe().importance}`" in methods
+    assert f"at least {ExampleSettings().threshold:g} × the neuron's maximum" in methods
+    assert f"a uniform sample of {ExampleSettings().per_unit}" in methods
+    assert f"`link.threshold: {LinkSettings().threshold}`" in methods
+    assert f"`describe.importance: {DescribeSettings().importance}`" in methods
     assert f"for {clusters.resamples} samples of half" in methods
     assert f"`{clusters.method}` (default" in methods
 
@@ -112,12 +113,12 @@ def test_the_examples_that_open_an_atlas_work(tiny_site: Path) -> None:
 
 
 def _training(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((SHIPPED[name] / "training.json").read_text(encoding="utf-8"))
+    found: dict[str, Any] = json.loads((MODELS[name] / "training.json").read_text(encoding="utf-8"))
     return found
 
 
 def test_the_losses_in_the_readme_are_the_recorded_ones() -> None:
-    for name in SHIPPED:
+    for name in MODELS:
         loss = _training(name)["loss"]
         assert f"| `{name}` | {loss['held_out']:.2f} | {loss['training']:.2f} |" in README
         assert f"same tokens | {loss['held_out_trigram']:.2f} |" in README
@@ -157,8 +158,8 @@ def test_what_was_tested_is_pinned() -> None:
 
 
 def test_what_is_said_of_publishing_is_so(tmp_path: Path, tiny_site: Path) -> None:
-    from atlas_builder.archive import ZENODO_LIMIT, archive
-    from atlas_builder.site import budget, size
+    from atlas_builder.site.hosting import budget, size
+    from atlas_builder.site.hosting.archive import ZENODO_LIMIT, archive
 
     text = GUIDE["publishing"]
     assert f"Pages holds {budget.SIZE_BUDGET['github-pages'] / 1e9:g} GB" in text

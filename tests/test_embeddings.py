@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from atlas_builder.embeddings import cosine_distances, neuron_embeddings, principal_plane
+from atlas_builder.cluster.embeddings import cosine_distances, neuron_embeddings, principal_plane
 from tests import reference
 
 vectors = arrays(np.float32, st.tuples(st.integers(1, 8), st.integers(1, 6)), elements=st.floats(-9, 9, width=16))

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from atlas_builder.cluster import Clustered
+from atlas_builder.cluster.run import Clustered
 from atlas_builder.collect.results import Collected
-from atlas_builder.pipeline import build, work_folder
+from atlas_builder.pipeline.build import build
 from atlas_builder.progress import Progress
-from atlas_builder.site.check import check
+from atlas_builder.site.hosting.check import check
+from atlas_builder.workspace import work_folder
 from tests.benchmarks.generated import Shape, configuration, generate
 from tests.conftest import Listener
 

@@ -12,13 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atlas_builder.cluster import BEHAVIOUR
+from atlas_builder.cluster.run import BEHAVIOUR
 from atlas_builder.collect.results import Collected
-from atlas_builder.config import Link
-from atlas_builder.link import Links, link, threshold
-from atlas_builder.nearest import Points, directions, nearest
+from atlas_builder.config import LinkSettings
+from atlas_builder.files import write_json
+from atlas_builder.link import run
+from atlas_builder.link.exact_knn import Points, directions, nearest
+from atlas_builder.link.run import Links, link, threshold
 from atlas_builder.progress import Progress
-from atlas_builder.store import write_json
 
 FILES = ("address.npy", "map.npy", "neighbours.npy", "similarities.npy", "thresholds.npy", "wiring.npy")
 
@@ -118,7 +119,7 @@ def test_a_threshold_of_many_pairs_is_drawn_and_near_that_of_all() -> None:
     points = make_points(chance.normal(size=(400, 8)).astype(np.float32), np.sort(chance.integers(0, 6, 400)), 2)
     for a, b in ((0, 0), (0, 1), (1, 1)):
         whole = threshold(points, a, b, [0, a, b])
-        with patch("atlas_builder.link._PAIRS_DRAWN", 5000):
+        with patch("atlas_builder.link.run._PAIRS_DRAWN", 5000):
             drawn = threshold(points, a, b, [0, a, b])
             assert threshold(points, a, b, [0, a, b]) == drawn
             assert threshold(points, a, b, [1, a, b]) != drawn
@@ -178,7 +179,7 @@ class Made:
             link(
                 Collected(self.folder),
                 self.folder,
-                Link(map=map, **wanted),
+                LinkSettings(map=map, **wanted),
                 target,
                 executor or own,
                 Progress(quiet=True),
@@ -260,7 +261,7 @@ def test_blocks_change_nothing(tmp_path: Path, size: int) -> None:
     made.links()
     whole = made.contents()
     for rows, columns in ((size, 4), (4, size)):
-        with patch("atlas_builder.link._ROWS_AT_ONCE", rows), patch("atlas_builder.link.COLUMNS_AT_ONCE", columns):
+        with patch.object(run, "_ROWS_AT_ONCE", rows), patch.object(run, "COLUMNS_AT_ONCE", columns):
             made.links()
         assert made.contents() == whole
 
@@ -269,14 +270,14 @@ def test_workers_change_nothing(tmp_path: Path, pool: Executor) -> None:
     made = Made(tmp_path / "made", [30, 40], width=40)
     made.links()
     alone = made.contents()
-    with patch("atlas_builder.link._ROWS_AT_ONCE", 7), patch("atlas_builder.link.COLUMNS_AT_ONCE", 11):
+    with patch("atlas_builder.link.run._ROWS_AT_ONCE", 7), patch("atlas_builder.link.run.COLUMNS_AT_ONCE", 11):
         made.links(pool)
     assert made.contents() == alone
 
 
 def test_pairs_drawn_do_not_depend_on_workers(tmp_path: Path) -> None:
     made = Made(tmp_path / "made", [60, 50])
-    with patch("atlas_builder.link._PAIRS_DRAWN", 300):
+    with patch("atlas_builder.link.run._PAIRS_DRAWN", 300):
         made.links()
         alone = made.contents()
         with ThreadPoolExecutor(3) as threads:

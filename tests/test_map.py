@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from atlas_builder.map import NEIGHBOURS, narrowed, places
-from atlas_builder.nearest import Floats, Neighbours, directions
+from atlas_builder.link.exact_knn import Floats, Neighbours, directions
+from atlas_builder.link.tsne import NEIGHBOURS, narrowed, places
 from tests.test_link import Made
 
 CLUSTERS, EACH = 6, 40

@@ -10,11 +10,14 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from atlas_builder import config, model
-from atlas_builder.config import Model, Units
-from atlas_builder.corpus import stdlib_documents
-from atlas_builder.demo import CRATE, MODEL, RELU, SAES, SHIPPED, train
+from atlas_builder.config import ModelSettings, UnitSettings
+from atlas_builder.config_file import validate
+from atlas_builder.corpus.documents import stdlib_documents
+from atlas_builder.demo import train
 from atlas_builder.errors import ConfigurationError, ModelError
+from atlas_builder.models import language_model
+from atlas_builder.shipped import CRATE, MODEL, MODELS, RELU, SAES
+from atlas_builder.units.open import load_saes, open_units
 
 
 class _Runs:
@@ -29,7 +32,7 @@ def broken(gpt2_folder: Path, tmp_path: Path) -> Path:
 
 def _refused(folder: Path, match: str) -> None:
     with pytest.raises(ModelError, match=match) as caught:
-        model.load(Model(name=str(folder)))
+        language_model.load(ModelSettings(name=str(folder)))
     assert "\n" not in str(caught.value)
 
 
@@ -58,13 +61,13 @@ def test_pickled_weights_that_could_run_code_are_refused_and_not_run(
 
 
 def test_pickled_weights_of_tensors_only_are_read(broken: Path) -> None:
-    state = model.load(Model(name=str(broken))).bridge.original_model.state_dict()
+    state = language_model.load(ModelSettings(name=str(broken))).bridge.original_model.state_dict()
     from transformers import AutoModelForCausalLM
 
     state = AutoModelForCausalLM.from_pretrained(broken).state_dict()
     (broken / "model.safetensors").unlink()
     torch.save(state, broken / "pytorch_model.bin")
-    assert model.load(Model(name=str(broken))).facts["layers"] == 2
+    assert language_model.load(ModelSettings(name=str(broken))).facts["layers"] == 2
 
 
 def test_truncated_weights_are_one_sentence(broken: Path) -> None:
@@ -75,25 +78,25 @@ def test_truncated_weights_are_one_sentence(broken: Path) -> None:
 
 def test_a_name_the_hub_does_not_give_is_one_sentence() -> None:
     with pytest.raises(ModelError, match="check the name, the revision and the network"):
-        model.load(Model(name="nobody/nothing-at-all"))
+        language_model.load(ModelSettings(name="nobody/nothing-at-all"))
 
 
 def test_a_device_that_is_not_there_is_refused() -> None:
     if not torch.cuda.is_available():
         with pytest.raises(ConfigurationError, match=r"model\.device: cuda is not available here: use cpu"):
-            model.load(Model(name="demo", device="cuda"))
+            language_model.load(ModelSettings(name="demo", device="cuda"))
 
 
 def test_a_context_longer_than_the_models_is_refused() -> None:
-    settings = config.validate({"model": {"name": "demo"}, "corpus": {"source": "stdlib", "context": 129}})
+    settings = validate({"model": {"name": "demo"}, "corpus": {"source": "stdlib", "context": 129}})
     with pytest.raises(ConfigurationError, match="129 is more than the model's 128 tokens"):
-        model.open_units(model.load(settings.model), settings)
+        open_units(language_model.load(settings.model), settings)
 
 
 @pytest.mark.parametrize("kind", ["gpt2_folder", "llama_folder"])
 def test_the_unembedding_holds_the_final_norm(kind: str, request: pytest.FixtureRequest) -> None:
     """A small step along any direction moves the logits as the map says, up to the norm's own scale."""
-    loaded = model.load(Model(name=str(request.getfixturevalue(kind))))
+    loaded = language_model.load(ModelSettings(name=str(request.getfixturevalue(kind))))
     torch.manual_seed(1)
     width = int(loaded.bridge.cfg.d_model)
     norm, unembed = loaded.bridge.ln_final, loaded.bridge.W_U.detach()
@@ -113,14 +116,14 @@ def test_the_unembedding_holds_the_final_norm(kind: str, request: pytest.Fixture
         np.testing.assert_allclose(change * scale, wanted, atol=2e-2 * float(wanted.abs().max()))
 
 
-@pytest.mark.parametrize("name", list(SHIPPED))
+@pytest.mark.parametrize("name", list(MODELS))
 def test_a_shipped_model_is_a_language_model_and_says_how_good(name: str) -> None:
     """Its recorded held-out loss is reproduced on the same documents, and is below the recorded trigram's."""
-    folder = SHIPPED[name]
+    folder = MODELS[name]
     record = json.loads((folder / "training.json").read_text(encoding="utf-8"))
     assert record["loss"]["held_out"] < record["loss"]["held_out_trigram"]
     assert record["minutes"] <= 40
-    loaded = model.load(Model(name=name))
+    loaded = language_model.load(ModelSettings(name=name))
     slow = loaded.bridge if name == "crate-demo" else AutoModelForCausalLM.from_pretrained(folder)
     assert sum(parameter.numel() for parameter in slow.parameters()) == record["parameters"]
     texts = [document.text for document in stdlib_documents() if document.text.strip()][:: train.HELD_OUT_EVERY]
@@ -143,9 +146,9 @@ def test_what_is_shipped_is_small() -> None:
 
 
 def test_shipped_saes_are_found_by_name_and_another_name_says_which_there_are() -> None:
-    plain = model.load_saes(Units(kind="sae", release="demo", id="plain"))
+    plain = load_saes(UnitSettings(kind="sae", release="demo", id="plain"))
     assert [(one.layer, one.place, one.model) for one in plain] == [
         (layer, "mlp.hook_in", "demo") for layer in range(4)
     ]
     with pytest.raises(ConfigurationError, match=r"units\.id: \.\. is not among the shipped SAEs: use .* or plain"):
-        model.load_saes(Units(kind="sae", release="demo", id=".."))
+        load_saes(UnitSettings(kind="sae", release="demo", id=".."))

@@ -18,11 +18,12 @@ import pytest
 import torch
 import yaml
 
-from atlas_builder import pipeline
 from atlas_builder.config import Configuration
 from atlas_builder.errors import ActivationError, ConfigurationError, CorpusError
-from atlas_builder.pipeline import build, work_folder
+from atlas_builder.pipeline import build as builder
+from atlas_builder.pipeline.build import build
 from atlas_builder.progress import Progress
+from atlas_builder.workspace import work_folder
 from tests.conftest import Configure, Listener
 
 
@@ -64,7 +65,7 @@ def test_two_builds_give_the_same_bytes_wherever_and_however_they_run(
 
 def test_a_second_build_does_nothing(configure: Configure, pool: Executor, built: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in built.rglob("*")}
-    assert _build(configure(), built, pool).unchanged() == list(pipeline.STAGES)
+    assert _build(configure(), built, pool).unchanged() == list(builder.STAGES)
     assert before == {path: path.stat().st_mtime_ns for path in built.rglob("*")}
 
 
@@ -157,7 +158,7 @@ def test_prose_of_ones_own_is_published_with_its_files(
     assert not (site / ".git").exists()
     assert "<title>Deep &amp; far, A tiny atlas</title>" in (site / "more" / "deep.html").read_text(encoding="utf-8")
     assert '<a href="a-page.html">A page</a>' in (site / "index.html").read_text(encoding="utf-8")
-    from atlas_builder.site.check import check
+    from atlas_builder.site.hosting.check import check
 
     assert check(site, Progress(quiet=True)).problems == []
 
@@ -234,7 +235,7 @@ def test_a_full_disk_leaves_the_last_site_and_what_was_done(
         raise OSError(errno.ENOSPC, "No space left on device", "somewhere")
 
     with monkeypatch.context() as patched:
-        patched.setitem(pipeline._RUN, stage, full)
+        patched.setitem(builder._RUN, stage, full)
         with pytest.raises(OSError, match="No space left"):
             _build(changed, built, pool)
     assert _bytes(built) == before
@@ -301,11 +302,11 @@ def test_a_date_comes_from_the_configuration_or_the_environment_never_the_clock(
     configure: Configure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
-    assert pipeline.edition_date(configure()) == "2026-01-02"
+    assert builder.edition_date(configure()) == "2026-01-02"
     undated = configure(atlas={"date": None})
-    assert pipeline.edition_date(undated) is None
+    assert builder.edition_date(undated) is None
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "86400")
-    assert pipeline.edition_date(undated) == "1970-01-02"
+    assert builder.edition_date(undated) == "1970-01-02"
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "today")
     with pytest.raises(ConfigurationError, match="seconds since 1970"):
-        pipeline.edition_date(undated)
+        builder.edition_date(undated)

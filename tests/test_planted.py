@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from atlas_builder.behaviours import cluster
-from atlas_builder.config import Clusters
-from atlas_builder.embeddings import cosine_distances, neuron_embeddings
+from atlas_builder.cluster.clustering import cluster
+from atlas_builder.cluster.embeddings import cosine_distances, neuron_embeddings
+from atlas_builder.config import ClusterSettings
 from tests.planted import Plant, Score, plant, score
 
 UNITS = 20
 
 
-def scores(what: Plant, settings: Clusters) -> list[Score]:
+def scores(what: Plant, settings: ClusterSettings) -> list[Score]:
     found = []
     for seed in range(UNITS):
         unit = plant(what, seed)
@@ -32,7 +32,7 @@ METHODS: list[Any] = ["agglomerative", "hdbscan"]
 def test_behaviours_that_do_not_overlap_are_found_at_moderate_noise(
     method: Any, behaviours: int, examples: int
 ) -> None:
-    found = scores(Plant(behaviours, examples), Clusters(method=method))
+    found = scores(Plant(behaviours, examples), ClusterSettings(method=method))
     assert np.mean([each.agreement for each in found]) >= 0.95
     assert np.mean([each.right_number for each in found]) >= 0.95
 
@@ -40,19 +40,19 @@ def test_behaviours_that_do_not_overlap_are_found_at_moderate_noise(
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(("behaviours", "examples"), [(2, 100), (5, 100), (3, 500)])
 def test_a_behaviour_of_one_example_in_fifty_is_found(method: Any, behaviours: int, examples: int) -> None:
-    found = scores(Plant(behaviours, examples, rare=True), Clusters(method=method))
+    found = scores(Plant(behaviours, examples, rare=True), ClusterSettings(method=method))
     assert np.mean([each.rare_found for each in found]) >= 0.9
 
 
 def test_a_noisy_single_behaviour_stays_one() -> None:
     for method in METHODS:
-        found = scores(Plant(1, noise=0.8), Clusters(method=method))
+        found = scores(Plant(1, noise=0.8), ClusterSettings(method=method))
         assert np.mean([each.right_number for each in found]) >= 0.95
         assert np.mean([each.noise for each in found]) < 0.05
 
 
 def test_strangers_make_no_behaviour() -> None:
-    found = scores(Plant(3, background=0.1), Clusters())
+    found = scores(Plant(3, background=0.1), ClusterSettings())
     assert np.mean([each.right_number for each in found]) >= 0.9
 
 

@@ -15,13 +15,13 @@ import pytest
 from click.testing import CliRunner
 
 from atlas_builder.cli import main
-from atlas_builder.demo import CRATE, RELU
-from atlas_builder.demo.quartet import ATLASES, build_quartet
+from atlas_builder.demo.gallery import ATLASES, build_quartet
 from atlas_builder.errors import ConfigurationError
-from atlas_builder.explain.file import Explained, Scores, beside, digest
-from atlas_builder.pipeline import work_folder
+from atlas_builder.explain.results import Explained, Scores, beside, digest
 from atlas_builder.progress import Progress
-from atlas_builder.site.check import check
+from atlas_builder.shipped import CRATE, RELU
+from atlas_builder.site.hosting.check import check
+from atlas_builder.workspace import work_folder
 from tests.conftest import Listener, Once
 
 SMALL = ("corpus.max_tokens=8000", "describe.importance=none", "units.layers=[2]", "link.map=false")

@@ -20,7 +20,7 @@ import atlas_builder
 from atlas_builder.errors import AtlasError, MissingError, SiteError
 from atlas_builder.reader import Atlas, Unit
 from atlas_builder.reader.source import Folder, Server, source
-from atlas_builder.site.serve import server
+from atlas_builder.site.hosting.serve import server
 
 
 @contextmanager
@@ -350,7 +350,7 @@ def test_where_there_is_no_atlas_that_is_said(tiny_site: Path, tmp_path: Path) -
 
 
 def test_a_server_that_fails_is_quoted(tiny_site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from atlas_builder.site import serve
+    from atlas_builder.site.hosting import serve
 
     monkeypatch.setattr(serve._Handler, "do_GET", lambda self: self.send_error(503))
     with _served(tiny_site) as address, pytest.raises(SiteError, match="the server says 503 Service Unavailable"):

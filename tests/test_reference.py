@@ -15,14 +15,15 @@ import numpy as np
 import pytest
 
 from atlas_builder import config
-from atlas_builder.cluster import Clustered
+from atlas_builder.cluster.embeddings import cosine_distances, neuron_embeddings
+from atlas_builder.cluster.run import Clustered
 from atlas_builder.collect.bands import DRAWN
 from atlas_builder.collect.results import Collected, CollectedLayer
-from atlas_builder.corpus import documents
-from atlas_builder.demo import MODEL
-from atlas_builder.describe.run import Described
-from atlas_builder.embeddings import cosine_distances, neuron_embeddings
-from atlas_builder.pipeline import build
+from atlas_builder.config_file import validate
+from atlas_builder.corpus.documents import documents
+from atlas_builder.describe.results import Described
+from atlas_builder.pipeline.build import build
+from atlas_builder.shipped import MODEL
 from tests import reference
 from tests.conftest import SHAPES
 
@@ -94,7 +95,7 @@ def case(
         data["corpus"] = {"source": "jsonl", "path": os.environ["ATLAS_CORPUS"], "max_tokens": 12_000}
     else:
         folder = tiny_model(request.param)
-    settings = config.validate({"model": {"name": str(folder)}, **data})
+    settings = validate({"model": {"name": str(folder)}, **data})
     return Case(settings, folder, build(settings, tmp_path_factory.mktemp("reference") / request.param, executor=pool))
 
 

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atlas_builder.behaviours import cluster
-from atlas_builder.config import Clusters
-from atlas_builder.embeddings import cosine_distances, neuron_embeddings
-from atlas_builder.sureness import effective_interval, mono_score, stability, sureness
+from atlas_builder.cluster.clustering import cluster
+from atlas_builder.cluster.embeddings import cosine_distances, neuron_embeddings
+from atlas_builder.cluster.stability import effective_interval, mono_score, stability, sureness
+from atlas_builder.config import ClusterSettings
 from tests.planted import Plant, plant
 
 METHODS: list[Any] = ["hdbscan", "agglomerative", "components"]
@@ -112,7 +112,7 @@ def test_fewer_than_two_examples_that_count_have_no_mono_score() -> None:
 # How well behaviours are found again.
 
 
-def _slow_stability(distances: np.ndarray, labels: np.ndarray, settings: Clusters, seed: int) -> list[float]:
+def _slow_stability(distances: np.ndarray, labels: np.ndarray, settings: ClusterSettings, seed: int) -> list[float]:
     chance = np.random.default_rng([seed, len(labels)])
     found: list[list[float]] = [[] for _ in range(int(labels.max(initial=-1)) + 1)]
     for _ in range(settings.resamples):
@@ -134,7 +134,7 @@ def test_stability_is_that_of_sets_compared_one_by_one(method: Any, examples: in
     directions = 2 * chance.normal(size=(most, 6))
     owners = chance.integers(most, size=examples)
     distances = cosine_distances((directions[owners] + chance.normal(size=(examples, 6))).astype(np.float32))
-    chosen = Clusters(method=method, resamples=4)
+    chosen = ClusterSettings(method=method, resamples=4)
     own = cluster(distances, chosen)
     given_by_hand = np.where(chance.random(examples) < 0.2, -1, owners).astype(np.int32)
     for labels in (own, given_by_hand):
@@ -146,8 +146,8 @@ def test_stability_is_that_of_sets_compared_one_by_one(method: Any, examples: in
 def test_behaviours_that_are_far_apart_are_stable(method: Any) -> None:
     for seed in range(3):
         distances = _planted(seed)
-        labels = cluster(distances, Clusters(method=method))
-        stable = stability(distances, labels, Clusters(method=method))
+        labels = cluster(distances, ClusterSettings(method=method))
+        stable = stability(distances, labels, ClusterSettings(method=method))
         assert len(stable) == 3
         assert (stable > 0.9).all()
 
@@ -155,10 +155,10 @@ def test_behaviours_that_are_far_apart_are_stable(method: Any) -> None:
 def test_halves_of_one_behaviour_are_not_stable() -> None:
     for seed in range(3):
         distances = _planted(seed)
-        labels = cluster(distances, Clusters())
+        labels = cluster(distances, ClusterSettings())
         torn = np.random.default_rng(seed).permutation(np.flatnonzero(labels == 0))
         labels[torn[: len(torn) // 2]] = 3
-        stable = stability(distances, labels, Clusters())
+        stable = stability(distances, labels, ClusterSettings())
         assert (stable[[0, 3]] < 0.75).all()
         assert (stable[[1, 2]] > 0.9).all()
 
@@ -166,33 +166,33 @@ def test_halves_of_one_behaviour_are_not_stable() -> None:
 def test_the_same_unit_is_as_sure_each_time_and_others_draws_differ_a_little() -> None:
     unit = plant(Plant(3, noise=1.0), 0)
     distances = cosine_distances(neuron_embeddings(unit.inputs, unit.read))
-    labels = cluster(distances, Clusters())
-    once, again, other = (stability(distances, labels, Clusters(), seed) for seed in (0, 0, 1))
+    labels = cluster(distances, ClusterSettings())
+    once, again, other = (stability(distances, labels, ClusterSettings(), seed) for seed in (0, 0, 1))
     assert once.tobytes() == again.tobytes()
     assert once.tobytes() != other.tobytes()
 
 
 def test_nothing_is_said_of_stability_where_nothing_was_clustered_again() -> None:
     distances = _planted(0)
-    labels = cluster(distances, Clusters())
-    found = stability(distances, labels, Clusters(resamples=0))
+    labels = cluster(distances, ClusterSettings())
+    found = stability(distances, labels, ClusterSettings(resamples=0))
     assert found.shape == (3,)
     assert np.isnan(found).all()
-    sure, _ = sureness(distances, labels, np.ones(len(labels), np.float32), Clusters(resamples=0))
+    sure, _ = sureness(distances, labels, np.ones(len(labels), np.float32), ClusterSettings(resamples=0))
     assert np.isnan(sure.stability)
     assert sure.effective_high > sure.effective_low > 1
 
 
 def test_a_unit_without_behaviours_has_none_to_be_sure_of() -> None:
-    assert stability(np.zeros((0, 0), np.float32), np.zeros(0, np.int32), Clusters()).shape == (0,)
-    assert stability(np.ones((5, 5), np.float32), np.full(5, -1, np.int32), Clusters()).shape == (0,)
+    assert stability(np.zeros((0, 0), np.float32), np.zeros(0, np.int32), ClusterSettings()).shape == (0,)
+    assert stability(np.ones((5, 5), np.float32), np.full(5, -1, np.int32), ClusterSettings()).shape == (0,)
 
 
 def test_a_unit_is_as_stable_as_its_examples_behaviours_are_on_average() -> None:
     unit = plant(Plant(3, noise=1.0), 0)
     distances = cosine_distances(neuron_embeddings(unit.inputs, unit.read))
-    labels = cluster(distances, Clusters())
-    sure, stable = sureness(distances, labels, np.ones(len(labels), np.float32), Clusters())
+    labels = cluster(distances, ClusterSettings())
+    sure, stable = sureness(distances, labels, np.ones(len(labels), np.float32), ClusterSettings())
     each = [stable[label] for label in labels if label >= 0 and not np.isnan(stable[label])]
     assert sure.stability == pytest.approx(np.mean(each))
     assert sure.stability != pytest.approx(np.nanmean(stable))  # large behaviours count more
@@ -213,8 +213,8 @@ def test_few_or_odd_examples_are_told_of_without_a_warning(method: Any, kind: st
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         distances = cosine_distances(neuron_embeddings(inputs, np.ones((1, 8), np.float32)))
-        labels = cluster(distances, Clusters(method=method))
-        sure, stable = sureness(distances, labels, strength.astype(np.float32), Clusters(method=method))
+        labels = cluster(distances, ClusterSettings(method=method))
+        sure, stable = sureness(distances, labels, strength.astype(np.float32), ClusterSettings(method=method))
     behaviours = labels.max(initial=-1) + 1
     assert len(stable) == behaviours
     assert np.isnan(sure.effective_low) == np.isnan(sure.effective_high) == (behaviours == 0)

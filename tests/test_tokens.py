@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from atlas_builder.demo import MODEL
-from atlas_builder.tokens import join_bytes, token_texts
+from atlas_builder.corpus.token_text import join_bytes, token_texts
+from atlas_builder.shipped import MODEL
 
 DEMO = AutoTokenizer.from_pretrained(MODEL)
 DEMO_TEXTS = token_texts(DEMO)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from atlas_builder import sae
-from atlas_builder.train_sae import MOMENTUM, Recipe, Trainer, main, neuron_embedding_loss, train
+from atlas_builder.demo.train_sae import MOMENTUM, Recipe, Trainer, main, neuron_embedding_loss, train
+from atlas_builder.models import sae
 
 
 def test_the_term_is_what_its_formula_says() -> None:

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 import torch
 
-from atlas_builder import model
 from atlas_builder.config import Configuration
 from atlas_builder.errors import ConfigurationError, SiteError
-from atlas_builder.model import LanguageModel
-from atlas_builder.pipeline import build
-from atlas_builder.units import MLPUnits
+from atlas_builder.models import language_model
+from atlas_builder.models.language_model import LanguageModel
+from atlas_builder.pipeline.build import build
+from atlas_builder.units.mlp import MLPUnits
 from atlas_builder.verify.claims import _orders
 from atlas_builder.verify.run import verify
 from tests.conftest import Configure
@@ -49,7 +49,7 @@ Mutation = Callable[[pytest.MonkeyPatch], None]
 
 def another_activation_function(patch: pytest.MonkeyPatch) -> None:
     """A close relative, as when a configuration says gelu and the code runs gelu_new or relu."""
-    load = model.load
+    load = language_model.load
 
     def mutated(settings: Any) -> LanguageModel:
         loaded = load(settings)
@@ -57,7 +57,7 @@ def another_activation_function(patch: pytest.MonkeyPatch) -> None:
             block._original_component.mlp._original_component.act = torch.nn.SiLU()
         return loaded
 
-    patch.setattr(model, "load", mutated)
+    patch.setattr(language_model, "load", mutated)
 
 
 def a_shifted_position(patch: pytest.MonkeyPatch) -> None:

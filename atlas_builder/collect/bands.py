@@ -14,9 +14,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from atlas_builder.collect.bins import LOWEST, SIDE, bin_edges
-from atlas_builder.collect.chance import SIDE_BY_SIDE, Chances, chance_of_token, tokens_chances
-from atlas_builder.collect.pool import Candidates, Pool, candidates, insert, push, retain, take
+from atlas_builder.collect.candidates import Candidates, Pool, candidates, insert, push, retain, take
+from atlas_builder.collect.histogram import LOWEST, SIDE, bin_edges
+from atlas_builder.collect.sampling import SIDE_BY_SIDE, Chances, chance_of_token, tokens_chances
 
 _LEVELS = 64
 _FLOOR = np.nextafter(np.float32(2.0**LOWEST), np.float32(0))  # what shares the middle bin counts as none

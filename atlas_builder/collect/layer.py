@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from atlas_builder.collect import bands, pool, selection, tally
-from atlas_builder.collect.chance import SIDE_BY_SIDE, masks, stream
-from atlas_builder.collect.pool import Candidates, Pool
-from atlas_builder.collect.rows import RowLog
-from atlas_builder.collect.scan import CROWDED, scan, windows
-from atlas_builder.collect.tally import Tally
-from atlas_builder.config import Examples
+from atlas_builder.collect import bands, candidates, selection, statistics
+from atlas_builder.collect.candidates import Candidates, Pool
+from atlas_builder.collect.kernel import CROWDED, scan, windows
+from atlas_builder.collect.sampling import SIDE_BY_SIDE, masks, stream
+from atlas_builder.collect.statistics import Tally
+from atlas_builder.collect.vector_log import RowLog
+from atlas_builder.config import ExampleSettings
 
 _ROOM = 64  # candidates a column holds beside those it is to keep
 
@@ -53,7 +53,7 @@ class LayerCollector:
     def __init__(
         self,
         shape: Shape,
-        examples: Examples,
+        examples: ExampleSettings,
         folder: Path,
         executor: Executor,
         threads: int = 1,
@@ -62,12 +62,12 @@ class LayerCollector:
         folder.mkdir(parents=True, exist_ok=True)
         self.shape, self.examples, self.folder = shape, examples, folder
         self._executor, self._parts = executor, _parts(shape.units, threads)
-        self.tally: Tally = tally.empty(shape.units)
+        self.tally: Tally = statistics.empty(shape.units)
         chance = stream(examples.seed, shape.layer)
         self.rule = selection.rule(examples, shape.units, shape.sides, chance)
-        self.near: Pool = pool.empty(shape.units * shape.sides, 2 * examples.per_unit + _ROOM)
+        self.near: Pool = candidates.empty(shape.units * shape.sides, 2 * examples.per_unit + _ROOM)
         self.draw = bands.draw(examples.per_band, shape.units, chance, masks(examples.seed, shape.layer, shape.units))
-        self.spread: Pool = pool.empty(shape.units, 8 * self.draw.keep + 1)
+        self.spread: Pool = candidates.empty(shape.units, 8 * self.draw.keep + 1)
         window = sum(examples.window) + 1
         self.input_tokens: NDArray[np.int64] = np.zeros(0, np.int64)
         """The token of each logged input, as `token_numbers` numbers them."""
@@ -111,13 +111,13 @@ class LayerCollector:
             raise NotFiniteError(int(batch[min(bad)]))
         if CROWDED in found:
             # Rare: the draw of some unit went so that more must be kept than is usual.
-            self.near = pool.widened(self.near, self.near.value.shape[1] * 2)
-            self.spread = pool.widened(self.spread, self.spread.value.shape[1] * 2)
+            self.near = candidates.widened(self.near, self.near.value.shape[1] * 2)
+            self.spread = candidates.widened(self.spread, self.spread.value.shape[1] * 2)
             self._scan(batch, shown, head, counting=False)
 
     def _settle(self, held: Pool, log: RowLog, shown: NDArray[np.float32], head: int, sides: int) -> NDArray[np.int64]:
         """Log the windows of new candidates; their tokens, numbered through the batch: (new,)."""
-        new = pool.unsettled(held)
+        new = candidates.unsettled(held)
         # Context by context: what lies together is fetched together.
         column, slot, place = new[np.argsort(new[:, 2].astype(np.int16), kind="stable")].T
         position = held.position[column, slot].astype(np.int64)
@@ -141,7 +141,7 @@ class LayerCollector:
         bands.thin_all(self.draw, self.spread)
         _free_of_waste(self.near, self.windows)
         _free_of_waste(self.spread, self.band_windows)
-        wanted = np.isin(self.input_tokens, token_numbers(pool.candidates(self.near)))
+        wanted = np.isin(self.input_tokens, token_numbers(candidates.candidates(self.near)))
         if self.inputs.is_mostly_waste(int(wanted.sum())):
             self.inputs.retain(np.flatnonzero(wanted))
             self.input_tokens = self.input_tokens[wanted]
@@ -153,8 +153,8 @@ class LayerCollector:
             log.settle()
         arrays: dict[str, Any] = {
             **self.tally._asdict(),
-            **{f"near_{name}": part for name, part in pool.candidates(self.near)._asdict().items()},
-            **{f"spread_{name}": part for name, part in pool.candidates(self.spread)._asdict().items()},
+            **{f"near_{name}": part for name, part in candidates.candidates(self.near)._asdict().items()},
+            **{f"spread_{name}": part for name, part in candidates.candidates(self.spread)._asdict().items()},
             "highest": self.rule.highest,
             "bound": self.rule.bound,
             "limit": self.draw.limit,
@@ -179,11 +179,11 @@ class LayerCollector:
     @staticmethod
     def _pool(name: str, arrays: Any, like: Pool) -> Pool:
         found = Candidates(*(arrays[f"{name}_{part}"] for part in Candidates._fields))
-        return pool.filled(len(like.fill), like.value.shape[1], found)
+        return candidates.filled(len(like.fill), like.value.shape[1], found)
 
     def absorb(self, other: LayerCollector) -> None:
         """Take in what another collector of the same layer saw of other contexts."""
-        tally.add(self.tally, other.tally)
+        statistics.add(self.tally, other.tally)
         np.maximum(self.rule.highest, other.rule.highest, out=self.rule.highest)
         np.maximum(self.rule.bound, other.rule.bound, out=self.rule.bound)
         np.maximum(self.draw.limit, other.draw.limit, out=self.draw.limit)
@@ -238,9 +238,9 @@ def _free_of_waste(held: Pool, log: RowLog) -> None:
 
 def _joined(held: Pool, log: RowLog, other: Pool, other_log: RowLog) -> Pool:
     """A pool of the candidates of two, whose windows are in the first one's log."""
-    here, there = pool.candidates(held), pool.candidates(other)
+    here, there = candidates.candidates(held), candidates.candidates(other)
     first = log.rows
     for part in other_log.parts(np.arange(other_log.rows)):
         log.append(part)
-    both = pool.joined(here, there._replace(row=there.row + np.int32(first)))
-    return pool.filled(len(held.fill), held.value.shape[1], both)
+    both = candidates.joined(here, there._replace(row=there.row + np.int32(first)))
+    return candidates.filled(len(held.fill), held.value.shape[1], both)

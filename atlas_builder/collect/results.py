@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from atlas_builder import contexts
-from atlas_builder.contexts import Contexts
-from atlas_builder.store import read_array, read_json
+from atlas_builder.corpus import contexts
+from atlas_builder.corpus.contexts import Contexts
+from atlas_builder.files import read_array, read_json
 
 
 def example_type(window: int) -> np.dtype:
@@ -174,7 +174,11 @@ class Collected:
         """From the residual stream to logits, as `LanguageModel.unembedding` says: (d_model, vocabulary)."""
         return read_array(self.folder / "unembedding.npy", on_disk=True)
 
+    def layer(self, number: int) -> CollectedLayer:
+        """One of the layers read."""
+        return CollectedLayer(number, self.folder / f"L{number}")
+
     @property
     def layers(self) -> list[CollectedLayer]:
         """The layers read, in rising order."""
-        return [CollectedLayer(layer, self.folder / f"L{layer}") for layer in self.facts["layers_read"]]
+        return [self.layer(number) for number in self.facts["layers_read"]]

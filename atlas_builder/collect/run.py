@@ -18,19 +18,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from atlas_builder import contexts, corpus
-from atlas_builder.collect.finish import finish
+from atlas_builder.collect.checkpoints import WHOLE, Collectors, Shard, collectors
 from atlas_builder.collect.layer import NotFiniteError, Shape
-from atlas_builder.collect.memory import is_out_of_memory, keep_memory, tokens_that_fit
-from atlas_builder.collect.shard import WHOLE, Collectors, Shard, collectors
+from atlas_builder.collect.write import finish
 from atlas_builder.config import Configuration
-from atlas_builder.contexts import Contexts
-from atlas_builder.errors import ActivationError, ConfigurationError, OutOfMemoryError
-from atlas_builder.model import LanguageModel
+from atlas_builder.corpus import contexts, documents
+from atlas_builder.corpus.contexts import Contexts
+from atlas_builder.errors import ActivationError, ConfigurationError
+from atlas_builder.files import read_json, write_json
+from atlas_builder.models.language_model import LanguageModel
+from atlas_builder.models.memory import as_float32, in_halves, keep_memory, tokens_that_fit
 from atlas_builder.progress import Progress
-from atlas_builder.store import read_json, write_json
-from atlas_builder.units import Units
-from atlas_builder.units.base import as_float32
+from atlas_builder.units.base import Units
 
 _FACTS = "facts.json"
 _CONTEXTS_BETWEEN_CHECKPOINTS = 8192
@@ -63,10 +62,10 @@ def _prepare(model: LanguageModel, units: Units, config: Configuration, folder: 
     """Write what does not depend on the shard: contexts, weights and facts, the facts last."""
     shutil.rmtree(folder)
     folder.mkdir()
-    skipped = corpus.Skipped()
+    skipped = documents.Skipped()
     with progress.task("tokenise", total=config.corpus.max_tokens, unit="tokens") as advance:
         read = contexts.write(
-            corpus.documents(config.corpus, skipped),
+            documents.documents(config.corpus, skipped),
             model.encode,
             folder / "contexts",
             context=config.corpus.context,
@@ -143,39 +142,31 @@ class _Run:
         length = self.tokens_of(batch) // len(batch) + self._head
         at_once = max(1, self._tokens // length)
         for start in range(0, len(batch), at_once):
-            self._part(batch[start : start + at_once], frozenset())
+            self._part(batch[start : start + at_once])
 
-    def _part(self, part: NDArray[np.int64], had: frozenset[int]) -> None:
-        """Run some contexts; the layers in `had` have seen them already."""
-        seen = set(had)
+    def _part(self, part: NDArray[np.int64]) -> None:
+        """Run some contexts; where that is too much for memory, layers that have seen some are not shown them again."""
+        shown = {layer: np.zeros(len(part), bool) for layer in self._units.layers}
 
-        def visit(layer: int, inputs: Tensor, activations: Tensor) -> None:
-            if layer in seen:
-                return
-            shown, fired = as_float32(inputs), as_float32(activations)
-            seen.add(layer)
-            self._show(layer, part, shown, fired)
+        def run(rows: slice) -> None:
+            def visit(layer: int, inputs: Tensor, activations: Tensor) -> None:
+                if not shown[layer][rows].all():
+                    on_cpu = as_float32(inputs), as_float32(activations)
+                    shown[layer][rows] = True
+                    self._show(layer, part[rows], *on_cpu)
 
-        tokens = torch.from_numpy(self._read.stack(part))
-        try:
-            self._units.run(tokens.to(self._device), visit)
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-        else:
-            return
-        if len(part) == 1:
-            raise OutOfMemoryError(
-                f"not even one context of {tokens.shape[1]} tokens fits into the memory of {self._device}: "
-                "set a smaller corpus.context or model.dtype bfloat16."
-            )
-        half = -(-len(part) // 2)
-        self.fit(half * tokens.shape[1])
-        self._progress.say(f"out of memory with {len(part)} contexts at once: going on with {half}")
-        if self._device.startswith("cuda"):
-            torch.cuda.empty_cache()
-        self._part(part[:half], frozenset(seen))
-        self._part(part[half:], frozenset(seen))
+            self._units.run(torch.from_numpy(self._read.stack(part[rows])).to(self._device), visit)
+
+        def on_halving(contexts: int, half: int) -> None:
+            self.fit(half * length)
+            self._progress.say(f"out of memory with {contexts} contexts at once: going on with {half}")
+
+        length = self.tokens_of(part) // len(part) + self._head
+        refusal = (
+            f"not even one context of {length} tokens fits into the memory of {self._device}: "
+            "set a smaller corpus.context or model.dtype bfloat16."
+        )
+        in_halves(run, len(part), self._device, refusal, on_halving)
 
     def _show(self, layer: int, part: NDArray[np.int64], shown: Tensor, fired: Tensor) -> None:
         try:

@@ -12,9 +12,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from atlas_builder.collect.chance import chance_of_context, contexts_chances
-from atlas_builder.collect.pool import Candidates, Pool, candidates, insert, push, retain, take
-from atlas_builder.config import Examples
+from atlas_builder.collect.candidates import Candidates, Pool, candidates, insert, push, retain, take
+from atlas_builder.collect.sampling import chance_of_context, contexts_chances
+from atlas_builder.config import ExampleSettings
 
 _SMALLEST = np.finfo(np.float32).smallest_subnormal
 
@@ -39,7 +39,7 @@ class Rule(NamedTuple):
     """What a context must reach to matter; it only rises: (columns,)."""
 
 
-def rule(examples: Examples, units: int, sides: int, stream: np.uint64) -> Rule:
+def rule(examples: ExampleSettings, units: int, sides: int, stream: np.uint64) -> Rule:
     """The rule that a configuration asks for; an example's activation is above zero."""
     return Rule(
         top=examples.policy == "top",

@@ -31,11 +31,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from atlas_builder import crate
-from atlas_builder.corpus import stdlib_documents
-from atlas_builder.crate import Crate, Shape
-from atlas_builder.demo import CRATE, MODEL, RELU
+from atlas_builder.corpus.documents import stdlib_documents
 from atlas_builder.demo.trigram import Trigram
+from atlas_builder.models import crate
+from atlas_builder.models.crate import Crate, Shape
+from atlas_builder.shipped import CRATE, MODEL, RELU
 
 BOS = "<|endoftext|>"
 HELD_OUT_EVERY = 20

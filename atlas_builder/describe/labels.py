@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import regex
 
-from atlas_builder.tokens import join_bytes
+from atlas_builder.corpus.token_text import join_bytes
 
 _WORD = regex.compile(r"[\w\p{M}]+|[^\w\p{M}\s]+|\n\s*|\s+")
 _SHARE_OF_A_KEY = 0.2

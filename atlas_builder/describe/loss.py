@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from atlas_builder.collect.shard import BATCH_TOKENS
-from atlas_builder.contexts import Contexts
+from atlas_builder.corpus.contexts import Contexts
+from atlas_builder.models.memory import BATCH_TOKENS
 from atlas_builder.progress import Progress
 
 if TYPE_CHECKING:
-    from atlas_builder.model import LanguageModel
+    from atlas_builder.models.language_model import LanguageModel
 
 CONTEXTS = 512
 """Contexts that are taken, spread evenly over the corpus."""

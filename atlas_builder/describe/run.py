@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 from concurrent.futures import Executor
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from atlas_builder.cluster import Clustered
+from atlas_builder.cluster.run import Clustered
 from atlas_builder.collect.results import Collected, CollectedLayer
-from atlas_builder.config import Examples
-from atlas_builder.describe.importance import Importance, file_of
+from atlas_builder.config import ExampleSettings
 from atlas_builder.describe.labels import Scene, describe_words, scene
 from atlas_builder.describe.logits import Effects, logit_effects, strongest
 from atlas_builder.describe.novelty import Novelty, novelty, reads_like
-from atlas_builder.describe.tokens import next_shares, next_tokens, token_shares, window_tokens
-from atlas_builder.numbers import significant
+from atlas_builder.describe.token_shares import next_shares, next_tokens, token_shares, window_tokens
+from atlas_builder.files import write_json
 from atlas_builder.progress import Progress
-from atlas_builder.store import read_array, read_json, write_json
 
 TOKENS_SHOWN = 6
 """Tokens kept for a behaviour."""
@@ -31,69 +26,15 @@ NEXT_SHOWN = 4
 LOGITS_SHOWN = 10
 """Tokens kept on each side of a unit's logit effects."""
 _UNITS_AT_ONCE = 256
-_LOSS = "loss.json"
-
-
-@dataclass(frozen=True)
-class Described:
-    """One layer of the folder of the describe stage."""
-
-    layer: int
-    folder: Path
-
-    @cached_property
-    def behaviours(self) -> list[dict[str, Any]]:
-        """`label`, `words` ([word, share]…), `tokens` ([token id, weight]…) and `next` (alike) of each behaviour."""
-        found: list[dict[str, Any]] = read_json(self.folder / f"L{self.layer}.behaviours.json")
-        return found
-
-    @cached_property
-    def importance(self) -> Importance:
-        """What each token of some examples does for their activation."""
-        return Importance(file_of(self.folder, self.layer))
-
-    @cached_property
-    def bands(self) -> Novelty:
-        """How the tokens of each unit's bands compare with those of its top band."""
-        with np.load(self.folder / f"L{self.layer}.bands.npz") as arrays:
-            return Novelty(**{name: arrays[name] for name in Novelty._fields})
-
-    @cached_property
-    def prediction(self) -> np.ndarray | None:
-        """How well tokens foretell where each unit fires, `prediction.COUNTS`; None where that was not tried."""
-        path = self.folder / f"L{self.layer}.prediction.npy"
-        return read_array(path) if path.exists() else None
-
-    @cached_property
-    def steering(self) -> dict[str, np.ndarray] | None:
-        """What each unit does when it is held, `steering.Changes` by name; None where that was not tried."""
-        path = self.folder / f"L{self.layer}.steering.npz"
-        if not path.exists():
-            return None
-        with np.load(path) as arrays:
-            return dict(arrays)
-
-    @cached_property
-    def effects(self) -> Effects:
-        """The logit effects of each unit."""
-        with np.load(self.folder / f"L{self.layer}.logits.npz") as arrays:
-            return Effects(**{name: arrays[name] for name in Effects._fields})
-
-
-def write_loss(folder: Path, loss: tuple[float, int] | None) -> None:
-    """Keep the model's loss, where it has one, as an atlas says it: nats a token, over so many tokens."""
-    found = None if loss is None else {"nats": significant(loss[0]), "tokens": loss[1]}
-    write_json(folder / _LOSS, found)
-
-
-def read_loss(folder: Path) -> dict[str, Any] | None:
-    """What `write_loss` kept; None where the loss was not measured."""
-    found: dict[str, Any] | None = read_json(folder / _LOSS) if (folder / _LOSS).exists() else None
-    return found
 
 
 def describe(
-    collected: Collected, clustered: Path, examples: Examples, folder: Path, executor: Executor, progress: Progress
+    collected: Collected,
+    clustered: Path,
+    examples: ExampleSettings,
+    folder: Path,
+    executor: Executor,
+    progress: Progress,
 ) -> None:
     """Describe every behaviour and unit; a layer is one piece of work, since labels compare its behaviours."""
     with progress.task("describe", total=len(collected.layers), unit="layers") as advance:

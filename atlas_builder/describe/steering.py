@@ -17,9 +17,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from atlas_builder.collect.memory import keep_memory
 from atlas_builder.collect.results import Collected, CollectedLayer
-from atlas_builder.contexts import Contexts
+from atlas_builder.corpus.contexts import Contexts
+from atlas_builder.models.memory import keep_memory
 from atlas_builder.progress import Progress
 from atlas_builder.units.base import Steerable
 
@@ -90,8 +90,4 @@ def _batches(layer: CollectedLayer) -> Iterator[NDArray[np.int64]]:
 
 def _text(read: Contexts, examples: np.ndarray) -> Tensor:
     """The context of each example up to its key token: (examples, tokens)."""
-    end = int(examples["position"][0]) + 1
-    text = np.stack([read.text_of(int(context))[:end] for context in examples["context"]]).astype(np.int64)
-    if read.bos is not None:
-        text = np.concatenate([np.full((len(text), 1), read.bos), text], axis=1)
-    return torch.from_numpy(text)
+    return torch.from_numpy(read.stack(examples["context"], int(examples["position"][0]) + 1))

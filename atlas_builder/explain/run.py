@@ -23,22 +23,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock, Timeout
 from numpy.typing import ArrayLike, NDArray
 
-from atlas_builder.collect.memory import keep_memory
 from atlas_builder.errors import ConfigurationError
-from atlas_builder.explain import file
+from atlas_builder.explain import results
+from atlas_builder.explain.client import Server
 from atlas_builder.explain.excerpts import Excerpt, Plan, cut, plan
-from atlas_builder.explain.file import Explained, Scores
 from atlas_builder.explain.prompts import explaining, simulated, simulating
-from atlas_builder.explain.scores import correlation, rank_correlation
-from atlas_builder.explain.server import Server
-from atlas_builder.numbers import significant
+from atlas_builder.explain.results import Explained, Scores
+from atlas_builder.explain.scoring import correlation, rank_correlation
+from atlas_builder.files import locked
+from atlas_builder.models.memory import keep_memory
 from atlas_builder.progress import Progress
-from atlas_builder.records import unit_id
-from atlas_builder.verify.reading import Course, courses
-from atlas_builder.verify.source import Source, find
+from atlas_builder.records.address import UnitAddress
+from atlas_builder.rerun.passes import Course, courses
+from atlas_builder.rerun.source import Source, find
+from atlas_builder.rounding import significant
 
 
 def explain(
@@ -92,30 +92,24 @@ def explain(
 @contextmanager
 def _alone(output: Path) -> Iterator[None]:
     """Refuse to write to a file that another run writes to."""
-    output.parent.mkdir(parents=True, exist_ok=True)
     lock = output.with_name(f".{output.name}.lock")
-    held = FileLock(lock, timeout=0)
-    try:
-        held.acquire()
-    except Timeout:
-        raise ConfigurationError(f"another run writes to {output}: wait for it, or name another file.") from None
-    try:
-        yield
-    finally:
-        lock.unlink(missing_ok=True)
-        held.release()
+    with locked(lock, f"another run writes to {output}: wait for it, or name another file."):
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
 
 
 def _kept(site: Path, output: Path, model: str, seed: int) -> list[Explained]:
     """What an earlier run wrote of the atlas's units as they are; takes away a last line that was not finished."""
-    found = file.read(output)
+    found = results.read(output)
     if any((one.model, one.seed) != (model, seed) for one in found):
         raise ConfigurationError(f"{output} is of another model or seed: name another file with --output.")
     if output.exists() and not output.read_bytes().endswith(b"\n"):
         draft = output.with_name(f".{output.name}.draft")
         draft.write_text("".join(one.line for one in found), encoding="utf-8")
         draft.replace(output)
-    return file.of(site, found)
+    return results.of(site, found)
 
 
 @dataclass(frozen=True)
@@ -137,8 +131,8 @@ class _Asking:
             lengths = np.array([len(tokens) for _, _, tokens in self.source.text.contexts])
             planned = plan(high, read.high_at[:, column], lengths, [self.seed, layer, unit])
             said = self._said(self._excerpts(layer, unit, planned), maximum)
-        name = unit_id(self.source.config.atlas.id, layer, unit)
-        return Explained(name, layer, unit, file.digest(self.site, layer, unit), self.server.name, self.seed, *said)
+        name = UnitAddress(layer, unit).within(self.source.config.atlas.id)
+        return Explained(name, layer, unit, results.digest(self.site, layer, unit), self.server.name, self.seed, *said)
 
     def _excerpts(self, layer: int, unit: int, planned: Plan) -> list[list[Excerpt]]:
         """The texts of a plan, part by part."""

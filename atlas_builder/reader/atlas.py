@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from operator import index
 from typing import TYPE_CHECKING, Any, overload
 
-import orjson
-
 from atlas_builder.errors import MissingError, SiteError
+from atlas_builder.reader.facts import check_schema, read_facts, read_object
 from atlas_builder.reader.source import Source, source
 from atlas_builder.reader.unit import Unit
-from atlas_builder.schema import SCHEMA, Record, unit_name
+from atlas_builder.records.address import UnitAddress
+from atlas_builder.records.schema import SCHEMA
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 _REMEMBERED = 128  # units: some megabytes
-_FACTS = "atlas/1"
-_ID = re.compile(r"(?:(?P<atlas>.+)/)?L(?P<layer>\d+)/N(?P<unit>\d+)")
 
 
 def open(place: str | os.PathLike[str]) -> Atlas:
@@ -45,7 +42,7 @@ class Atlas:
 
     def __init__(self, source: Source) -> None:
         self._source = source
-        self.facts: dict[str, Any] = self._read_facts()
+        self.facts: dict[str, Any] = read_facts(source)
         """`atlas.json`: model, corpus, settings, versions, layers."""
         try:
             self.id: str = self.facts["atlas"]["id"]
@@ -117,10 +114,10 @@ class Atlas:
     def _find(self, key: object) -> tuple[Layer, int | None]:
         """The layer that a key names, and the number of the unit, None for the layer itself."""
         if isinstance(key, str):
-            match = _ID.fullmatch(key)
-            if not match or match["atlas"] not in (None, self.id):
+            parsed = UnitAddress.parse(key)
+            if not parsed or parsed[0] not in (None, self.id):
                 raise MissingError(f"{key!r} is no unit of this atlas: its ids read like {self.id}/L3/N512.")
-            key = int(match["layer"]), int(match["unit"])
+            key = parsed[1]
         try:
             numbers = [index(part) for part in (key if isinstance(key, tuple) else (key,))]
         except TypeError:
@@ -137,40 +134,16 @@ class Atlas:
             raise MissingError(f"{self.id}/L{layer.number} has no unit {numbers[1]}: they are 0 to {len(layer) - 1}.")
         return layer, numbers[1]
 
-    def _read_facts(self) -> dict[str, Any]:
-        facts = self._read_json("atlas.json")
-        if facts is None:
-            raise SiteError(f"{self._source} holds no built atlas (no atlas.json): name the folder or address of one.")
-        self._check_schema("atlas.json", facts, _FACTS)
-        return facts
-
     def _read_unit(self, layer: int, number: int) -> Unit:
-        name = f"{unit_name(layer, number)}.json"
-        record = self._read_json(name)
-        if record is None:
-            raise SiteError(f"{self._source.url(name)} is missing, though atlas.json counts it: build the atlas again.")
-        self._check_schema(name, record, SCHEMA)
-        if (record.get("layer"), record.get("unit")) != (layer, number):
-            raise SiteError(f"{self._source.url(name)} is the record of another unit, {record.get('id')}.")
-        return Unit(self, layer, number, record)
-
-    def _read_json(self, name: str) -> Record | None:
-        content = self._source.read(name)
+        name = UnitAddress(layer, number).record
+        content, url = self._source.read(name), self._source.url(name)
         if content is None:
-            return None
-        try:
-            found: Record = orjson.loads(content)
-        except ValueError as error:
-            raise SiteError(f"{self._source.url(name)} is not JSON: {error}.") from None
-        return found
-
-    def _check_schema(self, name: str, found: Record, wanted: str) -> None:
-        said = found.get("schema") if isinstance(found, dict) else None
-        if said != wanted:
-            raise SiteError(
-                f"{self._source.url(name)} has the schema {said!r}, this version of Atlas Builder reads {wanted!r}: "
-                "take the version that the atlas was built with."
-            )
+            raise SiteError(f"{url} is missing, though atlas.json counts it: build the atlas again.")
+        record = read_object(content, url)
+        check_schema(record, SCHEMA, url)
+        if (record.get("layer"), record.get("unit")) != (layer, number):
+            raise SiteError(f"{url} is the record of another unit, {record.get('id')}.")
+        return Unit(self, layer, number, record)
 
     def _read_table(self, name: str) -> pa.Table:
         import pyarrow as pa

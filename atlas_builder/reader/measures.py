@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple, TypeVar
 
-from atlas_builder.schema import Record
+from atlas_builder.records.schema import Record
 
 _Part = TypeVar("_Part")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from atlas_builder.schema import Record
+from atlas_builder.records.schema import Record
 
 if TYPE_CHECKING:
     from atlas_builder.reader.atlas import Atlas

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from atlas_builder.corpus.token_text import join_bytes, plain
 from atlas_builder.errors import MissingError, SiteError
 from atlas_builder.reader.measures import (
     Foretold,
@@ -27,9 +28,8 @@ from atlas_builder.reader.measures import (
     tokens_of,
 )
 from atlas_builder.reader.neighbour import Neighbour
-from atlas_builder.schema import Record, content_hash, unit_name
-from atlas_builder.site.text import plain
-from atlas_builder.tokens import join_bytes
+from atlas_builder.records.address import UnitAddress
+from atlas_builder.records.schema import Record, content_hash
 
 if TYPE_CHECKING:
     from atlas_builder.reader.atlas import Atlas
@@ -60,7 +60,7 @@ class Unit:
     @property
     def page(self) -> str:
         """The address of its page in the atlas, `L3/N512.html`."""
-        return f"{unit_name(self.layer, self.number)}.html"
+        return UnitAddress(self.layer, self.number).page
 
     @property
     def url(self) -> str:

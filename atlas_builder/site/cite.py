@@ -12,8 +12,8 @@ from urllib.parse import quote
 import orjson
 from markupsafe import Markup
 
-from atlas_builder.config import Atlas, Configuration
-from atlas_builder.site.text import plain
+from atlas_builder.config import AtlasSettings, Configuration
+from atlas_builder.corpus.token_text import plain
 
 _DIGITS = 16
 """Of a record's hash, in what people copy: enough to tell contents apart. JSON-LD holds all 64."""
@@ -252,7 +252,7 @@ def ris_of(citations: Iterable[Citation]) -> str:
     return "".join(citation.ris for citation in citations)
 
 
-def names(atlas: Atlas) -> tuple[Name, ...]:
+def names(atlas: AtlasSettings) -> tuple[Name, ...]:
     """The authors of an atlas; `Foote, Alex` has a family name and a given one."""
     found = []
     for author in atlas.authors:
@@ -262,7 +262,7 @@ def names(atlas: Atlas) -> tuple[Name, ...]:
     return tuple(name for name in found if name.family)
 
 
-def address(atlas: Atlas, page: str) -> str | None:
+def address(atlas: AtlasSettings, page: str) -> str | None:
     """The public address of a page, where the atlas has one."""
     if atlas.url is None:
         return None

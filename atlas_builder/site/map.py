@@ -19,13 +19,11 @@ import orjson
 from markupsafe import Markup, escape
 from numpy.typing import NDArray
 
-from atlas_builder.cluster import Clustered
-from atlas_builder.cycles import no_search_for_cycles
-from atlas_builder.describe.run import Described
-from atlas_builder.numbers import significant_all
-from atlas_builder.records import Stages
-from atlas_builder.site import text
-from atlas_builder.site.search import BLOCK
+from atlas_builder.corpus import token_text
+from atlas_builder.progress import gc_paused
+from atlas_builder.records.stages import Stages
+from atlas_builder.rounding import significant_all
+from atlas_builder.site.search.index import BLOCK
 
 RAMP = 7
 """Colours from the first layer to the last, `m0` … `m6` in the style sheet."""
@@ -149,7 +147,7 @@ class Map:
         """The words of the picture that have room, those of `w0` on a phone too."""
         taken: list[tuple[float, float, float]] = []
         for x, y, level, word in self.words:
-            shown = text.plain(word)
+            shown = token_text.plain(word)
             left, top = x * (_WIDTH - 2 * step) + step, (y - low) * (_WIDTH - 2 * step) + step - 12
             half = 4.5 * len(shown) + 8
             free = all(abs(left - other) > half + wide or abs(top - down) > 24 for other, down, wide in taken)
@@ -163,13 +161,12 @@ class Map:
 
 def atlas_map(stages: Stages) -> Map:
     """The map of an atlas."""
-    layers = [(layer.layer, layer.units) for layer in stages.collected.layers]
-    clustered = [Clustered(layer, stages.cluster) for layer, _ in layers]
-    with no_search_for_cycles():
-        described = [Described(layer, stages.describe).behaviours for layer, _ in layers]
+    clustered = [layer.clustered for layer in stages.layers]
+    with gc_paused():
+        described = [layer.described.behaviours for layer in stages.layers]
     effective = np.concatenate([own.measures["effective_behaviours"][:, 0] for own in clustered])
     return Map(
-        layers=layers,
+        layers=[(layer.number, layer.collected.units) for layer in stages.layers],
         counts=np.concatenate([np.diff(own.starts) for own in clustered]),
         effective=np.nan_to_num(significant_all(effective)),
         places=stages.links.map,
@@ -190,7 +187,7 @@ class Drawn(NamedTuple):
 
 def publish(stages: Stages, folder: Path) -> Drawn:
     """Write an atlas's map, and say what pages show of it."""
-    with no_search_for_cycles():
+    with gc_paused():
         drawn = atlas_map(stages)
         write(folder, drawn)
         return Drawn(drawn.picture, drawn.placed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -14,13 +14,16 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from atlas_builder.config import Configuration
+from atlas_builder.corpus import token_text
 from atlas_builder.errors import ConfigurationError
-from atlas_builder.records import Record
-from atlas_builder.site import figures, listing, text
+from atlas_builder.records.address import UnitAddress
+from atlas_builder.records.measures import MEASURES, shown_in
+from atlas_builder.records.schema import Record
+from atlas_builder.site import figures, html, layer_table
 from atlas_builder.site import map as site_map
 from atlas_builder.site.cite import Citation, cite
 from atlas_builder.site.map import Drawn
-from atlas_builder.site.summary import Summary, unit_page
+from atlas_builder.site.summary import Summary
 
 COLOURS = 8
 """Behaviours told apart by colour; those after share one."""
@@ -28,7 +31,7 @@ COLOURS = 8
 _NAMED = 4  # behaviours that a preview names
 _UNLIKELY = 3  # standard deviations of the cosine of two random directions, which is 1 / √width
 
-_DRAWN = ("effective", "stability", "distance", "active")  # measures whose distribution a layer's page draws
+_DISTRIBUTIONS = ("effective_behaviours", "stability", "mean_distance", "density")  # drawn on a layer's page
 
 BEHAVIOUR_GROUPS = ("one behaviour", "two", "three", "four or more", "none")
 
@@ -105,7 +108,7 @@ class Pages:
 
     def unit_citation(self, layer: int, unit: int, digest: str, description: str = "") -> Citation:
         """How a unit is cited; `digest` is its record's hash."""
-        page = unit_page(layer, unit)
+        page = UnitAddress(layer, unit).page
         title = _title(self.facts["kind"], layer, unit)
         return self._cited(page, title, digest=digest, description=description)
 
@@ -136,7 +139,7 @@ class Pages:
         threshold = self.config.examples.threshold * maximum if self.config.examples.policy == "threshold" else None
         return self._render(
             "unit.html",
-            unit_page(layer, unit),
+            UnitAddress(layer, unit).page,
             f"{title}, {self.config.title}",
             citation=self.unit_citation(layer, unit, record["hash"], _description(record)),
             unit_title=title,
@@ -158,6 +161,7 @@ class Pages:
             colours=colours,
             lines=COLOURS,
             lede=_lede(record),
+            shown_in=shown_in,
             histogram=figures.histogram(edges, counts, threshold),
             threshold=threshold,
             labels=labels,
@@ -169,26 +173,26 @@ class Pages:
     def _shown(example: dict[str, Any], extreme: float, *, in_a_band: bool) -> Markup:
         """An example's text, or where it is of a behaviour or of none, its whole line."""
         key, importance = example["key"], example.get("importance", ())
-        found = text.highlight(example["tokens"], example["values"], key, extreme, importance, titles=not in_a_band)
+        found = html.highlight(example["tokens"], example["values"], key, extreme, importance, titles=not in_a_band)
         if in_a_band:
             return found
         value, source = example["values"][key], example["source"]
-        return text.example(found, value, source, example["position"], weighed=bool(importance))
+        return html.example(found, value, source, example["position"], weighed=bool(importance))
 
     def layer(self, layer: int, units: Sequence[Summary], layers: Sequence[int]) -> dict[str, str]:
         """The table of a layer's units, by the names of its pages."""
-        found = listing.leaves(units)
+        found = layer_table.leaves(units)
         figures_of = [
             (
-                column,
+                measure,
                 figures.distribution(
-                    [float(value) for unit in units if (value := column.of(unit)) is not None],
-                    column.show,
-                    logarithmic=column.name == "active",
+                    [float(value) for unit in units if (value := unit.measures[measure.name]) is not None],
+                    partial(html.measured, measure=measure),
+                    logarithmic=measure.name == "density",
                 ),
             )
-            for column in listing.COLUMNS
-            if column.name in _DRAWN
+            for measure in MEASURES
+            if measure.name in _DISTRIBUTIONS
         ]
         return {
             leaf.name: self._render(
@@ -201,7 +205,7 @@ class Pages:
                 total=len(units),
                 leaf=leaf,
                 leaves=found,
-                columns=listing.columns(units),
+                columns=layer_table.columns(units),
                 noun=noun(self.facts["kind"]),
                 behaviours=sum(len(unit.labels) for unit in units),
                 figure=figures.shares_by_layer([(f"Layer {layer}", "", _groups(units))], BEHAVIOUR_GROUPS),
@@ -320,7 +324,7 @@ def _measures(record: Record) -> dict[int, dict[str, Any]]:
 
 def _description(record: Record) -> str:
     """A unit in a sentence, for previews of links to it."""
-    labels = [f"“{text.plain(behaviour['label'])}”" for behaviour in record["behaviours"][:_NAMED]]
+    labels = [f"“{token_text.plain(behaviour['label'])}”" for behaviour in record["behaviours"][:_NAMED]]
     more = ", …" if len(record["behaviours"]) > _NAMED else "."
     said = f"This {noun(record['kind'])} {_lede(record)}"
     return f"{said}: {', '.join(labels)}{more}" if labels else f"{said}."

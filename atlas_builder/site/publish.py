@@ -15,30 +15,32 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from atlas_builder import records
-from atlas_builder.cluster import CONTRAST, Clustered
-from atlas_builder.config import Site as SiteSettings
-from atlas_builder.cycles import no_search_for_cycles
-from atlas_builder.progress import Progress
+from atlas_builder.cluster.run import CONTRAST
+from atlas_builder.config import SiteSettings
+from atlas_builder.progress import Progress, gc_paused
+from atlas_builder.records.address import UnitAddress
+from atlas_builder.records.schema import SCHEMA_FILE, schema
+from atlas_builder.records.tables import write as write_tables
+from atlas_builder.shipped import shipped_folder
 from atlas_builder.site import map as site_map
-from atlas_builder.site import metadata, search, size
-from atlas_builder.site.budget import fitted
+from atlas_builder.site import metadata
 from atlas_builder.site.cite import address
-from atlas_builder.site.edition import Site
-from atlas_builder.site.listing import leaf_names
-from atlas_builder.site.prose import render_prose
-from atlas_builder.site.starts import starts
-from atlas_builder.site.summary import Summary, unit_page
-from atlas_builder.site.tables import write as write_tables
-from atlas_builder.site.theme import shipped
-from atlas_builder.site.units import publish_layer, publish_units, sizes, write
+from atlas_builder.site.context import Site
+from atlas_builder.site.highlights import starts
+from atlas_builder.site.hosting import size
+from atlas_builder.site.hosting.budget import fitted
+from atlas_builder.site.layer_table import leaf_names
+from atlas_builder.site.prose.render import render_prose
+from atlas_builder.site.render import publish_layer, publish_units, sizes, write
+from atlas_builder.site.search import index
+from atlas_builder.site.summary import Summary
 
 _UNITS_AT_ONCE = 128
 
 
 def publish(site: Site, folder: Path, executor: Executor, progress: Progress) -> None:
     """Write the whole site into an empty folder, with as much of each unit as the host allows."""
-    with no_search_for_cycles():
+    with gc_paused():
         _publish(_fitted(site, executor, progress), folder, executor, progress)
     for line in size.measure(size.files(folder), site.config.site.host).lines:
         progress.say(line)
@@ -48,9 +50,9 @@ def _publish(site: Site, folder: Path, executor: Executor, progress: Progress) -
     map_ = executor.submit(site_map.publish, site.stages, folder / "map")
     around = [executor.submit(write_tables, folder / "tables", site.stages, site.config)]
     with ThreadPoolExecutor(1) as beside:  # the workers render units while the index is written here
-        index = beside.submit(search.write, folder / "search", site.stages, site.config.examples.window, executor)
+        queries = beside.submit(index.write, folder / "search", site.stages, site.config.examples.window, executor)
         summaries = _write_units(site, folder, executor, progress)
-        site = replace(site, facts={**site.facts, "queries": index.result()._asdict()})
+        site = replace(site, facts={**site.facts, "queries": queries.result()._asdict()})
     around += [
         executor.submit(publish_layer, site, layer, units, list(summaries), folder)
         for layer, units in summaries.items()
@@ -117,8 +119,7 @@ def _fitted(site: Site, executor: Executor, progress: Progress) -> Site:
 
 def _contrast(site: Site) -> dict[str, float]:
     """Medians over all units of the distances of `cluster.CONTRAST`; without those that no unit has."""
-    layers = site.stages.collected.layers
-    found = np.concatenate([Clustered(layer.layer, site.stages.cluster).contrast for layer in layers])
+    found = np.concatenate([layer.clustered.contrast for layer in site.stages.layers])
     known = {name: column[~np.isnan(column)] for name, column in zip(CONTRAST, found.T, strict=True)}
     return {name: float(np.median(column)) for name, column in known.items() if len(column)}
 
@@ -126,11 +127,11 @@ def _contrast(site: Site) -> dict[str, float]:
 def _write_around(site: Site, folder: Path) -> None:
     """Everything that is neither a unit nor an overview of units."""
     assets = folder / "assets"
-    for source in (shipped("themes") / "atlas" / "assets", site.theme / "assets"):
+    for source in (shipped_folder("themes") / "atlas" / "assets", site.theme / "assets"):
         if source.is_dir():
             shutil.copytree(source, assets, dirs_exist_ok=True)
     (folder / "schema").mkdir()
-    shutil.copyfile(records.SCHEMA_FILE, folder / "schema" / records.SCHEMA_FILE.name)
+    (folder / "schema" / SCHEMA_FILE.name).write_bytes(orjson.dumps(schema(), option=orjson.OPT_INDENT_2))
     atlas = site.config.atlas
     prose = render_prose(site.docs, site.theme, folder, site.extra)
     (folder / "atlas.json").write_bytes(orjson.dumps(site.facts, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2))
@@ -140,7 +141,13 @@ def _write_around(site: Site, folder: Path) -> None:
         layers = [
             f"L{layer.layer}/{leaf}" for layer in site.stages.collected.layers for leaf in leaf_names(layer.units)
         ]
-        listed = ["index.html", "map.html", *map(quote, prose), *layers, *(unit_page(*unit) for unit in site.units)]
+        listed = [
+            "index.html",
+            "map.html",
+            *map(quote, prose),
+            *layers,
+            *(UnitAddress(*unit).page for unit in site.units),
+        ]
         write(folder / "sitemap.xml", _sitemap([address(atlas, page) or page for page in listed]))
         robots += f"Sitemap: {address(atlas, 'sitemap.xml')}\n"
     write(folder / "robots.txt", robots)

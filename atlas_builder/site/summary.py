@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from atlas_builder.records import Record
+from atlas_builder.records.address import UnitAddress
+from atlas_builder.records.measures import MEASURES
+from atlas_builder.records.schema import Record
 
 
 @dataclass
@@ -16,29 +18,22 @@ class Summary:
     unit: int
     labels: list[str]
     measures: dict[str, Any]
-    stats: dict[str, Any]
+    """Of `MEASURES`, by name."""
     coverage: list[float] = field(default_factory=list)
     hash: str = ""
     """Of its record."""
-    likeness: float = 0.0
+    similarity: float = 0.0
     """Mean cosine of its behaviours' nearest neighbours, 0 for one that has none."""
-    told: float | None = None
-    """How well its key tokens foretell where it fires, F1; None where that is not known."""
 
     @property
     def name(self) -> str:
         """`L2/N17`."""
-        return f"L{self.layer}/N{self.unit}"
+        return UnitAddress(self.layer, self.unit).id
 
     @property
     def page(self) -> str:
         """Address from the site's root."""
-        return unit_page(self.layer, self.unit)
-
-
-def unit_page(layer: int, unit: int) -> str:
-    """`L2/N17.html`."""
-    return f"L{layer}/N{unit}.html"
+        return UnitAddress(self.layer, self.unit).page
 
 
 def summary_of(record: Record) -> Summary:
@@ -48,15 +43,13 @@ def summary_of(record: Record) -> Summary:
         layer=record["layer"],
         unit=record["unit"],
         labels=[behaviour["label"] for behaviour in behaviours],
-        measures=record["polysemanticity"],
-        stats={name: record["stats"][name] for name in ("max", "density")},
+        measures={measure.name: measure.of(record) for measure in MEASURES},
         coverage=[behaviour["coverage"] for behaviour in behaviours if behaviour["sign"] > 0],
         hash=record["hash"],
-        likeness=_likeness(behaviours),
-        told=record["prediction"] and record["prediction"]["lookup"]["f1"],
+        similarity=_similarity(behaviours),
     )
 
 
-def _likeness(behaviours: list[Record]) -> float:
+def _similarity(behaviours: list[Record]) -> float:
     nearest = [max((near["similarity"] for near in found["neighbours"]), default=0.0) for found in behaviours]
     return sum(nearest) / len(nearest) if nearest else 0.0

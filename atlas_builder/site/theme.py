@@ -9,25 +9,19 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from atlas_builder.corpus import token_text
 from atlas_builder.errors import ConfigurationError
-from atlas_builder.site import text
-from atlas_builder.site.words import search_key
-
-_PACKAGE = Path(__file__).parent.parent
-
-
-def shipped(name: str) -> Path:
-    """A top-level folder of the project: `themes` or `site_config`."""
-    installed = _PACKAGE / f"_{name}"
-    return installed if installed.is_dir() else _PACKAGE.parent / name
+from atlas_builder.shipped import shipped_folder
+from atlas_builder.site import html
+from atlas_builder.site.search.normalise import search_key
 
 
 def find_theme(name: str) -> Path:
     """The folder of a theme by its name or path; `ConfigurationError` where there is none."""
-    for folder in (shipped("themes") / name, Path(name)):
+    for folder in (shipped_folder("themes") / name, Path(name)):
         if (folder / "base.html").is_file():
             return folder.resolve()
-    known = sorted(folder.name for folder in shipped("themes").iterdir() if folder.is_dir())
+    known = sorted(folder.name for folder in shipped_folder("themes").iterdir() if folder.is_dir())
     raise ConfigurationError(
         f"site.theme: there is no theme {name!r}: use one of {', '.join(known)}, or a folder that holds base.html."
     )
@@ -45,22 +39,23 @@ class _Records(Environment):
 def environment(theme: Path) -> Environment:
     """Jinja over a theme, and over the shipped one for what the theme does not redefine."""
     jinja = _Records(
-        loader=FileSystemLoader([theme, shipped("themes") / "atlas"]),
+        loader=FileSystemLoader([theme, shipped_folder("themes") / "atlas"]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     jinja.filters.update(
-        token=text.token,
-        visible=text.markup,
-        plain=text.plain,
+        token=html.token,
+        visible=html.markup,
+        plain=token_text.plain,
         search_key=search_key,
-        percent=text.percent,
-        number=text.number,
-        aligned=text.aligned,
-        codes=text.codes,
-        rows=text.rows,
+        percent=html.percent,
+        measure=html.measured,
+        number=html.number,
+        aligned=html.aligned,
+        codes=html.codes,
+        rows=html.rows,
         thousands=lambda value: f"{value:,}",
         sha256=sha256,
     )

@@ -1,8 +1,1 @@
-"""What a unit is, and how its input, activation and weights are reached."""
-
-from atlas_builder.units.base import Units, Visit
-from atlas_builder.units.crate import CrateUnits
-from atlas_builder.units.mlp import MLPUnits
-from atlas_builder.units.sae import SAEUnits
-
-__all__ = ["CrateUnits", "MLPUnits", "SAEUnits", "Units", "Visit"]
+"""What a unit is, and how its input, activation and weights are reached: one module a kind."""

@@ -7,6 +7,7 @@ and every stage works on it. Shapes are written `(units, d_model)`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
@@ -69,13 +70,18 @@ class Steerable(Protocol):
         """
 
 
-def as_float32(tensor: Tensor) -> Tensor:
-    """A tensor as results are kept: float32, on the cpu, contiguous, without a gradient."""
-    return tensor.detach().to(device="cpu", dtype=torch.float32).contiguous()
-
-
 class LastLayerSeenError(Exception):
     """Ends a forward run whose rest nobody looks at."""
+
+
+def run_with_hooks(bridge: Any, tokens: Tensor, hooks: Sequence[tuple[str, Any]], cache: Any = None) -> None:
+    """Run a TransformerLens bridge until a hook raises `LastLayerSeenError`; a `cache` is as in `Units.run`.
+
+    TransformerLens's own stop_at_layer comes before a block: after the last one, it runs the unembedding too.
+    """
+    caching = {} if cache is None else {"past_key_values": cache, "use_cache": True}
+    with torch.inference_mode(), suppress(LastLayerSeenError):
+        bridge.run_with_hooks(tokens, fwd_hooks=list(hooks), return_type=None, **caching)
 
 
 def chosen_layers(layers: Literal["all"] | Sequence[int], depth: int) -> list[int]:

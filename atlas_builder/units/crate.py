@@ -8,8 +8,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from atlas_builder.crate import CODES, Crate
-from atlas_builder.units.base import Visit, as_float32, chosen_layers, held
+from atlas_builder.models.crate import CODES, Crate
+from atlas_builder.models.memory import as_float32
+from atlas_builder.units.base import Visit, chosen_layers, held
 
 
 class CrateUnits:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from atlas_builder.errors import ModelError
-from atlas_builder.units.base import LastLayerSeenError, Visit, as_float32, chosen_layers, held
+from atlas_builder.models.memory import as_float32
+from atlas_builder.units.base import LastLayerSeenError, Visit, chosen_layers, held, run_with_hooks
 
 
 class MLPUnits:
@@ -67,10 +67,7 @@ class MLPUnits:
         hooks = [(f"blocks.{layer}.mlp.hook_in", keep(layer)) for layer in layers]
         # The input of the output matrix is the activation, gate and all, in every architecture.
         hooks += [(f"blocks.{layer}.mlp.out.hook_in", show(layer)) for layer in layers]
-        caching = {} if cache is None else {"past_key_values": cache, "use_cache": True}
-        # TransformerLens's own stop_at_layer comes before a block: after the last one, it runs the unembedding too.
-        with torch.inference_mode(), suppress(LastLayerSeenError):
-            self._bridge.run_with_hooks(tokens, fwd_hooks=hooks, return_type=None, **caching)
+        run_with_hooks(self._bridge, tokens, hooks, cache)
 
     def steered(self, tokens: Tensor, layer: int, unit: Tensor | None = None, value: Tensor | None = None) -> Tensor:
         """Logits after (rows, context) tokens, (rows, vocabulary), with neurons (rows,) held at values (rows,)."""

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
 from atlas_builder.errors import ConfigurationError
-from atlas_builder.sae import SAE
-from atlas_builder.units.base import LastLayerSeenError, Visit, as_float32, chosen_layers
+from atlas_builder.models.memory import as_float32
+from atlas_builder.models.sae import SAE
+from atlas_builder.units.base import LastLayerSeenError, Visit, chosen_layers, run_with_hooks
 
 
 class SAEUnits:
@@ -77,9 +76,7 @@ class SAEUnits:
             return hook
 
         hooks = [(f"blocks.{layer}.{self._saes[layer].place}", show(layer)) for layer in layers]
-        caching = {} if cache is None else {"past_key_values": cache, "use_cache": True}
-        with torch.inference_mode(), suppress(LastLayerSeenError):
-            self._bridge.run_with_hooks(tokens, fwd_hooks=hooks, return_type=None, **caching)
+        run_with_hooks(self._bridge, tokens, hooks, cache)
 
     def read_weights(self, layer: int) -> Tensor:
         """Encoder rows: (1, units, width)."""

@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from atlas_builder import behaviours
+from atlas_builder.cluster import clustering
+from atlas_builder.cluster.embeddings import cosine_distances, neuron_embeddings
+from atlas_builder.cluster.stability import sureness
 from atlas_builder.collect.bands import band_edges
-from atlas_builder.collect.chance import contexts_chances, stream
+from atlas_builder.collect.sampling import contexts_chances, stream
 from atlas_builder.config import Configuration
-from atlas_builder.describe.prediction import FIRES, HELD_OUT_EVERY
-from atlas_builder.embeddings import cosine_distances, neuron_embeddings
-from atlas_builder.numbers import grain_of
-from atlas_builder.sureness import sureness
-from atlas_builder.verify.reading import Course, Text
+from atlas_builder.describe.token_scores import FIRES, HELD_OUT_EVERY
+from atlas_builder.rerun.passes import Course, Text
+from atlas_builder.rounding import grain_of
 
 Record = dict[str, Any]
 
@@ -231,9 +231,9 @@ class Claims:
         for nudge in (0, 1e-5, -1e-5):
             nudged = np.maximum(distances + np.float32(nudge), 0)
             np.fill_diagonal(nudged, 0)
-            labels = behaviours.cluster(nudged, self.config.clusters)
+            labels = clustering.cluster(nudged, self.config.clusters)
             sure, _ = sureness(nudged, labels, values, self.config.clusters)
-            yield {**behaviours.measure(distances, labels)._asdict(), **sure._asdict()}
+            yield {**clustering.measure(distances, labels)._asdict(), **sure._asdict()}
 
     @staticmethod
     def _off(claimed: Record, found: dict[str, float]) -> float:

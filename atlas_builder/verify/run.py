@@ -7,14 +7,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from atlas_builder.collect.memory import keep_memory
-from atlas_builder.describe.prediction import HELD_OUT_EVERY
 from atlas_builder.describe.steering import EXAMPLES
+from atlas_builder.describe.token_scores import HELD_OUT_EVERY
+from atlas_builder.files import read_json
+from atlas_builder.models.memory import keep_memory
 from atlas_builder.progress import Progress
-from atlas_builder.store import read_json
+from atlas_builder.records.address import UnitAddress
+from atlas_builder.rerun.passes import Reader, Text, courses
+from atlas_builder.rerun.source import find
 from atlas_builder.verify.claims import Claims, Report, Side, sides
-from atlas_builder.verify.reading import Reader, Text, courses
-from atlas_builder.verify.source import find
 
 
 def verify(
@@ -45,7 +46,7 @@ def verify(
     with progress.task("compare", total=sum(map(len, chosen.values())), unit="units") as advance:
         for layer, numbers in chosen.items():
             for place, unit in enumerate(numbers):
-                record = read_json(site / f"L{layer}" / f"N{unit}.json")
+                record = read_json(site / UnitAddress(layer, unit).record)
                 claims = Claims(record, report, config, text, reader.token_texts)
                 both = list(sides(found[layer], place, layer, unit, reader.signed[layer], config))
                 claims.statistics(found[layer], place)

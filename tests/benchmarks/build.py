@@ -15,16 +15,18 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from atlas_builder import config, contexts, corpus, model
-from atlas_builder.collect.memory import keep_memory
-from atlas_builder.collect.shard import BATCH_TOKENS
-from atlas_builder.pipeline import build
+from atlas_builder.collect.checkpoints import BATCH_TOKENS
+from atlas_builder.config_file import validate
+from atlas_builder.corpus import contexts, documents
+from atlas_builder.models import language_model
+from atlas_builder.models.memory import keep_memory
+from atlas_builder.pipeline.build import build
 from atlas_builder.progress import Progress
 
 
 def main(tokens: int = 256_000) -> None:
     """Print seconds of both, their ratio, and milliseconds a unit."""
-    settings = config.validate(
+    settings = validate(
         {
             "model": {"name": "demo"},
             "corpus": {"source": "stdlib", "max_tokens": tokens},
@@ -32,9 +34,9 @@ def main(tokens: int = 256_000) -> None:
         }
     )
     with TemporaryDirectory() as scratch:
-        loaded = model.load(settings.model)
+        loaded = language_model.load(settings.model)
         read = contexts.write(
-            corpus.documents(settings.corpus),
+            documents.documents(settings.corpus),
             loaded.encode,
             Path(scratch) / "contexts",
             context=settings.corpus.context,

@@ -11,10 +11,10 @@ from collections.abc import Callable
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from atlas_builder.behaviours import central_examples, cluster, contrast, coverage, measure
-from atlas_builder.config import Clusters
-from atlas_builder.embeddings import cosine_distances, neuron_embeddings
-from atlas_builder.sureness import sureness
+from atlas_builder.cluster.clustering import central_examples, cluster, contrast, coverage, measure
+from atlas_builder.cluster.embeddings import cosine_distances, neuron_embeddings
+from atlas_builder.cluster.stability import sureness
+from atlas_builder.config import ClusterSettings
 
 UNITS, EXAMPLES, WIDTH = 200, 100, 768
 
@@ -33,7 +33,7 @@ def main() -> None:
     def distances(unit: int) -> np.ndarray:
         return cosine_distances(neuron_embeddings(inputs[unit], weights[unit]))
 
-    def whole(settings: Clusters) -> Callable[[int], object]:
+    def whole(settings: ClusterSettings) -> Callable[[int], object]:
         def run(unit: int) -> object:
             found = distances(unit)
             labels = cluster(found, settings)
@@ -45,8 +45,8 @@ def main() -> None:
     steps: dict[str, Callable[[int], object]] = {"embeddings and distances only": distances}
     steps["the paper's contrast"] = lambda unit: (contrast(distances(unit)), contrast(cosine_distances(inputs[unit])))
     for method in ("agglomerative", "hdbscan", "components"):
-        steps[f"clusters and measures, {method}"] = whole(Clusters(method=method, resamples=0))
-        steps[f"… and stability, {method}"] = whole(Clusters(method=method))
+        steps[f"clusters and measures, {method}"] = whole(ClusterSettings(method=method, resamples=0))
+        steps[f"… and stability, {method}"] = whole(ClusterSettings(method=method))
     totals = dict.fromkeys(steps, 0.0)
     with threadpool_limits(limits=1):
         for step in steps.values():

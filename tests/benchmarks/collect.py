@@ -19,10 +19,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from atlas_builder import config, contexts, model
-from atlas_builder.collect import layer, memory, run, shard
+from atlas_builder.collect import checkpoints, layer, run
+from atlas_builder.config_file import validate
+from atlas_builder.corpus import contexts
+from atlas_builder.files import read_json
+from atlas_builder.models import language_model, memory
 from atlas_builder.progress import Progress
-from atlas_builder.store import read_json
+from atlas_builder.units.open import open_units
 from tests.benchmarks.shapes import SHAPES, folder_of
 
 _WAYS = (
@@ -42,9 +45,9 @@ def main(shape: str = "demo", tokens: int = 262_144, brief: bool = False) -> Non
     spent: dict[str, float] = defaultdict(float)
     with TemporaryDirectory() as scratch:
         name = folder_of(shape, Path(scratch))
-        settings = config.validate({"model": {"name": name}, "corpus": {"source": "stdlib", "max_tokens": tokens}})
-        loaded = model.load(settings.model)
-        units = model.open_units(loaded, settings)
+        settings = validate({"model": {"name": name}, "corpus": {"source": "stdlib", "max_tokens": tokens}})
+        loaded = language_model.load(settings.model)
+        units = open_units(loaded, settings)
         folder = Path(scratch) / "pass"
         folder.mkdir()
         run._prepare(loaded, units, settings, folder, Progress(quiet=True))
@@ -54,7 +57,7 @@ def main(shape: str = "demo", tokens: int = 262_144, brief: bool = False) -> Non
         _watch(layer.LayerCollector, "_settle", "  windows to disk", spent)
         _watch(layer.LayerCollector, "visit", "  bookkeeping in all", spent)
         memory.keep_memory()
-        with shard.collectors(shapes, settings.examples, folder, torch.get_num_threads()) as opened:
+        with checkpoints.collectors(shapes, settings.examples, folder, torch.get_num_threads()) as opened:
             parts = _alternately(loaded, units, read, opened, spent, brief)
             activations = sum(found.units for found in shapes) * read.token_count
     print(f"{SHAPES.get(shape, shape)}")
@@ -68,7 +71,7 @@ def main(shape: str = "demo", tokens: int = 262_144, brief: bool = False) -> Non
 
 
 def _alternately(
-    loaded: Any, units: Any, read: Any, opened: shard.Collectors, spent: dict[str, float], brief: bool
+    loaded: Any, units: Any, read: Any, opened: checkpoints.Collectors, spent: dict[str, float], brief: bool
 ) -> list[float]:
     """Every way through a batch before the next batch; returns the ratio in each quarter of them."""
     passing = run._Run(units, read, opened, "cpu", Progress(quiet=True))
@@ -76,7 +79,7 @@ def _alternately(
     trunk = loaded.bridge.original_model.base_model  # all but the unembedding, as transformers names it
     seen = tokens_seen = 0
     last = 0.0
-    batches = shard.WHOLE.batches(read, [found.shape for found in opened.layers.values()])
+    batches = checkpoints.WHOLE.batches(read, [found.shape for found in opened.layers.values()])
     with torch.inference_mode():
         trunk(torch.from_numpy(read.stack(batches[0])))
     _compile(opened)
@@ -105,7 +108,7 @@ def _alternately(
     return quarters
 
 
-def _compile(opened: shard.Collectors) -> None:
+def _compile(opened: checkpoints.Collectors) -> None:
     """Have the loops compiled, or loaded from where they are kept, before the clock starts."""
     for collector in opened.layers.values():
         nothing = np.zeros((0, 4, collector.shape.units), np.float32)

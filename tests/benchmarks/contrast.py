@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from atlas_builder.cluster import Clustered
+from atlas_builder.cluster.run import Clustered
 from atlas_builder.collect.results import Collected
-from atlas_builder.pipeline import work_folder
+from atlas_builder.workspace import work_folder
 
 
 def main(*sites: str) -> None:

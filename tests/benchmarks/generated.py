@@ -17,18 +17,20 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from atlas_builder import config, contexts, corpus
-from atlas_builder.cluster import Clustered
+from atlas_builder.cluster.run import Clustered
 from atlas_builder.collect.results import Collected
 from atlas_builder.config import Configuration
-from atlas_builder.describe import importance
-from atlas_builder.describe.run import Described, describe
-from atlas_builder.describe.tokens import window_tokens
-from atlas_builder.pipeline import workers
+from atlas_builder.config_file import validate
+from atlas_builder.corpus import contexts, documents
+from atlas_builder.corpus.token_text import token_texts
+from atlas_builder.describe import ablation, results
+from atlas_builder.describe.results import Described
+from atlas_builder.describe.run import describe
+from atlas_builder.describe.token_shares import window_tokens
+from atlas_builder.files import MARK, Store, write_json
+from atlas_builder.pipeline.fingerprints import STAGES, fingerprints
 from atlas_builder.progress import Progress
-from atlas_builder.stages import STAGES, fingerprints
-from atlas_builder.store import MARK, Store, write_json
-from atlas_builder.tokens import token_texts
+from atlas_builder.workspace import workers
 from tests.benchmarks.generated_layer import Layer, Text
 
 _RANK = 64  # width of made-up output weights: logit effects only need to look like some
@@ -51,7 +53,7 @@ class Shape:
 
 def configuration(shape: Shape, **site: object) -> Configuration:
     """What such an atlas is built with: defaults, for GitHub Pages unless `site` says otherwise."""
-    return config.validate(
+    return validate(
         {
             "atlas": {
                 "id": "generated",
@@ -103,14 +105,14 @@ def _write_corpus(shape: Shape, settings: Configuration, folder: Path) -> None:
 
     from atlas_builder.demo.train import BOS, train_tokenizer
 
-    texts = [document.text for document in corpus.documents(settings.corpus)]
+    texts = [document.text for document in documents.documents(settings.corpus)]
     ends = np.cumsum([len(text) for text in texts])
     enough = int(np.searchsorted(ends, _CHARACTERS * shape.tokens)) + 1  # a small atlas need not read it all
     tokenizer = train_tokenizer(texts[:enough], shape.vocabulary)
     wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=BOS, eos_token=BOS)
     vocabulary = token_texts(wrapped)
     read = contexts.write(
-        corpus.documents(settings.corpus),
+        documents.documents(settings.corpus),
         lambda batch: [encoding.ids for encoding in tokenizer.encode_batch(batch, add_special_tokens=False)],
         folder / "contexts",
         context=settings.corpus.context,
@@ -155,11 +157,13 @@ def _write_importance(collected: Collected, clustered: Path, settings: Configura
     before = settings.examples.window[0]
     contexts = collected.contexts
     fall = np.append(0.01 + 0.3 * np.exp(-np.arange(before, 0, -1) / 2), 1.03)
-    for layer, places, found in importance.wanted(collected, clustered, settings):
+    for layer, places, found in ablation.wanted_examples(collected, clustered, settings):
         chance = np.random.default_rng([seed, 1, layer])
         values = (fall + chance.normal(0, 0.07, (len(places), before + 1))).astype(np.float32)
         tokens = window_tokens(contexts.tokens, contexts.starts, found["context"], found["position"], before, 0)
-        importance.save(importance.file_of(folder, layer), places, np.where(tokens >= 0, values, np.float32(np.nan)))
+        results.save_importance(
+            results.importance_file(folder, layer), places, np.where(tokens >= 0, values, np.float32(np.nan))
+        )
 
 
 def _write_links(collected: Collected, store: Store, settings: Configuration, folder: Path, seed: int) -> None:

@@ -19,16 +19,16 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from atlas_builder.cluster import BEHAVIOUR, MEASURES
+from atlas_builder.cluster.run import BEHAVIOUR, MEASURES
+from atlas_builder.cluster.stability import effective_interval
 from atlas_builder.collect.bands import DRAWN, band_edges
-from atlas_builder.collect.bins import SIDE, bin_edges
+from atlas_builder.collect.histogram import SIDE, bin_edges
 from atlas_builder.collect.results import Moments, band_type, example_type
-from atlas_builder.config import Examples
-from atlas_builder.contexts import Contexts
+from atlas_builder.config import ExampleSettings
+from atlas_builder.corpus.contexts import Contexts
 from atlas_builder.describe.novelty import reads_like
-from atlas_builder.describe.tokens import window_tokens
-from atlas_builder.store import write_json
-from atlas_builder.sureness import effective_interval
+from atlas_builder.describe.token_shares import window_tokens
+from atlas_builder.files import write_json
 
 Floats = NDArray[np.float64]
 Numbers = NDArray[np.int64]
@@ -99,7 +99,7 @@ class Layer:
     mean_behaviours: float
     tokens: int
     """Tokens that count in the statistics."""
-    examples: Examples
+    examples: ExampleSettings
     seed: int
 
     @cached_property

@@ -17,12 +17,12 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from atlas_builder import link, nearest
-from atlas_builder.cluster import BEHAVIOUR
+from atlas_builder.cluster.run import BEHAVIOUR
 from atlas_builder.collect.results import Collected, example_type
-from atlas_builder.config import Link
+from atlas_builder.config import LinkSettings
+from atlas_builder.files import read_array, write_json
+from atlas_builder.link import exact_knn, run
 from atlas_builder.progress import Progress
-from atlas_builder.store import read_array, write_json
 
 LAYERS, UNITS, CLUSTERS, CORES = 12, 3072, 2000, 2
 
@@ -42,7 +42,7 @@ def main(behaviours: int = 110_000, width: int = 768) -> None:
         started = time.perf_counter()
         _link(folder / "collect", folder / "link", pool)
         stage = time.perf_counter() - started
-        found = link.Links(folder / "link").neighbours >= 0
+        found = run.Links(folder / "link").neighbours >= 0
         product = _product(folder / "collect", folder, pool)
     print(f"{behaviours:,} behaviours of width {width}, {LAYERS} layers, {CORES} processes")
     print(f"the bare matrix product {product:8.1f} s")
@@ -55,7 +55,7 @@ def main(behaviours: int = 110_000, width: int = 768) -> None:
 
 
 def _link(collected: Path, folder: Path, pool: Executor) -> None:
-    link.link(Collected(collected), collected, Link(), folder, pool, Progress())
+    run.link(Collected(collected), collected, LinkSettings(), folder, pool, Progress())
 
 
 def _write(folder: Path, behaviours: int, width: int) -> None:
@@ -87,20 +87,20 @@ def _product(collected: Path, folder: Path, pool: Executor) -> float:
     starts = np.cumsum([0, *(len(layer.inputs) for layer in Collected(collected).layers)])
     started = time.perf_counter()
     tasks = [
-        pool.submit(_multiply, folder / "vectors.npy", starts, rows, link.COLUMNS_AT_ONCE)
-        for _, rows in nearest.blocks(starts, link._ROWS_AT_ONCE)
+        pool.submit(_multiply, folder / "vectors.npy", starts, rows, run.COLUMNS_AT_ONCE)
+        for _, rows in exact_knn.blocks(starts, run._ROWS_AT_ONCE)
     ]
     for task in tasks:
         task.result()
     return time.perf_counter() - started
 
 
-def _multiply(path: Path, starts: link.Numbers, rows: slice, columns: int) -> None:
+def _multiply(path: Path, starts: run.Numbers, rows: slice, columns: int) -> None:
     with threadpool_limits(limits=1):
         vectors = read_array(path, on_disk=True)
         total = rows.stop - rows.start
         room = np.empty(total * columns, dtype=np.float32)
-        for _, part in nearest.blocks(starts, columns):
+        for _, part in exact_knn.blocks(starts, columns):
             product = room[: total * (part.stop - part.start)].reshape(total, -1)
             np.matmul(vectors[rows], vectors[part].T, out=product)
 

@@ -16,9 +16,9 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from atlas_builder import link
-from atlas_builder.config import Link
-from atlas_builder.nearest import Points, cosines_of, directions
+from atlas_builder.config import LinkSettings
+from atlas_builder.link import run
+from atlas_builder.link.exact_knn import Points, cosines_of, directions
 from atlas_builder.progress import Progress
 
 CLUSTERS, CORES, SHOWN = 2000, 2, 10
@@ -32,11 +32,11 @@ def main(behaviours: int = 110_000, width: int = 768) -> None:
     ):
         folder = Path(name)
         vectors = _vectors(behaviours, width)
-        link._save_points(
+        run._save_points(
             Points(vectors, np.arange(behaviours), np.zeros(behaviours, np.bool_), np.array([0, behaviours])), folder
         )
         started, used = time.perf_counter(), time.process_time()
-        found = link._map(folder, Link(), pool, Progress())
+        found = run._map(folder, LinkSettings(), pool, Progress())
         print(f"{behaviours:,} behaviours of width {width}, {CORES} processes")
         print(
             f"the map {time.perf_counter() - started:.1f} s, {time.process_time() - used:.1f} s of them in one process"
@@ -48,14 +48,14 @@ def main(behaviours: int = 110_000, width: int = 768) -> None:
     print(f"peak memory {parent:.2f} GiB in the parent, {child:.2f} GiB in the largest worker, mapped files included")
 
 
-def _vectors(behaviours: int, width: int) -> link.Floats:
+def _vectors(behaviours: int, width: int) -> run.Floats:
     chance = np.random.default_rng(0)
     centres = chance.normal(size=(CLUSTERS, width)).astype(np.float32)
     found = centres[chance.integers(CLUSTERS, size=behaviours)]
     return directions(found + chance.standard_normal(found.shape, dtype=np.float32))
 
 
-def _kept(vectors: link.Floats, places: link.Floats, sample: int = 500) -> float:
+def _kept(vectors: run.Floats, places: run.Floats, sample: int = 500) -> float:
     """For some behaviours, the share of their nearest that stay nearest."""
     kept = []
     for row in np.random.default_rng(1).choice(len(vectors), sample, replace=False):

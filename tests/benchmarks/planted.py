@@ -16,12 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from atlas_builder import config
-from atlas_builder.behaviours import cluster
+from atlas_builder.cluster.clustering import cluster
+from atlas_builder.cluster.embeddings import cosine_distances, neuron_embeddings
 from atlas_builder.collect.results import Collected
-from atlas_builder.config import Clusters
-from atlas_builder.embeddings import cosine_distances, neuron_embeddings
-from atlas_builder.pipeline import build, work_folder
+from atlas_builder.config import ClusterSettings
+from atlas_builder.config_file import validate
+from atlas_builder.pipeline.build import build
+from atlas_builder.workspace import work_folder
 from tests.benchmarks.lines import Panel, lines
 from tests.planted import Joined, Plant, Planted, Score, groups, join, plant, pure_units, score
 
@@ -29,9 +30,9 @@ Unit = TypeVar("Unit", bound=Planted)
 
 UNITS = 40
 METHODS = {
-    "average linkage": Clusters(),
-    "HDBSCAN": Clusters(method="hdbscan"),
-    "components": Clusters(method="components"),
+    "average linkage": ClusterSettings(),
+    "HDBSCAN": ClusterSettings(method="hdbscan"),
+    "components": ClusterSettings(method="components"),
 }
 PLANTS = {
     **{f"{count} behaviour{'s' * (count > 1)}": Plant(count) for count in (1, 2, 3, 5, 8)},
@@ -74,10 +75,10 @@ def main(figure: str | None = None) -> None:
     _head([f"{cut:g}" for cut in CUTS])
     for name in HARD:
         units = [plant(PLANTS[name], seed) for seed in range(UNITS)]
-        _row(name, [_scores(units, embedding, Clusters(cut=cut)) for cut in CUTS])
+        _row(name, [_scores(units, embedding, ClusterSettings(cut=cut)) for cut in CUTS])
     print("\nReal units of the demo's model, joined\n")
     with TemporaryDirectory() as scratch:
-        settings = config.validate({"model": {"name": "demo"}, "corpus": {"source": "stdlib", "max_tokens": 1_000_000}})
+        settings = validate({"model": {"name": "demo"}, "corpus": {"source": "stdlib", "max_tokens": 1_000_000}})
         build(settings, Path(scratch) / "site", until="collect")
         _joined(Collected(work_folder(Path(scratch) / "site") / "collect"))
     if figure:
@@ -89,7 +90,7 @@ def _joined(collected: Collected) -> None:
     print(f"{len(pure)} units answer to one token in 95 % of their examples\n")
     single = [join(collected, members, 100, False, seed) for seed, members in enumerate(groups(pure, 1, UNITS))]
     _head([f"average linkage, {cut:g}" for cut in CUTS])
-    _row("1 joined", [_scores(single, embedding, Clusters(cut=cut)) for cut in CUTS])
+    _row("1 joined", [_scores(single, embedding, ClusterSettings(cut=cut)) for cut in CUTS])
     print()
     views: dict[str, Callable[[Joined], NDArray[np.float32]]] = {
         "": embedding,
@@ -106,7 +107,7 @@ def _joined(collected: Collected) -> None:
             _row(name, [_scores(units, view, method) for view in views.values() for method in METHODS.values()])
 
 
-def _scores(units: Iterable[Unit], view: Callable[[Unit], NDArray[np.float32]], method: Clusters) -> list[Score]:
+def _scores(units: Iterable[Unit], view: Callable[[Unit], NDArray[np.float32]], method: ClusterSettings) -> list[Score]:
     return [score(unit.truth, cluster(cosine_distances(view(unit)), method)) for unit in units]
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from atlas_builder.train_sae import Recipe, Trainer, mlp_inputs, train
+from atlas_builder.demo.train_sae import Recipe, Trainer, mlp_inputs, train
 
 _EXAMPLES = 100
 _HIDDEN = 64

@@ -20,9 +20,9 @@ from urllib.parse import quote, urlsplit
 
 from playwright.sync_api import Page, sync_playwright
 
-from atlas_builder.site import search
-from atlas_builder.site.postings import read_back
-from atlas_builder.site.serve import server
+from atlas_builder.site.hosting.serve import server
+from atlas_builder.site.search import index
+from atlas_builder.site.search.postings import read_back
 from tests.browser.conftest import CHROMIUM, FLAGS
 
 TIMES = 3
@@ -93,7 +93,7 @@ def _loadable(site: Path) -> Iterable[Path]:
 
 def _queries(site: Path) -> list[tuple[str, str]]:
     """A dozen queries made of the atlas's own words."""
-    words, counts = search.read(site / "search" / "words.js")
+    words, counts = index.read(site / "search" / "words.js")
     frequency = dict(zip(words, read_back(counts), strict=True))
     letters = sorted((word for word in words if word.isalpha() and len(word) > 2), key=lambda word: -frequency[word])
     most, rare, middle = letters[0], letters[-1], letters[len(letters) // 20]

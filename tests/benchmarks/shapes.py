@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
-from atlas_builder.demo import MODEL
+from atlas_builder.shipped import MODEL
 
 SHAPES = {
     "demo": "the shipped model: 4 layers, width 128, 512 neurons each",

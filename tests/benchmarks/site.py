@@ -27,11 +27,14 @@ from types import FrameType
 
 import psutil
 
-from atlas_builder import pipeline, records
 from atlas_builder.config import Configuration
+from atlas_builder.files import Store
+from atlas_builder.pipeline import build
 from atlas_builder.progress import Progress
-from atlas_builder.records import LayerRecords, Stages
-from atlas_builder.store import Store
+from atlas_builder.records.record import LayerRecords
+from atlas_builder.records.schema import content_hash
+from atlas_builder.records.stages import Stages
+from atlas_builder.workspace import work_folder
 from tests.benchmarks.generated import Shape, configuration, generate, restamp
 
 CORES = 2
@@ -128,7 +131,7 @@ def main(arguments: list[str] | None = None) -> None:
         site = (options.keep or Path(scratch) / "site").resolve()
         work = (options.work or Path(scratch) / "work").resolve()
         _stages(shape, settings, work, workers)
-        link = pipeline.work_folder(site)
+        link = work_folder(site)
         if link != work:
             link.unlink(missing_ok=True)
             link.symlink_to(work, target_is_directory=True)
@@ -136,7 +139,7 @@ def main(arguments: list[str] | None = None) -> None:
         list(workers.map(abs, range(CORES)))
         watch = Watch()
         with watch.watching():
-            pipeline.build(settings, site, executor=workers, progress=Progress())
+            build.build(settings, site, executor=workers, progress=Progress())
         _print_speed(watch, layers * units)
         _print_parts(settings, work, site, watch, layers * units, workers)
         _print_sizes(site)
@@ -188,7 +191,7 @@ def _print_parts(settings: Configuration, work: Path, site: Path, watch: Watch, 
     record = time.perf_counter() - started
     started = time.perf_counter()
     for entry in found:
-        records.content_hash(entry)
+        content_hash(entry)
     hashed = time.perf_counter() - started
     written = _same_bytes(site, workers)
     times = watch.steps["units"] / written

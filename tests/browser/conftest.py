@@ -12,7 +12,7 @@ import pytest
 from marionette_driver.marionette import Marionette
 from playwright.sync_api import Browser, BrowserContext, Page, Request, sync_playwright
 
-from atlas_builder.site.serve import server
+from atlas_builder.site.hosting.serve import server
 
 KINDS = {
     "home": "index.html",

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from atlas_builder.site.serve import server
+from atlas_builder.site.hosting.serve import server
 
 pytestmark = pytest.mark.browser
 

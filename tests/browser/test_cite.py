@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
-from atlas_builder import config
+from atlas_builder.config_file import validate
 from atlas_builder.site.cite import Citation, cite
-from atlas_builder.site.serve import server
+from atlas_builder.site.hosting.serve import server
 from atlas_builder.site.theme import environment, find_theme
 from tests.conftest import HOSTILE
 
@@ -29,7 +29,7 @@ LABELS = [
 
 def _citation(url: str | None) -> Citation:
     atlas = {"id": "tiny", "title": "Atlas & <b>", "authors": [{"name": "Doe, Jane"}], "url": url}
-    settings = config.validate({"atlas": atlas, "model": {"name": "demo"}, "corpus": {"source": "stdlib"}})
+    settings = validate({"atlas": atlas, "model": {"name": "demo"}, "corpus": {"source": "stdlib"}})
     return cite(settings, "Neuron 12 of layer 3", "tiny-L3-N12", "L3/N12.html", "2026-01-02", digest="ab" * 32)
 
 

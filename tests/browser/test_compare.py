@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from atlas_builder.site.compare import compare
+from atlas_builder.comparison import compare
 from tests.browser.test_access import violations
 from tests.browser.test_layout import FAULTS, WIDTHS
 

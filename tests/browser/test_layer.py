@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from atlas_builder.pipeline import build
+from atlas_builder.pipeline.build import build
 from atlas_builder.progress import Progress
-from atlas_builder.site import listing
-from atlas_builder.site.check import check
+from atlas_builder.site import layer_table
+from atlas_builder.site.hosting.check import check
 from tests.conftest import Configure
 
 pytestmark = pytest.mark.browser
@@ -76,7 +76,7 @@ def test_words_and_measures_filter(demo_site: Path, page: Page, errors: list[str
 def test_a_large_layer_is_read_in_parts_without_scripts_and_as_one_with_them(
     configure: Configure, tmp_path: Path, page: Page, errors: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listing, "ROWS", 10)
+    monkeypatch.setattr(layer_table, "ROWS", 10)
     site = build(configure(), tmp_path / "site", executor=ThreadPoolExecutor(1))
     assert check(site, Progress(quiet=True)).problems == []
     page.goto(f"{site.as_uri()}/L0/index.html")

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from atlas_builder.site.serve import server
+from atlas_builder.site.hosting.serve import server
 from tests.site.test_map import read, unpack
 
 pytestmark = pytest.mark.browser

@@ -10,7 +10,7 @@ import pytest
 from marionette_driver.marionette import Marionette
 from playwright.sync_api import Page
 
-from atlas_builder.site.serve import server
+from atlas_builder.site.hosting.serve import server
 from tests.browser.conftest import KINDS
 
 pytestmark = pytest.mark.browser

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from playwright.sync_api import Browser, Page, expect
 
-from atlas_builder.site import search, words
+from atlas_builder.site.search import index, normalise
 
 pytestmark = pytest.mark.browser
 
@@ -55,7 +55,7 @@ def tokens(records: list[dict[str, Any]]) -> dict[str, set[Place]]:
     for record in records:
         for behaviour in record["behaviours"]:
             for token, _ in behaviour["tokens"]:
-                found[words.search_key(token)].add((record["layer"], record["unit"], behaviour["id"]))
+                found[normalise.search_key(token)].add((record["layer"], record["unit"], behaviour["id"]))
     return found
 
 
@@ -63,9 +63,9 @@ def tokens(records: list[dict[str, Any]]) -> dict[str, set[Place]]:
 def texts(demo_site: Path, records: list[dict[str, Any]]) -> dict[Place, str]:
     """The text that search shows of each behaviour, each a part of its record's central example."""
     shown: list[list[str]] = []
-    (index,) = search.read(demo_site / "search" / "index.js")
-    for number in range(-(-index["behaviours"] // index["block"])):
-        shown += search.read(demo_site / "search" / f"x{number}.js")[1]
+    (found,) = index.read(demo_site / "search" / "index.js")
+    for number in range(-(-found["behaviours"] // found["block"])):
+        shown += index.read(demo_site / "search" / f"x{number}.js")[1]
     found = {}
     for record in sorted(records, key=lambda record: (record["layer"], record["unit"])):
         for behaviour in record["behaviours"]:
@@ -80,7 +80,9 @@ def texts(demo_site: Path, records: list[dict[str, Any]]) -> dict[Place, str]:
 
 def _in_a_row(text: str, query: str, last_begins: bool) -> bool:
     """Slowly: whether the words of a query follow each other in a text."""
-    there, wanted = ([words.same(whole[start:end]) for start, end in words.pieces(whole)] for whole in (text, query))
+    there, wanted = (
+        [normalise.same(whole[start:end]) for start, end in normalise.pieces(whole)] for whole in (text, query)
+    )
     for at in range(len(there) - len(wanted) + 1):
         *body, last = there[at : at + len(wanted)]
         if body == wanted[:-1] and (last == wanted[-1] or (last_begins and last.startswith(wanted[-1]))):
@@ -137,7 +139,7 @@ def test_the_beginning_of_a_word_finds_what_begins_so(find: Callable[..., Any], 
     assert "import" in terms
     assert all(term.startswith("impor") for term in terms)
     near = find("s", reach=1)
-    assert near["more"] in search.read(demo_site / "search" / "index.js")[0]["shards"]
+    assert near["more"] in index.read(demo_site / "search" / "index.js")[0]["shards"]
     assert len(near["hits"]) < len(find("s")["hits"])
     assert find("s")["more"] is None
 
@@ -171,7 +173,7 @@ def test_an_expression_runs_over_words_and_labels(
     }
     assert labelled == _places([hit for hit in found["hits"] if hit.get("labelled")])
     terms = {hit["term"] for hit in found["hits"] if hit["share"]}
-    listed = {word for word in search.read(demo_site / "search" / "words.js")[0] if pattern.search(word)}
+    listed = {word for word in index.read(demo_site / "search" / "words.js")[0] if pattern.search(word)}
     assert terms <= listed
     assert terms
     assert _places(find("/^un.*ed/i", layers=[1])["hits"]) == {at for at in _places(found["hits"]) if at[0] == 1}
@@ -353,7 +355,7 @@ def test_a_file_of_the_index_that_is_missing_is_named_and_asked_for_again(
 
 
 def test_hostile_text_in_results_runs_nowhere(hostile_site: Path, page: Page, errors: list[str]) -> None:
-    listed = search.read(hostile_site / "search" / "words.js")[0]
+    listed = index.read(hostile_site / "search" / "words.js")[0]
     # Examples are filled in where they are in sight: all of them.
     page.set_viewport_size({"width": 1280, "height": 4000})
     for query in [
@@ -406,9 +408,9 @@ def test_python_and_the_page_agree_on_what_is_the_same_word(browser: Browser, ti
 
     def agree(texts: list[str]) -> None:
         for text, (key, found) in zip(texts, page.evaluate(script, texts), strict=True):
-            if words.search_key(text) != "↵":  # no query is a line's end alone
-                assert key == words.search_key(text), ascii(text)
-            assert found == [words.same(text[start:end]) for start, end in words.pieces(text)], ascii(text)
+            if normalise.search_key(text) != "↵":  # no query is a line's end alone
+                assert key == normalise.search_key(text), ascii(text)
+            assert found == [normalise.same(text[start:end]) for start, end in normalise.pieces(text)], ascii(text)
 
     agree(_TRAPS)
     agree([chr(code) for code in range(0x3000) if unicodedata.category(chr(code)) not in ("Cn", "Cs")])

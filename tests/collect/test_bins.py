@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atlas_builder.collect import tally
+from atlas_builder.collect import statistics
 from atlas_builder.collect.bands import band_edges
-from atlas_builder.collect.bins import BINS, SIDE, bin_edges, coarse_histogram
-from atlas_builder.collect.chance import SIDE_BY_SIDE
+from atlas_builder.collect.histogram import BINS, SIDE, bin_edges, coarse_histogram
+from atlas_builder.collect.sampling import SIDE_BY_SIDE
 
 floats = st.floats(-1000, 1000, width=32) | st.floats(-(2.0**-14), 2.0**-14, width=32) | st.just(0.0)
 
@@ -28,11 +28,11 @@ def _bin(value: float) -> int:
 def test_statistics_equal_those_of_the_whole_list(rows: list[list[float]]) -> None:
     values = np.array(rows, dtype=np.float32)
     parts = [counted(values[start : start + 3]) for start in range(0, len(values), 3)]
-    whole = tally.empty(4)
+    whole = statistics.empty(4)
     for part in reversed(parts):
-        tally.add(whole, part)
+        statistics.add(whole, part)
     exact = values.astype(np.float64)
-    found = tally.moments(whole)
+    found = statistics.moments(whole)
     np.testing.assert_array_equal(found.maximum, values.max(axis=0))
     np.testing.assert_array_equal(found.minimum, values.min(axis=0))
     np.testing.assert_allclose(found.mean, exact.mean(axis=0), rtol=1e-9, atol=1e-9)
@@ -45,13 +45,13 @@ def test_statistics_equal_those_of_the_whole_list(rows: list[list[float]]) -> No
     np.testing.assert_array_equal(whole.histogram, wanted)
 
 
-def counted(values: np.ndarray) -> tally.Tally:
+def counted(values: np.ndarray) -> statistics.Tally:
     """One context of four units, as the scan counts it."""
-    found, counts = tally.empty(4), tally.no_counts()
+    found, counts = statistics.empty(4), statistics.no_counts()
     tile = np.zeros((len(values), SIDE_BY_SIDE), np.float32)
     tile[:, :4] = values
-    tally.find_peaks(tile, counts)
-    assert tally.count(tile, 4, 0, counts, np.zeros(tile.shape, np.int32), found)
+    statistics.find_peaks(tile, counts)
+    assert statistics.count(tile, 4, 0, counts, np.zeros(tile.shape, np.int32), found)
     found.tokens[0] += len(values)
     return found
 

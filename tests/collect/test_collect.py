@@ -18,10 +18,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atlas_builder.collect import bands
-from atlas_builder.collect.finish import finish
 from atlas_builder.collect.layer import LayerCollector, NotFiniteError, Shape
 from atlas_builder.collect.results import CollectedLayer
-from atlas_builder.config import Examples
+from atlas_builder.collect.write import finish
+from atlas_builder.config import ExampleSettings
 from tests import reference
 
 UNITS, LENGTH, WIDTH, LAYER = 21, 6, 3, 5
@@ -51,7 +51,7 @@ class World:
 
 
 @contextmanager
-def collector_in(folder: Path, world: World, examples: Examples, executor: Executor) -> Iterator[LayerCollector]:
+def collector_in(folder: Path, world: World, examples: ExampleSettings, executor: Executor) -> Iterator[LayerCollector]:
     collector = LayerCollector(world.shape, examples, folder, executor, threads=2)
     try:
         yield collector
@@ -69,7 +69,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
-def collect_whole(world: World, examples: Examples, executor: Executor, folder: Path) -> Path:
+def collect_whole(world: World, examples: ExampleSettings, executor: Executor, folder: Path) -> Path:
     """All contexts at once, nothing special."""
     with collector_in(folder / "whole", world, examples, executor) as collector:
         world.show(collector, list(range(len(world.inputs))), head=0)
@@ -79,7 +79,7 @@ def collect_whole(world: World, examples: Examples, executor: Executor, folder: 
 
 worlds = st.builds(World, st.integers(1, 40), st.integers(0, 10_000), st.sampled_from([1, 2]))
 rules = st.builds(
-    Examples,
+    ExampleSettings,
     policy=st.sampled_from(["threshold", "top"]),
     per_unit=st.integers(1, 6),
     threshold=st.sampled_from([0.25, 0.75, 1.0]),
@@ -92,7 +92,7 @@ rules = st.builds(
 
 @settings(max_examples=60, deadline=None)
 @given(worlds, rules)
-def test_what_is_collected_is_what_lists_kept_whole_say(threads: Executor, world: World, rule: Examples) -> None:
+def test_what_is_collected_is_what_lists_kept_whole_say(threads: Executor, world: World, rule: ExampleSettings) -> None:
     with TemporaryDirectory() as scratch:
         layer = CollectedLayer(LAYER, collect_whole(world, rule, threads, Path(scratch)))
         for unit in range(UNITS):
@@ -101,7 +101,7 @@ def test_what_is_collected_is_what_lists_kept_whole_say(threads: Executor, world
             check_bands(world, rule, layer, unit)
 
 
-def check_examples(world: World, rule: Examples, layer: CollectedLayer, unit: int) -> None:
+def check_examples(world: World, rule: ExampleSettings, layer: CollectedLayer, unit: int) -> None:
     found = layer.of(unit)
     wanted: list[tuple[int, int]] = []
     for sign in (1, -1)[: world.shape.sides]:
@@ -130,7 +130,7 @@ def check_statistics(world: World, layer: CollectedLayer, unit: int) -> None:
     assert layer.histogram[unit].sum() == layer.tokens == values.size
 
 
-def check_bands(world: World, rule: Examples, layer: CollectedLayer, unit: int) -> None:
+def check_bands(world: World, rule: ExampleSettings, layer: CollectedLayer, unit: int) -> None:
     activations = world.activations[:, :, unit]
     edges = reference.band_edges(activations.ravel().tolist(), rule.bands)
     found = layer.bands[layer.bands["unit"] == unit]
@@ -159,7 +159,7 @@ def check_bands(world: World, rule: Examples, layer: CollectedLayer, unit: int) 
 @settings(max_examples=60, deadline=None)
 @given(worlds, rules, st.randoms(use_true_random=False), st.integers(1, 9), st.integers(1, 4), st.data())
 def test_order_batches_shards_and_checkpoints_leave_no_trace(
-    threads: Executor, world: World, rule: Examples, chance: Any, batch: int, shards: int, data: st.DataObject
+    threads: Executor, world: World, rule: ExampleSettings, chance: Any, batch: int, shards: int, data: st.DataObject
 ) -> None:
     order = list(range(len(world.inputs)))
     chance.shuffle(order)
@@ -177,7 +177,13 @@ def test_order_batches_shards_and_checkpoints_leave_no_trace(
 
 @contextmanager
 def stopped_and_started(
-    world: World, rule: Examples, executor: Executor, contexts: list[int], batch: int, folder: Path, data: st.DataObject
+    world: World,
+    rule: ExampleSettings,
+    executor: Executor,
+    contexts: list[int],
+    batch: int,
+    folder: Path,
+    data: st.DataObject,
 ) -> Iterator[LayerCollector]:
     """Show contexts in batches; now and then forget everything since the last checkpoint."""
     saved, at = None, 0
@@ -203,7 +209,7 @@ def stopped_and_started(
 
 def test_pools_grow_where_more_must_be_kept_than_is_usual(threads: Executor, tmp_path: Path) -> None:
     """Contexts whose activation rises as their chance does: none beats another, so all must be kept."""
-    rule = Examples(per_unit=1, per_band=1, threshold=0.01, window=(2, 3))
+    rule = ExampleSettings(per_unit=1, per_band=1, threshold=0.01, window=(2, 3))
     world = World(600, seed=1, sides=1)
     order = sorted(range(600), key=lambda context: reference.priority(0, LAYER, 1, context))
     world.activations[:, :, 1] = -1
@@ -221,7 +227,7 @@ def test_pools_grow_where_more_must_be_kept_than_is_usual(threads: Executor, tmp
 
 def test_memory_does_not_grow_with_the_corpus(threads: Executor, tmp_path: Path) -> None:
     """With every context near the maximum, a pool keeps about k (1 + ln(n / k)) of n, in RAM and on disk."""
-    rule = Examples(per_unit=20, per_band=4, threshold=0.75, window=(2, 3))
+    rule = ExampleSettings(per_unit=20, per_band=4, threshold=0.75, window=(2, 3))
     chance = np.random.default_rng(0)
     held, logged = [], []
     with collector_in(tmp_path, World(1, 0, 1), rule, threads) as collector:
@@ -242,7 +248,7 @@ def test_an_activation_that_is_not_a_number_names_its_context(threads: Executor,
     for bad in (np.nan, np.inf, -np.inf, 3e38):
         world = World(5, 0, 1)
         world.activations[3, 2, 17] = bad
-        with collector_in(tmp_path / str(bad), world, Examples(window=(2, 3)), threads) as collector:
+        with collector_in(tmp_path / str(bad), world, ExampleSettings(window=(2, 3)), threads) as collector:
             with pytest.raises(NotFiniteError) as caught:
                 world.show(collector, [4, 2, 3, 1], head=1)
             assert caught.value.context == 3
@@ -254,7 +260,7 @@ def test_a_draw_is_uniform_within_its_band(threads: Executor, tmp_path: Path) ->
     drawn = np.zeros(600)
     for seed in range(40):
         world.activations[:] = 1.0
-        rule = Examples(seed=seed, window=(2, 3), bands=[0, 1])
+        rule = ExampleSettings(seed=seed, window=(2, 3), bands=[0, 1])
         layer = CollectedLayer(LAYER, collect_whole(world, rule, threads, tmp_path / str(seed)))
         shown = layer.bands[layer.bands["rank"] < 4]
         first, other = (

@@ -15,12 +15,16 @@ from typing import Any
 import pytest
 import torch
 
-from atlas_builder import model, shards
-from atlas_builder.collect import memory, run, shard
+from atlas_builder.collect import checkpoints, run
 from atlas_builder.config import Configuration
 from atlas_builder.errors import ConfigurationError, OutOfMemoryError
-from atlas_builder.pipeline import build, work_folder
-from atlas_builder.units import MLPUnits
+from atlas_builder.models import language_model, memory
+from atlas_builder.pipeline import shards
+from atlas_builder.pipeline.build import build
+from atlas_builder.units import open as open_module
+from atlas_builder.units.mlp import MLPUnits
+from atlas_builder.units.open import open_units
+from atlas_builder.workspace import work_folder
 from tests.conftest import Configure, Listener
 
 
@@ -38,7 +42,7 @@ def collected(output: Path) -> dict[str, str]:
 
 def make_batches_small(patch: pytest.MonkeyPatch) -> None:
     """Many batches and checkpoints of a small corpus."""
-    patch.setattr(shard, "BATCH_TOKENS", 128)
+    patch.setattr(checkpoints, "BATCH_TOKENS", 128)
     patch.setattr(run, "_CONTEXTS_BETWEEN_CHECKPOINTS", 8)
 
 
@@ -138,9 +142,9 @@ def test_a_build_that_ends_while_it_tidies_up_has_lost_nothing(
 def test_the_pass_stops_before_the_unembedding(
     configure: Configure, pool: Executor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    opened = model.open_units
+    opened = open_units
 
-    def without_unembedding(loaded: model.LanguageModel, config: Configuration) -> Any:
+    def without_unembedding(loaded: language_model.LanguageModel, config: Configuration) -> Any:
         def refuse(*_: Any) -> None:
             raise AssertionError("the unembedding ran")
 
@@ -149,7 +153,7 @@ def test_the_pass_stops_before_the_unembedding(
             loaded.bridge(torch.zeros((1, 2), dtype=torch.long))
         return opened(loaded, config)
 
-    monkeypatch.setattr(model, "open_units", without_unembedding)
+    monkeypatch.setattr(open_module, "open_units", without_unembedding)
     build(configure(), tmp_path / "site", until="collect", executor=pool)
 
 

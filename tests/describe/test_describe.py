@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from atlas_builder.describe.labels import describe_words, scene
 from atlas_builder.describe.logits import logit_effects, strongest
-from atlas_builder.describe.tokens import next_shares, next_tokens, token_shares, window_tokens
+from atlas_builder.describe.token_shares import next_shares, next_tokens, token_shares, window_tokens
 
 
 def test_a_key_word_is_the_whole_word_of_the_key_token() -> None:

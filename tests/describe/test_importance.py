@@ -16,19 +16,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from atlas_builder import model
-from atlas_builder.cluster import Clustered
+from atlas_builder.cluster.run import Clustered
 from atlas_builder.collect.results import Collected, CollectedLayer
 from atlas_builder.config import Configuration
-from atlas_builder.contexts import Contexts
-from atlas_builder.describe import masking
-from atlas_builder.describe.importance import Wanted
-from atlas_builder.describe.masking import Masking
-from atlas_builder.describe.run import Described
+from atlas_builder.corpus.contexts import Contexts
+from atlas_builder.describe import ablation
+from atlas_builder.describe.ablation import Masking, Wanted
+from atlas_builder.describe.results import Described
 from atlas_builder.errors import OutOfMemoryError
-from atlas_builder.pipeline import build, work_folder
-from atlas_builder.records import LayerRecords, Record, Stages
-from atlas_builder.units import MLPUnits, Units
+from atlas_builder.models import language_model
+from atlas_builder.pipeline.build import build
+from atlas_builder.records.record import LayerRecords
+from atlas_builder.records.schema import Record
+from atlas_builder.records.stages import Stages
+from atlas_builder.units.mlp import MLPUnits, Units
+from atlas_builder.units.open import open_units
+from atlas_builder.workspace import work_folder
 from tests.collect.test_pass import contents
 from tests.conftest import Configure
 
@@ -93,8 +96,8 @@ def test_importance_is_what_whole_contexts_lose_with_one_token_masked(
     family: str, atlas_of: Callable[[str, Importance], Atlas]
 ) -> None:
     atlas = atlas_of(family, "central")
-    loaded = model.load(atlas.config.model)
-    units = model.open_units(loaded, atlas.config)
+    loaded = language_model.load(atlas.config.model)
+    units = open_units(loaded, atlas.config)
     compared = 0
     for layer in atlas.collected.layers:
         for number in atlas.explained(layer)[::7]:
@@ -107,7 +110,7 @@ def test_importance_is_what_whole_contexts_lose_with_one_token_masked(
 
 
 def _slow(
-    loaded: model.LanguageModel, units: Units, read: Contexts, layer: int, example: Any, tokens: int
+    loaded: language_model.LanguageModel, units: Units, read: Contexts, layer: int, example: Any, tokens: int
 ) -> np.ndarray:
     """I(k) of an example, by running its whole context once for each token."""
     text = read.text_of(int(example["context"])).astype(np.int64).tolist()
@@ -285,8 +288,8 @@ def _undescribed(atlas: Atlas, output: Path) -> Atlas:
 def test_a_run_that_was_stopped_goes_on_to_the_same_bytes_and_repeats_no_part(
     atlas_of: Callable[[str, Importance], Atlas], pool: Executor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(masking, "BATCH_TOKENS", 256)
-    monkeypatch.setattr(masking, "_BATCHES_A_FILE", 3)
+    monkeypatch.setattr(ablation, "BATCH_TOKENS", 256)
+    monkeypatch.setattr(ablation, "_BATCHES_A_FILE", 3)
     atlas = atlas_of("gpt2", "central")
     explain_batch = Masking.importance
     batches: list[tuple[int, ...]] = []

@@ -10,10 +10,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from atlas_builder import contexts, model
+from atlas_builder.corpus import contexts
 from atlas_builder.describe import loss
-from atlas_builder.pipeline import work_folder
+from atlas_builder.models import language_model
 from atlas_builder.progress import Progress
+from atlas_builder.workspace import work_folder
 from tests.conftest import Configure
 
 
@@ -23,7 +24,7 @@ def test_the_loss_is_that_of_plain_loops(
 ) -> None:
     monkeypatch.setattr(loss, "CONTEXTS", taken)
     read = contexts.read(work_folder(tiny_site) / "collect" / "contexts")
-    loaded = model.load(configure().model)
+    loaded = language_model.load(configure().model)
     found = loss.measure(loaded, read, "cpu", Progress(quiet=True))
     plain = AutoModelForCausalLM.from_pretrained(gpt2_folder).eval()
     losses = []

@@ -12,12 +12,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atlas_builder import model
 from atlas_builder.collect.results import Collected
-from atlas_builder.describe.heldout import HELD_OUT_EVERY, NEEDED
-from atlas_builder.describe.prediction import COUNTS, FIRES, Patterns, count, scores
-from atlas_builder.describe.run import Described
-from atlas_builder.pipeline import build, work_folder
+from atlas_builder.describe.results import Described
+from atlas_builder.describe.token_predictors import HELD_OUT_EVERY, NEEDED
+from atlas_builder.describe.token_scores import COUNTS, FIRES, Patterns, count, scores
+from atlas_builder.models import language_model
+from atlas_builder.pipeline.build import build
+from atlas_builder.units.open import open_units
+from atlas_builder.workspace import work_folder
 from tests.conftest import Configure
 
 _tokens = st.integers(0, 3)
@@ -84,7 +86,7 @@ def test_an_atlas_counts_what_slow_loops_count(built: Path, configure: Configure
     settings, work = configure(), work_folder(built)
     collected = Collected(work / "collect")
     read = collected.contexts
-    units = model.open_units(model.load(settings.model), settings)
+    units = open_units(language_model.load(settings.model), settings)
     held = [number for number in range(len(read)) if number % HELD_OUT_EVERY == HELD_OUT_EVERY - 1]
     assert len(held) > 3
     activations: dict[tuple[int, int], np.ndarray] = {}

@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from atlas_builder import crate, model
 from atlas_builder.collect.results import Collected
 from atlas_builder.config import Configuration
 from atlas_builder.describe.steering import EXAMPLES, SHOWN, largest
-from atlas_builder.pipeline import build, work_folder
+from atlas_builder.models import crate, language_model
+from atlas_builder.pipeline.build import build
+from atlas_builder.units.open import open_units
+from atlas_builder.workspace import work_folder
 from tests import reference
 from tests.conftest import Configure
 
@@ -97,4 +99,4 @@ def test_records_say_what_changes(settings: Configuration, pool: Executor, tmp_p
     assert ("Held at its maximum" in page) == (
         json.loads((site / "L0" / "N0.json").read_bytes())["steering"] is not None
     )
-    assert model.open_units(model.load(settings.model), settings).kind == settings.units.kind
+    assert open_units(language_model.load(settings.model), settings).kind == settings.units.kind

@@ -21,12 +21,12 @@ from scipy.stats import pearsonr, spearmanr
 
 from atlas_builder.cli import main
 from atlas_builder.errors import ConfigurationError
+from atlas_builder.explain.client import OpenAIServer, ServerError
 from atlas_builder.explain.excerpts import INTERVALS, LONG, SHORT, TOP, Excerpt, cut, plan
-from atlas_builder.explain.file import Scores
 from atlas_builder.explain.prompts import explaining, levels, simulated, simulating
+from atlas_builder.explain.results import Scores
 from atlas_builder.explain.run import explain
-from atlas_builder.explain.scores import correlation, rank_correlation
-from atlas_builder.explain.server import OpenAIServer, ServerError
+from atlas_builder.explain.scoring import correlation, rank_correlation
 
 Answer = Callable[[str], str]
 Whole = Callable[[dict[str, Any]], tuple[int, str]]
@@ -120,7 +120,7 @@ def test_the_score_is_that_of_the_simulated_text(tiny_site: Path, tmp_path: Path
 
     with serving(counts) as address:
         (one,) = explain(tiny_site, OpenAIServer(address, "m"), tmp_path / "said", units=1, seed=3)
-    from atlas_builder.verify.source import find
+    from atlas_builder.rerun.source import find
 
     source = find(tiny_site)
     layer, unit = one.layer, int(one.id.rsplit("N", 1)[1])

@@ -9,22 +9,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from atlas_builder.config import Site
-from atlas_builder.pipeline import build
+from atlas_builder.config import SiteSettings
+from atlas_builder.files import read_json
+from atlas_builder.pipeline.build import build
 from atlas_builder.progress import Progress
-from atlas_builder.site import budget
-from atlas_builder.site.check import check
-from atlas_builder.store import read_json
+from atlas_builder.site.hosting import budget
+from atlas_builder.site.hosting.check import check
 from tests.conftest import Configure, Listener
 
 
 def test_less_is_shown_step_by_step_until_it_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(budget.SIZE_BUDGET, "github-pages", 1000)
 
-    def size(settings: Sequence[Site], units: Sequence[np.ndarray]) -> list[np.ndarray]:
+    def size(settings: Sequence[SiteSettings], units: Sequence[np.ndarray]) -> list[np.ndarray]:
         return [np.array([[site.examples_per_unit * 10] * len(own) for site in settings]) for own in units]
 
-    settings = Site(host="github-pages")
+    settings = SiteSettings(host="github-pages")
     assert budget.fitted(settings, [7], size, Progress(quiet=True)) == settings
     listener = Listener()
     less = budget.fitted(settings, [5, 3], size, listener)
@@ -33,15 +33,18 @@ def test_less_is_shown_step_by_step_until_it_fits(monkeypatch: pytest.MonkeyPatc
     assert "examples_per_unit 10 → 8" in said
     assert "examples_per_behaviour" not in said
     assert "70% are for them" in said
-    assert budget.fitted(Site(host="none"), [1000], size, listener) == Site(host="none")
+    assert budget.fitted(SiteSettings(host="none"), [1000], size, listener) == SiteSettings(host="none")
     # What is less already stays.
-    assert budget.fitted(Site(host="github-pages", examples_per_unit=3), [1000], size, listener).examples_per_unit == 3
+    assert (
+        budget.fitted(SiteSettings(host="github-pages", examples_per_unit=3), [1000], size, listener).examples_per_unit
+        == 3
+    )
 
 
 def test_where_nothing_suffices_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(budget.SIZE_BUDGET, "github-pages", 1000)
     listener = Listener()
-    settings = Site(host="github-pages")
+    settings = SiteSettings(host="github-pages")
     less = budget.fitted(settings, [1000], lambda steps, units: [np.full((len(steps), len(units[0])), 10)], listener)
     assert less.examples_per_behaviour == 1
     assert "less is shown" in listener.lines[0]

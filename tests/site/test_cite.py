@@ -16,7 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pylatexenc.latex2text import LatexNodes2Text, MacroTextSpec, get_default_latex_context_db
 
-from atlas_builder import config
+from atlas_builder.config_file import validate
 from atlas_builder.site.cite import Citation, cite
 from tests.conftest import HOSTILE
 
@@ -25,7 +25,7 @@ HASH = "0123456789abcdef" * 4
 
 
 def _citation(title: str = "A tiny atlas", authors: tuple[str, ...] = (), **atlas: Any) -> Citation:
-    made = config.validate(
+    made = validate(
         {
             "atlas": {"id": "tiny", "title": title, "authors": [{"name": name} for name in authors], **atlas},
             "model": {"name": "demo"},
@@ -170,7 +170,7 @@ def test_what_an_atlas_lacks_is_left_out() -> None:
 
 
 def test_an_atlas_without_a_date_says_so() -> None:
-    made = config.validate({"model": {"name": "demo"}, "corpus": {"source": "stdlib"}})
+    made = validate({"model": {"name": "demo"}, "corpus": {"source": "stdlib"}})
     citation = cite(made, made.title, "atlas", "index.html", None)
     assert citation.text == "Neuron atlas of demo (n.d.) (edition 1) [Data set]."
     assert "year" not in _from_bibtex(citation.bibtex)[2]

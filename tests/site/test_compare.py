@@ -17,10 +17,10 @@ from click.testing import CliRunner
 from scipy.sparse import csr_array
 
 from atlas_builder.cli import main
+from atlas_builder.comparison import SHARED, Mean, compare, matches, mean
 from atlas_builder.errors import ConfigurationError
-from atlas_builder.explain.file import Explained, Scores, beside, digest
-from atlas_builder.pipeline import build
-from atlas_builder.site.compare import SHARED, Mean, compare, matches, mean
+from atlas_builder.explain.results import Explained, Scores, beside, digest
+from atlas_builder.pipeline.build import build
 from tests.conftest import Configure
 
 

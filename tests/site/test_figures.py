@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from atlas_builder.site import figures
-from atlas_builder.site.text import percent
+from atlas_builder.site.html import percent
 
 
 def _dots(svg: str, colour: str) -> list[tuple[int, int]]:

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from markupsafe import Markup
 
-from atlas_builder.pipeline import work_folder
 from atlas_builder.progress import Progress
-from atlas_builder.site.check import check
+from atlas_builder.records.address import UnitAddress
+from atlas_builder.site.hosting.check import check
 from atlas_builder.site.map import Map, preview, write
+from atlas_builder.workspace import work_folder
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -53,7 +54,7 @@ def test_the_data_lead_to_the_same_addresses_as_the_records(tiny_site: Path) -> 
     units = [(layer, unit) for layer, own in data["layers"] for unit in range(own)]
     assert len(units) == len(counts) == len(effective) == len(list(tiny_site.glob("L*/N*.json")))
     for (layer, unit), count, many in zip(units, counts.tolist(), effective.tolist(), strict=True):
-        record = json.loads((tiny_site / f"L{layer}" / f"N{unit}.json").read_bytes())
+        record = json.loads((tiny_site / UnitAddress(layer, unit).record).read_bytes())
         assert [behaviour["id"] for behaviour in record["behaviours"]] == list(range(1, count + 1))
         assert many == round(100 * (record["polysemanticity"]["effective_behaviours"] or 0))
 

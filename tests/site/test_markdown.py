@@ -6,7 +6,7 @@ import markdown
 
 
 def _html(text: str) -> str:
-    return markdown.markdown(text, extensions=["tables", "fenced_code", "atlas_builder.site.markdown"])
+    return markdown.markdown(text, extensions=["tables", "fenced_code", "atlas_builder.site.prose.markdown"])
 
 
 def test_a_table_scrolls_by_keys_names_its_columns_and_aligns_by_class() -> None:

@@ -11,13 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from atlas_builder import config
+from atlas_builder.config_file import validate
 from atlas_builder.site import metadata
 from atlas_builder.site.cite import Citation, cite
 
 
 def _citation(**atlas: object) -> Citation:
-    settings = config.validate(
+    settings = validate(
         {
             "atlas": {"title": "A tiny atlas", "version": "2", "license": "CC0-1.0", **atlas},
             "model": {"name": "demo"},

@@ -27,21 +27,22 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import Abort
 from mkdocs.plugins import get_plugins
 
+from atlas_builder import load_config as load_atlas
 from atlas_builder.config import Configuration
-from atlas_builder.pipeline import build as build_atlas
-from atlas_builder.pipeline import work_folder
+from atlas_builder.mkdocs_plugin.preview import Preview, application, without_policy
+from atlas_builder.pipeline.build import build as build_atlas
 from atlas_builder.progress import Progress
-from atlas_builder.site.preview import Preview, application, without_policy
-from atlas_builder.site.theme import shipped
+from atlas_builder.shipped import shipped_folder
+from atlas_builder.workspace import work_folder
 
-POINT = EntryPoint("atlas", "atlas_builder.site.plugin:AtlasPlugin", "mkdocs.plugins")
+POINT = EntryPoint("atlas", "atlas_builder.mkdocs_plugin.plugin:AtlasPlugin", "mkdocs.plugins")
 installed = pytest.mark.skipif("atlas" not in get_plugins(), reason="the package is not installed with its plugin")
 
 
 @pytest.fixture(autouse=True)
 def known(monkeypatch: pytest.MonkeyPatch, pool: Executor) -> Iterator[None]:
     """The plugin in a checkout that is not installed; builds share the session's workers."""
-    from atlas_builder.site.plugin import AtlasPlugin
+    from atlas_builder.mkdocs_plugin.plugin import AtlasPlugin
 
     monkeypatch.setitem(MkDocsConfig.plugins.installed_plugins, "atlas", POINT)
     monkeypatch.setattr(AtlasPlugin, "executor", pool)
@@ -92,12 +93,11 @@ def _files(folder: Path) -> dict[str, bytes]:
 
 
 def test_mkdocs_builds_the_same_site_as_the_builder(project: Write, pool: Executor, tmp_path: Path) -> None:
-    from atlas_builder import config
 
     site = _build(project({}, PROSE), strict=True)
     (tmp_path / "site.yml").write_text("site: {prose: docs}\n" + (tmp_path / "atlas.yml").read_text(encoding="utf-8"))
     shutil.copytree(tmp_path / ".atlas" / ".tiny.work", tmp_path / ".built.work")
-    built = build_atlas(config.load(tmp_path / "site.yml"), tmp_path / "built", executor=pool)
+    built = build_atlas(load_atlas(tmp_path / "site.yml"), tmp_path / "built", executor=pool)
     assert _files(site) == _files(built)
     assert {"about.html", "more/deep.html", "p.svg", "index.html", "sitemap.xml"} <= _files(site).keys()
     assert '<a class="x" href="../L1/N2.html">' in (site / "more/deep.html").read_text(encoding="utf-8")
@@ -208,7 +208,7 @@ def test_the_whole_site_is_written_where_pages_cannot_be_made_on_request(
 
 
 def test_every_option_is_documented_with_its_default() -> None:
-    from atlas_builder.site.plugin import Options
+    from atlas_builder.mkdocs_plugin.plugin import Options
 
     guide = Path(__file__).parent.parent.parent / "site_config" / "guide"
     text = (guide / "mkdocs.md").read_text(encoding="utf-8")
@@ -220,18 +220,18 @@ def test_every_option_is_documented_with_its_default() -> None:
 
 
 def test_the_demo_is_configured_as_a_site_of_its_own() -> None:
-    config = load_config(str(shipped("site_config") / "mkdocs.yml"))
+    config = load_config(str(shipped_folder("site_config") / "mkdocs.yml"))
     options = config.plugins["atlas"].config
-    assert Path(options["configuration"]) == shipped("site_config") / "demo.yml"
-    assert (options["folder"], Path(config.docs_dir)) == ("", shipped("site_config") / "docs")
-    assert Path(options["work"]) == shipped("site_config").parent / "output"
+    assert Path(options["configuration"]) == shipped_folder("site_config") / "demo.yml"
+    assert (options["folder"], Path(config.docs_dir)) == ("", shipped_folder("site_config") / "docs")
+    assert Path(options["work"]) == shipped_folder("site_config").parent / "output"
 
 
 @pytest.fixture
 def preview(configure: Callable[..., Configuration], tiny_site: Path, tmp_path: Path) -> Preview:
     """The tiny atlas on request, in a theme that a test may change."""
     theme = tmp_path / "theme"
-    shutil.copytree(shipped("themes") / "atlas", theme)
+    shutil.copytree(shipped_folder("themes") / "atlas", theme)
     asked = configure(site={"theme": str(theme)})
     return Preview(asked, tiny_site, Progress(quiet=True))
 
@@ -317,7 +317,7 @@ def _get(address: str) -> str:
 def test_a_change_of_the_theme_shows_on_the_next_request(project: Write, tmp_path: Path, folder: str) -> None:
     mkdocs = project({"folder": folder}, OWN if folder else PROSE)
     theme = tmp_path / "theme"
-    shutil.copytree(shipped("themes") / "atlas", theme)
+    shutil.copytree(shipped_folder("themes") / "atlas", theme)
     atlas = tmp_path / "atlas.yml"
     atlas.write_text(atlas.read_text(encoding="utf-8") + "site: {theme: ./theme}\n", encoding="utf-8")
     _build(mkdocs)

@@ -11,20 +11,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atlas_builder.cluster import Clustered
 from atlas_builder.config import Configuration
-from atlas_builder.describe.run import Described
-from atlas_builder.pipeline import work_folder
-from atlas_builder.records import Stages
-from atlas_builder.site import postings, search, words
-from atlas_builder.site.postings import Part, Postings, read_back, written
-from atlas_builder.site.snippets import MIDDLE, Snippet, snippet
+from atlas_builder.records.stages import Stages
+from atlas_builder.site.search import index, normalise, postings
+from atlas_builder.site.search.postings import Part, Postings, read_back, written
+from atlas_builder.site.search.snippets import MIDDLE, Snippet, snippet
+from atlas_builder.workspace import work_folder
 from tests.conftest import Configure
 
 
 def test_a_word_is_found_as_typed_by_people() -> None:
     typed = (" Import", "\n  ", "   ", "Ä", "cafe\u0301", "\ufeffbom\x85")
-    assert [words.search_key(word) for word in typed] == ["import", "↵", "␣", "ä", "café", "bom"]
+    assert [normalise.search_key(word) for word in typed] == ["import", "↵", "␣", "ä", "café", "bom"]
 
 
 @pytest.mark.parametrize(
@@ -39,13 +37,13 @@ def test_a_word_is_found_as_typed_by_people() -> None:
     ],
 )
 def test_words_are_runs_of_letters_and_of_one_sign(text: str, found: list[str]) -> None:
-    assert [text[start:end] for start, end in words.pieces(text)] == found
+    assert [text[start:end] for start, end in normalise.pieces(text)] == found
 
 
 @given(st.text(st.sampled_from("aZ_9 .=(\n"), max_size=30))
 def test_the_fast_way_to_part_ascii_is_the_same(text: str) -> None:
-    slow = [match.span() for match in words._PIECE.finditer(text)]
-    assert words.pieces(text) == slow
+    slow = [match.span() for match in normalise._PIECE.finditer(text)]
+    assert normalise.pieces(text) == slow
 
 
 @given(st.lists(st.integers(0, 2**40)))
@@ -78,7 +76,7 @@ def test_the_words_of_an_example_are_those_of_its_text(
     found = snippet(tokens, key, from_start=start, to_end=end)
     text = found.before + found.key + found.after
     assert found.key == tokens[key]
-    shown = [text[low:high] for low, high in words.pieces(text)]
+    shown = [text[low:high] for low, high in normalise.pieces(text)]
     assert found.words == shown[: len(found.words)]
     assert len(found.words) == len(shown) or found.first + len(found.words) == 64
     assert 0 <= found.first <= MIDDLE
@@ -122,25 +120,25 @@ def test_a_word_of_too_many_behaviours_keeps_the_largest_shares_and_says_how_man
     shown = np.cumsum(read_back(entry.where))
     # Two texts have each offset below 36: the ten nearest to the middle are those of five offsets.
     assert sorted(abs(number % 64 - MIDDLE) for number in shown.tolist()) == [0, 0, 1, 1, 1, 1, 2, 2, 2, 2]
-    assert search._row(entry)[5:] == [99, 100]
+    assert index._row(entry)[5:] == [99, 100]
 
 
 class _Index:
     """An index as scripts read it, slowly."""
 
     def __init__(self, folder: Path) -> None:
-        (self.index,) = search.read(folder / "index.js")
+        (self.index,) = index.read(folder / "index.js")
         self.rows: dict[str, list[Any]] = {}
         for number, first in enumerate(self.index["shards"]):
-            place, rows = search.read(folder / f"s{number}.js")
+            place, rows = index.read(folder / f"s{number}.js")
             assert (place, rows[0][0]) == (number, first)
             self.rows.update((row[0], row) for row in rows)
         self.texts: list[list[str]] = []
         for number in range(-(-self.index["behaviours"] // self.index["block"])):
-            place, texts = search.read(folder / f"x{number}.js")
+            place, texts = index.read(folder / f"x{number}.js")
             assert place == number
             self.texts += texts
-        self.units = {layer: search.read(folder / f"l{layer}.js")[1] for layer, _, _ in self.index["layers"]}
+        self.units = {layer: index.read(folder / f"l{layer}.js")[1] for layer, _, _ in self.index["layers"]}
 
     def answers(self, word: str) -> dict[int, int]:
         row = self.rows[word]
@@ -170,15 +168,15 @@ def test_the_index_holds_what_the_stages_found_and_nothing_else(built: Path) -> 
     for layer in stages.collected.layers:
         labels[layer.layer] = [[] for _ in range(layer.units)]
         for behaviour, found in zip(
-            Clustered(layer.layer, stages.cluster).behaviours,
-            Described(layer.layer, stages.describe).behaviours,
+            stages.layer(layer.layer).clustered.behaviours,
+            stages.layer(layer.layer).described.behaviours,
             strict=True,
         ):
             assert stages.links.address[number].tolist() == [layer.layer, behaviour["unit"], behaviour["id"]]
             labels[layer.layer][behaviour["unit"]].append(found["label"])
             spelt = [(stages.collected.token_texts[token], share) for token, share in found["tokens"]]
             for word, share in (*found["words"], *spelt):
-                own = answers[words.search_key(word)]
+                own = answers[normalise.search_key(word)]
                 own[number] = max(own.get(number, 1), round(1000 * share))
             label, before, key, after = index.texts[number]
             assert label == found["label"]
@@ -187,8 +185,8 @@ def test_the_index_holds_what_the_stages_found_and_nothing_else(built: Path) -> 
             assert key == stages.collected.token_texts[text[example["position"]]]
             whole = "".join(stages.collected.token_texts[token] for token in text)
             assert "".join((before + key + after).split()) in "".join(whole.split()) or "<0x" in whole
-            for start, end in words.pieces(before + key + after):
-                shown[words.same((before + key + after)[start:end])].add(number)
+            for start, end in normalise.pieces(before + key + after):
+                shown[normalise.same((before + key + after)[start:end])].add(number)
             number += 1
     assert index.index["behaviours"] == number == len(index.texts)
     assert index.units == labels
@@ -200,17 +198,17 @@ def test_the_index_holds_what_the_stages_found_and_nothing_else(built: Path) -> 
     # What is neither is a word of a label.
     for word in set(index.rows) - set(answers) - set(shown):
         for number in index.answers(word):
-            assert word in words.same(index.texts[number][0])
+            assert word in normalise.same(index.texts[number][0])
 
 
 def test_words_and_units_are_listed_for_patterns_and_filters(built: Path) -> None:
     index, stages = _Index(built / "search"), _stages(built)
-    listed, counts = search.read(built / "search" / "words.js")
+    listed, counts = index.read(built / "search" / "words.js")
     assert dict(zip(listed, read_back(counts), strict=True)) == {
         word: count for word in index.rows if (count := sum(share > 0 for share in index.answers(word).values()))
     }
-    (columns,) = search.read(built / "search" / "units.js")
-    measures = np.concatenate([Clustered(at.layer, stages.cluster).measures[:, 0] for at in stages.collected.layers])
+    (columns,) = index.read(built / "search" / "units.js")
+    measures = np.concatenate([stages.layer(at).clustered.measures[:, 0] for at in stages.collected.layers])
     density = np.concatenate([layer.moments.density for layer in stages.collected.layers])
     for (values, codes), exact, within in (
         (columns["effective"], measures["effective_behaviours"], 0.05),
@@ -222,27 +220,27 @@ def test_words_and_units_are_listed_for_patterns_and_filters(built: Path) -> Non
 
 
 def test_an_index_names_its_files(built: Path) -> None:
-    (index,) = search.read(built / "search" / "index.js")
-    assert sorted(search.files(index)) == sorted(path.name for path in (built / "search").iterdir())
+    (found,) = index.read(built / "search" / "index.js")
+    assert sorted(index.files(found)) == sorted(path.name for path in (built / "search").iterdir())
 
 
 def test_an_index_is_the_same_bytes_whoever_gathers_it(
     tiny_site: Path, pool: Executor, configure: Configure, tmp_path: Path
 ) -> None:
     settings: Configuration = configure()
-    search.write(tmp_path / "again", _stages(tiny_site), settings.examples.window, pool)
+    index.write(tmp_path / "again", _stages(tiny_site), settings.examples.window, pool)
     for path in (tiny_site / "search").iterdir():
         assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes(), path.name
 
 
 def test_queries_to_try_are_of_the_atlas(demo_site: Path, pool: Executor, tmp_path: Path) -> None:
-    queries = search.write(tmp_path / "search", _stages(demo_site), (20, 10), pool)
-    index = _Index(tmp_path / "search")
+    queries = index.write(tmp_path / "search", _stages(demo_site), (20, 10), pool)
+    made = _Index(tmp_path / "search")
     assert len(queries.words) == 6
     for word in queries.words:
-        assert max(index.answers(word).values()) >= 500
+        assert max(made.answers(word).values()) >= 500
     assert queries.phrase
     first, second = queries.phrase.split()
-    assert index.shown(first) & index.shown(second)
+    assert made.shown(first) & made.shown(second)
     page = (demo_site / "search.html").read_text(encoding="utf-8")
     assert f"search.html?q={queries.words[0]}" in page

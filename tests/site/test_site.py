@@ -14,8 +14,8 @@ import pytest
 
 from atlas_builder.errors import ConfigurationError
 from atlas_builder.progress import Progress
-from atlas_builder.records import content_hash
-from atlas_builder.site.check import check
+from atlas_builder.records.schema import content_hash
+from atlas_builder.site.hosting.check import check
 
 SITES = ["tiny_site", "demo_site", "hostile_site"]
 QUIET = Progress(quiet=True)
@@ -106,7 +106,7 @@ def test_a_unit_that_never_fires_has_a_page_that_says_so(
     import torch
     from transformers import AutoTokenizer, GPT2LMHeadModel
 
-    from atlas_builder.pipeline import build
+    from atlas_builder.pipeline.build import build
 
     silent = GPT2LMHeadModel.from_pretrained(gpt2_folder)
     with torch.no_grad():
@@ -143,7 +143,7 @@ def test_check_finds_what_is_planted(tiny_site: Path, copy_of: Callable[[Path], 
 def test_check_holds_a_site_to_its_hosts_budget(
     tiny_site: Path, copy_of: Callable[[Path], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from atlas_builder.site import budget
+    from atlas_builder.site.hosting import budget
 
     site = copy_of(tiny_site)
     facts = json.loads((site / "atlas.json").read_bytes())

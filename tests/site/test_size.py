@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from atlas_builder.progress import Progress
-from atlas_builder.site import budget, size
-from atlas_builder.site.check import check
+from atlas_builder.site.hosting import budget, size
+from atlas_builder.site.hosting.check import check
 
 QUIET = Progress(quiet=True)
 

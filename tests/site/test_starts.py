@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from atlas_builder.link import Links
-from atlas_builder.site.starts import connections, starts
+from atlas_builder.link.run import Links
+from atlas_builder.site.highlights import connections, starts
 from atlas_builder.site.summary import Summary
 
 _ADDRESS = np.array([[0, 0, 0], [0, 0, 1], [0, 1, 0], [2, 0, 0]], dtype=np.int32)

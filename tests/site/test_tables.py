@@ -17,12 +17,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from atlas_builder import config
-from atlas_builder.numbers import significant, significant_all
-from atlas_builder.pipeline import CONFIGURATION, build, work_folder
+from atlas_builder.config_file import validate
+from atlas_builder.pipeline.build import build
 from atlas_builder.progress import Progress
-from atlas_builder.records import Stages
-from atlas_builder.site import tables
-from atlas_builder.site.check import check
+from atlas_builder.records import tables
+from atlas_builder.records.address import UnitAddress
+from atlas_builder.records.stages import Stages
+from atlas_builder.rounding import significant, significant_all
+from atlas_builder.site.hosting.check import check
+from atlas_builder.workspace import CONFIGURATION, work_folder
 from tests.conftest import Configure
 
 QUIET = Progress(quiet=True)
@@ -46,7 +49,7 @@ def site(request: pytest.FixtureRequest) -> Path:
 def _records(site: Path) -> list[dict[str, Any]]:
     layers = json.loads((site / "atlas.json").read_bytes())["layers"]
     return [
-        json.loads((site / f"L{layer['layer']}" / f"N{unit}.json").read_bytes())
+        json.loads((site / UnitAddress(layer["layer"], unit).record).read_bytes())
         for layer in layers
         for unit in range(layer["units"])
     ]
@@ -58,7 +61,7 @@ def _table(site: Path, name: str) -> pa.Table:
 
 def _stages(site: Path) -> tuple[Stages, config.Configuration]:
     work = work_folder(site)
-    settings = config.validate(json.loads((work / CONFIGURATION).read_bytes()))
+    settings = validate(json.loads((work / CONFIGURATION).read_bytes()))
     return Stages(*(work / name for name in ("collect", "cluster", "describe", "link"))), settings
 
 

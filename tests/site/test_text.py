@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atlas_builder.site.text import highlight, markup, plain, token
+from atlas_builder.corpus.token_text import plain
+from atlas_builder.site.html import highlight, markup, token
 from tests.conftest import HOSTILE
 
 anything = st.text(st.characters(), max_size=30) | st.sampled_from(HOSTILE)

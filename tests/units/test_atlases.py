@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from atlas_builder import corpus, model, sae
 from atlas_builder.config import Configuration
-from atlas_builder.pipeline import build
+from atlas_builder.corpus import documents
+from atlas_builder.models import language_model, sae
+from atlas_builder.pipeline.build import build
 from atlas_builder.progress import Progress
-from atlas_builder.site.check import check
-from atlas_builder.units import Units
+from atlas_builder.site.hosting.check import check
+from atlas_builder.units.base import Units
+from atlas_builder.units.open import open_units
 from atlas_builder.verify.run import verify
 from tests.conftest import Configure
 from tests.units.test_sae import an_sae
@@ -36,11 +38,11 @@ def test_an_atlas_says_of_its_units_what_the_model_does(
     settings = _settings(kind, configure, crate_folder, tmp_path)
     site = build(settings, tmp_path / "site", executor=pool)
     assert not check(site, Progress(quiet=True)).problems
-    loaded = model.load(settings.model)
-    units = model.open_units(loaded, settings)
+    loaded = language_model.load(settings.model)
+    units = open_units(loaded, settings)
     largest = {layer: np.full(units.count(layer), -np.inf) for layer in units.layers}
     room = settings.corpus.context - 1
-    for _, (_, text) in enumerate(corpus.documents(settings.corpus)):
+    for _, (_, text) in enumerate(documents.documents(settings.corpus)):
         (ids,) = loaded.encode([text])
         for first in range(0, len(ids), room):
             for layer, (_, found) in _seen(units, [0, *ids[first : first + room]]).items():

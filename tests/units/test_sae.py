@@ -12,11 +12,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from atlas_builder import config, model, sae
-from atlas_builder.config import Model, Units
+from atlas_builder.config import ModelSettings, UnitSettings
+from atlas_builder.config_file import validate
 from atlas_builder.errors import ConfigurationError, ModelError
-from atlas_builder.sae import SAE
-from atlas_builder.units import SAEUnits
+from atlas_builder.models import language_model, sae
+from atlas_builder.models.sae import SAE
+from atlas_builder.units.open import load_saes, open_units
+from atlas_builder.units.sae import SAEUnits
 from tests import reference
 
 WIDTH, LATENTS = 16, 40
@@ -92,7 +94,7 @@ def test_latents_are_what_the_architecture_says(architecture: str, settings: dic
 )
 def test_latents_read_what_stands_at_their_place(gpt2_folder: Path, place: str) -> None:
     found = an_sae("standard", 1, place)
-    units = SAEUnits(model.load(Model(name=str(gpt2_folder))).bridge, [found])
+    units = SAEUnits(language_model.load(ModelSettings(name=str(gpt2_folder))).bridge, [found])
     seen = {}
     units.run(TOKENS, lambda layer, read, latents: seen.update({layer: (read.clone(), latents.clone())}))
     slow = reference.SlowModel(gpt2_folder)
@@ -127,10 +129,10 @@ def test_saes_of_several_layers_are_read_in_one_run(gpt2_folder: Path, tmp_path:
     for layer in (1, 0):
         sae.save(an_sae("jumprelu", layer), tmp_path / f"layer {layer}")
     made = {"kind": "sae", "path": str(tmp_path)}
-    settings = config.validate(
+    settings = validate(
         {"model": {"name": str(gpt2_folder)}, "corpus": {"source": "stdlib", "context": 16}, "units": made}
     )
-    units = model.open_units(model.load(settings.model), settings)
+    units = open_units(language_model.load(settings.model), settings)
     assert list(units.layers) == [0, 1]
     seen: list[int] = []
     units.run(TOKENS, lambda layer, *_: seen.append(layer))
@@ -170,7 +172,7 @@ def test_what_is_no_sae_is_refused_in_a_sentence(folder: Path) -> None:
 
 
 def test_an_sae_of_another_model_or_layer_is_refused(gpt2_folder: Path, tmp_path: Path) -> None:
-    bridge = model.load(Model(name=str(gpt2_folder))).bridge
+    bridge = language_model.load(ModelSettings(name=str(gpt2_folder))).bridge
     with pytest.raises(ConfigurationError, match="an SAE reads layer 7, but the model has layers 0 to 1"):
         SAEUnits(bridge, [an_sae("standard", 7)])
     wide = an_sae("standard")
@@ -182,17 +184,20 @@ def test_an_sae_of_another_model_or_layer_is_refused(gpt2_folder: Path, tmp_path
     with pytest.raises(ConfigurationError, match="there is no SAE of layer 0"):
         SAEUnits(bridge, [an_sae("standard")], [0, 1])
     sae.save(an_sae("standard", model="gpt2-small"), tmp_path / "saes" / "one")
-    for name, match in (("demo", "was trained on gpt2-small, not on demo: set model.name"), (str(gpt2_folder), None)):
-        settings = config.validate({
+    for name, match in (
+        ("demo", "was trained on gpt2-small, not on demo: set model.name"),
+        (str(gpt2_folder), None),
+    ):
+        settings = validate({
             "model": {"name": name}, "corpus": {"source": "stdlib", "context": 32},
             "units": {"kind": "sae", "path": str(tmp_path / "saes")},
         })  # fmt: skip
-        loaded = model.load(settings.model)
+        loaded = language_model.load(settings.model)
         if match is None:  # a folder may hold any model
-            assert model.open_units(loaded, settings).kind == "sae"
+            assert open_units(loaded, settings).kind == "sae"
         else:
             with pytest.raises(ConfigurationError, match=match):
-                model.open_units(loaded, settings)
+                open_units(loaded, settings)
     with pytest.raises(ConfigurationError, match="holds no SAE"):
         sae.find(tmp_path)
 
@@ -200,15 +205,15 @@ def test_an_sae_of_another_model_or_layer_is_refused(gpt2_folder: Path, tmp_path
 def test_a_configuration_says_where_its_saes_are() -> None:
     whole = {"model": {"name": "demo"}, "corpus": {"source": "stdlib"}}
     with pytest.raises(ConfigurationError, match=r"kind sae needs units\.path, or units\.release and units\.id"):
-        config.validate({**whole, "units": {"kind": "sae"}})
+        validate({**whole, "units": {"kind": "sae"}})
     with pytest.raises(ConfigurationError, match="kind mlp has no path, release or id"):
-        config.validate({**whole, "units": {"path": "somewhere"}})
+        validate({**whole, "units": {"path": "somewhere"}})
 
 
 def test_a_release_that_only_saelens_knows_asks_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sae_lens", None)
     with pytest.raises(ConfigurationError, match=r"is no repository like owner/name; to look it up .* install"):
-        model.load_saes(Units(kind="sae", release="gpt2-small-res-jb", id="blocks.8.hook_resid_pre"))
+        load_saes(UnitSettings(kind="sae", release="gpt2-small-res-jb", id="blocks.8.hook_resid_pre"))
 
 
 def test_a_repository_on_the_hub_is_fetched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -221,6 +226,6 @@ def test_a_repository_on_the_hub_is_fetched(monkeypatch: pytest.MonkeyPatch, tmp
         return str(hub)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", fetch)
-    (found,) = model.load_saes(Units(kind="sae", release="somebody/saes", id="layer_1"))
+    (found,) = load_saes(UnitSettings(kind="sae", release="somebody/saes", id="layer_1"))
     assert found.latents == LATENTS
     assert asked == [("somebody/saes", ["layer_1/*"])]

@@ -1,0 +1,171 @@
+"""A unit's behaviours: clusterings of its examples, and how polysemantic they make it.
+
+Everything is computed from a matrix of distances and a vector of labels. A label is
+the number of a cluster, from 0; noise, what no cluster takes, is −1.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+from hdbscan import HDBSCAN
+from numpy.typing import NDArray
+from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.sparse.csgraph import connected_components
+
+from atlas_builder.config import ClusterSettings
+
+_PAPER_CUT = 0.5
+
+Distances = NDArray[np.float32]
+Labels = NDArray[np.int32]
+
+
+def cluster(distances: Distances, settings: ClusterSettings) -> Labels:
+    """Part examples into behaviours, numbered by falling size.
+
+    `distances` is (examples, examples). Among clusters of one size, the one whose
+    first member comes first has the lower number. Clusters of fewer than `min_size`
+    examples are noise; an only example is a behaviour. Three examples or fewer have no
+    density: `hdbscan` then does as `agglomerative`.
+    """
+    examples = len(distances)
+    if examples < 2:
+        return np.zeros(examples, dtype=np.int32)
+    if settings.method == "components":
+        _, labels = connected_components(distances <= 1 - settings.similarity, directed=False)
+    elif settings.method == "agglomerative" or examples <= 3:
+        labels = average_linkage(distances, settings.cut)
+    else:
+        labels = _hdbscan(distances, settings)
+    sizes = np.bincount(labels + 1)[labels + 1]  # of the cluster of each example
+    return _by_size(np.where(sizes >= settings.min_size, labels, -1))
+
+
+def average_linkage(distances: Distances, cut: float) -> NDArray[np.int64]:
+    """Clusters joined while their mean distance is at most `cut`: the paper's clustering, (examples,)."""
+    pairs = distances[np.triu_indices(len(distances), 1)].astype(np.float64)
+    labels: NDArray[np.int64] = fcluster(linkage(pairs, "average"), cut, "distance").astype(np.int64) - 1
+    return labels
+
+
+def _hdbscan(distances: Distances, settings: ClusterSettings) -> NDArray[np.int64]:
+    """HDBSCAN (Campello et al. 2013) with the excess of mass, one cluster allowed, mended in three places.
+
+    Clusters that part at a distance under `epsilon` are one: without that, a unit with a
+    single behaviour falls apart into its densest spots. Examples farther apart than `cut`
+    are as far as can be: without that, a few that are unlike everything, each other
+    included, make a cluster, since nothing is near them. And an example that it leaves
+    out joins the cluster to which its mean distance is least, if at most `cut`: of a
+    single cluster, the package takes only those whose nearest is nearer than `epsilon`.
+    """
+    severed = np.where(distances > settings.cut, 2.0, distances.astype(np.float64))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its use of older scikit-learn names is none of the user's business
+        found = HDBSCAN(
+            metric="precomputed",
+            min_cluster_size=settings.min_size,
+            min_samples=settings.min_samples,
+            cluster_selection_epsilon=settings.epsilon,
+            allow_single_cluster=True,
+        ).fit(severed)
+    labels: NDArray[np.int64] = found.labels_.astype(np.int64)
+    member = membership(labels)
+    if member.shape[1]:
+        mean = distances @ member / member.sum(axis=0)  # (examples, clusters)
+        labels = np.where((labels < 0) & (mean.min(axis=1) <= settings.cut), mean.argmin(axis=1), labels)
+    return labels
+
+
+def _by_size(labels: NDArray[np.int64]) -> Labels:
+    found, first, sizes = np.unique(labels, return_index=True, return_counts=True)
+    clusters = found >= 0
+    order = np.lexsort([first[clusters], -sizes[clusters]])
+    number = np.full(int(found.max()) + 2, -1, dtype=np.int32)
+    number[found[clusters][order]] = np.arange(len(order))
+    return number[labels]  # −1 reads the last entry, which is −1
+
+
+class Measures(NamedTuple):
+    """How polysemantic a unit is; NaN where there is no pair to take a mean over.
+
+    With s_c the sizes of the clusters, n the number of examples and d the distances:
+    """
+
+    behaviours: int
+    """Number of clusters."""
+    effective_behaviours: float
+    """exp(−Σ p_c ln p_c), p_c = s_c / Σ s: as many equal clusters would be as diverse (Hill 1973, order 1)."""
+    noise_fraction: float
+    """1 − Σ s_c / n."""
+    mean_distance: float
+    """Mean of d over all pairs of different examples."""
+    max_distance: float
+    """Largest d."""
+    intra_distance: float
+    """Mean of d over pairs within one cluster, pooled over clusters."""
+    inter_distance: float
+    """Mean of d over pairs in two different clusters, pooled; noise is in no cluster."""
+    examples: int
+    """n."""
+
+
+def measure(distances: Distances, labels: Labels) -> Measures:
+    """The measures of one unit, from (examples, examples) distances and (examples,) labels."""
+    examples = len(labels)
+    member = membership(labels)  # (examples, clusters)
+    sizes = member.sum(axis=0)
+    clustered = sizes.sum()
+    between = member.T @ distances.astype(np.float64) @ member  # (clusters, clusters), each pair twice
+    inner = np.trace(between)
+    shares = sizes / max(clustered, 1)
+    return Measures(
+        behaviours=len(sizes),
+        effective_behaviours=float(np.exp(-np.sum(shares * np.log(shares)))) if len(sizes) else 0.0,
+        noise_fraction=float(1 - clustered / examples) if examples else 0.0,
+        mean_distance=_ratio(distances.sum(dtype=np.float64), examples * (examples - 1)),
+        max_distance=float(distances.max()) if examples > 1 else np.nan,
+        intra_distance=_ratio(inner, (sizes * (sizes - 1)).sum()),
+        inter_distance=_ratio(between.sum() - inner, clustered**2 - (sizes**2).sum()),
+        examples=examples,
+    )
+
+
+def contrast(distances: Distances) -> tuple[float, float]:
+    """Mean distance within and between the clusters of the paper, average linkage cut at 0.5.
+
+    For comparing representations of the same examples as Foote (2024) does; an example
+    on its own is a cluster of one. NaN where there is no pair to take a mean over.
+    """
+    labels = average_linkage(distances, _PAPER_CUT) if len(distances) > 1 else np.zeros(len(distances), np.int64)
+    measured = measure(distances, labels.astype(np.int32))
+    return measured.intra_distance, measured.inter_distance
+
+
+def central_examples(distances: Distances, labels: Labels) -> NDArray[np.int64]:
+    """For each cluster the member that is most similar to its fellows on average: (clusters,).
+
+    The first of equals; the only member of a cluster of one.
+    """
+    member = membership(labels)
+    to_cluster = np.where(member > 0, distances.astype(np.float64) @ member, np.inf)  # (examples, clusters)
+    return np.argmin(to_cluster, axis=0) if len(labels) else np.zeros(0, dtype=np.int64)
+
+
+def coverage(values: NDArray[np.float32], labels: Labels) -> NDArray[np.float64]:
+    """For each cluster its share of the summed activation of all examples: (clusters,)."""
+    total = values.sum(dtype=np.float64)
+    mass: NDArray[np.float64] = values.astype(np.float64) @ membership(labels)
+    return np.divide(mass, total or 1)
+
+
+def membership(labels: NDArray[np.integer], clusters: int | None = None) -> NDArray[np.float64]:
+    """1 where an example is in a cluster, else 0: (examples, clusters), as many as there are unless said."""
+    numbers = np.arange(int(labels.max(initial=-1)) + 1 if clusters is None else clusters)
+    return np.asarray(labels[:, None] == numbers, dtype=np.float64)
+
+
+def _ratio(total: float, count: float) -> float:
+    return float(total / count) if count else float("nan")

@@ -1,0 +1,76 @@
+"""Neuron embeddings and their distances (Foote 2024, arXiv 2411.08166).
+
+Plain arrays in, plain arrays out: no language model in sight.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import scipy.linalg
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+
+
+def neuron_embeddings(inputs: Floats, read_weights: Floats) -> Floats:
+    """What in each input a unit answers to: input ⊙ read weights.
+
+    `inputs` is (examples, width), `read_weights` (parts, width): one part for a plain
+    unit, whose embedding sums to its pre-activation less the bias; two for a gated
+    one, whose embedding joins `input ⊙ w_gate` and `input ⊙ w_in` (this project's
+    extension of the paper). Returns (examples, parts · width).
+    """
+    product = inputs[:, None, :] * read_weights[None]  # (examples, parts, width)
+    return product.reshape(len(inputs), product.shape[1] * product.shape[2])
+
+
+def cosine_distances(embeddings: Floats) -> Floats:
+    """1 − cos between all pairs, in [0, 2], zero on the diagonal: (examples, examples).
+
+    An embedding that is zero or not finite has no direction: it is at distance 1 from
+    all others.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
+        directed = (norms > 0) & np.isfinite(norms)
+        unit = np.where(directed, embeddings / np.where(directed, norms, 1), np.float32(0))
+    distances: Floats = np.clip(1 - unit @ unit.T, 0, 2).astype(np.float32, copy=False)
+    distances = (distances + distances.T) / np.float32(2)  # rounding is not symmetric
+    np.fill_diagonal(distances, 0)
+    return distances
+
+
+class Plane(NamedTuple):
+    """Examples seen from where they spread most."""
+
+    points: Floats  # (examples, 2)
+    share: float
+    """How much of the examples' variance the two axes hold, in [0, 1]; NaN where there is none."""
+
+
+def principal_plane(distances: Floats) -> Plane:
+    """The plane in which examples at these cosine distances lie furthest apart.
+
+    Principal coordinates (Torgerson 1952; Gower 1966): as 1 − distance is the inner
+    product of two directions, the two largest eigenvectors of the centred matrix, scaled
+    by the roots of their eigenvalues, are what a principal component analysis of the
+    directions would give. On each axis the point furthest out is on the positive side, so
+    that a picture does not depend on the sign that a library happens to choose.
+    """
+    count = len(distances)
+    nowhere = Plane(np.zeros((count, 2), dtype=np.float32), float("nan"))
+    if count < 2:
+        return nowhere
+    inner = 1 - distances.astype(np.float64)
+    inner -= inner.mean(axis=0)
+    inner -= inner.mean(axis=1, keepdims=True)
+    variance = float(np.trace(inner))
+    if variance < 1e-6 * count:  # what rounding leaves of examples that are all alike
+        return nowhere
+    values, vectors = scipy.linalg.eigh(inner, subset_by_index=[count - 2, count - 1])
+    axes = vectors[:, ::-1] * np.sqrt(np.clip(values[::-1], 0, None))  # (examples, 2), the largest first
+    furthest = np.take_along_axis(axes, np.abs(axes).argmax(axis=0)[None], axis=0)
+    points = (axes * np.where(furthest < 0, -1, 1)).astype(np.float32)
+    return Plane(points, min(1.0, float(np.clip(values, 0, None).sum()) / variance))

@@ -1,0 +1,100 @@
+"""A share of the pass: which batches it takes, and what it knows, with checkpoints to go on from."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from atlas_builder.collect.layer import LayerCollector, Shape
+from atlas_builder.config import ExampleSettings
+from atlas_builder.corpus.contexts import Contexts
+from atlas_builder.files import read_json, write_json
+from atlas_builder.models.memory import batch_tokens
+
+_MARK = "pass.json"
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Part `number` of `of`, counted from 1."""
+
+    number: int = 1
+    of: int = 1
+
+    def batches(self, read: Contexts, shapes: Sequence[Shape]) -> list[NDArray[np.int64]]:
+        """The batches that are this shard's: every n-th, so that all shards take about as long."""
+        tokens = batch_tokens(max(shape.units for shape in shapes))
+        return list(read.batches(tokens))[self.number - 1 :: self.of]
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.of}"
+
+
+WHOLE = Shard()
+
+
+class Collectors:
+    """The collectors of all layers, with what they know kept in a folder.
+
+    The mark in the folder names the checkpoint that holds. It changes in one step, so a
+    process that ends at any moment leaves the last one whole.
+    """
+
+    def __init__(
+        self, shapes: list[Shape], examples: ExampleSettings, folder: Path, executor: Executor, threads: int
+    ) -> None:
+        self.folder = folder
+        kept = int(read_json(folder / _MARK)["batches"]) if (folder / _MARK).exists() else None
+        self._kept = kept
+        self.done = kept or 0
+        """Batches taken in."""
+        self.layers = {
+            shape.layer: LayerCollector(
+                shape,
+                examples,
+                folder / f"L{shape.layer}",
+                executor,
+                threads,
+                None if kept is None else self._saved / f"L{shape.layer}.npz",
+            )
+            for shape in shapes
+        }
+
+    @property
+    def _saved(self) -> Path:
+        return self.folder / f"after-{self.done}"
+
+    def checkpoint(self) -> None:
+        """Keep what is known now, and remove what was kept before."""
+        if self._kept == self.done:
+            return
+        shutil.rmtree(self._saved, ignore_errors=True)
+        self._saved.mkdir()
+        for layer, collector in self.layers.items():
+            collector.save(self._saved / f"L{layer}.npz")
+        write_json(self.folder / _MARK, {"batches": self.done})
+        self._kept = self.done
+        for other in self.folder.glob("after-*"):
+            if other != self._saved:
+                shutil.rmtree(other)
+        for collector in self.layers.values():
+            collector.clean()
+
+
+@contextmanager
+def collectors(shapes: list[Shape], examples: ExampleSettings, folder: Path, threads: int) -> Iterator[Collectors]:
+    """The collectors kept in a folder, new ones where it is empty, with threads to work in."""
+    with ThreadPoolExecutor(threads) as pool:
+        opened = Collectors(shapes, examples, folder, pool, threads)
+        try:
+            yield opened
+        finally:
+            for collector in opened.layers.values():
+                collector.close()

@@ -1,0 +1,113 @@
+"""One trip over a batch of activations: each is looked at once, for every purpose."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from atlas_builder.collect import bands, selection
+from atlas_builder.collect.bands import Draw
+from atlas_builder.collect.candidates import Pool
+from atlas_builder.collect.sampling import SIDE_BY_SIDE, chance_of_token
+from atlas_builder.collect.selection import Rule
+from atlas_builder.collect.statistics import Counts, Tally, count, find_peaks, no_counts
+
+_TOGETHER = 8  # contexts
+DONE, CROWDED = -1, -2
+"""All was taken in; a pool must be widened and the scan made again without counting."""
+
+
+@njit(nogil=True, cache=True)
+def scan(
+    activations: NDArray[np.float32],
+    head: int,
+    batch: NDArray[np.int64],
+    first: int,
+    last: int,
+    counting: bool,
+    tally: Tally,
+    rule: Rule,
+    near: Pool,
+    draw: Draw,
+    spread: Pool,
+) -> int:
+    """Take in units `first` to `last - 1` of (batch, context, units) float32 activations.
+
+    The first `head` tokens of each context count nowhere; `batch` holds the contexts'
+    numbers. Returns `DONE`, `CROWDED`, or the place in the batch of a context with an
+    activation that is not a number. `first` is a multiple of `SIDE_BY_SIDE`.
+    """
+    tokens = activations.shape[1] - head
+    tile = np.zeros((tokens, SIDE_BY_SIDE), np.float32)
+    chances = np.empty((len(activations), tokens), np.uint64)
+    for place in range(len(activations)):
+        for t in range(tokens):
+            chances[place, t] = chance_of_token(draw.stream, batch[place], t)
+    bins = np.zeros((tokens, SIDE_BY_SIDE), np.int32)
+    counts = no_counts()
+    crowded = False
+    # A few contexts at a time: then the counts of units side by side stay at hand as well as their activations.
+    for group in range(0, len(activations), _TOGETHER):
+        for start in range(first, last, SIDE_BY_SIDE):
+            units = min(SIDE_BY_SIDE, last - start)
+            for place in range(group, min(group + _TOGETHER, len(activations))):
+                _load(activations[place], head, start, units, tile)
+                find_peaks(tile, counts)
+                if counting and not count(tile, units, start, counts, bins, tally):
+                    return place
+                room = _offer_peaks(rule, near, tile, counts, units, start, batch[place], -1 - place)
+                if draw.keep:
+                    room &= bands.look(draw, spread, tile, units, start, batch[place], chances[place], -1 - place)
+                crowded |= not room
+    return CROWDED if crowded else DONE
+
+
+@njit(nogil=True, cache=True)
+def _load(activations: NDArray[np.float32], head: int, start: int, units: int, tile: NDArray[np.float32]) -> None:
+    for t in range(len(tile)):
+        for w in range(units):
+            tile[t, w] = activations[head + t, start + w]
+
+
+@njit(nogil=True, cache=True)
+def _offer_peaks(
+    rule: Rule,
+    pool: Pool,
+    tile: NDArray[np.float32],
+    counts: Counts,
+    units: int,
+    start: int,
+    context: int,
+    row: int,
+) -> bool:
+    room = True
+    for w in range(units):
+        for side in range(rule.sides):
+            column = (start + w) * rule.sides + side
+            value = -counts.low[w] if side else counts.high[w]
+            if value >= rule.bound[column]:
+                position = 0
+                while tile[position, w] != (counts.low[w] if side else value):
+                    position += 1
+                room &= selection.offer(rule, pool, column, value, context, position, row)
+    return room
+
+
+@njit(nogil=True, cache=True)
+def windows(
+    activations: NDArray[np.float32],
+    head: int,
+    places: NDArray[np.int64],
+    positions: NDArray[np.int64],
+    units: NDArray[np.int64],
+    before: int,
+    after: int,
+) -> NDArray[np.float32]:
+    """Activations around tokens, NaN outside the context: (tokens, before + 1 + after)."""
+    found = np.full((len(places), before + 1 + after), np.float32(np.nan), np.float32)
+    tokens = activations.shape[1] - head
+    for i in range(len(places)):
+        for t in range(max(0, positions[i] - before), min(tokens, positions[i] + after + 1)):
+            found[i, t - positions[i] + before] = activations[places[i], head + t, units[i]]
+    return found

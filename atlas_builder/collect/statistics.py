@@ -1,0 +1,168 @@
+"""Running statistics of every unit of a layer, over every token of the corpus.
+
+All of them are integers or extremes, so that they add up to the same bytes whatever
+the order: sums are kept in units of 2⁻⁵², one integer for the whole part and one for
+the rest.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from atlas_builder.collect.histogram import BINS, LOWEST, MANTISSA_BITS, SIDE
+from atlas_builder.collect.results import Moments
+from atlas_builder.collect.sampling import SIDE_BY_SIDE
+
+_DROPPED_BITS = 23 - MANTISSA_BITS
+_BELOW = ((127 + LOWEST) << MANTISSA_BITS) - 1  # code of the magnitudes that share the middle bin
+_REST = 2.0**52
+_LARGEST = 2.0**62
+
+
+class Tally(NamedTuple):
+    """What is counted of each unit: (units,), the histogram (units, BINS)."""
+
+    maximum: NDArray[np.float32]
+    minimum: NDArray[np.float32]
+    positive: NDArray[np.int64]
+    sums: NDArray[np.int64]
+    """(units, 4): whole part and rest of the sum, whole part and rest of the sum of squares."""
+    histogram: NDArray[np.uint32]
+    tokens: NDArray[np.int64]
+    """Tokens counted: (1,)."""
+
+
+def empty(units: int) -> Tally:
+    """Nothing counted yet."""
+    return Tally(
+        maximum=np.full(units, -np.inf, np.float32),
+        minimum=np.full(units, np.inf, np.float32),
+        positive=np.zeros(units, np.int64),
+        sums=np.zeros((units, 4), np.int64),
+        histogram=np.zeros((units, BINS), np.uint32),
+        tokens=np.zeros(1, np.int64),
+    )
+
+
+def add(to: Tally, other: Tally) -> None:
+    """Count what another counted."""
+    np.maximum(to.maximum, other.maximum, out=to.maximum)
+    np.minimum(to.minimum, other.minimum, out=to.minimum)
+    for name in ("positive", "sums", "histogram", "tokens"):
+        counted = getattr(to, name)
+        counted += getattr(other, name)
+    for whole, rest in ((0, 1), (2, 3)):
+        carry, to.sums[:, rest] = np.divmod(to.sums[:, rest], int(_REST))
+        to.sums[:, whole] += carry
+
+
+def moments(tally: Tally) -> Moments:
+    """Read the statistics off the counts."""
+    tokens = max(int(tally.tokens[0]), 1)
+    total, squares = (tally.sums[:, part] + tally.sums[:, part + 1] / _REST for part in (0, 2))
+    mean = total / tokens
+    return Moments(
+        maximum=tally.maximum.astype(np.float64),
+        minimum=tally.minimum.astype(np.float64),
+        mean=mean,
+        deviation=np.sqrt(np.maximum(squares / tokens - mean**2, 0)),
+        density=tally.positive / tokens,
+    )
+
+
+class Counts(NamedTuple):
+    """What is counted of units side by side in one context: (SIDE_BY_SIDE,) each."""
+
+    high: NDArray[np.float32]
+    low: NDArray[np.float32]
+    total: NDArray[np.float64]
+    squares: NDArray[np.float64]
+    positive: NDArray[np.float64]
+
+
+@njit(nogil=True, cache=True)
+def no_counts() -> Counts:
+    """Room for the counts of a tile."""
+    width = SIDE_BY_SIDE
+    return Counts(
+        np.zeros(width, np.float32), np.zeros(width, np.float32), np.zeros(width), np.zeros(width), np.zeros(width)
+    )
+
+
+@njit(nogil=True, cache=True)
+def find_peaks(tile: NDArray[np.float32], counts: Counts) -> None:
+    """Highest and lowest of (tokens, SIDE_BY_SIDE) activations."""
+    high, low = counts.high, counts.low
+    for w in range(SIDE_BY_SIDE):
+        high[w] = low[w] = tile[0, w]
+    for t in range(1, len(tile)):
+        for w in range(SIDE_BY_SIDE):
+            value = tile[t, w]
+            high[w] = value if value > high[w] else high[w]
+            low[w] = value if value < low[w] else low[w]
+
+
+@njit(nogil=True, cache=True)
+def count(
+    tile: NDArray[np.float32], units: int, first: int, counts: Counts, bins: NDArray[np.int32], tally: Tally
+) -> bool:
+    """Count one context of `units` units from `first` on; false where an activation is not a number.
+
+    `tile` is (tokens, SIDE_BY_SIDE), its peaks are known; `bins` is room of its shape.
+    """
+    _sum(tile, counts)
+    for w in range(units):
+        if not counts.squares[w] < _LARGEST:
+            return False
+        unit = first + w
+        tally.maximum[unit] = max(tally.maximum[unit], counts.high[w])
+        tally.minimum[unit] = min(tally.minimum[unit], counts.low[w])
+        tally.positive[unit] += np.int64(counts.positive[w])
+        _add_exactly(tally.sums[unit], 0, counts.total[w])
+        _add_exactly(tally.sums[unit], 2, counts.squares[w])
+    _find_bins(tile.view(np.int32), bins)
+    for w in range(units):
+        histogram = tally.histogram[first + w]
+        for t in range(len(tile)):
+            histogram[np.uintp(bins[t, w])] += np.uint32(1)
+    return True
+
+
+@njit(nogil=True, cache=True)
+def _sum(tile: NDArray[np.float32], counts: Counts) -> None:
+    # In float64 throughout: a small deviation around a large mean would drown in float32.
+    total, squares, positive = counts.total, counts.squares, counts.positive
+    total[:] = 0
+    squares[:] = 0
+    positive[:] = 0
+    for t in range(len(tile)):
+        for w in range(SIDE_BY_SIDE):
+            value = np.float64(tile[t, w])
+            total[w] += value
+            squares[w] += value * value
+            positive[w] += np.float64(value > 0)
+
+
+@njit(nogil=True, cache=True)
+def _find_bins(bits: NDArray[np.int32], bins: NDArray[np.int32]) -> None:
+    """The bin of each float32, read off its bits."""
+    for t in range(len(bits)):
+        for w in range(SIDE_BY_SIDE):
+            code = bits[t, w]
+            magnitude = ((code & 0x7FFFFFFF) >> _DROPPED_BITS) - np.int32(_BELOW)
+            magnitude = min(max(magnitude, np.int32(0)), np.int32(SIDE))
+            bins[t, w] = np.int32(SIDE) - magnitude if code < 0 else np.int32(SIDE) + magnitude
+
+
+@njit(nogil=True, cache=True)
+def _add_exactly(sums: NDArray[np.int64], part: int, value: float) -> None:
+    whole = math.floor(value)
+    rest = sums[part + 1] + np.int64((value - whole) * _REST)
+    carry = np.int64(rest >= np.int64(_REST))
+    sums[part] += np.int64(whole) + carry
+    sums[part + 1] = rest - carry * np.int64(_REST)

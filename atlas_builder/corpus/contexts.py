@@ -1,0 +1,137 @@
+"""Documents cut into contexts: runs of tokens that the model sees at once.
+
+Contexts lie on disk as flat arrays, so that a corpus of any size costs no memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from atlas_builder.corpus.documents import Document
+from atlas_builder.files import read_array, read_json, write_json
+
+Encode = Callable[[list[str]], list[list[int]]]
+
+_DOCUMENTS_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class Contexts:
+    """All contexts of a corpus.
+
+    Context `i` is `tokens[starts[i]:starts[i + 1]]`, from document `document[i]`,
+    whose own tokens it shows from `offset[i]` on. Where `bos` is a token, it heads
+    every context when the model runs; it is not stored.
+    """
+
+    tokens: NDArray[np.int32]
+    starts: NDArray[np.int64]
+    document: NDArray[np.int32]
+    offset: NDArray[np.int32]
+    names: list[str]
+    bos: int | None
+    sha256: str
+
+    def __len__(self) -> int:
+        return len(self.document)
+
+    @property
+    def token_count(self) -> int:
+        """Tokens of text, beginning-of-sequence tokens not counted."""
+        return int(self.starts[-1])
+
+    def text_of(self, context: int) -> NDArray[np.int32]:
+        """The tokens of one context, without the beginning-of-sequence token."""
+        return self.tokens[self.starts[context] : self.starts[context + 1]]
+
+    def batches(self, tokens_at_once: int) -> Iterator[NDArray[np.int64]]:
+        """Numbers of contexts to run together: equal in length, so that nothing is padded.
+
+        Which contexts share a batch depends on the corpus and on `tokens_at_once` only.
+        """
+        lengths = np.diff(self.starts)
+        order = np.argsort(-lengths, kind="stable")
+        edges = np.flatnonzero(np.diff(lengths[order])) + 1
+        for group in np.split(order, edges):
+            if len(group):
+                at_once = max(1, tokens_at_once // int(lengths[group[0]]))
+                for start in range(0, len(group), at_once):
+                    yield group[start : start + at_once]
+
+    def stack(self, batch: NDArray[np.integer], end: int | None = None) -> NDArray[np.int64]:
+        """The tokens of contexts of one length, or of each the first `end`, headed by `bos`: (batch, context)."""
+        rows = np.stack([self.text_of(int(context))[:end] for context in batch]).astype(np.int64)
+        if self.bos is None:
+            return rows
+        return np.concatenate([np.full((len(rows), 1), self.bos), rows], axis=1)
+
+
+def write(
+    documents: Iterable[Document],
+    encode: Encode,
+    folder: Path,
+    *,
+    context: int,
+    bos: int | None,
+    max_tokens: int | None = None,
+    max_documents: int | None = None,
+    on_tokens: Callable[[int], None] = lambda count: None,
+) -> Contexts:
+    """Tokenise documents one by one, cut them into contexts and write these to a folder.
+
+    `on_tokens` is told how many tokens each step added.
+    """
+    room = context - (bos is not None)
+    folder.mkdir(parents=True, exist_ok=True)
+    digest = hashlib.sha256()
+    starts, document_of, offset_of = [0], list[int](), list[int]()
+    names: list[str] = []
+    stream = iter(islice(documents, max_documents))
+    with (folder / "tokens.i32").open("wb") as out:
+        while (max_tokens is None or starts[-1] < max_tokens) and (chunk := list(islice(stream, _DOCUMENTS_AT_ONCE))):
+            before = starts[-1]
+            for document, ids in zip(chunk, encode([document.text for document in chunk]), strict=True):
+                if max_tokens is not None:
+                    ids = ids[: max_tokens - starts[-1]]
+                if not ids:
+                    continue
+                raw = np.asarray(ids, dtype="<i4").tobytes()
+                out.write(raw)
+                digest.update(len(raw).to_bytes(8, "little") + raw)
+                base = starts[-1]
+                for offset in range(0, len(ids), room):
+                    document_of.append(len(names))
+                    offset_of.append(offset)
+                    starts.append(base + min(offset + room, len(ids)))
+                names.append(document.name)
+            on_tokens(starts[-1] - before)
+    np.save(folder / "starts.npy", np.asarray(starts, dtype=np.int64))
+    np.save(folder / "document.npy", np.asarray(document_of, dtype=np.int32))
+    np.save(folder / "offset.npy", np.asarray(offset_of, dtype=np.int32))
+    write_json(folder / "contexts.json", {"names": names, "bos": bos, "sha256": digest.hexdigest()})
+    return read(folder)
+
+
+def read(folder: Path) -> Contexts:
+    """The contexts that `write` left in a folder; tokens stay on disk until looked at."""
+    facts = read_json(folder / "contexts.json")
+    starts = read_array(folder / "starts.npy")
+    tokens: NDArray[np.int32] = np.zeros(0, dtype=np.int32)
+    if starts[-1]:
+        tokens = np.memmap(folder / "tokens.i32", dtype="<i4", mode="r")
+    return Contexts(
+        tokens=tokens,
+        starts=starts,
+        document=read_array(folder / "document.npy"),
+        offset=read_array(folder / "offset.npy"),
+        names=facts["names"],
+        bos=facts["bos"],
+        sha256=facts["sha256"],
+    )

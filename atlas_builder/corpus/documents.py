@@ -1,0 +1,221 @@
+"""Documents: where a corpus comes from, one source a function.
+
+A corpus is an ordered stream of named documents. Nothing here knows tokens or
+models; `atlas_builder.contexts` cuts documents into what a model sees at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import json
+import pydoc_data.topics
+import sys
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+from atlas_builder.config import CorpusSettings
+from atlas_builder.errors import ConfigurationError, CorpusError
+
+
+class Document(NamedTuple):
+    """One text with a name that a reader could look it up by."""
+
+    name: str
+    text: str
+
+
+class Skipped:
+    """Counts the broken lines that `corpus.on_error: skip` passed over."""
+
+    def __init__(self) -> None:
+        self.lines = 0
+
+
+def documents(corpus: CorpusSettings, skipped: Skipped | None = None) -> Iterator[Document]:
+    """Yield the documents of a configured corpus, in an order that never changes.
+
+    Raises `ConfigurationError` where the corpus is missing and `CorpusError` where
+    it is empty or a line of it is broken.
+    """
+    skipped = skipped if skipped is not None else Skipped()
+    if corpus.source == "stdlib":
+        found = stdlib_documents()
+    elif corpus.source == "text":
+        found = text_documents(_existing(corpus), corpus, skipped)
+    elif corpus.source == "jsonl":
+        found = jsonl_documents(_existing(corpus), corpus, skipped)
+    else:
+        found = huggingface_documents(corpus)
+    empty = True
+    for document in found:
+        if document.text.strip():
+            empty = False
+            yield Document(_encodable(document.name), _encodable(document.text))
+    if empty:
+        raise CorpusError(f"corpus {_where(corpus)} holds no text: give it at least one document.")
+
+
+# --- the standard library ----------------------------------------------------
+
+_NOT_PROSE = {"test", "tests", "site-packages", "__pycache__", "encodings", "pydoc_data", "lib-dynload"}
+_MACHINE_SPECIFIC = ("_sysconfigdata", "sitecustomize", "usercustomize", "config-")
+
+
+def stdlib_documents() -> Iterator[Document]:
+    """The running interpreter's documentation topics, docstrings and source.
+
+    A topic is a document, so is a source file, so are the docstrings of a module
+    written in C (those of the others stand in their source, and no text is taken
+    twice). Tests and character tables are left out. The order is that of a hash of
+    the name, so that any first part is a fair mixture.
+    """
+    found: dict[str, Document | Path | str] = {}
+    for topic, text in pydoc_data.topics.topics.items():
+        found[f"topic:{topic}"] = Document(f"topic:{topic}", text)
+    root = Path(sysconfig.get_path("stdlib"))
+    for path in _sources(root):
+        name = path.relative_to(root).with_suffix("").as_posix().replace("/", ".")
+        found[f"source:{name}"] = path
+    for name in sorted(sys.stdlib_module_names):
+        if _is_compiled(name):
+            found[f"docs:{name}"] = name
+    for name in sorted(found, key=lambda name: hashlib.sha256(name.encode()).digest()):
+        entry = found[name]
+        if isinstance(entry, Path):
+            yield Document(name, entry.read_text(encoding="utf-8", errors="replace"))
+        elif isinstance(entry, str):
+            yield Document(name, _docstrings(entry))
+        else:
+            yield entry
+
+
+def _sources(root: Path) -> Iterator[Path]:
+    for path in sorted(root.rglob("*.py")):
+        parts = path.relative_to(root).parts
+        if not _NOT_PROSE & set(parts) and not any(part.startswith(_MACHINE_SPECIFIC) for part in parts):
+            yield path
+
+
+def _is_compiled(name: str) -> bool:
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError):
+        return False
+    if spec is None or spec.origin is None:
+        return False
+    return spec.origin == "built-in" or spec.origin.endswith((".so", ".pyd", ".dylib"))
+
+
+def _docstrings(module_name: str) -> str:
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError:
+        return ""
+    return "\n\n".join(_describe(module, module_name, set()))
+
+
+def _describe(owner: object, path: str, seen: set[int | str]) -> Iterator[str]:
+    """A docstring under the name it documents, then those of what the owner holds."""
+    if id(owner) in seen:
+        return
+    seen.add(id(owner))
+    # A class attribute `__doc__` can be a descriptor, which is no text.
+    doc = inspect.cleandoc(owner.__doc__) if isinstance(owner.__doc__, str) else ""
+    if doc and doc not in seen:
+        seen.add(doc)
+        signature = getattr(owner, "__text_signature__", None) or ""
+        yield f"{path}{signature}\n\n{doc}"
+    if isinstance(owner, ModuleType | type):
+        for name, member in sorted(vars(owner).items()):
+            if not name.startswith("__") and callable(member) and hasattr(member, "__doc__"):
+                yield from _describe(member, f"{path}.{name}", seen)
+
+
+# --- files -------------------------------------------------------------------
+
+
+def text_documents(path: Path, corpus: CorpusSettings, skipped: Skipped) -> Iterator[Document]:
+    """A file is a document; a folder is its `*.txt` files, in the order of their names."""
+    files = sorted(path.rglob("*.txt")) if path.is_dir() else [path]
+    for file in files:
+        name = file.relative_to(path).as_posix() if path.is_dir() else file.name
+        yield Document(name, file.read_text(encoding="utf-8", errors="replace"))
+
+
+def jsonl_documents(path: Path, corpus: CorpusSettings, skipped: Skipped) -> Iterator[Document]:
+    """A line is a JSON object, whose `corpus.field` is the text of a document."""
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            problem = ""
+            try:
+                record = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                problem = f"is not JSON ({error})"
+            else:
+                text = record.get(corpus.field) if isinstance(record, dict) else None
+                if isinstance(text, str):
+                    yield Document(f"{path.name}:{number}", text)
+                    continue
+                problem = f"has no text field '{corpus.field}'"
+            if corpus.on_error == "fail":
+                raise CorpusError(f"{path}, line {number} {problem}: mend the line, or set corpus.on_error to skip.")
+            skipped.lines += 1
+
+
+def huggingface_documents(corpus: CorpusSettings) -> Iterator[Document]:
+    """Stream a data set of the Hugging Face hub at a pinned revision."""
+    import datasets
+
+    try:
+        rows = datasets.load_dataset(corpus.name, split=corpus.split, revision=corpus.revision, streaming=True)
+    except Exception as error:  # the hub's clients raise a dozen unrelated types
+        raise CorpusError(
+            f"data set {corpus.name!r} (split {corpus.split!r}) cannot be loaded from Hugging Face "
+            f"({type(error).__name__}: {_first_line(error)}): check the name, the split and the network."
+        ) from error
+    for number, row in enumerate(rows):
+        text = row.get(corpus.field)
+        if not isinstance(text, str):
+            raise CorpusError(
+                f"data set {corpus.name!r}, row {number} has no text field {corpus.field!r}: "
+                f"set corpus.field to one of {', '.join(sorted(row))}."
+            )
+        yield Document(f"{corpus.name}:{number}", text)
+
+
+# --- helpers -----------------------------------------------------------------
+
+
+def _existing(corpus: CorpusSettings) -> Path:
+    assert corpus.path is not None  # the configuration requires it for these sources
+    path = Path(corpus.path)
+    try:
+        there = path.exists()
+    except OSError:
+        there = False
+    if not there:
+        raise ConfigurationError(f"corpus.path: {path!s:.200} does not exist: give the path of a file or folder.")
+    if corpus.source == "jsonl" and path.is_dir():
+        raise ConfigurationError(f"corpus.path: {path} is a folder: source jsonl reads one file.")
+    return path
+
+
+def _where(corpus: CorpusSettings) -> str:
+    return corpus.path or corpus.name or corpus.source
+
+
+def _encodable(text: str) -> str:
+    """Replace lone surrogates, which no tokenizer takes, by U+FFFD."""
+    return text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [""])[0]

@@ -1,0 +1,96 @@
+"""What a token looks like to a reader."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+_ANCHOR = "a"
+_BYTE = re.compile(r"<0x([0-9A-F]{2})>")
+_BYTES = re.compile(r"(?:<0x[89A-F][0-9A-F]>)+")
+_SIGNS = {"\n": "↵", "\t": "⇥", "\r": "␍"}
+_NONCHARACTERS = "".join(chr(plane << 16 | last) for plane in range(1, 17) for last in (0xFFFE, 0xFFFF))
+HIDDEN = re.compile(
+    # Controls, soft hyphen, zero-width and bidi characters, separators, surrogates, noncharacters.
+    "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff"
+    "\ufdd0-\ufdef\ufff0-\uffff\ud800-\udfff\U000e0000-\U000e0fff"
+    f"{_NONCHARACTERS}]"
+)
+"""What cannot be seen, or changes how text is laid out."""
+
+
+def token_texts(tokenizer: Any) -> list[str]:
+    """The text of every token of a Hugging Face tokenizer, by its id.
+
+    A token that is part of a character reads as its bytes, `<0xE2><0x80>`: the way
+    SentencePiece writes them, applied to every kind of tokenizer.
+    """
+    vocabulary = {int(index): str(token) for token, index in tokenizer.get_vocab().items()}
+    size = max(vocabulary, default=-1) + 1
+    special = set(tokenizer.all_special_ids)
+    byte_of = _byte_alphabet() if _is_byte_level(tokenizer) else None
+    anchor = tokenizer.encode(_ANCHOR, add_special_tokens=False)
+    anchored = tokenizer.decode(anchor)
+    texts = []
+    for index in range(size):
+        token = vocabulary.get(index, "")
+        if index in special or not token:
+            texts.append(token)
+        elif byte_of is not None and all(character in byte_of for character in token):
+            texts.append(_readable(bytes(byte_of[character] for character in token)))
+        elif match := _BYTE.fullmatch(token):
+            texts.append(_readable(bytes([int(match[1], 16)])))
+        else:
+            # A decoder drops the space that heads a text, so the token is read behind another.
+            decoded = str(tokenizer.decode([*anchor, index]))
+            texts.append(decoded[len(anchored) :] if decoded.startswith(anchored) else token)
+    return texts
+
+
+def join_bytes(text: str) -> str:
+    """Text in which the bytes of a character, where they stand side by side, are that character."""
+    return _BYTES.sub(_join, text) if "<0x" in text else text
+
+
+def plain(text: str) -> str:
+    """Text for titles and attributes: nothing invisible, one line, not escaped."""
+    return HIDDEN.sub(lambda match: spelt(match.group()), text)
+
+
+def spelt(character: str) -> str:
+    """What stands for a character that cannot be seen."""
+    return _SIGNS.get(character) or f"U+{ord(character):04X}"
+
+
+def _join(match: re.Match[str]) -> str:
+    raw = bytes(int(code, 16) for code in _BYTE.findall(match.group()))
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return match.group()
+
+
+def _readable(raw: bytes) -> str:
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return "".join(chr(byte) if byte < 0x80 else f"<0x{byte:02X}>" for byte in raw)
+
+
+def _is_byte_level(tokenizer: Any) -> bool:
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return False
+    decoder = json.loads(backend.to_str()).get("decoder") or {}
+    parts = decoder.get("decoders", [decoder])
+    return any(part.get("type") == "ByteLevel" for part in parts)
+
+
+def _byte_alphabet() -> dict[str, int]:
+    """The printable stand-ins for bytes of GPT-2's byte-level BPE (Radford et al. 2019)."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    hidden = [byte for byte in range(256) if byte not in printable]
+    alphabet = {chr(byte): byte for byte in printable}
+    alphabet.update({chr(256 + place): byte for place, byte in enumerate(hidden)})
+    return alphabet

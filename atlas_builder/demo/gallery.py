@@ -1,0 +1,89 @@
+"""The atlases of all that is shipped, and the page that compares them, as one site."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+from concurrent.futures import Executor
+from pathlib import Path
+
+import orjson
+from markupsafe import Markup
+
+from atlas_builder.comparison import compare
+from atlas_builder.config_file import load_config
+from atlas_builder.explain.results import beside
+from atlas_builder.files import replace_folder
+from atlas_builder.pipeline.build import build
+from atlas_builder.progress import Progress
+from atlas_builder.shipped import CRATE, MODEL, RELU, shipped_folder
+from atlas_builder.workspace import check_output, is_atlas, work_folder, workers
+
+ATLASES = ("demo", "relu-demo", "crate-demo", "sae-demo")
+"""Their configurations, and their folders in the site."""
+_ABOVE = "site.above=../index.html"
+
+
+def build_quartet(
+    output: Path,
+    *,
+    overrides: tuple[str, ...] = (),
+    fresh: bool = False,
+    progress: Progress | None = None,
+    executor: Executor | None = None,
+) -> Path:
+    """Build the four atlases and compare them; gives the folder of the site, whose first page is the comparison.
+
+    Atlases are built in the hidden folder beside `output` that keeps their intermediate
+    results, and are linked into the site from there: one that was stopped goes on where
+    it was. Raises `ConfigurationError` where `output` holds what is not such a site.
+    """
+    progress = progress or Progress(quiet=True)
+    output = output.resolve()
+    check_output(output, fresh, _is_quartet)
+    work = work_folder(output)
+    with workers(executor) as pool:
+        for name in ATLASES:
+            progress.say(f"{name}:")
+            settings = load_config(shipped_folder("site_config") / f"{name}.yml", (_ABOVE, *overrides))
+            build(settings, work / name, fresh=fresh, progress=progress, executor=pool)
+    site = work / "site"
+    shutil.rmtree(site, ignore_errors=True)
+    for name in ATLASES:
+        shutil.copytree(work / name, site / name, copy_function=_link)
+        if (explained := beside(output / name)).exists():
+            shutil.copyfile(explained, beside(site / name))
+    compare([site / name for name in ATLASES], site, note=_note())
+    replace_folder(site, output)
+    return output
+
+
+def _note() -> Markup:
+    """What the models were trained on and how well, from the records of their training."""
+    records = [orjson.loads((model / "training.json").read_bytes()) for model in (CRATE, RELU, MODEL)]
+    seen = [math.prod(record["recipe"][name] for name in ("steps", "batch", "context")) / 1e6 for record in records]
+    losses = [f"{record['loss']['held_out']:.2f}" for record in records]
+    sizes = [record["parameters"] / 1e6 for record in records]
+    return Markup(
+        "CRATE and the ReLU twin have one depth and width, {:.2f} and {:.2f} million parameters, and were trained on "
+        "the same {:.1f} million tokens in the same order, the GPT-2, of {:.2f} million, on {:.1f} million; on "
+        "documents that none of them saw they reach {}, {} and {} nats a token. The SAEs read what enters the "
+        "GPT-2’s MLPs. What the papers found, and what is found here, is in "
+        '<a href="demo/units.html">Other units</a>.'
+    ).format(*sizes[:2], seen[0], sizes[2], seen[2], *losses)
+
+
+def _is_quartet(folder: Path) -> bool:
+    """Whether a folder holds the four and their comparison, and nothing else that would be lost."""
+    others = {path.name for path in folder.iterdir()} - {"index.html", "assets"} - set(ATLASES)
+    others -= {beside(folder / name).name for name in ATLASES}
+    return not others and (folder / "index.html").is_file() and all(is_atlas(folder / name) for name in ATLASES)
+
+
+def _link(source: str, target: str) -> None:
+    """The same file in another place, where the disk allows it; else its copy."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)

@@ -1,0 +1,82 @@
+"""Which of a unit's examples are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from atlas_builder.cluster.run import Clustered
+from atlas_builder.collect.results import CollectedLayer
+from atlas_builder.config import SiteSettings
+from atlas_builder.corpus.contexts import Contexts
+
+SHOWN_BY = ("examples_per_behaviour", "examples_per_unit", "noise_shown")
+"""The settings of `Site` that decide it."""
+_ALIKE = 6  # tokens up to the key token by which two examples count as the same text
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Chooses among the examples of a layer's units."""
+
+    layer: CollectedLayer
+    clustered: Clustered
+    contexts: Contexts
+
+    def of(self, unit: int, site: SiteSettings) -> list[int]:
+        """Places among the unit's examples: each behaviour's, its central one first, then some that fit none."""
+        first, last = self.layer.starts[unit : unit + 2].tolist()
+        begin, end = self.clustered.starts[unit : unit + 2].tolist()
+        most = min(site.examples_per_behaviour, max(2, site.examples_per_unit // max(1, end - begin)))
+        leads: list[bytes] = self._leads[first:last].tolist()
+        members: list[list[int]] = [[] for _ in range(end - begin)]
+        noise: dict[int, list[int]] = {1: [], -1: []}
+        signs = self._signs[first:last].tolist()
+        for place, (label, sign) in enumerate(zip(self.clustered.labels[first:last].tolist(), signs, strict=True)):
+            (members[label] if label >= 0 else noise[sign]).append(place)
+        chosen: list[int] = []
+        for own, central in zip(members, self.clustered.behaviours["central"][begin:end].tolist(), strict=True):
+            chosen += _spread(leads, own, most, central - first)
+        for own in noise.values():
+            chosen += _spread(leads, own, site.noise_shown)
+        return chosen
+
+    @cached_property
+    def _signs(self) -> NDArray[np.int32]:
+        return np.ascontiguousarray(self.layer.examples["sign"])
+
+    @cached_property
+    def _leads(self) -> np.ndarray:
+        """The tokens up to the key token of each of the layer's examples, as a mark of the text: (examples,)."""
+        examples = self.layer.examples
+        starts = self.contexts.starts[examples["context"]]
+        key = starts + examples["position"]
+        places = key[:, None] + np.arange(1 - _ALIKE, 1)  # (examples, tokens)
+        before = places < starts[:, None]
+        tokens = np.where(before, np.int32(-1), self._tokens[np.where(before, 0, places)])
+        return np.ascontiguousarray(tokens, dtype="<i4").view(f"V{4 * _ALIKE}").ravel()
+
+    @cached_property
+    def _tokens(self) -> NDArray[np.int32]:
+        return np.asarray(self.contexts.tokens)
+
+
+def _spread(leads: Sequence[bytes], members: Sequence[int], most: int, first: int | None = None) -> list[int]:
+    """At most `most` members, evenly from the highest to the lowest, no text twice.
+
+    `first` leads them. Members are in the order of falling activation.
+    """
+    kept, seen = ([], set()) if first is None else ([first], {leads[first]})
+    for member in members:
+        if leads[member] not in seen:
+            seen.add(leads[member])
+            kept.append(member)
+    if len(kept) <= most:
+        return kept
+    head = 0 if first is None else 1
+    picked, steps = max(0, most - head), max(1, most - head - 1)
+    return kept[:head] + [kept[round(head + step * (len(kept) - 1 - head) / steps)] for step in range(picked)]

@@ -1,0 +1,299 @@
+"""The link stage: behaviours of other units that look alike, and whether the weights wire the one unit to the other."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations_with_replacement, pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from atlas_builder.cluster.run import Clustered
+from atlas_builder.collect.results import Collected, CollectedLayer
+from atlas_builder.config import LinkSettings
+from atlas_builder.files import read_array
+from atlas_builder.link.exact_knn import (
+    COLUMNS_AT_ONCE,
+    Doubles,
+    Floats,
+    Neighbours,
+    Numbers,
+    Points,
+    blocks,
+    cosines_of,
+    directions,
+    dots,
+    lengths,
+    nearest,
+)
+from atlas_builder.link.tsne import NEIGHBOURS, narrowed, places
+from atlas_builder.progress import Progress
+
+_ROWS_AT_ONCE = 512
+_PAIRS_DRAWN = 2**20
+_ONE_IN = 1000
+_SEED = 0
+
+
+@dataclass(frozen=True)
+class Links:
+    """The folder of the link stage. Behaviours are numbered through all layers, in order."""
+
+    folder: Path
+
+    @cached_property
+    def neighbours(self) -> Neighbours:
+        """The most similar behaviours of each behaviour, best first, −1 for none: (behaviours, neighbours)."""
+        return read_array(self.folder / "neighbours.npy")
+
+    @cached_property
+    def similarities(self) -> Floats:
+        """Their cosines: (behaviours, neighbours)."""
+        return read_array(self.folder / "similarities.npy")
+
+    @cached_property
+    def wiring(self) -> Floats:
+        """How much of what the earlier of two units writes the later one reads: (behaviours, neighbours).
+
+        The cosine between the output weights of the earlier layer's unit and the read
+        weights of the later layer's, gains of norms between them left out. A gated unit
+        reads with two vectors; the one of the larger absolute cosine counts. NaN between
+        units of one layer, where units do not read the residual stream, and where there is
+        no neighbour.
+        """
+        return read_array(self.folder / "wiring.npy")
+
+    @cached_property
+    def thresholds(self) -> Doubles:
+        """The least cosine of neighbours between each two layers, in the order of the layers read: (layers, layers).
+
+        Either what the configuration says, the same for all, or the cosine that one in a
+        thousand pairs of behaviours reaches, one of the one layer and one of the other,
+        of different units: the lowest of the cosines at or above the quantile 0.999,
+        over all such pairs where there are at most 2^20, else over 2^20 drawn with a
+        fixed seed. Infinite where there is no pair.
+        """
+        return read_array(self.folder / "thresholds.npy")
+
+    @cached_property
+    def map(self) -> Floats:
+        """The place of each behaviour in the unit square, as `map.places` says: (behaviours, 2).
+
+        NaN where a behaviour has none: its vector is zero, or `link.map` is off.
+        """
+        return read_array(self.folder / "map.npy")
+
+    @cached_property
+    def address(self) -> NDArray[np.int32]:
+        """Layer, unit and number of each behaviour: (behaviours, 3)."""
+        return read_array(self.folder / "address.npy")
+
+    def first_of(self, layer: int) -> int:
+        """The number of a layer's first behaviour."""
+        return int(np.searchsorted(self.address[:, 0], layer))
+
+
+def link(
+    collected: Collected, clustered: Path, settings: LinkSettings, folder: Path, executor: Executor, progress: Progress
+) -> None:
+    """Find each behaviour's neighbours and write them.
+
+    As in the paper, two behaviours are compared by the cosine of what enters the MLP at
+    their central examples, not by their embeddings, so that it can be asked of any two
+    units; a unit's own behaviours are no neighbours of each other.
+    """
+    layers = collected.layers
+    found = [Clustered(layer.layer, clustered).behaviours for layer in layers]
+    address = _address(layers, found)
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        scratch = Path(name)
+        _write_points(layers, found, address, scratch)
+        least = _thresholds([layer.layer for layer in layers], settings, scratch, executor, progress)
+        neighbours, similarities = _neighbours(scratch, settings.neighbours, least, executor, progress)
+        np.save(folder / "map.npy", _map(scratch, settings, executor, progress))
+    np.save(folder / "address.npy", address)
+    np.save(folder / "thresholds.npy", least)
+    np.save(folder / "neighbours.npy", neighbours)
+    np.save(folder / "similarities.npy", similarities)
+    np.save(folder / "wiring.npy", wiring(layers, address, neighbours))
+
+
+def _address(layers: Sequence[CollectedLayer], found: Sequence[np.ndarray]) -> NDArray[np.int32]:
+    """Layer, unit and number of each behaviour: (behaviours, 3)."""
+    parts = [
+        np.stack([np.full(len(part), layer.layer), part["unit"], part["id"]], axis=1)
+        for layer, part in zip(layers, found, strict=True)
+    ]
+    return np.concatenate(parts).astype(np.int32)
+
+
+def _write_points(
+    layers: Sequence[CollectedLayer], found: Sequence[np.ndarray], address: NDArray[np.int32], folder: Path
+) -> None:
+    """Write `Points` to a folder, layer by layer, so that memory never holds all inputs."""
+    width = layers[0].inputs.shape[1]
+    starts = np.cumsum([0, *map(len, found)])
+    vectors = np.lib.format.open_memmap(folder / "vectors.npy", "w+", np.dtype("<f4"), (len(address), width))
+    zero = np.zeros(len(address), dtype=np.bool_)
+    for layer, part, (first, end) in zip(layers, found, pairwise(starts), strict=True):
+        vectors[first:end] = directions(layer.inputs[part["row"]])
+        zero[first:end] = ~vectors[first:end].any(axis=1)
+    vectors.flush()
+    _, unit = np.unique(address[:, :2], axis=0, return_inverse=True)
+    for name, array in (("unit", unit.reshape(-1)), ("zero", zero), ("starts", starts)):
+        np.save(folder / f"{name}.npy", array)
+
+
+def _save_points(points: Points, folder: Path) -> None:
+    for name, array in points._asdict().items():
+        np.save(folder / f"{name}.npy", array)
+
+
+def _read_points(folder: Path) -> Points:
+    """What `_write_points` wrote, the vectors left on disk."""
+    unit, zero, starts = (read_array(folder / f"{name}.npy") for name in ("unit", "zero", "starts"))
+    # A plain array of the mapped memory: numba knows it at once.
+    return Points(np.asarray(read_array(folder / "vectors.npy", on_disk=True)), unit, zero, starts)
+
+
+def _thresholds(
+    layers: Sequence[int], settings: LinkSettings, folder: Path, executor: Executor, progress: Progress
+) -> Doubles:
+    """As `Links.thresholds` says, for points on disk: (layers, layers)."""
+    if settings.threshold != "auto":
+        return np.full((len(layers), len(layers)), settings.threshold, dtype=np.float64)
+    least = np.full((len(layers), len(layers)), np.inf)
+    pairs = list(combinations_with_replacement(range(len(layers)), 2))
+    tasks = [executor.submit(_threshold_on_disk, folder, a, b, [_SEED, layers[a], layers[b]]) for a, b in pairs]
+    with progress.task("threshold", total=len(pairs), unit="pairs of layers") as advance:
+        for (a, b), task in zip(pairs, tasks, strict=True):
+            least[a, b] = least[b, a] = task.result()
+            advance(1)
+    return least
+
+
+def _threshold_on_disk(folder: Path, a: int, b: int, seed: Sequence[int]) -> float:
+    return threshold(_read_points(folder), a, b, seed)
+
+
+def threshold(points: Points, a: int, b: int, seed: Sequence[int]) -> float:
+    """The cosine that one in a thousand pairs of behaviours reaches, as `Links.thresholds` says.
+
+    `a` and `b` are places among the layers, the first not behind the second.
+    """
+    this, that = _pairs(points, a, b, seed)
+    if not len(this):
+        return float("inf")
+    # An actual cosine, so that what reaches it does not hang on how a mean of two is rounded.
+    return float(np.quantile(cosines_of(points.vectors, this, that), 1 - 1 / _ONE_IN, method="higher"))
+
+
+def _pairs(points: Points, a: int, b: int, seed: Sequence[int]) -> tuple[Numbers, Numbers]:
+    """Behaviours of two layers, of different units, each pair once or drawn with replacement: (pairs,) twice."""
+    own = np.arange(points.starts[a], points.starts[a + 1])
+    last = points.starts[b + 1]
+    # Behaviours are in the order of their units: partners begin behind the unit's own, or with the other layer.
+    end_of_unit = np.searchsorted(points.unit, points.unit[own], side="right")
+    partner = np.maximum(end_of_unit, points.starts[b])
+    before = np.concatenate([[0], np.cumsum(last - partner)])  # pairs of the behaviours before
+    total = int(before[-1])
+    if total <= _PAIRS_DRAWN:
+        pair = np.arange(total)
+    else:  # in order: a vector met again is still at hand
+        pair = np.sort(np.random.default_rng(seed).integers(total, size=_PAIRS_DRAWN))
+    place = np.searchsorted(before, pair, side="right") - 1
+    return own[place], partner[place] + pair - before[place]
+
+
+def _neighbours(
+    folder: Path, count: int, least: Doubles, executor: Executor, progress: Progress, name: str = "link"
+) -> tuple[Neighbours, Floats]:
+    """`nearest` for all points on disk: (behaviours, neighbours) twice."""
+    starts = read_array(folder / "starts.npy")
+    rows, total = list(blocks(starts, _ROWS_AT_ONCE)), int(starts[-1])
+    tasks = [
+        executor.submit(_nearest_on_disk, folder, part, count, least[layer], COLUMNS_AT_ONCE) for layer, part in rows
+    ]
+    neighbours = np.full((total, count), -1, dtype=np.int32)
+    similarities = np.full((total, count), np.nan, dtype=np.float32)
+    with progress.task(name, total=total, unit="behaviours") as advance:
+        for (_, part), task in zip(rows, tasks, strict=True):
+            neighbours[part], similarities[part] = task.result()
+            advance(part.stop - part.start)
+    return neighbours, similarities
+
+
+def _nearest_on_disk(folder: Path, rows: slice, count: int, least: Doubles, columns: int) -> tuple[Neighbours, Floats]:
+    # Thread counts must leave no trace, and workers must not fight over cores.
+    with threadpool_limits(limits=1):
+        return nearest(_read_points(folder), rows, count, least, columns)
+
+
+def _map(folder: Path, settings: LinkSettings, executor: Executor, progress: Progress) -> Floats:
+    """As `Links.map` says, for points on disk: (behaviours, 2)."""
+    points = _read_points(folder)
+    found = np.full((len(points.unit), 2), np.nan, dtype=np.float32)
+    placed = np.flatnonzero(~points.zero)
+    if not settings.map:
+        return found
+    vectors = narrowed(points.vectors[placed])
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        # Each by itself, in one layer: here a unit's own behaviours may be near each other.
+        each = Points(vectors, np.arange(len(placed)), np.zeros(len(placed), np.bool_), np.array([0, len(placed)]))
+        _save_points(each, Path(name))
+        neighbours, _ = _neighbours(Path(name), NEIGHBOURS, np.full((1, 1), -1.0), executor, progress, "map")
+    found[placed] = places(vectors, neighbours)
+    return found
+
+
+def wiring(layers: Sequence[CollectedLayer], address: NDArray[np.int32], neighbours: Neighbours) -> Floats:
+    """As `Links.wiring` says, for `neighbours` (behaviours, neighbours) of `address` (behaviours, 3): their shape."""
+    found = np.full(neighbours.shape, np.nan, dtype=np.float32)
+    row, rank = np.nonzero(neighbours >= 0)  # (links,) each
+    other = neighbours[row, rank]
+    earlier, later = np.minimum(row, other), np.maximum(row, other)  # behaviours are numbered by layer
+    place = np.searchsorted([layer.layer for layer in layers], address[:, 0])
+    pair = place[later] * len(layers) + place[earlier]
+    order = np.argsort(pair, kind="stable")
+    ends = np.searchsorted(pair[order], np.arange(len(layers) ** 2 + 1))
+    written = [_weights(layer.write_weights) for layer in layers]
+    for b, layer in enumerate(layers):
+        reads = _weights(layer.read_weights)
+        for a in range(b):
+            links = order[ends[b * len(layers) + a] : ends[b * len(layers) + a + 1]]
+            units = address[earlier[links], 1], address[later[links], 1]
+            found[row[links], rank[links]] = _wired(written[a], reads, *units)
+    return found
+
+
+class _Weights(NamedTuple):
+    vectors: Floats  # (…, units, width)
+    lengths: Doubles  # (…, units)
+
+
+def _weights(vectors: Floats) -> _Weights:
+    return _Weights(np.asarray(vectors), lengths(vectors))
+
+
+def _wired(writes: _Weights, reads: _Weights, earlier: Neighbours, later: Neighbours) -> Floats:
+    """Of the cosines of a unit's (units, d_model) writes with another's (parts, units, width) reads the largest.
+
+    By absolute value, with its sign, the first part where they are equal; 0 where a unit
+    reads or writes nothing. (links,) units each; NaN where the two live in other spaces.
+    """
+    if writes.vectors.shape[1] != reads.vectors.shape[2]:
+        return np.full(len(earlier), np.nan, dtype=np.float32)
+    length = writes.lengths[earlier] * reads.lengths[:, later]  # (parts, links)
+    products = np.stack([dots(writes.vectors, part, earlier, later) for part in reads.vectors])
+    cosines = np.divide(products, length, out=np.zeros_like(products), where=length > 0)
+    largest = np.abs(cosines).argmax(axis=0)
+    strongest = np.take_along_axis(cosines, largest[None], axis=0)[0]
+    found: Floats = np.clip(strongest, -1, 1).astype(np.float32)
+    return found

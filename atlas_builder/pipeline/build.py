@@ -1,0 +1,168 @@
+"""The story of a build, top to bottom.
+
+collect → cluster → describe → link → publish: each stage reads the folders of those
+before it, writes its own, and is skipped while the fingerprint of all it depends on is
+unchanged.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor
+from pathlib import Path
+
+from atlas_builder.config import Configuration
+from atlas_builder.files import Store, read_json, replace_folder, write_json
+from atlas_builder.pipeline.fingerprints import STAGES, Stage, edition_date, fingerprints
+from atlas_builder.progress import Progress
+from atlas_builder.site.prose.render import check_prose
+from atlas_builder.workspace import CONFIGURATION, atlas_facts, check_output, is_atlas, work_folder, workers
+
+_SITE = "site"
+
+
+def build(
+    config: Configuration,
+    output: Path,
+    *,
+    fresh: bool = False,
+    until: Stage = "publish",
+    progress: Progress | None = None,
+    executor: Executor | None = None,
+) -> Path:
+    """Build an atlas and return the folder of its site.
+
+    Intermediate results are kept in a hidden folder beside `output`, so that a later
+    build takes up where this one ended. `executor` runs the shards of a stage; by
+    default, one process a core. Raises an `AtlasError` with one sentence where
+    something is the user's to mend; `output` is then as it was before.
+    """
+    progress = progress or Progress(quiet=True)
+    output = output.resolve()
+    check_output(output, fresh, is_atlas)
+    check_prose(config.site.prose)
+    prints = fingerprints(config)
+    store = Store(work_folder(output))
+    with store.alone(), workers(executor) as pool:
+        write_json(store.root / CONFIGURATION, config.model_dump())
+        if fresh:
+            for stage in STAGES:
+                shutil.rmtree(store.folder(stage), ignore_errors=True)
+        for stage in STAGES[: STAGES.index(until) + 1]:
+            started = time.monotonic()
+            if store.holds(stage, prints[stage]) and (stage != "publish" or _is_published(store, output)):
+                progress.say(f"{stage}: unchanged")
+                continue
+            with store.making(stage, prints[stage], resumes=stage in _RESUME) as folder:
+                _RUN[stage](config, store, folder, pool, progress)
+                if stage == "publish":
+                    # The site takes its place first: the stage is done when readers can see it.
+                    replace_folder(folder / _SITE, output)
+                    write_json(folder / "published.json", _marks(output))
+            progress.say(f"{stage}: done in {time.monotonic() - started:.1f} s")
+    return output
+
+
+def holds_pass(config: Configuration, output: Path) -> bool:
+    """Whether the pass over the corpus is done for a build to `output`."""
+    return Store(work_folder(output.resolve())).holds("collect", fingerprints(config)["collect"])
+
+
+def _collect(config: Configuration, store: Store, folder: Path, pool: Executor, progress: Progress) -> None:
+    # Only stages that run the model wait for torch to load.
+    from atlas_builder.collect.run import collect, is_merged, merge
+    from atlas_builder.models import language_model
+    from atlas_builder.units.open import open_units
+
+    whole = folder / "pass"
+    if not is_merged(folder):  # else the last build ended while it removed what is merged
+        loaded = language_model.load(config.model)
+        collect(loaded, open_units(loaded, config), config, whole, progress)
+        del loaded  # its memory is better used
+        merge([whole], config, folder, progress)
+    shutil.rmtree(whole, ignore_errors=True)
+
+
+def _cluster(config: Configuration, store: Store, folder: Path, pool: Executor, progress: Progress) -> None:
+    from atlas_builder.cluster.run import cluster
+    from atlas_builder.collect.results import Collected
+
+    cluster(Collected(store.folder("collect")), config.clusters, folder, pool, progress)
+
+
+def _describe(config: Configuration, store: Store, folder: Path, pool: Executor, progress: Progress) -> None:
+    from atlas_builder.collect.results import Collected
+    from atlas_builder.describe.results import write_loss
+    from atlas_builder.describe.run import describe
+
+    collected, clustered = Collected(store.folder("collect")), store.folder("cluster")
+    describe(collected, clustered, config.examples, folder, pool, progress)
+    if config.describe.importance != "none" or config.describe.prediction or config.describe.steering:
+        from atlas_builder.describe.ablation import explain
+        from atlas_builder.describe.loss import measure
+        from atlas_builder.describe.steering import steer
+        from atlas_builder.describe.token_predictors import predict
+        from atlas_builder.models import language_model
+        from atlas_builder.units.base import Steerable
+        from atlas_builder.units.open import open_units
+
+        loaded = language_model.load(config.model)
+        units = open_units(loaded, config)
+        write_loss(folder, measure(loaded, collected.contexts, config.model.device, progress))
+        if config.describe.importance != "none":
+            explain(loaded, units, collected, clustered, config, folder, progress)
+        if config.describe.prediction:
+            predict(units, collected, folder, config.model.device, progress)
+        if config.describe.steering and isinstance(units, Steerable):
+            steer(units, collected, folder, config.model.device, progress)
+
+
+def _link(config: Configuration, store: Store, folder: Path, pool: Executor, progress: Progress) -> None:
+    from atlas_builder.collect.results import Collected
+    from atlas_builder.link.run import link
+
+    link(Collected(store.folder("collect")), store.folder("cluster"), config.link, folder, pool, progress)
+
+
+def _publish(config: Configuration, store: Store, folder: Path, pool: Executor, progress: Progress) -> None:
+    from atlas_builder.describe.results import read_loss
+    from atlas_builder.records.stages import Stages
+    from atlas_builder.site.context import Site
+    from atlas_builder.site.publish import publish
+
+    stages = Stages.at(store.root)
+    date = edition_date(config)
+    facts = atlas_facts(config, stages.collected.facts, read_loss(stages.describe), date)
+    site = Site(stages, config, facts, date)
+    publish(site, folder / _SITE, pool, progress)
+
+
+_RESUME: tuple[Stage, ...] = ("collect", "describe")
+"""Stages that run the model: what they have done is worth keeping when they are stopped."""
+_RUN: dict[Stage, Callable[[Configuration, Store, Path, Executor, Progress], None]] = {
+    "collect": _collect,
+    "cluster": _cluster,
+    "describe": _describe,
+    "link": _link,
+    "publish": _publish,
+}
+
+
+def _is_published(store: Store, output: Path) -> bool:
+    """Whether what is at `output` is still what the publish stage put there."""
+    try:
+        return bool(read_json(store.folder("publish") / "published.json") == _marks(output))
+    except (OSError, ValueError):
+        return False
+
+
+def _marks(site: Path) -> dict[str, str]:
+    """What tells a site from another: every file's name and size, and the content of two."""
+    sizes = hashlib.sha256()
+    for file in sorted(path for path in site.rglob("*") if path.is_file()):
+        sizes.update(f"{file.relative_to(site).as_posix()} {file.stat().st_size}\n".encode())
+    marks = {name: hashlib.sha256((site / name).read_bytes()).hexdigest() for name in ("atlas.json", "index.html")}
+    return {**marks, "sizes": sizes.hexdigest()}

@@ -1,0 +1,128 @@
+"""The stages of a build, and what the results of each depend on."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from atlas_builder.config import Configuration
+from atlas_builder.describe.shown_examples import SHOWN_BY
+from atlas_builder.errors import ConfigurationError
+from atlas_builder.files import fingerprint
+from atlas_builder.pipeline.imports import import_graph, reached
+from atlas_builder.shipped import MODELS, SAES, shipped_folder
+from atlas_builder.site.theme import find_theme
+from atlas_builder.workspace import versions
+
+Stage = Literal["collect", "cluster", "describe", "link", "publish"]
+STAGES: tuple[Stage, ...] = get_args(Stage)
+
+_PACKAGE = Path(__file__).parent.parent
+_ENTRIES: dict[Stage, tuple[str, ...]] = {
+    "collect": ("collect.run", "units.open"),
+    "cluster": ("cluster.run",),
+    "describe": (
+        "describe.run",
+        "describe.ablation",
+        "describe.loss",
+        "describe.steering",
+        "describe.token_predictors",
+    ),
+    "link": ("link.run",),
+    "publish": ("site.publish", "site.prose.markdown", "workspace"),
+}
+"""The modules that a stage calls; what these import, however far down, is the stage's code."""
+_NO_RESULT = ("atlas_builder", "atlas_builder.errors", "atlas_builder.progress", "atlas_builder.config")
+"""What no result depends on: how a build speaks, and settings, whose values count themselves."""
+
+
+def fingerprints(config: Configuration) -> dict[Stage, str]:
+    """What each stage's results depend on, those of earlier stages included."""
+    site = config.model_dump(include={"atlas", "site"})
+    explains_shown = config.describe.importance == "shown"
+    shown = [getattr(config.site, name) for name in SHOWN_BY] if explains_shown else None
+    sections: dict[Stage, Any] = {
+        "collect": [
+            # Where the model runs is not part of what it says.
+            config.model_dump(include={"model", "corpus", "units", "examples"}, exclude={"model": {"device"}}),
+            _content(config.model.name),
+            _saes(config),
+            _content(config.corpus.path) if config.corpus.path else platform.python_version(),
+            versions(),
+        ],
+        "cluster": config.model_dump(include={"clusters"}),
+        "describe": [config.model_dump(include={"describe"}), shown],
+        "link": config.model_dump(include={"link"}),
+        "publish": [site, edition_date(config), _look(config)],
+    }
+    prints: dict[Stage, str] = {}
+    before = ""
+    for stage in STAGES:
+        before = prints[stage] = fingerprint(before, sections[stage], code_fingerprint(stage))
+    return prints
+
+
+def stage_modules(stage: Stage, package: Path = _PACKAGE) -> set[str]:
+    """The modules whose code the results of a stage depend on."""
+    entries = (f"atlas_builder.{entry}" for entry in _ENTRIES[stage])
+    return reached(import_graph(package), entries, stop=_NO_RESULT)
+
+
+def code_fingerprint(stage: Stage, package: Path = _PACKAGE) -> str:
+    """SHA-256 of the source of a stage: of all modules that it imports, and of the data files beside them."""
+    graph = import_graph(package)
+    modules = stage_modules(stage, package)
+    digest = hashlib.sha256()
+    for file in sorted(source for module in modules for source in _sources(graph[module].file)):
+        digest.update(file.relative_to(package).as_posix().encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()
+
+
+def _sources(file: Path) -> Iterator[Path]:
+    """A module, and where it is alone in naming it, its folder's data: the schema of records."""
+    yield file
+    if file.stem == "schema":
+        yield from file.parent.glob("*.json")
+
+
+def _saes(config: Configuration) -> str | None:
+    """The SAEs that lie here, given or shipped."""
+    units = config.units
+    place = SAES / str(units.id) if units.release == "demo" else units.path
+    return _content(str(place)) if place else None
+
+
+def _content(name: str) -> str | None:
+    """SHA-256 of the files of a local model or corpus; None for what lives on a hub."""
+    path = Path(MODELS.get(name, name))
+    if not path.exists():
+        return None
+    digest = hashlib.sha256()
+    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        if file.is_file():
+            with file.open("rb") as content:
+                inner = hashlib.file_digest(content, "sha256").digest()
+            digest.update(os.fsencode(file.relative_to(path) if path.is_dir() else "") + b"\0" + inner)
+    return digest.hexdigest()
+
+
+def _look(config: Configuration) -> list[str | None]:
+    docs = config.site.prose or shipped_folder("site_config") / "docs"
+    places = (find_theme(config.site.theme), shipped_folder("themes") / "atlas", docs)
+    return [_content(str(place)) for place in places]
+
+
+def edition_date(config: Configuration) -> str | None:
+    """The date of the edition: configured, or SOURCE_DATE_EPOCH's, or none; never today's."""
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    if config.atlas.date or not epoch:
+        return config.atlas.date
+    try:
+        return time.strftime("%Y-%m-%d", time.gmtime(int(epoch)))
+    except (ValueError, OverflowError, OSError):
+        raise ConfigurationError(f"SOURCE_DATE_EPOCH is {epoch!r}: it must be seconds since 1970.") from None

@@ -1,0 +1,130 @@
+"""The pass shared between machines: each runs a shard, one merges them, the build goes on from there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from pathlib import Path
+
+from atlas_builder.config import Configuration
+from atlas_builder.errors import ConfigurationError
+from atlas_builder.files import Store, fingerprint
+from atlas_builder.pipeline.fingerprints import fingerprints
+from atlas_builder.progress import Progress
+from atlas_builder.workspace import work_folder
+
+_NAME = re.compile(r"^(\d+)-of-(\d+)$")
+_STAGE, _PASS = "shard", "pass"
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """Read `2/7`; `ConfigurationError` where it is no such thing."""
+    number, _, of = text.partition("/")
+    if not (number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of) <= 100_000):
+        raise ConfigurationError(f"--shard {text}: write i/n with i from 1 to n, like --shard 2/7.")
+    return int(number), int(of)
+
+
+def collect_shard(
+    config: Configuration, output: Path, number: int, of: int, *, progress: Progress | None = None
+) -> Path:
+    """Run shard `number` of `of` of the pass, counted from 1, and return its folder.
+
+    It lies in the work folder beside `output`, as `shards/2-of-7`, and may be carried
+    elsewhere. A shard that was stopped goes on from its last checkpoint.
+    """
+    progress = progress or Progress(quiet=True)
+    store = Store(work_folder(output.resolve()) / "shards" / f"{number}-of-{of}")
+    wanted = _fingerprint(config, number, of)
+    with store.alone():
+        if store.holds(_STAGE, wanted):
+            progress.say(f"shard {number}/{of}: unchanged")
+            return store.root
+        # The only part that runs the model, so the only one that waits for torch to load.
+        from atlas_builder.collect.checkpoints import Shard
+        from atlas_builder.collect.run import collect
+        from atlas_builder.models import language_model
+        from atlas_builder.units.open import open_units
+
+        with store.making(_STAGE, wanted, resumes=True) as folder:
+            loaded = language_model.load(config.model)
+            collect(loaded, open_units(loaded, config), config, folder / _PASS, progress, Shard(number, of))
+    return store.root
+
+
+def collect_shards(
+    config: Configuration, output: Path, of: int, executor: Executor, progress: Progress | None = None
+) -> None:
+    """Run all shards through an executor, on this machine or wherever it leads, and merge them.
+
+    Meant for a machine with several devices: on `cuda` each shard in turn gets the next
+    one. On cpu an undivided pass already uses every core.
+    """
+    progress = progress or Progress(quiet=True)
+    with progress.task("collect", total=of, unit="shards") as advance:
+        tasks = [
+            executor.submit(collect_shard, _on_a_device_of_its_own(config, number), output, number, of)
+            for number in range(1, of + 1)
+        ]
+        for task in tasks:
+            task.result()
+            advance(1)
+    merge_shards(config, output, progress=progress)
+
+
+def _on_a_device_of_its_own(config: Configuration, number: int) -> Configuration:
+    if config.model.device != "cuda":
+        return config
+    import torch
+
+    device = f"cuda:{(number - 1) % max(1, torch.cuda.device_count())}"
+    return config.model_copy(update={"model": config.model.model_copy(update={"device": device})})
+
+
+def merge_shards(
+    config: Configuration, output: Path, folders: Sequence[Path] = (), *, progress: Progress | None = None
+) -> None:
+    """Make the collect stage of the build to `output` from the shards of its pass.
+
+    The result does not depend on how many there are. `folders` are those that
+    `collect_shard` made, wherever they were carried; by default, those in the work
+    folder. Raises `ConfigurationError` where one is missing or was made from something
+    else.
+    """
+    from atlas_builder.collect.run import merge
+
+    progress = progress or Progress(quiet=True)
+    store = Store(work_folder(output.resolve()))
+    found = _complete([folder.resolve() for folder in folders] or sorted((store.root / "shards").glob("*-of-*")))
+    for number, folder in enumerate(found, start=1):
+        if not Store(folder).holds(_STAGE, _fingerprint(config, number, len(found))):
+            raise ConfigurationError(
+                f"{folder} is unfinished or was made from another configuration, model or text: "
+                f"run build --shard {number}/{len(found)} again."
+            )
+    wanted = fingerprints(config)["collect"]
+    with store.alone(), store.making("collect", wanted) as target:
+        merge([folder / _STAGE / _PASS for folder in found], config, target, progress)
+
+
+def _complete(folders: Sequence[Path]) -> list[Path]:
+    """The folders of shards 1 to n, in this order."""
+    by_number: dict[int, dict[int, Path]] = {}
+    for folder in folders:
+        match = _NAME.match(folder.name)
+        if not match:
+            raise ConfigurationError(f"{folder} is not a shard: its name must read like 2-of-7.")
+        by_number.setdefault(int(match[2]), {})[int(match[1])] = folder
+    if not by_number:
+        raise ConfigurationError("there are no shards to merge: run build --shard 1/n to n/n first.")
+    whole = [of for of, shards in by_number.items() if set(shards) == set(range(1, of + 1))]
+    if not whole:
+        of, shards = max(by_number.items(), key=lambda entry: len(entry[1]))
+        missing = min(set(range(1, of + 1)) - set(shards))
+        raise ConfigurationError(f"shard {missing}/{of} is missing: run build --shard {missing}/{of} first.")
+    return [by_number[whole[0]][number] for number in range(1, whole[0] + 1)]
+
+
+def _fingerprint(config: Configuration, number: int, of: int) -> str:
+    return fingerprint(fingerprints(config)["collect"], number, of)

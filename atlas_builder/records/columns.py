@@ -1,0 +1,96 @@
+"""The columns of the tables of an atlas: their names, types, and the fields of records that they repeat."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from atlas_builder.config import Configuration
+from atlas_builder.records.measures import MEASURES, OF_CLUSTERS, Measure
+from atlas_builder.records.schema import SCHEMA, schema
+
+
+class Column(NamedTuple):
+    """A column; `path` leads to its field in the record, whose description it shares."""
+
+    name: str
+    type: pa.DataType
+    path: tuple[str, ...]
+
+
+def _column(measure: Measure, prefix: str = "", *path: str) -> Column:
+    return Column(prefix + measure.name, pa.int32() if measure.values == "count" else pa.float64(), path + measure.path)
+
+
+_ADDRESS = [
+    Column("id", pa.string(), ("id",)),
+    Column("layer", pa.int32(), ("layer",)),
+    Column("unit", pa.int32(), ("unit",)),
+]
+_PAGE = Column("page", pa.string(), ())
+NEIGHBOUR = pa.struct({"id": pa.string(), "behaviour": pa.int32(), "similarity": pa.float64(), "wiring": pa.float64()})
+
+UNITS = [
+    *_ADDRESS,
+    Column("kind", pa.string(), ("kind",)),
+    *(_column(measure) for measure in MEASURES if measure.path[0] == "stats"),
+    Column("tokens", pa.int64(), ("stats", "tokens")),
+    *(_column(measure) for measure in OF_CLUSTERS),
+    *(_column(measure, "negative_", "negative") for measure in OF_CLUSTERS),
+    Column("middle_differs", pa.bool_(), ("middle_differs",)),
+    *(_column(measure) for measure in MEASURES if measure.path[0] == "prediction"),
+    _PAGE,
+]
+"""One row a unit. What is below zero is null where units have no such side."""
+
+BEHAVIOURS = [
+    *_ADDRESS,
+    Column("behaviour", pa.int32(), ("behaviours", "id")),
+    Column("sign", pa.int32(), ("behaviours", "sign")),
+    Column("size", pa.int32(), ("behaviours", "size")),
+    Column("coverage", pa.float64(), ("behaviours", "coverage")),
+    Column("stability", pa.float64(), ("behaviours", "stability")),
+    Column("label", pa.string(), ("behaviours", "label")),
+    Column("tokens", pa.list_(pa.string()), ("behaviours", "tokens")),
+    Column("weights", pa.list_(pa.float64()), ("behaviours", "tokens")),
+    Column("next", pa.list_(pa.string()), ("behaviours", "next")),
+    Column("next_weights", pa.list_(pa.float64()), ("behaviours", "next")),
+    Column("neighbours", pa.list_(NEIGHBOUR), ("behaviours", "neighbours")),
+    _PAGE,
+]
+"""One row a behaviour, by unit and number. A token's weight stands at its place in the list beside it."""
+
+EXAMPLES = [
+    *_ADDRESS,
+    Column("behaviour", pa.int32(), ("examples", "behaviour")),
+    Column("document", pa.int32(), ("examples", "document")),
+    Column("position", pa.int32(), ("examples", "position")),
+    Column("activation", pa.float64(), ()),
+]
+"""One row an example, all that the measures rest on, those that records show and the others."""
+
+TABLES = {"units": UNITS, "behaviours": BEHAVIOURS, "examples": EXAMPLES}
+
+
+def table_schema(columns: Sequence[Column], config: Configuration) -> pa.Schema:
+    """The schema of a table, which says what its columns mean and which atlas it is of."""
+    atlas = config.atlas
+    facts = {"atlas": atlas.id, "edition": atlas.version, "license": atlas.license, "records": SCHEMA}
+    fields = []
+    for column in columns:
+        said = _description(column)
+        fields.append(pa.field(column.name, column.type, metadata={"description": said} if said else None))
+    return pa.schema(fields, metadata={name: value.encode("utf-8", "replace") for name, value in facts.items()})
+
+
+def _description(column: Column) -> str:
+    """What the records' schema says on the way to a column's field."""
+    node, said = schema(), []
+    for step in column.path:
+        node = node.get("items", node)["properties"][step]
+        said.append(node.get("description"))
+        if "$ref" in node:
+            node = schema()["$defs"][node["$ref"].rpartition("/")[2]]
+    return " ".join(filter(None, said))

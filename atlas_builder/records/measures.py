@@ -1,0 +1,123 @@
+"""Every measure of a unit: what it is called, what it means, how it is written, and where it is shown.
+
+One table, `MEASURES`. The schema of records, the table of a layer with its filters, the
+unit's page, the comparison and the columns of Parquet take theirs from it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+Place = Literal["activation", "unit", "negative", "layer", "comparison"]
+"""Where a measure is shown: the two lists of a unit's page and that of its negative side, tables, comparisons."""
+Values = Literal["count", "share", "distance", "cosine", "number", "effective"]
+"""What numbers it can be."""
+
+_POLYSEMANTICITY = ("polysemanticity",)
+_ALL: tuple[Place, ...] = ("unit", "negative", "layer", "comparison")
+
+
+class Measure(NamedTuple):
+    """A measure of a unit."""
+
+    name: str
+    """Its column in `tables/units.parquet`."""
+    path: tuple[str, ...]
+    """Where it is in a record."""
+    title: str
+    """On pages."""
+    description: str
+    """In half a sentence: under a heading, in the schema, in the metadata of a column."""
+    values: Values
+    shown: tuple[Place, ...] = ()
+    digits: int = 3
+    """Significant digits on pages; of a count all, of a share 0 for whole per cent."""
+    filter: str = ""
+    """What a layer's filter calls it, where that is not its name."""
+    former: str = ""
+    """What filters called it until version 0.5; still understood."""
+
+    @property
+    def word(self) -> str:
+        """What a layer's filter calls it."""
+        return self.filter or self.name
+
+    def of(self, record: dict[str, Any]) -> Any:
+        """Its value in a record; None where the record has none."""
+        found: Any = record
+        for key in self.path:
+            found = found.get(key) if isinstance(found, dict) else None
+        return found
+
+
+def _of_clusters(name: str, title: str, description: str, values: Values, *shown: Place, **more: Any) -> Measure:
+    return Measure(name, (*_POLYSEMANTICITY, name), title, description, values, shown, **more)
+
+
+MEASURES = (
+    _of_clusters(
+        "behaviours", "Behaviours", "number of clusters of examples", "count", "unit", "negative", "layer",
+        former="number",
+    ),
+    _of_clusters(
+        "effective_behaviours", "Effective number", "exp of the entropy of the behaviours’ sizes; 1 is one thing",
+        "effective", *_ALL, filter="effective",
+    ),
+    _of_clusters("effective_low", "Effective number, lower end", "of its 95 % interval, corrected for bias", "number"),
+    _of_clusters("effective_high", "Effective number, upper end", "of its 95 % interval", "number"),
+    _of_clusters(
+        "noise_fraction", "Unclustered", "share of examples in no behaviour", "share", "unit", "layer", digits=0,
+        filter="unclustered", former="none",
+    ),
+    _of_clusters(
+        "stability", "Stability", "mean best Jaccard index of behaviours with clusters of half of the examples",
+        "share", "unit", "layer", "comparison", digits=2,
+    ),
+    _of_clusters(
+        "mono_score", "MonoScore", "mean cosine of pairs of examples, weighted by activation; 1 is one thing",
+        "cosine", "unit", "layer", "comparison", digits=2, former="mono",
+    ),
+    _of_clusters(
+        "mean_distance", "Mean distance", "mean 1 − cosine of all pairs of examples; 0 is one thing", "distance", *_ALL,
+        filter="distance",
+    ),
+    _of_clusters("max_distance", "Largest distance", "of a pair of examples", "distance", "unit"),
+    _of_clusters(
+        "intra_distance", "Within-cluster distance", "mean over pairs of one behaviour, pooled", "distance",
+        "unit", "negative",
+    ),
+    _of_clusters(
+        "inter_distance", "Between-cluster distance", "mean over pairs of two behaviours, pooled", "distance",
+        "unit", "negative",
+    ),
+    Measure(
+        "lookup_f1", ("prediction", "lookup", "f1"), "Token F1",
+        "of predicting on held-out text where it fires, from the key tokens of examples", "share",
+        ("unit", "layer", "comparison"), digits=2, filter="token_f1", former="told",
+    ),
+    Measure(
+        "context_f1", ("prediction", "context", "f1"), "Context F1",
+        "of predicting the same from the key tokens with the context that they need", "share",
+        ("unit", "comparison"), digits=2,
+    ),
+    Measure(
+        "max", ("stats", "max"), "Maximum", "largest activation", "number", ("activation", "layer"),
+    ),
+    Measure("min", ("stats", "min"), "Minimum", "smallest activation", "number", ("activation",)),
+    Measure("mean", ("stats", "mean"), "Mean", "mean activation", "number", ("activation",)),
+    Measure("std", ("stats", "std"), "Standard deviation", "of the activation", "number", ("activation",)),
+    Measure(
+        "density", ("stats", "density"), "Density", "share of tokens with an activation above zero", "share",
+        ("activation", "layer", "comparison"), digits=0, former="active",
+    ),
+    _of_clusters("examples", "Examples", "number of examples that the measures rest on", "count", "layer"),
+)  # fmt: skip
+"""In the order in which pages list them."""
+
+OF_CLUSTERS = tuple(measure for measure in MEASURES if measure.path[:1] == _POLYSEMANTICITY)
+"""Those that rest on a unit's clusters."""
+
+
+def shown_in(place: Place) -> list[Measure]:
+    """The measures that a place shows, in order."""
+    return [measure for measure in MEASURES if place in measure.shown]

@@ -1,0 +1,73 @@
+"""The folders of a build's stages, opened for what is made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+from atlas_builder.cluster.run import Clustered
+from atlas_builder.collect.results import Collected, CollectedLayer
+from atlas_builder.describe.results import Described
+from atlas_builder.files import MARK, read_json
+from atlas_builder.link.run import Links
+
+
+class StagedLayer(NamedTuple):
+    """One layer in the folders of the stages; each reads from disk when it is looked at."""
+
+    collected: CollectedLayer
+    clustered: Clustered
+    described: Described
+
+    @property
+    def number(self) -> int:
+        """The layer's, from 0."""
+        return self.collected.layer
+
+
+@dataclass(frozen=True)
+class Stages:
+    """The folders of the stages that records are made from."""
+
+    collect: Path
+    cluster: Path
+    describe: Path
+    link: Path
+
+    @property
+    def fingerprint(self) -> str:
+        """Of everything the folders were made from; the same folders may hold another build later."""
+        return str(read_json(self.link / MARK)["fingerprint"])
+
+    @cached_property
+    def collected(self) -> Collected:
+        """What the pass found."""
+        return Collected(self.collect)
+
+    @classmethod
+    def at(cls, work: Path) -> Stages:
+        """The stages of a work folder."""
+        return cls(work / "collect", work / "cluster", work / "describe", work / "link")
+
+    def layer(self, number: int) -> StagedLayer:
+        """What the stages found of one layer."""
+        return StagedLayer(
+            self.collected.layer(number), Clustered(number, self.cluster), Described(number, self.describe)
+        )
+
+    @property
+    def layers(self) -> list[StagedLayer]:
+        """What the stages found of each layer, in rising order."""
+        return [self.layer(number) for number in self.collected.facts["layers_read"]]
+
+    @cached_property
+    def links(self) -> Links:
+        """Similar behaviours."""
+        return Links(self.link)
+
+    def __reduce__(self) -> tuple[Callable[..., Stages], tuple[Path, ...]]:
+        """Workers get places on disk, not what happens to be open."""
+        return Stages, (self.collect, self.cluster, self.describe, self.link)

@@ -1,0 +1,187 @@
+"""All units, behaviours and examples as tables: what takes a program thousands of records comes in three Parquet files.
+
+A column carries the name and the number that the records have, so that either can be
+looked up in the other. Each layer is one row group, in the order of the atlas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import ArrayLike, NDArray
+
+from atlas_builder.collect.results import CollectedLayer
+from atlas_builder.config import Configuration
+from atlas_builder.describe.token_scores import WAYS, scores
+from atlas_builder.records.address import UnitAddress
+from atlas_builder.records.columns import NEIGHBOUR, TABLES, table_schema
+from atlas_builder.records.stages import Stages
+from atlas_builder.rounding import significant_all
+
+_Numbers = NDArray[np.integer[Any]]
+
+
+def write(folder: Path, stages: Stages, config: Configuration) -> None:
+    """Write the tables into a folder, made if need be.
+
+    Memory holds one layer at a time. `config` is what the records are made with: it says
+    how many neighbours are shown.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    source = _Source(stages, config)
+    made = {"units": source.units, "behaviours": source.behaviours, "examples": source.examples}
+    for name, rows in made.items():
+        schema = table_schema(TABLES[name], config)
+        with pq.ParquetWriter(folder / f"{name}.parquet", schema, compression="zstd") as writer:
+            for layer in stages.collected.layers:
+                writer.write_table(pa.table(rows(layer), schema))
+
+
+def problems(folder: Path, layers: Sequence[Mapping[str, int]]) -> list[str]:
+    """What is wrong with the tables of an atlas of these layers, as `atlas.json` lists them."""
+    files, found = {}, []
+    for name, columns in TABLES.items():
+        file = folder / f"{name}.parquet"
+        try:
+            files[name] = pq.ParquetFile(file)
+        except (OSError, pa.ArrowException) as error:
+            found.append(f"tables/{file.name}: cannot be read ({str(error).splitlines()[0]})")
+            continue
+        missing = {column.name for column in columns} - set(files[name].schema_arrow.names)
+        found += [f"tables/{file.name}: it has no column {column}" for column in sorted(missing)]
+    if found:
+        return found
+    units = files["units"].read(["layer", "unit", "behaviours", "negative_behaviours"])
+    wanted = [(layer["layer"], unit) for layer in layers for unit in range(layer["units"])]
+    if list(zip(units["layer"].to_pylist(), units["unit"].to_pylist(), strict=True)) != wanted:
+        return [f"tables/units.parquet: its {len(units):,} rows are not the {len(wanted):,} units of atlas.json"]
+    total = sum(sum(filter(None, units[name].to_pylist())) for name in ("behaviours", "negative_behaviours"))
+    rows = files["behaviours"].metadata.num_rows
+    if rows != total:
+        found.append(f"tables/behaviours.parquet: it has {rows:,} rows, the units have {total:,} behaviours")
+    return found
+
+
+class _Source:
+    """Makes the columns of one layer at a time."""
+
+    def __init__(self, stages: Stages, config: Configuration) -> None:
+        self._stages, self._config = stages, config
+        layers = stages.collected.layers
+        names = [
+            UnitAddress(layer.layer, unit).within(config.atlas.id) for layer in layers for unit in range(layer.units)
+        ]
+        self._ids = pa.array(names, pa.string())
+        self._firsts = np.zeros(max(layer.layer for layer in layers) + 1, dtype=np.int64)  # place of a layer's unit 0
+        self._firsts[[layer.layer for layer in layers]] = np.cumsum([0, *(layer.units for layer in layers[:-1])])
+        self._texts = pa.array(stages.collected.token_texts, pa.string())
+
+    def units(self, layer: CollectedLayer) -> dict[str, Any]:
+        """The columns of a layer's units."""
+        measures = self._stages.layer(layer.layer).clustered.measures  # (units, sides)
+        nothing = pa.nulls(layer.units)
+        described = self._stages.layer(layer.layer).described
+        counts = described.prediction
+        maximum, minimum, mean, deviation, density = (_numbers(part) for part in layer.moments)
+        return {
+            **self._address(layer.layer, np.arange(layer.units)),
+            "kind": [self._stages.collected.facts["kind"]] * layer.units,
+            "max": maximum,
+            "min": minimum,
+            "mean": mean,
+            "std": deviation,
+            "density": density,
+            "tokens": np.full(layer.units, layer.tokens),
+            **{name: _numbers(measures[name][:, 0]) for name in measures.dtype.names or ()},
+            **{
+                f"negative_{name}": _numbers(measures[name][:, 1]) if layer.sides == 2 else nothing
+                for name in measures.dtype.names or ()
+            },
+            "middle_differs": described.bands.middle_differs(),
+            **{f"{way}_f1": nothing if counts is None else _numbers(scores(counts, way).f1) for way in WAYS},
+            "page": [UnitAddress(layer.layer, unit).page for unit in range(layer.units)],
+        }
+
+    def behaviours(self, layer: CollectedLayer) -> dict[str, Any]:
+        """The columns of a layer's behaviours."""
+        found = self._stages.layer(layer.layer).clustered.behaviours
+        described = self._stages.layer(layer.layer).described.behaviours
+        tokens, weights = self._weighted([behaviour["tokens"] for behaviour in described])
+        following, shares = self._weighted([behaviour["next"] for behaviour in described])
+        numbers = found["id"] + 1  # people count from one
+        return {
+            **self._address(layer.layer, found["unit"]),
+            "behaviour": numbers,
+            "sign": found["sign"],
+            "size": found["size"],
+            "coverage": _numbers(found["coverage"]),
+            "stability": _numbers(found["stability"]),
+            "label": [behaviour["label"] for behaviour in described],
+            "tokens": tokens,
+            "weights": weights,
+            "next": following,
+            "next_weights": shares,
+            "neighbours": self._neighbours(layer.layer, len(found)),
+            "page": [
+                UnitAddress(layer.layer, unit).anchor(number)
+                for unit, number in zip(found["unit"].tolist(), numbers.tolist(), strict=True)
+            ],
+        }
+
+    def examples(self, layer: CollectedLayer) -> dict[str, Any]:
+        """The columns of a layer's examples."""
+        found, contexts = layer.examples, self._stages.collected.contexts
+        labels = self._stages.layer(layer.layer).clustered.labels
+        context = found["context"]
+        return {
+            **self._address(layer.layer, found["unit"]),
+            "behaviour": pa.array(labels + 1, mask=labels < 0),
+            "document": contexts.document[context],
+            "position": contexts.offset[context] + found["position"],
+            "activation": _numbers(found["value"]),
+        }
+
+    def _address(self, layer: int, units: _Numbers) -> dict[str, Any]:
+        return {"id": self._id(layer, units), "layer": np.full(len(units), layer), "unit": units}
+
+    def _id(self, layer: int | _Numbers, unit: _Numbers) -> pa.Array:
+        return self._ids.take(pa.array(self._firsts[layer] + unit))
+
+    def _weighted(self, pairs: Sequence[Sequence[tuple[int, float]]]) -> tuple[pa.Array, pa.Array]:
+        """A list of tokens and a list of their weights for each behaviour, of [token id, weight] pairs."""
+        flat = np.fromiter(chain.from_iterable(chain.from_iterable(pairs)), dtype=np.float64).reshape(-1, 2)
+        tokens = self._texts.take(pa.array(flat[:, 0].astype(np.int64)))
+        counts = [len(part) for part in pairs]
+        return _lists(counts, tokens), _lists(counts, _numbers(flat[:, 1]))
+
+    def _neighbours(self, layer: int, behaviours: int) -> pa.Array:
+        """The similar behaviours of each of a layer's behaviours, as many as records show."""
+        links, first = self._stages.links, self._stages.links.first_of(layer)
+        shown = np.s_[first : first + behaviours, : self._config.site.neighbours_shown]
+        there = ~np.isnan(links.similarities[shown])  # (behaviours, neighbours)
+        layers, units, numbers = links.address[links.neighbours[shown][there]].T  # (links,) each
+        parts = [
+            self._id(layers, units),
+            pa.array(numbers + 1),
+            _numbers(links.similarities[shown][there]),
+            _numbers(links.wiring[shown][there]),
+        ]
+        return _lists(there.sum(axis=1), pa.StructArray.from_arrays(parts, fields=list(NEIGHBOUR)))
+
+
+def _lists(lengths: ArrayLike, values: pa.Array) -> pa.Array:
+    """Lists of these lengths, of all values in a row."""
+    ends = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(ends), values)
+
+
+def _numbers(values: ArrayLike) -> pa.Array:
+    """Numbers as they are published: counts as they are, others at four significant digits, null for NaN."""
+    found = np.asarray(values)
+    return pa.array(found if found.dtype.kind == "i" else significant_all(found), from_pandas=True)

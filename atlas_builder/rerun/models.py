@@ -1,0 +1,213 @@
+"""What units do, found a second way: by hooks on a model's own modules, and by formulas written down anew."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from atlas_builder.config import Configuration
+from atlas_builder.models import crate, language_model
+from atlas_builder.models.memory import as_float32
+from atlas_builder.models.sae import SAE
+from atlas_builder.units.open import load_saes
+
+Reading = dict[int, tuple[Tensor, Tensor]]
+"""Of each layer the inputs of its units, (batch, context, width), and their activations, (batch, context, units)."""
+
+
+class SecondReading(Protocol):
+    """A model and its units, read without what the pass reads them with."""
+
+    def __call__(self, tokens: Tensor, layers: Sequence[int]) -> Reading:
+        """From (batch, context) tokens and layers."""
+
+
+@runtime_checkable
+class Holding(Protocol):
+    """A second reading whose units can be held at a value."""
+
+    def next_token(self, tokens: Tensor, layer: int, unit: int, value: float | None) -> Tensor:
+        """The distribution of what comes after (batch, context) tokens, (batch, vocabulary).
+
+        The unit is held at the value at every position, where there is one.
+        """
+
+
+def second_reading(config: Configuration, loaded: language_model.LanguageModel) -> SecondReading:
+    """How the units of a configuration are read without what the pass reads them with."""
+    if config.units.kind == "crate":
+        folder = Path(language_model.place(config.model))
+        return _Codes(crate.load(folder).double().state_dict(), loaded.bridge.cfg.n_heads)
+    place = loaded.bridge.adapter.translate_transformer_lens_path
+    plain = language_model.load_plain(config.model)
+    if config.units.kind == "sae":
+        return _Latents(plain, place, {found.layer: found for found in load_saes(config.units)})
+    return _Neurons(plain, place)
+
+
+class _Hooked:
+    """A model of transformers, some of whose modules are listened to while it runs."""
+
+    def __init__(self, plain: Any, place: Callable[[str], str]) -> None:
+        self._plain, self._place = plain, place
+
+    def heard(self, tokens: Tensor, wanted: Sequence[tuple[str, bool]]) -> list[Tensor]:
+        """What goes into each module, or where the flag says so what comes out of it: (batch, context, …)."""
+        seen: dict[tuple[str, bool], Tensor] = {}
+
+        def before(name: str) -> Callable[..., None]:
+            def hook(module: Any, given: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
+                seen[name, False] = given[0] if given else next(iter(named.values()))
+
+            return hook
+
+        def after(name: str) -> Callable[..., None]:
+            def hook(module: Any, given: Any, out: Any) -> None:
+                seen[name, True] = out[0] if isinstance(out, tuple) else out
+
+            return hook
+
+        handles = []
+        for name, comes_out in wanted:
+            module = self._plain.get_submodule(self._place(name))
+            if comes_out:
+                handles.append(module.register_forward_hook(after(name)))
+            else:
+                handles.append(module.register_forward_pre_hook(before(name), with_kwargs=True))
+        try:
+            with torch.inference_mode():
+                self._plain.base_model(input_ids=tokens.to(self._plain.device), use_cache=False)
+        finally:
+            for handle in handles:
+                handle.remove()
+        return [seen[name, comes_out] for name, comes_out in wanted]
+
+
+class _Neurons(_Hooked):
+    """The input of an MLP, and of its output matrix."""
+
+    def __call__(self, tokens: Tensor, layers: Sequence[int]) -> Reading:
+        names = [f"blocks.{layer}.mlp{part}" for layer in layers for part in ("", ".out")]
+        found = self.heard(tokens, [(name, False) for name in names])
+        return {layer: (found[2 * at], found[2 * at + 1]) for at, layer in enumerate(layers)}
+
+    def next_token(self, tokens: Tensor, layer: int, unit: int, value: float | None) -> Tensor:
+        """With the neuron written over before the output matrix reads it."""
+
+        def hook(module: Any, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            changed = given[0].clone()
+            if value is not None:
+                changed[..., unit] = value
+            return (changed, *given[1:])
+
+        handle = self._plain.get_submodule(self._place(f"blocks.{layer}.mlp.out")).register_forward_pre_hook(hook)
+        try:
+            with torch.inference_mode():
+                logits = self._plain(input_ids=tokens.to(self._plain.device), use_cache=False).logits[:, -1]
+        finally:
+            handle.remove()
+        return as_float32(logits.double().softmax(-1))
+
+
+_MODULES = {
+    "mlp.hook_in": (".mlp", False),
+    "hook_mlp_out": (".mlp", True),
+    "hook_resid_pre": ("", False),
+    "hook_resid_mid": (".ln2", False),
+    "hook_resid_post": ("", True),
+}
+"""The module of a block beside which an SAE's place lies, and whether behind it."""
+
+
+class _Latents(_Hooked):
+    """The latents of SAEs, from their definitions in float64."""
+
+    def __init__(self, plain: Any, place: Callable[[str], str], saes: dict[int, SAE]) -> None:
+        super().__init__(plain, place)
+        self._saes = saes
+
+    def __call__(self, tokens: Tensor, layers: Sequence[int]) -> Reading:
+        modules = [_MODULES[self._saes[layer].place] for layer in layers]
+        found = self.heard(
+            tokens, [(f"blocks.{layer}{name}", after) for layer, (name, after) in zip(layers, modules, strict=True)]
+        )
+        return {layer: _latents(self._saes[layer], x.cpu().double()) for layer, x in zip(layers, found, strict=True)}
+
+
+def _latents(found: SAE, x: Tensor) -> tuple[Tensor, Tensor]:
+    weights = {name: tensor.double() for name, tensor in found.tensors.items()}
+    if found.normalises:
+        spread, mean = torch.std_mean(x, dim=-1, keepdim=True)
+        x = (x - mean) / (spread + 1e-5)
+    if found.b_dec_first:
+        x = x - weights["b_dec"]
+    drive = torch.einsum("bcw,wu->bcu", x, weights["W_enc"])
+    if found.architecture == "gated":
+        size = (drive * torch.exp(weights["r_mag"]) + weights["b_mag"]).clamp(min=0)
+        return x, torch.where(drive > -weights["b_gate"], size, 0.0)
+    drive = drive + weights["b_enc"]
+    if found.by_decoder_norm:
+        drive = drive * weights["W_dec"].square().sum(1).sqrt()
+    least = weights.get("threshold", torch.zeros((), dtype=torch.float64)).clamp(min=0)
+    if found.architecture == "topk":
+        least = least.maximum(drive.sort(dim=-1, descending=True).values[..., found.k : found.k + 1])
+    return x, torch.where(drive > least, drive, 0.0)
+
+
+class _Codes:
+    """The codes of a CRATE, from the equations of its paper in float64."""
+
+    def __init__(self, weights: dict[str, Tensor], heads: int) -> None:
+        self._weights, self._heads = weights, heads
+
+    def __call__(self, tokens: Tensor, layers: Sequence[int]) -> Reading:
+        found = {}
+        for layer, (_, read, code) in enumerate(self._course(tokens)):
+            if layer in layers:
+                found[layer] = read, code
+            if layer == max(layers):
+                break
+        return found
+
+    def next_token(self, tokens: Tensor, layer: int, unit: int, value: float | None) -> Tensor:
+        """With the coordinate written over before the dictionary reads it."""
+        *_, (x, _, _) = self._course(tokens, (layer, unit, value))
+        return as_float32((self._norm(x[:, -1], "ln_final") @ self._weights["tokens.weight"].T).softmax(-1))
+
+    def _course(
+        self, tokens: Tensor, held: tuple[int, int, float | None] | None = None
+    ) -> Iterator[tuple[Tensor, ...]]:
+        """Layer by layer what it leaves, what it codes and its code, a coordinate held where that is asked for."""
+        weights = self._weights
+        with torch.inference_mode():
+            x = weights["tokens.weight"][tokens.cpu()] + weights["positions.weight"][: tokens.shape[1]]
+            for layer in range(sum(name.endswith("ista.dictionary") for name in weights)):
+                name = f"blocks.{layer}."
+                x = x + self._attention(self._norm(x, f"{name}norm_1"), f"{name}attention.")
+                read, columns = self._norm(x, f"{name}norm_2"), weights[f"{name}ista.dictionary"].T  # D: (width, codes)
+                drive, gram = read @ columns, columns.T @ columns
+                first = (0.1 * drive - 0.01).clamp(min=0)
+                code = (first + 0.1 * (drive - first @ gram) - 0.01).clamp(min=0)
+                if held is not None and held[0] == layer and held[2] is not None:
+                    code[..., held[1]] = held[2]
+                x = code @ columns.T
+                yield x, read, code
+
+    def _norm(self, x: Tensor, name: str) -> Tensor:
+        return functional.layer_norm(
+            x, x.shape[-1:], self._weights[f"{name}.weight"], self._weights[f"{name}.bias"], crate.EPSILON
+        )
+
+    def _attention(self, x: Tensor, name: str) -> Tensor:
+        values = torch.einsum("bcw,vw->bcv", x, self._weights[f"{name}subspaces.weight"])
+        heads = torch.stack(values.chunk(self._heads, dim=-1))  # (heads, batch, context, width / heads)
+        scores = torch.einsum("hbqd,hbkd->hbqk", heads, heads) / heads.shape[-1] ** 0.5
+        later = torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1)
+        mixed = torch.einsum("hbqk,hbkd->hbqd", scores.masked_fill(later, -torch.inf).softmax(-1), heads)
+        joined = torch.cat(list(mixed), dim=-1)
+        return joined @ self._weights[f"{name}join.weight"].T + self._weights[f"{name}join.bias"]

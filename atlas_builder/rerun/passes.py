@@ -1,0 +1,188 @@
+"""The model read a second time, for a few units only.
+
+Nothing here is shared with the pass over the corpus: documents are cut again, plain
+PyTorch hooks sit on the modules themselves, and everything is kept in memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from atlas_builder.collect.histogram import BINS, bin_edges
+from atlas_builder.config import Configuration
+from atlas_builder.corpus import documents
+from atlas_builder.models import language_model
+from atlas_builder.models.memory import as_float32
+from atlas_builder.rerun.models import Holding, second_reading
+from atlas_builder.units.open import open_units
+
+_TOKENS_AT_ONCE = 4096
+
+
+@dataclass(frozen=True)
+class Text:
+    """The corpus cut into contexts: document, place of the first token in it, and the tokens of each."""
+
+    contexts: list[tuple[int, int, list[int]]]
+
+    def __len__(self) -> int:
+        return len(self.contexts)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of text."""
+        return sum(len(tokens) for _, _, tokens in self.contexts)
+
+    @property
+    def sha256(self) -> str:
+        """Of the documents' tokens, as `atlas.json` has it: of each document its length in bytes, then its tokens."""
+        digest = hashlib.sha256()
+        for _, own in groupby(self.contexts, lambda context: context[0]):
+            raw = np.array([token for _, _, tokens in own for token in tokens], "<i4").tobytes()
+            digest.update(len(raw).to_bytes(8, "little") + raw)
+        return digest.hexdigest()
+
+
+class Course(NamedTuple):
+    """What some units of one layer did over the corpus.
+
+    `high` and `low` are the extremes of each context and the positions of the first
+    tokens that reach them: (contexts, units) each.
+    """
+
+    high: NDArray[np.float32]
+    high_at: NDArray[np.int32]
+    low: NDArray[np.float32]
+    low_at: NDArray[np.int32]
+    total: NDArray[np.float64]
+    squares: NDArray[np.float64]
+    positive: NDArray[np.int64]
+    histogram: NDArray[np.int64]
+
+
+class Reader:
+    """A causal language model of transformers, with its tokenizer."""
+
+    def __init__(self, config: Configuration) -> None:
+        loaded = language_model.load(config.model)
+        self.tokenizer = loaded.tokenizer
+        self.token_texts = loaded.token_texts
+        units = open_units(loaded, config)
+        self._read_weights: Callable[[int], Tensor] = units.read_weights
+        self.signed = {layer: units.signed(layer) for layer in units.layers}
+        self._read = second_reading(config, loaded)
+        self._config = config
+        self._head = [] if self.tokenizer.bos_token_id is None else [int(self.tokenizer.bos_token_id)]
+
+    def read_weights(self, layer: int, units: Sequence[int]) -> NDArray[np.float32]:
+        """(parts, units, width)."""
+        weights: NDArray[np.float32] = self._read_weights(layer)[:, list(units)].numpy()
+        return weights
+
+    def next_token_held(self, rows: Sequence[list[int]], layer: int, unit: int, value: float) -> Tensor | None:
+        """How the chances of the next token change, on average over texts, when a unit is held: (vocabulary,).
+
+        None where such units cannot be held.
+        """
+        if not isinstance(self._read, Holding):
+            return None
+        changes = []
+        for row in rows:
+            tokens = torch.tensor([self._head + row])
+            held, free = (self._read.next_token(tokens, layer, unit, to) for to in (value, None))
+            changes.append(held[0] - free[0])
+        return torch.stack(changes).mean(0)
+
+    def text(self) -> Text:
+        """Tokenise every document on its own and cut it into contexts."""
+        settings = self._config.corpus
+        room = settings.context - (self.tokenizer.bos_token_id is not None)
+        left = settings.max_tokens if settings.max_tokens is not None else 1 << 62
+        found: list[tuple[int, int, list[int]]] = []
+        document = 0
+        for read, (_, words) in enumerate(documents.documents(settings)):
+            if left <= 0 or read == settings.max_documents:
+                break
+            ids = self.tokenizer(words, add_special_tokens=False, verbose=False)["input_ids"][:left]
+            left -= len(ids)
+            found += [(document, offset, ids[offset : offset + room]) for offset in range(0, len(ids), room)]
+            document += bool(ids)
+        return Text(found)
+
+    def run(
+        self, text: Text, contexts: Sequence[int], layers: Sequence[int]
+    ) -> Iterator[tuple[list[int], dict[int, tuple[Tensor, Tensor]]]]:
+        """Run contexts, those of a length together; yields their numbers and each layer's inputs and activations.
+
+        Inputs are (batch, context, width), activations (batch, context, units), the
+        beginning-of-sequence token left out.
+        """
+        by_length: dict[int, list[int]] = defaultdict(list)
+        for number in contexts:
+            by_length[len(text.contexts[number][2])].append(number)
+        for length, numbers in sorted(by_length.items()):
+            at_once = max(1, _TOKENS_AT_ONCE // length)
+            for start in range(0, len(numbers), at_once):
+                batch = numbers[start : start + at_once]
+                yield batch, self._run([text.contexts[number][2] for number in batch], layers)
+
+    def _run(self, rows: list[list[int]], layers: Sequence[int]) -> dict[int, tuple[Tensor, Tensor]]:
+        head = self._head
+        found = self._read(torch.tensor([head + row for row in rows]), layers)
+        return {
+            layer: (as_float32(inputs[:, len(head) :]), as_float32(activations[:, len(head) :]))
+            for layer, (inputs, activations) in found.items()
+        }
+
+
+def courses(
+    reader: Reader, text: Text, units: dict[int, list[int]], on_tokens: Callable[[int], None]
+) -> dict[int, Course]:
+    """Read some units of some layers over the whole corpus."""
+    found = {
+        layer: Course(
+            high=np.zeros((len(text), len(chosen)), np.float32),
+            high_at=np.zeros((len(text), len(chosen)), np.int32),
+            low=np.zeros((len(text), len(chosen)), np.float32),
+            low_at=np.zeros((len(text), len(chosen)), np.int32),
+            total=np.zeros(len(chosen)),
+            squares=np.zeros(len(chosen)),
+            positive=np.zeros(len(chosen), np.int64),
+            histogram=np.zeros((len(chosen), BINS), np.int64),
+        )
+        for layer, chosen in units.items()
+    }
+    for batch, seen in reader.run(text, range(len(text)), list(units)):
+        for layer, (_, activations) in seen.items():
+            course, values = found[layer], activations[:, :, units[layer]].numpy()
+            course.high[batch], course.high_at[batch] = values.max(1), values.argmax(1)
+            course.low[batch], course.low_at[batch] = values.min(1), values.argmin(1)
+            exact = values.astype(np.float64).reshape(-1, values.shape[2])
+            for total, part in (
+                (course.total, exact.sum(0)),
+                (course.squares, (exact**2).sum(0)),
+                (course.positive, (exact > 0).sum(0)),
+            ):
+                total += part
+            for unit in range(exact.shape[1]):
+                course.histogram[unit] += np.bincount(bins_of(exact[:, unit]), minlength=BINS)
+        on_tokens(sum(len(text.contexts[number][2]) for number in batch))
+    return found
+
+
+def bins_of(values: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The bin of each activation, looked up among the edges; an edge is of the bin farther from zero."""
+    edges = bin_edges()
+    above = np.searchsorted(edges, values, side="right") - 1
+    below = np.searchsorted(edges, values, side="left") - 1
+    return np.clip(np.where(values < 0, below, above), 0, BINS - 1)

@@ -1,0 +1,115 @@
+"""An atlas about to be published: its stages, its settings, and what every page of it shares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from math import gcd
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from atlas_builder.config import Configuration
+from atlas_builder.progress import gc_paused
+from atlas_builder.records.address import UnitAddress
+from atlas_builder.records.stages import Stages
+from atlas_builder.shipped import shipped_folder
+from atlas_builder.site.pages import Neighbourhood, Pages
+from atlas_builder.site.theme import environment, find_theme
+
+_PROSE_ORDER = (
+    "about", "methods", "behaviours", "units", "data", "performance", "library", "publishing", "mkdocs", "citing"
+)  # fmt: skip
+_PROSE_NAMES = {"mkdocs": "MkDocs", "units": "Other units"}
+"""Pages that are not called after their file."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """All that pages are made from."""
+
+    stages: Stages
+    config: Configuration
+    facts: dict[str, Any]
+    date: str | None
+
+    @cached_property
+    def theme(self) -> Path:
+        """The folder of the theme."""
+        return find_theme(self.config.site.theme)
+
+    @cached_property
+    def docs(self) -> Path:
+        """The folder of the prose pages."""
+        return Path(self.config.site.prose) if self.config.site.prose else shipped_folder("site_config") / "docs"
+
+    @cached_property
+    def prose(self) -> list[tuple[str, str]]:
+        """The top pages of the prose, for the head of every page: address and name."""
+        stems = [path.stem for path in self.docs.glob("*.md")]
+        known = [stem for stem in _PROSE_ORDER if stem in stems]
+        names = known + sorted(stem for stem in stems if stem not in known)
+        return [
+            (quote(f"{stem}.html"), _PROSE_NAMES.get(stem) or stem.replace("-", " ").capitalize()) for stem in names
+        ]
+
+    @cached_property
+    def methods(self) -> str:
+        """Where the numbers are defined."""
+        return next((page for page, _ in self.prose if page == "methods.html"), "index.html")
+
+    @property
+    def extra(self) -> dict[str, Any]:
+        """What the templates of prose see as `config.extra`."""
+        return {
+            "atlas_title": self.config.title,
+            "atlas": self.config.atlas.model_dump(),
+            "date": self.date,
+            "prose": self.prose,
+            "methods": self.methods,
+            "above": self.config.site.above,
+        }
+
+    @cached_property
+    def pages(self) -> Pages:
+        """What renders them."""
+        jinja = environment(self.theme)
+        jinja.globals.update(prose=self.prose, methods=self.methods, above=self.config.site.above)
+        return Pages(jinja, self.config, self.facts, self.date)
+
+    @cached_property
+    def labels(self) -> dict[tuple[str, int], str]:
+        """The label of every behaviour of the atlas, by unit id and number."""
+        found = {}
+        for layer in self.stages.layers:
+            behaviours = layer.clustered.behaviours
+            with gc_paused():
+                described = layer.described.behaviours
+            units, ids = behaviours["unit"].tolist(), behaviours["id"].tolist()
+            for unit, number, words in zip(units, ids, described, strict=True):
+                found[UnitAddress(layer.number, unit).within(self.config.atlas.id), number + 1] = words["label"]
+        return found
+
+    @cached_property
+    def units(self) -> list[tuple[int, int]]:
+        """Layer and number of every unit, in the order of the atlas."""
+        return [(layer.layer, unit) for layer in self.stages.collected.layers for unit in range(layer.units)]
+
+    @cached_property
+    def _stride(self) -> int:
+        """A step that visits every unit before it comes back."""
+        count = len(self.units)
+        return next(step for step in range(round(count * 0.618) or 1, count + 2) if gcd(step, count) == 1)
+
+    def around(self, place: int) -> Neighbourhood:
+        """What comes before and after a unit; where scripts are off, chance is a fixed walk."""
+        count = len(self.units)
+        return Neighbourhood(
+            previous=UnitAddress(*self.units[place - 1]).page if place else None,
+            next=UnitAddress(*self.units[place + 1]).page if place + 1 < count else None,
+            random=UnitAddress(*self.units[(place + self._stride) % count]).page,
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Workers open what they need themselves."""
+        return Site, (self.stages, self.config, self.facts, self.date)

@@ -1,0 +1,201 @@
+"""Where the bytes of a site are, and whether hosts and file systems take its files."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from atlas_builder.site.hosting.budget import SIZE_BUDGET
+from atlas_builder.site.html import percent
+
+FILE_LIMIT = {"github-pages": 100 * 2**20}
+"""Bytes that a host allows for a file.
+
+"GitHub blocks files larger than 100 MiB", which ends a deployment from a branch
+(https://docs.github.com/en/repositories/working-with-files/managing-large-files/about-large-files-on-github).
+"""
+_PARTS = {
+    "unit pages": r"L\d+/N\d+\.html",
+    "records": r"L\d+/N\d+\.json",
+    "layer tables": r"L\d+/.+",
+    "search": r"search(?:\.html|/.+)",
+    "map": r"map(?:\.html|/.+)",
+    "tables": r"tables/.+|.+\.parquet",
+    "assets": r"assets/.+",
+    "prose": r"(?!(?:index|404)\.html$).+\.(?:html|svg|png|jpe?g|gif|webp|avif)",
+    "rest": r".+",
+}
+"""What is where: the first pattern that a file's name matches is that of its part."""
+_PART = re.compile("|".join(f"({pattern})" for pattern in _PARTS.values()), re.DOTALL)
+
+
+class File(NamedTuple):
+    """A file of a site, as the file system tells."""
+
+    name: str
+    """Path in the site, with slashes."""
+    bytes: int
+    is_file: bool
+    """False for links, sockets and what else is no plain file."""
+    inode: tuple[int, int] | None
+    """What it shares with other names of the same file; None where there are none."""
+    readable: bool
+    """By everyone, its folder included."""
+
+
+def files(site: Path) -> list[File]:
+    """Every file of a site, in the order of its name; links are not followed."""
+    return sorted(_walk(site, ""))
+
+
+def _walk(folder: Path, prefix: str) -> Iterator[File]:
+    open_to_all = os.name != "posix" or folder.stat().st_mode & 0o005 == 0o005
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                yield from _walk(Path(entry.path), f"{prefix}{entry.name}/")
+                continue
+            found = entry.stat(follow_symlinks=False)
+            yield File(
+                prefix + entry.name,
+                found.st_size,
+                stat.S_ISREG(found.st_mode),
+                (found.st_dev, found.st_ino) if found.st_nlink > 1 else None,
+                open_to_all and (os.name != "posix" or bool(found.st_mode & 0o004)),
+            )
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How many files and bytes each part of a site has."""
+
+    host: str
+    parts: dict[str, tuple[int, int]]
+    tar: int
+    """Bytes of the site as one tar, as GitHub Pages takes it."""
+
+    @property
+    def bytes(self) -> int:
+        """The whole site."""
+        return sum(size for _, size in self.parts.values())
+
+    @property
+    def lines(self) -> list[str]:
+        """A table to print: files and megabytes of each part, its share of the host's budget, or of the whole."""
+        budget = SIZE_BUDGET.get(self.host)
+        rows = [*self.parts.items(), ("whole", (sum(count for count, _ in self.parts.values()), self.bytes))]
+        lines = [f"{'':12} {'files':>9} {'MB':>9} {'share' if budget is None else 'of budget':>9}"]
+        for name, (count, size) in rows:
+            share = percent(size / (budget or self.bytes or 1))
+            lines.append(f"{name:12} {count:9,} {size / 1e6:9,.1f} {share:>9}")
+        if budget is not None:
+            lines.append(
+                f"{self.host} allows {budget / 1e6:,.0f} MB; its tar has {self.tar / 1e6:,.1f} MB before compression"
+            )
+        return lines
+
+
+def measure(found: Sequence[File], host: str) -> Sizes:
+    """Add up the files of each part; parts without files are left out."""
+    names, counts = list(_PARTS), dict.fromkeys(_PARTS, (0, 0))
+    for file in found:
+        match = _PART.fullmatch(file.name)
+        assert match is not None  # the last pattern takes every name
+        assert match.lastindex is not None
+        name = names[match.lastindex - 1]
+        count, size = counts[name]
+        counts[name] = (count + 1, size + file.bytes)
+    return Sizes(host, {name: part for name, part in counts.items() if part[0]}, _tar_bytes(found))
+
+
+def _tar_bytes(found: Sequence[File]) -> int:
+    """Bytes of `tar -c .` as GNU tar writes it: blocks of 512, a header each, padded to records of 20 blocks."""
+    folders = {parent.as_posix() for file in found for parent in PurePosixPath(file.name).parents}
+    names = [f"./{file.name}" for file in found] + [f"./{folder}/" for folder in folders]
+    blocks = 2 + len(names) + sum(-(-file.bytes // 512) for file in found)
+    # A name of more than 100 bytes stands in a block of its own, with a header and an end.
+    blocks += sum(1 - (-(length + 1) // 512) for name in names if (length := len(os.fsencode(name))) > 100)
+    return -(-blocks // 20) * 20 * 512
+
+
+def problems(found: Sequence[File], host: str) -> list[str]:
+    """What hosts and file systems would not take, a sentence each: size, links, names, permissions."""
+    return [*_size_problems(found, host), *kind_problems(found, host), *name_problems(found)]
+
+
+def _size_problems(found: Sequence[File], host: str) -> Iterator[str]:
+    whole, budget, limit = sum(file.bytes for file in found), SIZE_BUDGET.get(host), FILE_LIMIT.get(host)
+    if budget is not None and whole > budget:
+        yield (
+            f"the site has {whole / 1e6:,.0f} MB, more than the {budget / 1e6:,.0f} MB of {host}: "
+            "lower site.examples_per_behaviour, or publish fewer layers (units.layers)."
+        )
+    for file in found:
+        if limit is not None and file.bytes > limit:
+            yield f"{file.name}: it has {file.bytes / 1e6:,.0f} MB; {host} takes no file above {limit / 1e6:,.0f} MB."
+
+
+def kind_problems(found: Sequence[File], host: str) -> Iterator[str]:
+    """Of links and permissions.
+
+    The tar for Pages must hold plain files only, no symbolic or hard links, readable by all
+    (https://github.com/actions/upload-pages-artifact#artifact-validation).
+    """
+    seen: dict[tuple[int, int], str] = {}
+    for file in found:
+        if not file.is_file:
+            yield f"{file.name}: it is a link or no plain file; hosts and archives refuse it: put a copy in its place."
+        elif host == "github-pages":
+            if not file.readable:
+                yield f"{file.name}: not everyone may read it or open its folder, as {host} demands: chmod -R a+rX."
+            if file.inode is not None and (other := seen.setdefault(file.inode, file.name)) != file.name:
+                yield f"{file.name}: it is the same file as {other}, which {host} refuses: put a copy in its place."
+
+
+_REFUSED = re.compile(r'["*:<>?|\\\x00-\x1f\x7f]')
+_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE | re.DOTALL)
+
+
+def name_problems(found: Sequence[File]) -> list[str]:
+    r"""Names that some file system or host cannot hold, a sentence each.
+
+    What Actions artifacts refuse, `" : < > | * ?` and line ends
+    (https://github.com/actions/toolkit, packages/artifact), is what NTFS and exFAT refuse
+    too, with `\`, control characters, names of devices, and dots and spaces at the end
+    (https://learn.microsoft.com/windows/win32/fileio/naming-a-file). Where case or the form
+    of an accent does not count, as on Windows and macOS, two names may be one.
+    """
+    said = []
+    seen: dict[str, str] = {}
+    for file in found:
+        reason = _refused(file.name)
+        if reason is None:
+            twin = seen.setdefault(unicodedata.normalize("NFC", file.name).lower(), file.name)
+            reason = f"on Windows and macOS it is the same name as {twin}" if twin != file.name else None
+        if reason is not None:
+            said.append(f"{_shown(file.name)}: {reason}: rename it.")
+    return said
+
+
+def _refused(name: str) -> str | None:
+    if found := _REFUSED.search(name):
+        return f"{_shown(found[0])} cannot stand in a file name on Windows or in an artifact"
+    if name != name.encode("utf-8", "replace").decode():
+        return "it is not UTF-8"
+    for part in name.split("/"):
+        if part.endswith((".", " ")):
+            return "on Windows a name cannot end with a dot or a space"
+        if _RESERVED.fullmatch(part):
+            return f"on Windows {part} is a device"
+    return None
+
+
+def _shown(name: str) -> str:
+    """A name that a terminal shows and does not obey."""
+    return name if name.isprintable() else ascii(name)

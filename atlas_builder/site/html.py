@@ -1,0 +1,161 @@
+"""Tokens as a reader sees them: text that reads as text, and runs nowhere.
+
+Corpora hold anything. What could change how a page is parsed or laid out (markup, control
+characters, bidi overrides, line separators) is escaped or spelt out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+from markupsafe import Markup
+
+from atlas_builder.corpus.token_text import HIDDEN, join_bytes, plain, spelt
+from atlas_builder.records.measures import Measure
+
+LEVELS = 9
+_FAINTEST = 0.1  # share of the unit's maximum below which a token is left unmarked
+_BLANKS = re.compile("  +")  # a browser shows many as one, and code has many
+_ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
+
+
+def markup(text: str) -> Markup:
+    """Text as the content of an element: escaped, with what cannot be seen spelt out quietly.
+
+    Quotes stay as they are, so it is not for attributes.
+    """
+    return Markup(_content(text))
+
+
+# A vocabulary's worth: the same tokens stand on every page.
+@lru_cache(maxsize=1 << 17)
+def _content(text: str) -> str:
+    escaped = text.translate(_ESCAPES)
+    return HIDDEN.sub(lambda match: f"<u>{spelt(match.group())}</u>", escaped)
+
+
+@lru_cache(maxsize=1 << 17)
+def token(text: str) -> Markup:
+    """A token that stands alone: its leading and trailing spaces show."""
+    core = text.strip(" ")
+    if not core:
+        return Markup(_spaces(max(1, len(text))))
+    head, tail = len(text) - len(text.lstrip(" ")), len(text) - len(text.rstrip(" "))
+    return Markup(_spaces(head) + _content(core) + _spaces(tail))
+
+
+def _spaces(count: int) -> str:
+    return f"<u>{'␣' * count}</u>" if count else ""
+
+
+def highlight(
+    tokens: Sequence[str],
+    values: Sequence[float],
+    key: int,
+    maximum: float,
+    importance: Sequence[float | None] = (),
+    *,
+    titles: bool = True,
+) -> Markup:
+    """An example as running text: the key token marked, others tinted by their share of `maximum`.
+
+    Below zero that is the minimum, and what is negative is tinted. With the `importance`
+    of the first tokens, these can be tinted by it instead; what holds the unit back stays
+    plain. `titles` show a token's activation to who points at it.
+
+    Only active or important tokens get an element, which keeps a page of two dozen
+    examples small.
+    """
+    levels = _tints(values, maximum, key)
+    weights = _tints(importance, 1.0, key) if importance else []
+    weights += [0] * (len(tokens) - len(weights))
+    out: list[str] = []
+    quiet = 0  # the first of the tokens since the last that got an element
+    for place, (level, weight) in enumerate(zip(levels, weights, strict=True)):
+        if not (level or weight):
+            continue
+        if quiet < place:
+            out.append(_run(tokens[quiet:place]))
+        quiet = place + 1
+        tag = "mark" if place == key else "i"
+        shade = f'"a{level} w{weight}"' if level and weight else f"a{level}" if level else f"w{weight}"
+        # The key token's activation stands beside the example, in full.
+        title = f" title={values[place]:.2g}" if titles and level and place != key else ""
+        out.append(f"<{tag} class={shade}{title}>{_content(tokens[place])}</{tag}>")
+    out.append(_run(tokens[quiet:]))
+    return Markup(_BLANKS.sub(" ", "".join(out)))
+
+
+def example(shown: Markup, value: float, source: str, position: int, *, weighed: bool) -> Markup:
+    """A line of a list of examples: the running text, the key token's activation, where it is from.
+
+    In Python rather than in a template: a page has a dozen, and an atlas half a million.
+    """
+    kind = " class=weighed" if weighed else ""
+    cited = f"<cite>{_content(plain(source))} @{position}</cite>"
+    return Markup(f"<li><p{kind}>{shown}</p><b>{number(value)}</b>{cited}")
+
+
+def codes(pairs: Sequence[tuple[str, float]], *, shares: bool = False) -> Markup:
+    """Tokens that stand alone side by side; with their shares where wanted."""
+    parts = [
+        f"<code>{token(text)}</code>" + (f" {_content(percent(share))}" if shares else "") for text, share in pairs
+    ]
+    return Markup((", " if shares else " ").join(parts))
+
+
+def rows(pairs: Sequence[tuple[str, float]], scale: float = 1) -> Markup:
+    """Tokens with a number each, so many times as large, as rows of a table."""
+    return Markup("\n".join(f"<tr><td>{token(text)}<td>{number(scale * value, 2)}" for text, value in pairs))
+
+
+def percent(share: float | None) -> str:
+    """A share as people read it: whole per cent, but never 0% or 100% of what is neither."""
+    if share is None:
+        return "–"
+    if 0 < share <= 0.005:
+        return "<1%"
+    if 0.995 <= share < 1:
+        return ">99%"
+    return f"{share:.0%}"
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A number for people, with a true minus; a dash where there is none."""
+    return "–" if value is None else f"{value:.{digits}g}".replace("-", "−")
+
+
+def measured(value: Any, measure: Measure) -> str:
+    """A measure's value as pages show it."""
+    if measure.values == "count":
+        return str(value)
+    return percent(value) if in_per_cent(measure) else number(value, measure.digits)
+
+
+def in_per_cent(measure: Measure) -> bool:
+    """Whether a measure is shown in whole per cent: a share of which no digits are asked for."""
+    return measure.values == "share" and not measure.digits
+
+
+def aligned(value: float | None, digits: int = 3) -> str:
+    """As `number`, with the zeros that a column of numbers has at its end."""
+    return "–" if value is None else f"{value:#.{digits}g}".removesuffix(".").replace("-", "−")
+
+
+def _run(tokens: Sequence[str]) -> str:
+    """Tokens side by side as content; the bytes of a character, where they stand together, are that character."""
+    whole = "".join(tokens)
+    if "<0x" in whole:
+        return _content(join_bytes(whole))
+    return "".join(map(_content, tokens))
+
+
+def _tints(values: Sequence[float | None], maximum: float, key: int) -> list[int]:
+    """How strong the tint of each value is, 0 for none; the key token always has one."""
+    scale, least = LEVELS / maximum if maximum else 0.0, _FAINTEST * LEVELS
+    found = [min(LEVELS, round(share)) if value and (share := value * scale) >= least else 0 for value in values]
+    found[key] = max(1, found[key])
+    return found

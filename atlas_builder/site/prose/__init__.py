@@ -1,0 +1,1 @@
+"""Prose pages through MkDocs, in the theme of the atlas."""

@@ -1,0 +1,101 @@
+"""Records and pages of units, made by workers that open the stages once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from atlas_builder.config import SiteSettings
+from atlas_builder.progress import gc_paused
+from atlas_builder.records.address import UnitAddress
+from atlas_builder.records.record import LayerRecords
+from atlas_builder.records.schema import Record, serialise
+from atlas_builder.site import layer_table
+from atlas_builder.site.cite import csl_of, ris_of
+from atlas_builder.site.context import Site
+from atlas_builder.site.summary import Summary, summary_of
+
+
+class Worker(threading.local):
+    """What a worker keeps between chunks, so that it opens the stages once."""
+
+    key: tuple[Any, ...] | None = None
+    site: Site
+    layer: LayerRecords
+
+    def open(self, site: Site) -> None:
+        """Take up a site, unless it is the one already open."""
+        key = (site.stages.link, site.stages.fingerprint, repr(site.config), repr(site.facts))
+        if self.key != key:
+            self.key, self.site = key, site
+            self.layer = LayerRecords(site.stages, site.stages.collected.layers[0], site.config)
+
+    def unit(self, place: int, shown: SiteSettings | None = None) -> tuple[Record, str]:
+        """Record and page of the unit at a place of the atlas; units come layer by layer.
+
+        `shown` says how much of it, where that is not what the site's settings say.
+        """
+        layer, unit = self.site.units[place]
+        if self.layer.layer.layer != layer:
+            collected = next(found for found in self.site.stages.collected.layers if found.layer == layer)
+            self.layer = LayerRecords(self.site.stages, collected, self.site.config)
+        record = self.layer.record(unit, shown)
+        planes = {sign: self.layer.plane(unit, sign) for sign in (1, -1)[: self.layer.layer.sides]}
+        return record, self.site.pages.unit(record, planes, self.site.labels, self.site.around(place))
+
+
+worker = Worker()
+
+
+def publish_units(site: Site, first: int, last: int, folder: Path) -> list[Summary]:
+    """Write record and page of the units at these places of the atlas, and say what overviews need."""
+    worker.open(site)
+    site = worker.site
+    summaries = []
+    with gc_paused():
+        for place, (layer, unit) in enumerate(site.units[first:last], start=first):
+            record, page = worker.unit(place)
+            (folder / UnitAddress(layer, unit).record).write_bytes(serialise(record))
+            write(folder / UnitAddress(layer, unit).page, page)
+            summaries.append(summary_of(record))
+    return summaries
+
+
+def sizes(site: Site, settings: Sequence[SiteSettings], places: Sequence[int]) -> NDArray[np.int64]:
+    """Bytes of page and record of the units at these places of the atlas, with each settings: (settings, units)."""
+    worker.open(site)
+
+    def size(place: int, shown: SiteSettings) -> int:
+        record, page = worker.unit(place, shown)
+        return len(serialise(record)) + len(encoded(page))
+
+    with gc_paused():
+        found = [[size(place, shown) for shown in settings] for place in places]
+    return np.array(found, dtype=np.int64).reshape(len(places), len(settings)).T
+
+
+def publish_layer(site: Site, layer: int, units: Sequence[Summary], layers: Sequence[int], folder: Path) -> None:
+    """Write the table of a layer, its data for scripts, and the citations of its units."""
+    worker.open(site)
+    for name, page in worker.site.pages.layer(layer, units, layers).items():
+        write(folder / f"L{layer}" / name, page)
+    (folder / f"L{layer}" / "units.js").write_bytes(layer_table.data(layer, units))
+    citations = [worker.site.pages.unit_citation(layer, unit.unit, unit.hash) for unit in units]
+    write(folder / f"L{layer}" / "cite.json", csl_of(citations))
+    write(folder / f"L{layer}" / "cite.ris", ris_of(citations))
+
+
+def write(path: Path, text: str) -> None:
+    """Write a text as every file of a site is written."""
+    path.write_bytes(encoded(text))
+
+
+def encoded(text: str) -> bytes:
+    """A text in UTF-8, with `?` for what has no place there."""
+    # Lone surrogates cannot reach a page through tokens; through a label from outside they could.
+    return text.encode("utf-8", "replace")

@@ -1,0 +1,168 @@
+"""The search index: files that scripts load by tags when a query needs them, so that it works from a folder.
+
+index.js     layers, how many behaviours each unit has, the first word of every shard
+s{n}.js      a shard: words in order, each with the behaviours that answer to it and that show it
+x{n}.js      label and example of `BLOCK` behaviours
+l{layer}.js  the labels of a layer's units
+units.js     two measures of every unit, for filters
+words.js     every word that a behaviour answers to, for patterns
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import orjson
+
+from atlas_builder.records.stages import Stages
+from atlas_builder.rounding import significant
+from atlas_builder.site.search.postings import Entry, Part, Postings, gather, written
+
+BLOCK = 32
+"""Behaviours of one `x{n}.js`."""
+STEPS_A_DECADE = 20
+"""To which densities are rounded for filters: to within 6 %."""
+
+_SHARD_BYTES = 32_000
+_QUERIES = 6
+_HALF = 1 << 32
+
+
+class Queries(NamedTuple):
+    """What to try in an atlas: words that many behaviours do little else than answer to, and two in a row."""
+
+    words: list[str]
+    phrase: str | None
+
+
+def write(folder: Path, stages: Stages, window: tuple[int, int], executor: Executor) -> Queries:
+    """Write the index; the texts stay within `window` tokens before and after a key token."""
+    folder.mkdir(parents=True, exist_ok=True)
+    layers = [layer.layer for layer in stages.collected.layers]
+    tasks = [executor.submit(gather, stages, layer, window) for layer in layers]
+    parts = dict(zip(layers, (task.result() for task in tasks), strict=True))
+    postings = Postings(list(parts.values()))
+    entries = list(postings.entries())
+    shards = list(_shards(entries))
+    for number, shard in enumerate(shards):
+        _write(folder / f"s{number}.js", "atlasShard", number, [_row(entry) for entry in shard])
+    texts = [text for part in parts.values() for text in part.texts]
+    for number, first in enumerate(range(0, len(texts), BLOCK)):
+        _write(folder / f"x{number}.js", "atlasTexts", number, texts[first : first + BLOCK])
+    for layer, part in parts.items():
+        _write(folder / f"l{layer}.js", "atlasLabels", layer, part.labels)
+    _write(folder / "units.js", "atlasUnits", _columns(stages))
+    told = [entry for entry in entries if entry.answering]
+    _write(folder / "words.js", "atlasWords", [entry.word for entry in told], _text(entry.answering for entry in told))
+    _write(folder / "index.js", "atlasIndex", _index(parts, shards))
+    return Queries(_telling(told), _phrase(postings))
+
+
+def files(index: Mapping[str, Any]) -> Iterator[str]:
+    """The names of all files of an index, given what its `index.js` holds."""
+    yield from ("index.js", "units.js", "words.js")
+    yield from (f"s{number}.js" for number in range(len(index["shards"])))
+    yield from (f"l{layer}.js" for layer, _, _ in index["layers"])
+    yield from (f"x{number}.js" for number in range(math.ceil(index["behaviours"] / index["block"])))
+
+
+def read(path: Path) -> list[Any]:
+    """What a file of the index hands over; `ValueError` or `OSError` where it cannot be read."""
+    text = path.read_bytes()
+    found: list[Any] = orjson.loads(b"[" + text[text.index(b"(") + 1 : text.rindex(b")")] + b"]")
+    return found
+
+
+def _write(path: Path, callback: str, *values: Any) -> None:
+    # A file calls a function of the page, since scripts of a folder may read no other file.
+    path.write_bytes(callback.encode() + b"(" + b",".join(map(orjson.dumps, values)) + b");\n")
+
+
+def _index(parts: Mapping[int, Part], shards: Sequence[Sequence[Entry]]) -> dict[str, Any]:
+    """What every query needs: the behaviours of each unit, by which they are numbered, and where words are."""
+    layers = [[layer, len(part.labels), _text(len(unit) for unit in part.labels)] for layer, part in parts.items()]
+    total = sum(len(part.texts) for part in parts.values())
+    return {
+        "layers": layers,
+        "behaviours": total,
+        "block": BLOCK,
+        "shards": [shard[0].word for shard in shards],
+        # Whether a token can be two words: where none is, no query need look for one.
+        "spaced": any(" " in entry.word for shard in shards for entry in shard),
+    }
+
+
+def _shards(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
+    """Runs of words whose postings fill a file."""
+    shard: list[Entry] = []
+    size = 0
+    for entry in entries:
+        own = len(orjson.dumps(_row(entry)))
+        if shard and size + own > _SHARD_BYTES:
+            yield shard
+            shard, size = [], 0
+        shard.append(entry)
+        size += own
+    if shard:
+        yield shard
+
+
+def _row(entry: Entry) -> list[str | int]:
+    """A word in its shard: a list, since as an object's key `__proto__` would do more than be found."""
+    left_out = [entry.answering, entry.showing] if entry.cut else []
+    return [entry.word, entry.who, entry.shares, entry.where, entry.offsets, *left_out]
+
+
+def _columns(stages: Stages) -> dict[str, list[Any]]:
+    """For each measure its values, the commonest first, and the place among them of every unit's.
+
+    Both are measures above zero. Effective numbers are kept to two digits, densities to one
+    of twenty steps a decade, so that the file is small: whoever filters by 0.0123 filters
+    by 0.0126, which 0.0119 to 0.0133 count as.
+    """
+    effective = [layer.clustered.measures["effective_behaviours"][:, 0] for layer in stages.layers]
+    density = np.concatenate([layer.collected.moments.density for layer in stages.layers])
+    steps = np.rint(STEPS_A_DECADE * np.log10(density, out=np.full(len(density), -np.inf), where=density > 0))
+    return {
+        "effective": _column([significant(float(value), 2) for value in np.concatenate(effective)]),
+        "density": _column([significant(float(value), 3) for value in 10 ** (steps / STEPS_A_DECADE)]),
+    }
+
+
+def _column(values: Sequence[float | None]) -> list[Any]:
+    found, inverse, counts = np.unique(
+        np.array([math.nan if value is None else value for value in values]), return_inverse=True, return_counts=True
+    )
+    order = np.argsort(-counts, kind="stable")
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    return [[significant(value) for value in found[order].tolist()], _text(place[inverse].tolist())]
+
+
+def _text(numbers: Iterable[int]) -> str:
+    return written(np.fromiter(numbers, dtype=np.int64))[0]
+
+
+def _telling(entries: Iterable[Entry]) -> list[str]:
+    """Whole words of the corpus to try: half or more of many behaviours, and not much around otherwise."""
+    words = [
+        entry for entry in entries if len(entry.word) > 3 and entry.word.isalpha() and entry.showing > entry.strong > 0
+    ]
+    words.sort(key=lambda entry: (-(entry.strong**2) / entry.showing, entry.word))
+    return [entry.word for entry in words[:_QUERIES]]
+
+
+def _phrase(postings: Postings) -> str | None:
+    """The two words of letters that most often follow each other."""
+    word, behaviour, offset = postings.shown.T
+    letters = np.array([len(word) > 1 and word.isalpha() for word in postings.words])
+    following = (np.diff(behaviour) == 0) & (np.diff(offset) == 1) & letters[word[:-1]] & letters[word[1:]]
+    pairs, counts = np.unique(word[:-1][following] * _HALF + word[1:][following], return_counts=True)
+    if not len(pairs):
+        return None
+    return " ".join(postings.words[place] for place in divmod(int(pairs[counts.argmax()]), _HALF))

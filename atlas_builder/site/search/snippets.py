@@ -1,0 +1,77 @@
+"""The few words around a key token that a search result shows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from atlas_builder.corpus.token_text import join_bytes
+from atlas_builder.site.search.normalise import pieces
+
+MIDDLE = 31
+"""The offset of the word that the key token begins in; words before have lower ones, those after higher ones."""
+OFFSETS = 64
+
+_BEFORE, _AFTER = 64, 40  # characters shown before and after the key token, at most
+_SPACES = re.compile(" {2,}")
+_GAP = re.compile(r"\s+")
+_LAST_GAP = re.compile(r"\s+\S*\Z")
+
+
+class Snippet(NamedTuple):
+    """Text around a key token, and its words in a row, of which the first has the offset `first`."""
+
+    before: str
+    key: str
+    after: str
+    words: list[str]
+    first: int
+
+
+def snippet(tokens: Sequence[str], key: int, *, from_start: bool = True, to_end: bool = True) -> Snippet:
+    """The words around the token at `key`; `from_start` and `to_end` say whether nothing is cut off `tokens`.
+
+    It is cut between words where there is a gap, so that no part of a word passes for a
+    word. Runs of spaces count as one.
+    """
+    before = _end_of(_text(tokens[:key]), from_start)
+    after = _start_of(_text(tokens[key + 1 :]), to_end)
+    token = tokens[key]
+    text = before + token + after
+    found = pieces(text)
+    # A token's word is that of its first visible character: " kind" belongs to "kind".
+    target = len(before) + len(token) - len(token.lstrip())
+    middle = next((place for place, (_, end) in enumerate(found) if end > target), len(found))
+    first, last = max(0, middle - MIDDLE), middle + OFFSETS - MIDDLE
+    begin = found[first][0] if first else 0
+    end = found[last - 1][1] if last < len(found) else len(text)
+    key_end = len(before) + len(token)
+    return Snippet(
+        text[begin : len(before)],
+        token,
+        text[key_end : max(end, key_end)],
+        [text[low:high] for low, high in found[first:last]],
+        first - middle + MIDDLE,
+    )
+
+
+def _text(tokens: Sequence[str]) -> str:
+    text = join_bytes("".join(tokens))
+    return _SPACES.sub(" ", text) if "  " in text else text
+
+
+def _end_of(text: str, whole: bool) -> str:
+    if whole and len(text) <= _BEFORE:
+        return text
+    text = text[-_BEFORE:]
+    gap = _GAP.search(text)
+    return text[gap.end() :] if gap else text
+
+
+def _start_of(text: str, whole: bool) -> str:
+    if whole and len(text) <= _AFTER:
+        return text
+    text = text[:_AFTER]
+    gap = _LAST_GAP.search(text)
+    return text[: gap.start()] if gap else text

@@ -1,0 +1,91 @@
+"""The units that a configuration asks for: the one place that knows the kinds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from atlas_builder.config import Configuration, UnitSettings
+from atlas_builder.errors import ConfigurationError, ModelError
+from atlas_builder.models import crate, sae
+from atlas_builder.models.language_model import LanguageModel, quiet, reason
+from atlas_builder.shipped import MODELS, SAES
+from atlas_builder.units.base import Units
+from atlas_builder.units.crate import CrateUnits
+from atlas_builder.units.mlp import MLPUnits
+from atlas_builder.units.sae import SAEUnits
+
+
+def open_units(model: LanguageModel, config: Configuration) -> Units:
+    """The units a configuration asks for; the one place that knows the kinds."""
+    limit = getattr(model.bridge.cfg, "n_ctx", None)
+    if limit and config.corpus.context > limit:
+        raise ConfigurationError(f"corpus.context: {config.corpus.context} is more than the model's {limit} tokens.")
+    units = config.units
+    if isinstance(model.bridge, crate.Crate) != (units.kind == "crate"):
+        has, wants = ("is", "crate") if units.kind != "crate" else ("is no", "mlp or sae")
+        raise ConfigurationError(f"units.kind: {config.model.name} {has} CRATE, whose units are of kind {wants}.")
+    if units.kind == "crate":
+        return CrateUnits(model.bridge, units.layers)
+    if units.kind == "sae":
+        found = load_saes(units)
+        for one in found:
+            _check_trained_on(one, config.model.name)
+        return SAEUnits(model.bridge, found, units.layers)
+    return MLPUnits(model.bridge, units.layers)
+
+
+def load_saes(units: UnitSettings) -> list[sae.SAE]:
+    """The SAEs of a configuration: from a folder, the shipped ones, the hub, or a release that sae-lens knows."""
+    if units.path:
+        return [sae.load(folder) for folder in sae.find(Path(units.path))]
+    release, name = str(units.release), str(units.id)
+    if release == "demo":
+        if name not in (shipped := sorted(folder.name for folder in SAES.iterdir())):
+            raise ConfigurationError(f"units.id: {name} is not among the shipped SAEs: use {' or '.join(shipped)}.")
+        return [sae.load(folder) for folder in sae.find(SAES / name)]
+    if "/" in release:
+        from huggingface_hub import snapshot_download
+
+        try:
+            whole = snapshot_download(release, allow_patterns=[f"{name}/*"])
+        except Exception as error:  # the hub's client raises whatever its depths raise
+            raise ModelError(
+                f"SAE {name} of {release} cannot be loaded from Hugging Face ({reason(error)}): check units.release, "
+                "units.id and the network."
+            ) from error
+        return [sae.load(Path(whole) / name)]
+    try:
+        from sae_lens import SAE
+    except ImportError:
+        raise ConfigurationError(
+            f"units.release: {release} is no repository like owner/name; to look it up among SAELens's releases, "
+            "install atlas-builder[sae]."
+        ) from None
+    with TemporaryDirectory() as scratch, quiet():
+        SAE.from_pretrained(release, name).save_model(scratch)
+        return [sae.load(Path(scratch))]
+
+
+def _check_trained_on(found: sae.SAE, name: str) -> None:
+    """Refuse an SAE that says it was trained on another model, where both are known by name."""
+    theirs, own = _official(found.model or ""), _official(name)
+    if theirs and own and theirs != own:
+        raise ConfigurationError(
+            f"units: the SAE of layer {found.layer} was trained on {found.model}, not on {name}: "
+            "set model.name to that, or name SAEs of this model."
+        )
+
+
+def _official(name: str) -> str | None:
+    """The one name of a model that is known by several, gpt2-small's gpt2; None for a folder or what is not known."""
+    if name in MODELS:
+        return name
+    try:
+        from transformer_lens.supported_models import get_official_model_name
+    except ImportError:  # before TransformerLens 4
+        from transformer_lens.loading_from_pretrained import get_official_model_name
+    try:
+        return str(get_official_model_name(name))
+    except ValueError:
+        return None

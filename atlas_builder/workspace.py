@@ -1,0 +1,126 @@
+"""What surrounds a build: its work folder, its worker processes, and the facts that it publishes of itself."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import multiprocessing
+import os
+import platform
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from atlas_builder.config import Configuration, paths_in
+from atlas_builder.errors import ConfigurationError, SiteError
+from atlas_builder.reader.facts import read_facts
+from atlas_builder.site.metadata import METADATA
+
+CONFIGURATION = "configuration.json"
+"""The file in the work folder that says what the last build was asked for."""
+
+_PACKAGES = (
+    "torch", "transformer-lens", "transformers", "tokenizers", "numpy", "hdbscan", "scikit-learn", "scipy", "openTSNE"
+)  # fmt: skip
+
+
+def work_folder(output: Path) -> Path:
+    """Where the intermediate results of a build to `output` are kept."""
+    return output.parent / f".{output.name}.work"
+
+
+@contextmanager
+def workers(given: Executor | None, count: int | None = None) -> Iterator[Executor]:
+    """The executor that was given, or processes for the length of the block, one a core when not counted."""
+    if given is not None:
+        yield given
+        return
+    pool = ProcessPoolExecutor(count or cores(), multiprocessing.get_context("spawn"))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that results depend on."""
+    # The build of torch (+cpu, +cu126) is the machine's, the version is the result's.
+    return {name: importlib.metadata.version(name).split("+")[0] for name in _PACKAGES}
+
+
+def atlas_facts(
+    config: Configuration, collected: dict[str, Any], loss: dict[str, Any] | None, date: str | None
+) -> dict[str, Any]:
+    """`atlas.json`: what is true of the whole atlas."""
+    bos = collected["bos_token"]
+    return {
+        "schema": "atlas/1",
+        "atlas": config.atlas.model_dump(),
+        "title": config.title,
+        "date": date,
+        "kind": collected["kind"],
+        "model": {
+            "name": _portable(config.model.name),
+            "revision": config.model.revision,
+            "dtype": config.model.dtype,
+            "activation": collected["activation"],
+            **{name: collected[name] for name in ("architecture", "layers", "width", "vocabulary")},
+            "loss": loss,
+        },
+        "bos": f"{bos} heads every context and counts nowhere" if bos else "none",
+        "mask": collected["mask_token"],
+        "corpus": {
+            "source": config.corpus.source,
+            "name": config.corpus.name or _portable(config.corpus.path),
+            "revision": config.corpus.revision,
+            "sha256": collected["corpus_sha256"],
+            **{name: collected[name] for name in ("documents", "contexts", "tokens", "lines_skipped")},
+        },
+        "layers": collected["units"],
+        "metadata": METADATA,
+        "configuration": portable_configuration(config),
+        "packages": {"python": platform.python_version(), **versions()},
+    }
+
+
+def _portable(name: str | None) -> str | None:
+    """A path without the folders it happens to be in; a hub name as it is."""
+    return Path(name).name if name and Path(name).exists() else name
+
+
+def portable_configuration(config: Configuration) -> dict[str, Any]:
+    """A configuration as it is published: without the folders and devices of one machine."""
+    found = config.model_dump()
+    for name, section in config:
+        for field, _ in paths_in(section):
+            found[name][field] = _portable(found[name][field])
+    # Where it ran is not part of what it is.
+    del found["model"]["device"]
+    return found
+
+
+def check_output(output: Path, fresh: bool, is_ours: Callable[[Path], bool]) -> None:
+    """Refuse to replace what a build did not make; with `fresh`, replace any folder one could mean."""
+    if output.is_file():
+        raise ConfigurationError(f"--output: {output} is a file: name a folder.")
+    if output in (Path.home(), *Path.cwd().parents, Path.cwd()):
+        raise ConfigurationError(f"--output: {output} holds the folder you work in: name a folder of its own.")
+    if output.is_dir() and any(output.iterdir()) and not fresh and not is_ours(output):
+        raise ConfigurationError(
+            f"--output: {output} holds something that is not an atlas: name another folder, or replace it with --fresh."
+        )
+
+
+def is_atlas(folder: Path) -> bool:
+    """Whether a folder holds a built atlas."""
+    try:
+        read_facts(folder)
+    except SiteError:
+        return False
+    return True
