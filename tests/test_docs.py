@@ -1,4 +1,4 @@
-"""What the README and the prose say is so."""
+"""What the README, the readers' pages and the builders' guide say is so."""
 
 from __future__ import annotations
 
@@ -20,7 +20,21 @@ from atlas_builder.shipped import MODELS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-DOCS = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "site_config" / "docs").glob("*.md")}
+_REPOSITORY = "https://github.com/atlas-builder/atlas-builder"
+
+
+def _pages(folder: str) -> dict[str, str]:
+    root = ROOT / "site_config" / folder
+    pages = sorted(root.rglob("*.md"))
+    return {page.relative_to(root).with_suffix("").as_posix(): page.read_text(encoding="utf-8") for page in pages}
+
+
+DOCS, GUIDE = _pages("docs"), _pages("guide")
+"""What is published in every atlas, and what is for those who build them."""
+EVERY = {"README": README, **DOCS, **{f"guide/{name}": text for name, text in GUIDE.items()}}
+_OLD_WORDS = re.compile(
+    r"\b(?:(?:fore)?told|foretells?|answers? to|found again|in none|none of these|then comes|held at)\b", re.IGNORECASE
+)
 
 
 def _blocks(text: str, language: str) -> list[str]:
@@ -33,7 +47,16 @@ def test_the_first_two_blocks_of_the_readme_install_build_and_test() -> None:
     assert test.splitlines() == ['pip install -c constraints.txt ".[tests]"', "pytest -n auto"]
 
 
-@pytest.mark.parametrize("text", [README, *DOCS.values()], ids=["README", *DOCS])
+def test_what_an_atlas_publishes_is_for_its_readers() -> None:
+    assert DOCS.keys() == {"about", "methods", "data", "citing"}
+
+
+@pytest.mark.parametrize("text", EVERY.values(), ids=EVERY)
+def test_pages_use_the_words_of_the_field(text: str) -> None:
+    assert _OLD_WORDS.findall(" ".join(text.split())) == []
+
+
+@pytest.mark.parametrize("text", EVERY.values(), ids=EVERY)
 def test_every_command_that_is_shown_exists(text: str) -> None:
     for line in re.findall(r"^atlas-builder (.*)$", "\n".join(_blocks(text, "sh")), re.MULTILINE):
         command = line.split()[0]
@@ -42,8 +65,9 @@ def test_every_command_that_is_shown_exists(text: str) -> None:
         assert {word for word in line.split() if word.startswith("--")} <= options
 
 
-def test_every_configuration_in_the_readme_is_valid() -> None:
-    blocks = _blocks(README, "yaml")
+@pytest.mark.parametrize("text", [README, GUIDE["first-atlas"]], ids=["README", "guide/first-atlas"])
+def test_every_configuration_that_is_shown_is_valid(text: str) -> None:
+    blocks = _blocks(text, "yaml")
     assert blocks
     for block in blocks:
         validate(yaml.safe_load(block))
@@ -51,7 +75,7 @@ def test_every_configuration_in_the_readme_is_valid() -> None:
 
 def test_settings_named_in_the_documentation_exist() -> None:
     sections = config.Configuration.model_fields
-    for text in (README, *DOCS.values()):
+    for text in EVERY.values():
         for section, field in re.findall(r"`(?:--set )?([a-z]+)\.([a-z_]+)(?:=[^`]*|: [^`]*)?`", text):
             if section in sections and field not in ("json", "yml"):
                 assert field in sections[section].annotation.model_fields, f"{section}.{field}"
@@ -111,6 +135,22 @@ def test_files_named_in_the_readme_exist() -> None:
             assert (ROOT / target).exists(), target
 
 
+@pytest.mark.parametrize("text", EVERY.values(), ids=EVERY)
+def test_links_into_the_repository_lead_somewhere(text: str) -> None:
+    for target in re.findall(rf"{_REPOSITORY}/(?:blob|tree)/main/([^)#\s]+)", text):
+        assert (ROOT / target).exists(), target
+
+
+def test_the_guide_builds_strictly(tmp_path: Path) -> None:
+    pytest.importorskip("mkdocstrings")
+    settings = ROOT / "site_config" / "guide.yml"
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-f", str(settings), "-d", str(tmp_path / "guide")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    navigation = settings.read_text(encoding="utf-8").partition("\nnav:")[2]
+    assert set(re.findall(r"(\S+)\.md$", navigation, re.MULTILINE)) == GUIDE.keys()
+
+
 def test_what_was_tested_is_pinned() -> None:
     pinned = (ROOT / "constraints.txt").read_text(encoding="utf-8")
     assert "torch==2.13.0\n" in pinned
@@ -121,7 +161,7 @@ def test_what_is_said_of_publishing_is_so(tmp_path: Path, tiny_site: Path) -> No
     from atlas_builder.site.hosting import budget, size
     from atlas_builder.site.hosting.archive import ZENODO_LIMIT, archive
 
-    text = DOCS["publishing"]
+    text = GUIDE["publishing"]
     assert f"Pages holds {budget.SIZE_BUDGET['github-pages'] / 1e9:g} GB" in text
     assert f"more than {budget._SHARE:.0%}".replace("%", " %") in text
     assert f"above {size.FILE_LIMIT['github-pages'] / 2**20:g} MiB" in text

@@ -20,10 +20,10 @@ PROSE = " ".join(PAGE.read_text(encoding="utf-8").split())
 PLANTED = """
 import sys
 import numpy as np
-from atlas_builder.behaviours import cluster, measure
-from atlas_builder.config import Clusters
-from atlas_builder.embeddings import cosine_distances, neuron_embeddings
-from atlas_builder.sureness import mono_score, stability
+from atlas_builder.cluster.clustering import cluster, measure
+from atlas_builder.cluster.embeddings import cosine_distances, neuron_embeddings
+from atlas_builder.cluster.stability import mono_score, stability
+from atlas_builder.config import ClusterSettings
 
 chance = np.random.default_rng(0)
 truth = np.repeat([0, 1, 2], [30, 20, 10])  # three behaviours
@@ -31,10 +31,10 @@ read = chance.normal(size=(1, 60))
 features = np.kron(np.eye(3), np.ones(20)) * np.sign(read)  # each makes the unit fire by coordinates of its own
 inputs = features[truth] + chance.normal(size=(60, 60)) * 0.2
 distances = cosine_distances(neuron_embeddings(inputs, read))
-labels = cluster(distances, Clusters())
+labels = cluster(distances, ClusterSettings())
 assert (labels == truth).all()
 assert measure(distances, labels).behaviours == 3
-assert (stability(distances, labels, Clusters()) == 1).all()
+assert (stability(distances, labels, ClusterSettings()) == 1).all()
 assert 0 < mono_score(distances, inputs @ read[0]) < 1
 print(sorted({"torch", "transformer_lens", "transformers"} & {name.split(".")[0] for name in sys.modules}))
 """
@@ -50,7 +50,7 @@ def _example(*changes: tuple[str, str]) -> Mapping[str, Any]:
 
 
 def _cut(cut: float) -> dict[str, Any]:
-    return dict(_example(("Clusters()", f"Clusters(cut={cut})")))
+    return dict(_example(("ClusterSettings()", f"ClusterSettings(cut={cut})")))
 
 
 def test_the_example_prints_what_the_page_shows(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-DOCS = Path(__file__).parent.parent.parent / "site_config" / "docs"
+DOCS = Path(__file__).parent.parent.parent / "site_config" / "guide"
 PAGE = DOCS / "library.md"
 FIGURE = DOCS / "images" / "digits.svg"
 
@@ -122,7 +122,7 @@ def main() -> None:
     FIGURE.parent.mkdir(exist_ok=True)
     FIGURE.write_text(figure(names), encoding="utf-8")
     variants: dict[str, dict[str, str]] = {"as on the page": {}}
-    variants |= {f"cut at {cut}": {"Clusters()": f"Clusters(cut={cut})"} for cut in (0.3, 0.4, 0.5, 0.6)}
+    variants |= {f"cut at {cut}": {"ClusterSettings()": f"ClusterSettings(cut={cut})"} for cut in (0.3, 0.4, 0.5, 0.6)}
     variants["not centred"] = {CENTRED: "pixels / 16"}
     variants["each pixel scaled"] = {CENTRED: "(pixels - pixels.mean(axis=0)) / np.maximum(pixels.std(axis=0), 1e-9)"}
     variants |= {f"trained from seed {seed}": {"random_state=0": f"random_state={seed}"} for seed in (1, 2, 3)}
