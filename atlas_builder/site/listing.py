@@ -96,4 +96,4 @@ def data(layer: int, units: Sequence[Summary]) -> bytes:
         {"name": column.name, "digits": column.digits, "values": [column.of(unit) for unit in units]}
         for column in columns(units)
     ]
-    return b"atlasColumns(%d," % layer + orjson.dumps(found) + b");\n"
+    return b"Atlas.columns(%d," % layer + orjson.dumps(found) + b");\n"

@@ -20,8 +20,8 @@ from atlas_builder.cluster import CONTRAST, Clustered
 from atlas_builder.config import Site as SiteSettings
 from atlas_builder.cycles import no_search_for_cycles
 from atlas_builder.progress import Progress
+from atlas_builder.site import constants, metadata, search, size
 from atlas_builder.site import map as site_map
-from atlas_builder.site import metadata, search, size
 from atlas_builder.site.budget import fitted
 from atlas_builder.site.cite import address
 from atlas_builder.site.edition import Site
@@ -129,6 +129,7 @@ def _write_around(site: Site, folder: Path) -> None:
     for source in (shipped("themes") / "atlas" / "assets", site.theme / "assets"):
         if source.is_dir():
             shutil.copytree(source, assets, dirs_exist_ok=True)
+    (assets / "constants.js").write_bytes(constants.script())
     (folder / "schema").mkdir()
     shutil.copyfile(records.SCHEMA_FILE, folder / "schema" / records.SCHEMA_FILE.name)
     atlas = site.config.atlas

@@ -18,9 +18,9 @@ LEVELS = 9
 _FAINTEST = 0.1  # share of the unit's maximum below which a token is left unmarked
 _BLANKS = re.compile("  +")  # a browser shows many as one, and code has many
 _ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
-_SIGNS = {"\n": "↵", "\t": "⇥", "\r": "␍"}
+SIGNS = {"\n": "↵", "\t": "⇥", "\r": "␍"}
 _NONCHARACTERS = "".join(chr(plane << 16 | last) for plane in range(1, 17) for last in (0xFFFE, 0xFFFF))
-_HIDDEN = re.compile(
+HIDDEN = re.compile(
     # Controls, soft hyphen, zero-width and bidi characters, separators, surrogates, noncharacters.
     "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff"
     "\ufdd0-\ufdef\ufff0-\uffff\ud800-\udfff\U000e0000-\U000e0fff"
@@ -30,7 +30,7 @@ _HIDDEN = re.compile(
 
 def plain(text: str) -> str:
     """Text for titles and attributes: nothing invisible, one line, not escaped."""
-    return _HIDDEN.sub(lambda match: _spell(match.group()), text)
+    return HIDDEN.sub(lambda match: _spell(match.group()), text)
 
 
 def markup(text: str) -> Markup:
@@ -45,7 +45,7 @@ def markup(text: str) -> Markup:
 @lru_cache(maxsize=1 << 17)
 def _content(text: str) -> str:
     escaped = text.translate(_ESCAPES)
-    return _HIDDEN.sub(lambda match: f"<u>{_spell(match.group())}</u>", escaped)
+    return HIDDEN.sub(lambda match: f"<u>{_spell(match.group())}</u>", escaped)
 
 
 @lru_cache(maxsize=1 << 17)
@@ -161,4 +161,4 @@ def _tints(values: Sequence[float | None], maximum: float, key: int) -> list[int
 
 
 def _spell(character: str) -> str:
-    return _SIGNS.get(character) or f"U+{ord(character):04X}"
+    return SIGNS.get(character) or f"U+{ord(character):04X}"

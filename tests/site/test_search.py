@@ -44,7 +44,7 @@ def test_words_are_runs_of_letters_and_of_one_sign(text: str, found: list[str]) 
 
 @given(st.text(st.sampled_from("aZ_9 .=(\n"), max_size=30))
 def test_the_fast_way_to_part_ascii_is_the_same(text: str) -> None:
-    slow = [match.span() for match in words._PIECE.finditer(text)]
+    slow = [match.span() for match in words.PIECE.finditer(text)]
     assert words.pieces(text) == slow
 
 
