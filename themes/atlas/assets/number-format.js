@@ -12,10 +12,10 @@
   };
   const significantDigits = (text) => text.replace(/e.*|\D/g, "").replace(/^0+/, "");
   const rounded = (value, digits) => {
-    const up = value.toPrecision(digits);
     const isTie = /^50*$/.test(significantDigits(value.toPrecision(60)).slice(digits));
-    const isOdd = "13579".includes(up.replace(/e.*/, "").slice(-1));
-    return Number(isTie && isOdd ? (value * (1 - 1e-12)).toPrecision(digits) : up);
+    const nearer = (value * (1 - 1e-12)).toPrecision(digits); // to zero
+    const isEven = "02468".includes(nearer.replace(/e.*/, "").slice(-1));
+    return Number(isTie && isEven ? nearer : value.toPrecision(digits));
   };
   Atlas.number = (value, digits) => {
     const near = rounded(value, digits);
