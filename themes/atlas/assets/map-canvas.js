@@ -75,12 +75,13 @@
       }
     }
 
-    // A colour of the style sheet.
+    // A colour of the style sheet, whichever way it is written there.
     #rgb(name) {
-      const probe = this.#overlay.getContext("2d");
-      probe.fillStyle = getComputedStyle(this.#overlay).getPropertyValue(name).trim();
-      const value = parseInt(probe.fillStyle.slice(1), 16);
-      return [value >> 16, (value >> 8) & 255, value & 255];
+      this.#overlay.style.color = `var(${name})`;
+      return getComputedStyle(this.#overlay)
+        .color.match(/[\d.]+/g)
+        .slice(0, 3)
+        .map(Number);
     }
 
     // Each dot's colour, again whenever the theme, what colours mean or what is highlighted changes.
@@ -95,7 +96,8 @@
       const faint = packed(mixed([paper, this.#rgb("--c0")], 0.32));
       const bright = packed(this.#rgb("--c2"));
       const style = getComputedStyle(this.#overlay);
-      for (const name of ["ink", "sans", "mono"]) this.#style[name] = style.getPropertyValue(`--${name}`);
+      for (const name of ["sans", "mono"]) this.#style[name] = style.getPropertyValue(`--${name}`);
+      this.#style.ink = css(this.#rgb("--ink"));
       this.#style.paper = css(paper);
       this.#background = (packed(paper) | 0xff000000) >>> 0;
       const byEffective = (value) =>

@@ -290,6 +290,11 @@
     Atlas.listenToMap(overlay, data, view, state, page);
     new ResizeObserver(resize).observe(chart);
     new MutationObserver(recolour).observe(document.documentElement, { attributeFilter: ["data-theme"] });
+    // A browser takes what is printed before the next frame.
+    matchMedia("print").addEventListener("change", () => {
+      recolour();
+      frame();
+    });
     for (const query of ["(prefers-color-scheme: dark)", "(forced-colors: active)", "(prefers-contrast: more)"]) {
       matchMedia(query).addEventListener("change", recolour);
     }
