@@ -28,7 +28,7 @@ from atlas_builder.site.search.index import BLOCK
 RAMP = 7
 """Colours from the first layer to the last, `m0` … `m6` in the style sheet."""
 _NOWHERE = 65_535
-_STEPS = _NOWHERE - 1  # to which a place is rounded, a 65,534th of the map's width
+STEPS = _NOWHERE - 1  # to which a place is rounded, a 65,534th of the map's width
 
 _LEVELS = 6
 _CELLS = 5  # across the map at the first level; twice as many at each after it
@@ -210,11 +210,11 @@ def write_map(folder: Path, drawn: Map) -> None:
         "layers": drawn.layers,
         "counts": _packed(drawn.counts),
         "effective": _packed(np.rint(drawn.effective * 100)),
-        "places": _packed(np.where(np.isnan(drawn.places), _NOWHERE, np.rint(np.nan_to_num(drawn.places) * _STEPS))),
+        "places": _packed(np.where(np.isnan(drawn.places), _NOWHERE, np.rint(np.nan_to_num(drawn.places) * STEPS))),
         "words": [[round(x, 4), round(y, 4), level, word] for x, y, level, word in drawn.words],
         "block": BLOCK,
     }
-    (folder / "points.js").write_bytes(b"atlasMap(" + orjson.dumps(data) + b");\n")
+    (folder / "points.js").write_bytes(b"Atlas.map(" + orjson.dumps(data) + b");\n")
 
 
 def _packed(numbers: NDArray[np.float64] | NDArray[np.int64]) -> str:

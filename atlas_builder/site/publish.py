@@ -22,8 +22,8 @@ from atlas_builder.records.address import UnitAddress
 from atlas_builder.records.schema import SCHEMA_FILE, schema
 from atlas_builder.records.tables import write_tables
 from atlas_builder.shipped import shipped_folder
+from atlas_builder.site import constants, metadata
 from atlas_builder.site import map as site_map
-from atlas_builder.site import metadata
 from atlas_builder.site.cite import address
 from atlas_builder.site.context import Site
 from atlas_builder.site.highlights import highlights
@@ -132,6 +132,7 @@ def _write_around(site: Site, folder: Path) -> None:
     for source in (shipped_folder("themes") / "atlas" / "assets", site.theme / "assets"):
         if source.is_dir():
             shutil.copytree(source, assets, dirs_exist_ok=True)
+    (assets / "constants.js").write_bytes(constants.script())
     (folder / "schema").mkdir()
     (folder / "schema" / SCHEMA_FILE.name).write_bytes(orjson.dumps(schema(), option=orjson.OPT_INDENT_2))
     atlas = site.config.atlas

@@ -76,7 +76,7 @@ def _ask(page: Page, address: str) -> dict[str, Any]:
     found: dict[str, Any] = page.evaluate(
         """async () => {
             const loaded = performance.getEntriesByType('resource').map(entry => entry.name);
-            const found = await atlasSearch.find(document.getElementById('q').value, {layers: null}, 4, () => true);
+            const found = await Atlas.search.find(document.getElementById('q').value, {layers: null}, 4, () => true);
             return {first: window.first, arrived: window.arrived(), loaded, hits: found.hits.length};
         }"""
     )

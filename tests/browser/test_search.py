@@ -21,9 +21,9 @@ from atlas_builder.site.search import index, normalise
 pytestmark = pytest.mark.browser
 
 FIND = """async ([query, filters, reach]) => {
-  const found = await atlasSearch.find(query, Object.assign({layers: null}, filters), reach || 1000, () => true);
+  const found = await Atlas.search.find(query, Object.assign({layers: null}, filters), reach || 1000, () => true);
   return {...found, unit: found.unit && found.unit.page, expression: found.expression && found.expression.source,
-    hits: found.hits.map(hit => ({...hit, where: atlasSearch.behaviour(hit.number)}))};
+    hits: found.hits.map(hit => ({...hit, where: Atlas.search.behaviour(hit.number)}))};
 }"""
 Place = tuple[int, int, int]
 
@@ -404,7 +404,7 @@ _TRAPS = [
 def test_python_and_the_page_agree_on_what_is_the_same_word(browser: Browser, tiny_site: Path) -> None:
     page = browser.new_page()
     page.goto(f"{tiny_site.as_uri()}/search.html")
-    script = "texts => texts.map(text => [atlasSearch.key(text), atlasSearch.pieces(text).map(piece => piece.word)])"
+    script = "texts => texts.map(text => [Atlas.search.key(text), Atlas.search.pieces(text).map(piece => piece.word)])"
 
     def agree(texts: list[str]) -> None:
         for text, (key, found) in zip(texts, page.evaluate(script, texts), strict=True):

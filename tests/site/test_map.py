@@ -19,7 +19,7 @@ from atlas_builder.workspace import work_folder
 
 
 def read(path: Path) -> dict[str, Any]:
-    match = re.fullmatch(r"atlasMap\((.*)\);\n", path.read_text(encoding="utf-8"), re.DOTALL)
+    match = re.fullmatch(r"Atlas\.map\((.*)\);\n", path.read_text(encoding="utf-8"), re.DOTALL)
     assert match
     found: dict[str, Any] = json.loads(match[1])
     return found
@@ -130,7 +130,7 @@ def test_hostile_words_are_text(tmp_path: Path) -> None:
 
 def test_check_knows_the_map(tiny_site: Path, copy_of: Any) -> None:
     site = copy_of(tiny_site)
-    (site / "map" / "points.js").write_text("atlasMap({});\n", encoding="utf-8")
+    (site / "map" / "points.js").write_text("Atlas.map({});\n", encoding="utf-8")
     assert any("map/points.js" in problem for problem in check(site, Progress(quiet=True)).problems)
     (site / "map.html").unlink()
     assert "map.html is missing" in check(site, Progress(quiet=True)).problems

@@ -203,7 +203,7 @@ def _check_map(site: Path, layers: list[dict[str, int]], report: CheckReport) ->
         report.problems.append("map.html is missing")
     try:
         text = (site / "map" / "points.js").read_text(encoding="utf-8")
-        drawn = orjson.loads(text.removeprefix("atlasMap(").removesuffix(");\n"))["layers"]
+        drawn = orjson.loads(text.removeprefix("Atlas.map(").removesuffix(");\n"))["layers"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         report.problems.append(f"map/points.js: cannot be read ({error})")
         return

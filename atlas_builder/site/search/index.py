@@ -50,16 +50,16 @@ def write_index(folder: Path, stages: Stages, window: tuple[int, int], executor:
     entries = list(postings.entries())
     shards = list(_shards(entries))
     for number, shard in enumerate(shards):
-        _write(folder / f"s{number}.js", "atlasShard", number, [_row(entry) for entry in shard])
+        _write(folder / f"s{number}.js", "Atlas.shard", number, [_row(entry) for entry in shard])
     texts = [text for part in parts.values() for text in part.texts]
     for number, first in enumerate(range(0, len(texts), BLOCK)):
-        _write(folder / f"x{number}.js", "atlasTexts", number, texts[first : first + BLOCK])
+        _write(folder / f"x{number}.js", "Atlas.texts", number, texts[first : first + BLOCK])
     for layer, part in parts.items():
-        _write(folder / f"l{layer}.js", "atlasLabels", layer, part.labels)
-    _write(folder / "units.js", "atlasUnits", _columns(stages))
+        _write(folder / f"l{layer}.js", "Atlas.labels", layer, part.labels)
+    _write(folder / "units.js", "Atlas.units", _columns(stages))
     told = [entry for entry in entries if entry.answering]
-    _write(folder / "words.js", "atlasWords", [entry.word for entry in told], _text(entry.answering for entry in told))
-    _write(folder / "index.js", "atlasIndex", _index(parts, shards))
+    _write(folder / "words.js", "Atlas.words", [entry.word for entry in told], _text(entry.answering for entry in told))
+    _write(folder / "index.js", "Atlas.index", _index(parts, shards))
     return Queries(_telling(told), _phrase(postings))
 
 
