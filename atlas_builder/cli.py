@@ -318,7 +318,7 @@ def explain(
       atlas-builder explain output/demo --server http://localhost:8000/v1 --model my-model --units 50
     """
     from atlas_builder.explain.client import OpenAIServer
-    from atlas_builder.explain.results import Scores, beside, scores_of
+    from atlas_builder.explain.results import ExplanationScores, beside, scores_of
     from atlas_builder.explain.run import explain as run
 
     place = output or beside(folder)
@@ -327,7 +327,7 @@ def explain(
         progress=Progress(),
     )  # fmt: skip
     for layer in sorted({one.layer for one in found}):
-        scores = {name: scores_of(found, name, layer) for name in Scores._fields}
+        scores = {name: scores_of(found, name, layer) for name in ExplanationScores._fields}
         means = [f"{name} {sum(of) / len(of):.3f} ({len(of)} units)" for name, of in scores.items() if of]
         _say(f"layer {layer}: {', '.join(means) or 'nothing to score'}")
     _say(f"{len(found)} units: {place}")

@@ -20,12 +20,12 @@ from scipy.sparse import csr_array
 
 from atlas_builder import reader
 from atlas_builder.errors import ConfigurationError, NoAtlasError, SiteError
-from atlas_builder.explain.results import Explained, beside, of, scores_of
-from atlas_builder.explain.results import read as explained
+from atlas_builder.explain.results import Explained, beside, of_atlas, scores_of
+from atlas_builder.explain.results import read_explanations as explained
 from atlas_builder.records.measures import shown_in
 from atlas_builder.site import figures
 from atlas_builder.site.pages import COLOURS, noun
-from atlas_builder.site.render import write
+from atlas_builder.site.render import write_text
 from atlas_builder.site.theme import environment, find_theme
 
 SHARED = 0.2
@@ -158,7 +158,7 @@ def compare(sites: Sequence[Path], output: Path, *, note: str = "", theme: str =
     folder = find_theme(theme)
     shutil.copytree(folder / "assets", output / "assets", dirs_exist_ok=True)
     page = output / "index.html"
-    write(page, environment(folder).get_template("compare.html").render(**_shown(compared), note=note))
+    write_text(page, environment(folder).get_template("compare.html").render(**_shown(compared), note=note))
     return page
 
 
@@ -228,7 +228,7 @@ def _open(site: Path, output: Path) -> Compared:
     except SiteError as error:
         raise NoAtlasError(f"compare: {error}") from None
     place = quote(Path(os.path.relpath(site.resolve(), output.resolve())).as_posix())
-    return Compared(atlas, atlas.title, place, of(site, explained(beside(site))))
+    return Compared(atlas, atlas.title, place, of_atlas(site, explained(beside(site))))
 
 
 def _shown(compared: Sequence[Compared]) -> dict[str, Any]:

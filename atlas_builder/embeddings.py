@@ -3,3 +3,4 @@
 from __future__ import annotations
 
 from atlas_builder.cluster.embeddings import *  # noqa: F403
+from atlas_builder.cluster.embeddings import principal_coordinates as principal_plane  # noqa: F401

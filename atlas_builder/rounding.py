@@ -33,7 +33,7 @@ def significant_all(values: ArrayLike) -> NDArray[np.float64]:
     return found
 
 
-def published(values: ArrayLike) -> list[Any]:
+def published_values(values: ArrayLike) -> list[Any]:
     """`significant` of each number of an array, as lists within lists of its shape."""
     rounded = significant_all(values)
     whole = rounded.astype(object)
@@ -52,7 +52,7 @@ def to_grain(values: ArrayLike, grain: float) -> NDArray[np.float64]:
     return np.rint(exact * 10.0**digits) / 10.0**digits + 0.0  # + 0.0 turns −0 into 0
 
 
-def plain(value: float) -> float:
+def shortest(value: float) -> float:
     """A number as JSON says it shortest: whole ones without a point."""
     return int(value) if value.is_integer() else value
 

@@ -3,3 +3,5 @@
 from __future__ import annotations
 
 from atlas_builder.cluster.stability import *  # noqa: F403
+from atlas_builder.cluster.stability import StabilityMeasures as Sureness  # noqa: F401
+from atlas_builder.cluster.stability import stability_measures as sureness  # noqa: F401

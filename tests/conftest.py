@@ -35,7 +35,7 @@ from transformers import (
 from atlas_builder.config import Configuration
 from atlas_builder.config_file import validate
 from atlas_builder.models import crate
-from atlas_builder.models.crate import Shape
+from atlas_builder.models.crate import CrateShape
 from atlas_builder.pipeline.build import build
 from atlas_builder.progress import Progress
 from atlas_builder.shipped import MODEL
@@ -164,7 +164,7 @@ def _save(shape: PreTrainedConfig, folder: Path) -> None:
     AutoTokenizer.from_pretrained(MODEL).save_pretrained(folder)
 
 
-CRATE_SHAPE = Shape(vocabulary=2048, layers=2, heads=2, width=8, context=32)
+CRATE_SHAPE = CrateShape(vocabulary=2048, layers=2, heads=2, width=8, context=32)
 
 
 @pytest.fixture(scope="session")
@@ -174,7 +174,7 @@ def crate_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = crate.Crate(CRATE_SHAPE)
     _as_trained(model, 6)
     folder = tmp_path_factory.mktemp("models") / "tiny-crate"
-    crate.save(model, folder)
+    crate.save_crate(model, folder)
     AutoTokenizer.from_pretrained(MODEL).save_pretrained(folder)
     return folder
 

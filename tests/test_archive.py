@@ -125,7 +125,11 @@ def test_zenodo_is_told_what_the_atlas_says_of_itself(tiny_site: Path, copy_of: 
     told = json.loads(made.metadata.read_bytes())["metadata"]
     assert told["creators"] == [{"name": "Doe, Jane", "orcid": "0000-0002-1825-0097"}, {"name": "A group"}]
     assert (told["title"], told["version"], told["license"]) == ("A tiny atlas", "1", "cc-by-4.0")
-    assert (told["upload_type"], told["access_right"], told["publication_date"]) == ("dataset", "open", "2026-01-02")
+    assert (told["upload_type"], told["access_right"], told["publication_date"]) == (
+        "dataset",
+        "open",
+        "2026-01-02",
+    )
     assert "48 units in 2 layers" in told["description"]
     assert {"identifier": "https://example.org/atlas", "relation": "isIdenticalTo"} in told["related_identifiers"]
     # The draft's own DOI is not told to the draft again; another one is.

@@ -15,7 +15,7 @@ token_lists = st.lists(st.lists(st.integers(1, 50), max_size=40), min_size=1, ma
 
 def _write(documents: list[list[int]], folder: Path, **options: object) -> contexts.Contexts:
     named = [Document(f"d{number}", str(number)) for number in range(len(documents))]
-    return contexts.write(
+    return contexts.write_contexts(
         named,
         lambda texts: [documents[int(text)] for text in texts],
         folder,
@@ -61,7 +61,7 @@ def test_a_corpus_is_cut_at_its_limits(tmp_path: Path) -> None:
     documents = [[1] * 10, [2] * 10, [3] * 10]
     assert _write(documents, tmp_path / "a", context=4, bos=None, max_tokens=13).token_count == 13
     assert _write(documents, tmp_path / "b", context=4, bos=None, max_documents=2).token_count == 20
-    assert contexts.read(tmp_path / "a").sha256 != contexts.read(tmp_path / "b").sha256
+    assert contexts.read_contexts(tmp_path / "a").sha256 != contexts.read_contexts(tmp_path / "b").sha256
 
 
 def test_equal_tokens_in_other_documents_are_another_corpus(tmp_path: Path) -> None:

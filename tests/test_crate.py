@@ -16,7 +16,7 @@ from atlas_builder.config import ModelSettings
 from atlas_builder.config_file import validate
 from atlas_builder.errors import ConfigurationError, ModelError
 from atlas_builder.models import crate, language_model
-from atlas_builder.models.crate import Crate, Shape
+from atlas_builder.models.crate import Crate, CrateShape
 from atlas_builder.units.crate import CrateUnits
 from atlas_builder.units.open import open_units
 from tests.conftest import CRATE_SHAPE
@@ -33,7 +33,7 @@ def folder(crate_folder: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def made(crate_folder: Path) -> Crate:
-    return crate.load(crate_folder)
+    return crate.load_crate(crate_folder)
 
 
 def _slow(state: dict[str, np.ndarray], tokens: list[int]) -> tuple[list[np.ndarray], list[np.ndarray], np.ndarray]:
@@ -101,13 +101,13 @@ def test_tokens_after_a_cache_are_coded_as_in_one_run(made: Crate) -> None:
 
 @pytest.mark.parametrize(("layers", "width", "heads"), [(1, 128, 4), (3, 128, 4), (6, 768, 12)])
 def test_parameters_are_counted_by_the_published_formula(layers: int, width: int, heads: int) -> None:
-    made = Crate(Shape(vocabulary=99, layers=layers, heads=heads, width=width, context=16))
+    made = Crate(CrateShape(vocabulary=99, layers=layers, heads=heads, width=width, context=16))
     counted = sum(parameter.numel() for parameter in made.parameters()) - 16 * width
     assert counted == made.shape.parameters == 99 * width + layers * (6 * width**2 + 5 * width) + 2 * width
 
 
 def test_what_is_saved_is_loaded(made: Crate, folder: Path) -> None:
-    loaded = language_model.load(ModelSettings(name=str(folder)))
+    loaded = language_model.load_model(ModelSettings(name=str(folder)))
     with torch.no_grad():
         torch.testing.assert_close(loaded.bridge(TOKENS), made(TOKENS))
     assert loaded.facts["architecture"] == "CRATE"
@@ -137,7 +137,7 @@ def test_a_checkpoint_of_the_authors_layout_is_read(made: Crate, tmp_path: Path)
         {"model": state, "model_args": sizes, "iter_num": 10, "config": {"device": "cuda"}}, tmp_path / "ckpt-10.pt"
     )
     with torch.no_grad():
-        torch.testing.assert_close(crate.load(tmp_path)(TOKENS), made(TOKENS))
+        torch.testing.assert_close(crate.load_crate(tmp_path)(TOKENS), made(TOKENS))
 
 
 class _Runs:
@@ -148,7 +148,7 @@ class _Runs:
 def test_a_checkpoint_that_could_run_code_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     torch.save({"model": _Runs(), "model_args": {}}, tmp_path / "ckpt.pt")
     with pytest.raises(ModelError, match="is no checkpoint"):
-        crate.load(tmp_path)
+        crate.load_crate(tmp_path)
     assert "unpickled!" not in capsys.readouterr().out
 
 
@@ -160,7 +160,7 @@ def test_a_folder_with_missing_or_other_tensors_is_refused_in_a_sentence(folder:
     def refused(tensors: dict[str, torch.Tensor], match: str) -> None:
         save_file(tensors, folder / "model.safetensors")
         with pytest.raises(ModelError, match=match) as caught:
-            language_model.load(ModelSettings(name=str(folder)))
+            language_model.load_model(ModelSettings(name=str(folder)))
         assert "\n" not in str(caught.value)
 
     name = "blocks.1.ista.dictionary"
@@ -179,7 +179,7 @@ def test_units_are_those_of_the_model(folder: Path, gpt2_folder: Path) -> None:
     def opened(name: Path, kind: str) -> None:
         made = {"model": {"name": str(name)}, "corpus": {"source": "stdlib", "context": 16}, "units": {"kind": kind}}
         settings = validate(made)
-        open_units(language_model.load(settings.model), settings)
+        open_units(language_model.load_model(settings.model), settings)
 
     opened(folder, "crate")
     with pytest.raises(ConfigurationError, match="is no CRATE, whose units are of kind mlp or sae"):

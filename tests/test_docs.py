@@ -174,4 +174,4 @@ def test_what_is_said_of_publishing_is_so(tmp_path: Path, tiny_site: Path) -> No
     assert (ROOT / workflow).is_file()
     assert (ROOT / workflow).read_text(encoding="utf-8").startswith("# Publishes an atlas on GitHub Pages")
     (table,) = [block for block in _blocks(text, "text") if "unit pages" in block]
-    assert table.splitlines()[0] == size.measure([], "none").lines[0]
+    assert table.splitlines()[0] == size.measure_sizes([], "none").lines[0]

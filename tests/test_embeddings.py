@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from atlas_builder.cluster.embeddings import cosine_distances, neuron_embeddings, principal_plane
+from atlas_builder.cluster.embeddings import cosine_distances, neuron_embeddings, principal_coordinates
 from tests import reference
 
 vectors = arrays(np.float32, st.tuples(st.integers(1, 8), st.integers(1, 6)), elements=st.floats(-9, 9, width=16))
@@ -47,7 +47,7 @@ def test_a_zero_embedding_is_like_nothing() -> None:
 
 def test_the_plane_of_examples_is_that_of_a_principal_component_analysis() -> None:
     embeddings = np.random.default_rng(0).normal(size=(30, 7)).astype(np.float32) + np.arange(7, dtype=np.float32)
-    points, share = principal_plane(cosine_distances(embeddings))
+    points, share = principal_coordinates(cosine_distances(embeddings))
     directions = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
     centred = (directions - directions.mean(axis=0)).astype(np.float64)
     left, singular, _ = np.linalg.svd(centred, full_matrices=False)
@@ -60,7 +60,7 @@ def test_the_plane_of_examples_is_that_of_a_principal_component_analysis() -> No
 
 @pytest.mark.parametrize("rows", [0, 1, 2, 5])
 def test_examples_that_are_all_alike_lie_in_one_place(rows: int) -> None:
-    points, share = principal_plane(cosine_distances(np.ones((rows, 3), dtype=np.float32)))
+    points, share = principal_coordinates(cosine_distances(np.ones((rows, 3), dtype=np.float32)))
     assert points.tolist() == [[0.0, 0.0]] * rows
     assert np.isnan(share)
 
@@ -70,6 +70,6 @@ def test_two_behaviours_lie_apart_in_the_plane() -> None:
     for behaviour in (slice(0, 4), slice(4, 6)):
         distances[behaviour, behaviour] = 0.1
     np.fill_diagonal(distances, 0)
-    first = principal_plane(distances).points[:, 0]
+    first = principal_coordinates(distances).points[:, 0]
     assert abs(first[:4].mean() - first[4:].mean()) > 0.5
     assert np.ptp(first[:4]) < 0.1

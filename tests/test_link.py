@@ -226,12 +226,12 @@ def test_the_stage_is_what_loops_over_all_pairs_find(tmp_path: Path, parts: int,
         assert links.neighbours[row][: len(near)].tolist() == [other for _, other in near]
         assert links.similarities[row][: len(near)].tolist() == [value for value, _ in near]
         assert (links.neighbours[row][len(near) :] == -1).all()
-        assert np.isnan(links.wiring[row][len(near) :]).all()
+        assert np.isnan(links.weight_cosine[row][len(near) :]).all()
         wired = [slow_wiring(made, links.address, row, other) for _, other in near]
-        assert links.wiring[row][: len(near)] == pytest.approx(wired, abs=1e-6, nan_ok=True)
+        assert links.weight_cosine[row][: len(near)] == pytest.approx(wired, abs=1e-6, nan_ok=True)
         across += int(np.isfinite(wired).sum())
     assert across > 0
-    assert links.wiring.dtype == links.similarities.dtype == np.float32
+    assert links.weight_cosine.dtype == links.similarities.dtype == np.float32
 
 
 @settings(max_examples=15, deadline=None)
@@ -243,7 +243,7 @@ def test_the_wiring_is_that_of_each_link(
     links = made.links(threshold=-1.0, neighbours=4)
     for (row, rank), other in np.ndenumerate(links.neighbours):
         wired = slow_wiring(made, links.address, row, int(other)) if other >= 0 else math.nan
-        assert links.wiring[row, rank] == pytest.approx(wired, abs=1e-6, nan_ok=True)
+        assert links.weight_cosine[row, rank] == pytest.approx(wired, abs=1e-6, nan_ok=True)
 
 
 def test_units_that_do_not_read_the_residual_stream_are_not_wired(tmp_path: Path) -> None:
@@ -252,7 +252,7 @@ def test_units_that_do_not_read_the_residual_stream_are_not_wired(tmp_path: Path
     made.save_weights()
     links = made.links(threshold=-1.0)
     assert (links.neighbours >= 0).any()
-    assert np.isnan(links.wiring).all()
+    assert np.isnan(links.weight_cosine).all()
 
 
 @pytest.mark.parametrize("size", [1, 3, 4, 5, 7, 8, 9, 16])
@@ -289,7 +289,7 @@ def test_pairs_drawn_do_not_depend_on_workers(tmp_path: Path) -> None:
 @pytest.mark.parametrize("counts", [[0], [0, 0], [1]])
 def test_without_pairs_there_is_nothing(tmp_path: Path, counts: list[int], wanted: Any) -> None:
     links = Made(tmp_path / "made", counts).links(threshold=wanted)
-    assert links.neighbours.shape == links.similarities.shape == links.wiring.shape == (sum(counts), 20)
+    assert links.neighbours.shape == links.similarities.shape == links.weight_cosine.shape == (sum(counts), 20)
     assert links.address.shape == (sum(counts), 3)
     assert (links.neighbours == -1).all()
     assert np.isnan(links.similarities).all()
@@ -299,10 +299,10 @@ def test_without_pairs_there_is_nothing(tmp_path: Path, counts: list[int], wante
 def test_one_layer_has_links_within_it_and_no_wiring(tmp_path: Path) -> None:
     links = Made(tmp_path / "made", [40]).links(threshold=0.1)
     assert (links.neighbours[:, 0] >= 0).any()
-    assert np.isnan(links.wiring).all()
+    assert np.isnan(links.weight_cosine).all()
     assert links.first_of(1) == 0
 
 
 def test_no_neighbours_may_be_wanted(tmp_path: Path) -> None:
     links = Made(tmp_path / "made", [9, 9]).links(neighbours=0)
-    assert links.neighbours.shape == links.similarities.shape == links.wiring.shape == (18, 0)
+    assert links.neighbours.shape == links.similarities.shape == links.weight_cosine.shape == (18, 0)

@@ -32,7 +32,7 @@ def broken(gpt2_folder: Path, tmp_path: Path) -> Path:
 
 def _refused(folder: Path, match: str) -> None:
     with pytest.raises(ModelError, match=match) as caught:
-        language_model.load(ModelSettings(name=str(folder)))
+        language_model.load_model(ModelSettings(name=str(folder)))
     assert "\n" not in str(caught.value)
 
 
@@ -61,13 +61,13 @@ def test_pickled_weights_that_could_run_code_are_refused_and_not_run(
 
 
 def test_pickled_weights_of_tensors_only_are_read(broken: Path) -> None:
-    state = language_model.load(ModelSettings(name=str(broken))).bridge.original_model.state_dict()
+    state = language_model.load_model(ModelSettings(name=str(broken))).bridge.original_model.state_dict()
     from transformers import AutoModelForCausalLM
 
     state = AutoModelForCausalLM.from_pretrained(broken).state_dict()
     (broken / "model.safetensors").unlink()
     torch.save(state, broken / "pytorch_model.bin")
-    assert language_model.load(ModelSettings(name=str(broken))).facts["layers"] == 2
+    assert language_model.load_model(ModelSettings(name=str(broken))).facts["layers"] == 2
 
 
 def test_truncated_weights_are_one_sentence(broken: Path) -> None:
@@ -78,25 +78,25 @@ def test_truncated_weights_are_one_sentence(broken: Path) -> None:
 
 def test_a_name_the_hub_does_not_give_is_one_sentence() -> None:
     with pytest.raises(ModelError, match="check the name, the revision and the network"):
-        language_model.load(ModelSettings(name="nobody/nothing-at-all"))
+        language_model.load_model(ModelSettings(name="nobody/nothing-at-all"))
 
 
 def test_a_device_that_is_not_there_is_refused() -> None:
     if not torch.cuda.is_available():
         with pytest.raises(ConfigurationError, match=r"model\.device: cuda is not available here: use cpu"):
-            language_model.load(ModelSettings(name="demo", device="cuda"))
+            language_model.load_model(ModelSettings(name="demo", device="cuda"))
 
 
 def test_a_context_longer_than_the_models_is_refused() -> None:
     settings = validate({"model": {"name": "demo"}, "corpus": {"source": "stdlib", "context": 129}})
     with pytest.raises(ConfigurationError, match="129 is more than the model's 128 tokens"):
-        open_units(language_model.load(settings.model), settings)
+        open_units(language_model.load_model(settings.model), settings)
 
 
 @pytest.mark.parametrize("kind", ["gpt2_folder", "llama_folder"])
 def test_the_unembedding_holds_the_final_norm(kind: str, request: pytest.FixtureRequest) -> None:
     """A small step along any direction moves the logits as the map says, up to the norm's own scale."""
-    loaded = language_model.load(ModelSettings(name=str(request.getfixturevalue(kind))))
+    loaded = language_model.load_model(ModelSettings(name=str(request.getfixturevalue(kind))))
     torch.manual_seed(1)
     width = int(loaded.bridge.cfg.d_model)
     norm, unembed = loaded.bridge.ln_final, loaded.bridge.W_U.detach()
@@ -123,10 +123,10 @@ def test_a_shipped_model_is_a_language_model_and_says_how_good(name: str) -> Non
     record = json.loads((folder / "training.json").read_text(encoding="utf-8"))
     assert record["loss"]["held_out"] < record["loss"]["held_out_trigram"]
     assert record["minutes"] <= 40
-    loaded = language_model.load(ModelSettings(name=name))
+    loaded = language_model.load_model(ModelSettings(name=name))
     slow = loaded.bridge if name == "crate-demo" else AutoModelForCausalLM.from_pretrained(folder)
     assert sum(parameter.numel() for parameter in slow.parameters()) == record["parameters"]
-    texts = [document.text for document in stdlib_documents() if document.text.strip()][:: train.HELD_OUT_EVERY]
+    texts = [document.text for document in stdlib_documents() if document.text.strip()][:: train.HELD_OUT_DOCUMENTS]
     encoded = [np.array(ids) for ids in loaded.encode(texts)]
     assert loaded.bos is not None
     stream = train.join(encoded, loaded.bos)[:60_000]

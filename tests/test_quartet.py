@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from atlas_builder.cli import main
 from atlas_builder.demo.gallery import ATLASES, build_quartet
 from atlas_builder.errors import ConfigurationError
-from atlas_builder.explain.results import Explained, Scores, beside, digest
+from atlas_builder.explain.results import Explained, ExplanationScores, beside, digest
 from atlas_builder.progress import Progress
 from atlas_builder.shipped import CRATE, RELU
 from atlas_builder.site.hosting.check import check
@@ -87,7 +87,9 @@ def test_explanations_beside_an_atlas_are_kept_and_compared(
 ) -> None:
     site = copy_of(quartet)
     shutil.copytree(work_folder(quartet), work_folder(site))
-    said = Explained("demo/L2/N7", 2, 7, digest(site / "demo", 2, 7), "a model", 0, "x", "y", Scores(0.5, 0.5, 0.5))
+    said = Explained(
+        "demo/L2/N7", 2, 7, digest(site / "demo", 2, 7), "a model", 0, "x", "y", ExplanationScores(0.5, 0.5, 0.5)
+    )
     other = replace(said, unit=8, id="demo/L2/N8", does=digest(site / "demo", 2, 8))
     beside(site / "demo").write_text(said.line + other.line, encoding="utf-8")
     build_quartet(site, overrides=SMALL, executor=pool)

@@ -19,7 +19,7 @@ import pytest
 import atlas_builder
 from atlas_builder.errors import AtlasError, MissingError, SiteError
 from atlas_builder.reader import Atlas, Unit
-from atlas_builder.reader.source import Folder, Server, source
+from atlas_builder.reader.source import FolderSource, HttpSource, source
 from atlas_builder.site.hosting.serve import server
 
 
@@ -49,13 +49,13 @@ def atlas(request: pytest.FixtureRequest, tiny_site: Path) -> Iterator[Atlas]:
 def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The files that are read from folders, in order."""
     names: list[str] = []
-    plain = Folder.read
+    plain = FolderSource.read
 
-    def noted(self: Folder, name: str) -> bytes | None:
+    def noted(self: FolderSource, name: str) -> bytes | None:
         names.append(name)
         return plain(self, name)
 
-    monkeypatch.setattr(Folder, "read", noted)
+    monkeypatch.setattr(FolderSource, "read", noted)
     return names
 
 
@@ -333,7 +333,7 @@ def test_a_path_may_be_text_relative_or_of_the_first_page(tiny_site: Path, monke
     monkeypatch.chdir(tiny_site.parent)
     for place in (tiny_site.name, Path(tiny_site.name), f"{tiny_site.name}/index.html", f"./{tiny_site.name}/"):
         assert atlas_builder.open(place).url == (tiny_site / "index.html").as_uri()
-    assert source("https://example.org/ä b/") == Server("https://example.org/%C3%A4%20b/")
+    assert source("https://example.org/ä b/") == HttpSource("https://example.org/%C3%A4%20b/")
 
 
 def test_where_there_is_no_atlas_that_is_said(tiny_site: Path, tmp_path: Path) -> None:

@@ -107,14 +107,14 @@ def test_examples_statistics_bands_embeddings_distances_and_measures_equal_a_slo
         parts = case.slow.read_weights(layer.layer)
         clustered = Clustered(layer.layer, case.work / "cluster")
         assert layer.tokens == sum(len(reading.tokens) for reading in _readings(case, layer.layer))
-        assert layer.sides == len(parts)
+        assert layer.signs == len(parts)
         count = min(layer.units, -(-UNITS // len(case.collected.layers)))
         for number in generator.choice(layer.units, count, replace=False):
             unit = Unit(case, layer, int(number))
             _check_statistics(unit)
             bands_exact += _check_bands(unit)
             known = 0  # behaviours of the unit so far
-            for sign in (1, -1)[: layer.sides]:
+            for sign in (1, -1)[: layer.signs]:
                 examples_exact.append(_check_selection(unit, sign))
                 known += _check_behaviours(unit, sign, _check_embeddings(unit, sign, parts), clustered, known)
     # An activation at the very border may fall on either side of it in another batch; most lie elsewhere.
@@ -247,7 +247,7 @@ def test_records_say_what_the_stages_found(case: Case) -> None:
 
 
 def _check_record(record: dict[str, Any], unit: Unit, texts: list[str]) -> None:
-    sides = {1: record, -1: record["negative"]} if unit.layer.sides == 2 else {1: record}
+    sides = {1: record, -1: record["negative"]} if unit.layer.signs == 2 else {1: record}
     for sign, side in sides.items():
         assert side["polysemanticity"]["examples"] == len(unit.layer.of_side(unit.number, sign)[1])
     assert record["stats"]["min"] == pytest.approx(float(unit.layer.moments.minimum[unit.number]), rel=1e-3)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from atlas_builder.cluster.clustering import cluster
 from atlas_builder.cluster.embeddings import cosine_distances, neuron_embeddings
-from atlas_builder.cluster.stability import effective_interval, mono_score, stability, sureness
+from atlas_builder.cluster.stability import effective_interval, mono_score, stability, stability_measures
 from atlas_builder.config import ClusterSettings
 from tests.planted import Plant, plant
 
@@ -178,7 +178,7 @@ def test_nothing_is_said_of_stability_where_nothing_was_clustered_again() -> Non
     found = stability(distances, labels, ClusterSettings(resamples=0))
     assert found.shape == (3,)
     assert np.isnan(found).all()
-    sure, _ = sureness(distances, labels, np.ones(len(labels), np.float32), ClusterSettings(resamples=0))
+    sure, _ = stability_measures(distances, labels, np.ones(len(labels), np.float32), ClusterSettings(resamples=0))
     assert np.isnan(sure.stability)
     assert sure.effective_high > sure.effective_low > 1
 
@@ -192,7 +192,7 @@ def test_a_unit_is_as_stable_as_its_examples_behaviours_are_on_average() -> None
     unit = plant(Plant(3, noise=1.0), 0)
     distances = cosine_distances(neuron_embeddings(unit.inputs, unit.read))
     labels = cluster(distances, ClusterSettings())
-    sure, stable = sureness(distances, labels, np.ones(len(labels), np.float32), ClusterSettings())
+    sure, stable = stability_measures(distances, labels, np.ones(len(labels), np.float32), ClusterSettings())
     each = [stable[label] for label in labels if label >= 0 and not np.isnan(stable[label])]
     assert sure.stability == pytest.approx(np.mean(each))
     assert sure.stability != pytest.approx(np.nanmean(stable))  # large behaviours count more
@@ -214,7 +214,9 @@ def test_few_or_odd_examples_are_told_of_without_a_warning(method: Any, kind: st
         warnings.simplefilter("error")
         distances = cosine_distances(neuron_embeddings(inputs, np.ones((1, 8), np.float32)))
         labels = cluster(distances, ClusterSettings(method=method))
-        sure, stable = sureness(distances, labels, strength.astype(np.float32), ClusterSettings(method=method))
+        sure, stable = stability_measures(
+            distances, labels, strength.astype(np.float32), ClusterSettings(method=method)
+        )
     behaviours = labels.max(initial=-1) + 1
     assert len(stable) == behaviours
     assert np.isnan(sure.effective_low) == np.isnan(sure.effective_high) == (behaviours == 0)

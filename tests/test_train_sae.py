@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from atlas_builder.demo.train_sae import MOMENTUM, Recipe, Trainer, main, neuron_embedding_loss, train
+from atlas_builder.demo.train_sae import MOMENTUM, SAERecipe, Trainer, main, neuron_embedding_loss, train_sae
 from atlas_builder.models import sae
 
 
@@ -28,7 +28,7 @@ def test_the_term_is_what_its_formula_says() -> None:
 
 
 def test_the_usual_input_follows_those_that_a_latent_is_active_on() -> None:
-    trainer = Trainer(2, Recipe(latents=3), torch.zeros(2))
+    trainer = Trainer(2, SAERecipe(latents=3), torch.zeros(2))
     first, second = torch.tensor([[1.0, 0.0], [3.0, 2.0], [9.0, 9.0]]), torch.tensor([[5.0, 5.0]])
     trainer._follow(first, torch.tensor([[True, False, False], [True, False, False], [False, True, False]]))
     assert trainer.usual.tolist() == [[2, 1], [9, 9], [0, 0]]
@@ -62,9 +62,9 @@ def _mean_distance(trainer: Trainer, inputs: torch.Tensor) -> float:
 
 def test_training_explains_inputs_and_the_term_draws_embeddings_together() -> None:
     inputs = _mixed()
-    recipe = Recipe(latents=48, sparsity=0.3, batch=256, steps=600, learning_rate=3e-3)
-    plain = train(inputs, recipe)
-    with_term = train(inputs, Recipe(**{**vars(recipe), "neuron_embedding": 0.01}))
+    recipe = SAERecipe(latents=48, sparsity=0.3, batch=256, steps=600, learning_rate=3e-3)
+    plain = train_sae(inputs, recipe)
+    with_term = train_sae(inputs, SAERecipe(**{**vars(recipe), "neuron_embedding": 0.01}))
     found = plain.sae(0, "mlp.hook_in", None)
     explained = found.decode(found.encode(found.read(inputs)))
     assert float((explained - inputs).square().mean()) < 0.3 * float(inputs.var(0).mean())
@@ -74,22 +74,25 @@ def test_training_explains_inputs_and_the_term_draws_embeddings_together() -> No
 def test_training_twice_gives_the_same_bytes_which_load(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     inputs = _mixed()[:500]
     for name in ("a", "b"):
-        trainer = train(inputs, Recipe(latents=8, batch=32, steps=5, neuron_embedding=0.1))
-        sae.save(trainer.sae(2, "mlp.hook_in", "demo"), tmp_path / name)
+        trainer = train_sae(inputs, SAERecipe(latents=8, batch=32, steps=5, neuron_embedding=0.1))
+        sae.save_sae(trainer.sae(2, "mlp.hook_in", "demo"), tmp_path / name)
     for file in ("cfg.json", "sae_weights.safetensors"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
-    loaded = sae.load(tmp_path / "a")
+    loaded = sae.load_sae(tmp_path / "a")
     assert (loaded.layer, loaded.place, loaded.latents, loaded.model) == (2, "mlp.hook_in", 8, "demo")
 
 
 def test_the_command_trains_on_the_shipped_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Recipe, "__init__", _short(Recipe.__init__))
+    monkeypatch.setattr(SAERecipe, "__init__", _short(SAERecipe.__init__))
     main(["--tokens", "500", "--weight", "0.1", "--layers", "1", "3", "--output", str(tmp_path / "saes")])
-    assert [(one.layer, one.width) for one in map(sae.load, sae.find(tmp_path / "saes"))] == [(1, 128), (3, 128)]
+    assert [(one.layer, one.width) for one in map(sae.load_sae, sae.find_saes(tmp_path / "saes"))] == [
+        (1, 128),
+        (3, 128),
+    ]
 
 
 def _short(made: Callable[..., None]) -> Callable[..., None]:
-    def short(self: Recipe, **given: object) -> None:
+    def short(self: SAERecipe, **given: object) -> None:
         made(self, **{"latents": 16, "batch": 32, "steps": 3, **given})
 
     return short

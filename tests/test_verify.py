@@ -49,7 +49,7 @@ Mutation = Callable[[pytest.MonkeyPatch], None]
 
 def another_activation_function(patch: pytest.MonkeyPatch) -> None:
     """A close relative, as when a configuration says gelu and the code runs gelu_new or relu."""
-    load = language_model.load
+    load = language_model.load_model
 
     def mutated(settings: Any) -> LanguageModel:
         loaded = load(settings)
@@ -57,7 +57,7 @@ def another_activation_function(patch: pytest.MonkeyPatch) -> None:
             block._original_component.mlp._original_component.act = torch.nn.SiLU()
         return loaded
 
-    patch.setattr(language_model, "load", mutated)
+    patch.setattr(language_model, "load_model", mutated)
 
 
 def a_shifted_position(patch: pytest.MonkeyPatch) -> None:

@@ -133,7 +133,7 @@ def measure(distances: Distances, labels: Labels) -> Measures:
     )
 
 
-def contrast(distances: Distances) -> tuple[float, float]:
+def paper_distances(distances: Distances) -> tuple[float, float]:
     """Mean distance within and between the clusters of the paper, average linkage cut at 0.5.
 
     For comparing representations of the same examples as Foote (2024) does; an example

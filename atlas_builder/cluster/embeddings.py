@@ -50,7 +50,7 @@ class Plane(NamedTuple):
     """How much of the examples' variance the two axes hold, in [0, 1]; NaN where there is none."""
 
 
-def principal_plane(distances: Floats) -> Plane:
+def principal_coordinates(distances: Floats) -> Plane:
     """The plane in which examples at these cosine distances lie furthest apart.
 
     Principal coordinates (Torgerson 1952; Gower 1966): as 1 − distance is the inner

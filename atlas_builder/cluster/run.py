@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from atlas_builder.cluster import clustering
-from atlas_builder.cluster.clustering import Measures, contrast
-from atlas_builder.cluster.embeddings import cosine_distances, neuron_embeddings, principal_plane
-from atlas_builder.cluster.stability import Sureness, sureness
+from atlas_builder.cluster.clustering import Measures, paper_distances
+from atlas_builder.cluster.embeddings import cosine_distances, neuron_embeddings, principal_coordinates
+from atlas_builder.cluster.stability import StabilityMeasures, stability_measures
 from atlas_builder.collect.results import Collected, CollectedLayer
 from atlas_builder.config import ClusterSettings
 from atlas_builder.files import read_array
@@ -24,8 +24,10 @@ from atlas_builder.progress import Progress
 _UNITS_AT_ONCE = 64
 
 _COUNTS = ("behaviours", "examples")
-MEASURES = np.dtype([(name, "<i4" if name in _COUNTS else "<f8") for name in (*Measures._fields, *Sureness._fields)])
-CONTRAST = ("embedding_intra", "embedding_inter", "input_intra", "input_inter")
+MEASURES_DTYPE = np.dtype(
+    [(name, "<i4" if name in _COUNTS else "<f8") for name in (*Measures._fields, *StabilityMeasures._fields)]
+)
+PAPER_DISTANCES = ("embedding_intra", "embedding_inter", "input_intra", "input_inter")
 """Mean distances within and between the paper's clusters, by neuron embeddings and by the MLP's input alone."""
 BEHAVIOUR = np.dtype(
     [
@@ -58,7 +60,7 @@ class Clustered:
         return read_array(self.folder / f"L{self.layer}.labels.npy")
 
     @cached_property
-    def contrast(self) -> NDArray[np.float64]:
+    def paper_distances(self) -> NDArray[np.float64]:
         """The distances of `CONTRAST`, above zero: (units, 4)."""
         return read_array(self.folder / f"L{self.layer}.contrast.npy")
 
@@ -88,7 +90,7 @@ class Clustered:
         return np.searchsorted(self.behaviours["unit"], np.arange(len(self.measures) + 1))
 
 
-def cluster(
+def cluster_units(
     collected: Collected, settings: ClusterSettings, folder: Path, executor: Executor, progress: Progress
 ) -> None:
     """Cluster every unit of every layer and write labels, measures and behaviours."""
@@ -104,53 +106,53 @@ def cluster(
             for task in tasks:
                 parts.append(task.result())
                 advance(len(parts[-1].measures))
-            for name, part in zip(Part._fields, zip(*parts, strict=True), strict=True):
+            for name, part in zip(ClusteredUnits._fields, zip(*parts, strict=True), strict=True):
                 np.save(folder / f"L{layer.layer}.{name}.npy", np.concatenate(part))
 
 
-class Part(NamedTuple):
+class ClusteredUnits(NamedTuple):
     """What is found of some units, under the names of its files."""
 
     labels: NDArray[np.int32]
     measures: np.ndarray
     behaviours: np.ndarray
-    contrast: NDArray[np.float64]
+    paper_distances: NDArray[np.float64]
     points: NDArray[np.float32]
     spread: NDArray[np.float64]
 
 
-def _cluster_units(layer: CollectedLayer, first: int, last: int, settings: ClusterSettings) -> Part:
+def _cluster_units(layer: CollectedLayer, first: int, last: int, settings: ClusterSettings) -> ClusteredUnits:
     """Cluster units `first` to `last - 1`."""
     # Thread counts must leave no trace, and workers must not fight over cores.
     with threadpool_limits(limits=1):
         parts = [_cluster_unit(layer, unit, settings) for unit in range(first, last)]
-    return Part(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+    return ClusteredUnits(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
 
-def _cluster_unit(layer: CollectedLayer, unit: int, settings: ClusterSettings) -> Part:
+def _cluster_unit(layer: CollectedLayer, unit: int, settings: ClusterSettings) -> ClusteredUnits:
     """Cluster a unit; each side is clustered on its own."""
     labels, measures, found, planes = [], [], [], []
     known = 0
     distances = {}
-    for sign in (1, -1)[: layer.sides]:
+    for sign in (1, -1)[: layer.signs]:
         first, examples = layer.of_side(unit, sign)
         inputs = layer.inputs[examples["row"]]
         distances[sign] = cosine_distances(neuron_embeddings(inputs, layer.read_weights[:, unit]))
         side = clustering.cluster(distances[sign], settings)
-        sure, stable = sureness(distances[sign], side, examples["value"], settings)
+        sure, stable = stability_measures(distances[sign], side, examples["value"], settings)
         own = _behaviours(distances[sign], side, examples, first)
         own["unit"], own["sign"], own["stability"] = unit, sign, stable
         own["id"] += known
         labels.append(np.where(side >= 0, side + np.int32(known), side))
         measures.append((*clustering.measure(distances[sign], side), *sure))
         found.append(own)
-        planes.append(principal_plane(distances[sign]))
+        planes.append(principal_coordinates(distances[sign]))
         known += len(own)
     above = layer.of_side(unit, 1)[1]
-    compared = (*contrast(distances[1]), *contrast(cosine_distances(layer.inputs[above["row"]])))
-    return Part(
+    compared = (*paper_distances(distances[1]), *paper_distances(cosine_distances(layer.inputs[above["row"]])))
+    return ClusteredUnits(
         np.concatenate(labels),
-        np.array([measures], dtype=MEASURES),
+        np.array([measures], dtype=MEASURES_DTYPE),
         np.concatenate(found),
         np.array([compared]),
         np.concatenate([plane.points for plane in planes]),

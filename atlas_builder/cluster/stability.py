@@ -21,7 +21,7 @@ class Interval(NamedTuple):
     high: float
 
 
-class Sureness(NamedTuple):
+class StabilityMeasures(NamedTuple):
     """How far a unit's behaviours can be relied on; NaN where there is nothing to tell from."""
 
     effective_low: float
@@ -34,15 +34,15 @@ class Sureness(NamedTuple):
     """As `mono_score` says."""
 
 
-def sureness(
+def stability_measures(
     distances: Distances, labels: Labels, values: NDArray[np.float32], settings: ClusterSettings, seed: int = 0
-) -> tuple[Sureness, NDArray[np.float64]]:
+) -> tuple[StabilityMeasures, NDArray[np.float64]]:
     """How sure a unit is, and the stability of each of its behaviours, (clusters,)."""
     sizes = np.bincount(labels[labels >= 0])
     stable = stability(distances, labels, settings, seed)
     told = ~np.isnan(stable)
     mean = float(stable[told] @ sizes[told] / sizes[told].sum()) if told.any() else float("nan")
-    return Sureness(*effective_interval(sizes), mean, mono_score(distances, values)), stable
+    return StabilityMeasures(*effective_interval(sizes), mean, mono_score(distances, values)), stable
 
 
 def stability(distances: Distances, labels: Labels, settings: ClusterSettings, seed: int = 0) -> NDArray[np.float64]:

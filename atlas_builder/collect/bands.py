@@ -14,7 +14,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from atlas_builder.collect.candidates import Candidates, Pool, candidates, insert, push, retain, take
+from atlas_builder.collect.candidates import Candidates, Pool, append, candidates, insert, retain, take
 from atlas_builder.collect.histogram import LOWEST, SIDE, bin_edges
 from atlas_builder.collect.sampling import SIDE_BY_SIDE, Chances, chance_of_token, tokens_chances
 
@@ -24,7 +24,7 @@ DRAWN = 4
 """Tokens drawn for each one shown: enough to fill a band, and to compare bands by."""
 
 
-class Draw(NamedTuple):
+class BandSampling(NamedTuple):
     """How tokens are drawn.
 
     `limit` is (blocks, levels, SIDE_BY_SIDE): a token whose chance begins with so many
@@ -38,10 +38,10 @@ class Draw(NamedTuple):
     limit: NDArray[np.float32]
 
 
-def draw(per_band: int, units: int, stream: np.uint64, masks: Chances) -> Draw:
+def band_sampling(per_band: int, units: int, stream: np.uint64, masks: Chances) -> BandSampling:
     """The draw that shows `per_band` tokens a band."""
     limit = np.full((len(masks), _LEVELS, SIDE_BY_SIDE), _FLOOR, np.float32)
-    return Draw(per_band * DRAWN, stream, masks, limit)
+    return BandSampling(per_band * DRAWN, stream, masks, limit)
 
 
 @njit(nogil=True, cache=True)
@@ -56,8 +56,8 @@ def _level(chance: np.uint64) -> int:
 
 
 @njit(nogil=True, cache=True)
-def look(
-    draw: Draw,
+def scan_tokens(
+    draw: BandSampling,
     pool: Pool,
     tile: NDArray[np.float32],
     units: int,
@@ -82,17 +82,17 @@ def look(
         for w in range(units):
             if tile[t, w] > draw.limit[block, level, w]:
                 if pool.fill[first + w] == pool.value.shape[1]:
-                    thin(draw, pool, first + w)
+                    prune_tokens(draw, pool, first + w)
                     if pool.fill[first + w] == pool.value.shape[1]:
                         return False
                     if not tile[t, w] > draw.limit[block, level, w]:
                         continue
-                push(pool, first + w, tile[t, w], context, t, row)
+                append(pool, first + w, tile[t, w], context, t, row)
     return True
 
 
 @njit(nogil=True, cache=True)
-def thin(draw: Draw, pool: Pool, unit: int) -> None:
+def prune_tokens(draw: BandSampling, pool: Pool, unit: int) -> None:
     """Drop every token that is beaten, and raise the limits."""
     block, w = unit // SIDE_BY_SIDE, unit % SIDE_BY_SIDE
     count = pool.fill[unit]
@@ -126,10 +126,10 @@ def thin(draw: Draw, pool: Pool, unit: int) -> None:
 
 
 @njit(nogil=True, cache=True)
-def thin_all(draw: Draw, pool: Pool) -> None:
+def prune_all_tokens(draw: BandSampling, pool: Pool) -> None:
     """Thin every column."""
     for unit in range(len(pool.fill)):
-        thin(draw, pool, unit)
+        prune_tokens(draw, pool, unit)
 
 
 def band_edges(
@@ -157,7 +157,7 @@ def band_edges(
     return edges
 
 
-class Drawn(NamedTuple):
+class DrawnTokens(NamedTuple):
     """Tokens drawn from the bands of all units, by unit, band and chance: (tokens,) each."""
 
     candidates: Candidates
@@ -166,14 +166,14 @@ class Drawn(NamedTuple):
     """The token's place among those of its band; the first `per_band` are shown."""
 
 
-def drawn(draw: Draw, pool: Pool, edges: NDArray[np.float64]) -> Drawn:
+def draw_bands(draw: BandSampling, pool: Pool, edges: NDArray[np.float64]) -> DrawnTokens:
     """The tokens that stand for the bands between `edges`, (units, bands + 1).
 
     Of the `keep` first tokens by chance at or above a band's lower edge, those below its
     upper edge: a uniform sample of the band, whatever lies above it. The maximum belongs
     to the band that ends there.
     """
-    thin_all(draw, pool)
+    prune_all_tokens(draw, pool)
     found = candidates(pool)
     chances = tokens_chances(draw.stream, found.context.astype(np.uint64), found.position.astype(np.uint64))
     chances ^= draw.masks[found.column // SIDE_BY_SIDE]
@@ -190,7 +190,7 @@ def drawn(draw: Draw, pool: Pool, edges: NDArray[np.float64]) -> Drawn:
         ranks.append(_rank(found.column[chosen]).astype(np.int16))
     place, band_of, rank = np.concatenate(places), np.concatenate(bands), np.concatenate(ranks)
     order = np.lexsort([rank, band_of, found.column[place]])
-    return Drawn(take(found, place[order]), band_of[order], rank[order])
+    return DrawnTokens(take(found, place[order]), band_of[order], rank[order])
 
 
 def _rank(column: NDArray[np.int32]) -> NDArray[np.int64]:

@@ -39,7 +39,7 @@ class Candidates(NamedTuple):
     row: NDArray[np.int32]
 
 
-def empty(columns: int, capacity: int) -> Pool:
+def empty_pool(columns: int, capacity: int) -> Pool:
     """A pool without candidates."""
     shape = (columns, capacity)
     return Pool(
@@ -53,7 +53,7 @@ def empty(columns: int, capacity: int) -> Pool:
 
 def widened(pool: Pool, capacity: int) -> Pool:
     """The same candidates with room for more."""
-    wider = empty(len(pool.fill), capacity)
+    wider = empty_pool(len(pool.fill), capacity)
     for name in ("value", "context", "position", "row"):
         getattr(wider, name)[:, : pool.value.shape[1]] = getattr(pool, name)
     wider.fill[:] = pool.fill
@@ -83,7 +83,7 @@ def joined(here: Candidates, there: Candidates) -> Candidates:
 def filled(columns: int, capacity: int, found: Candidates) -> Pool:
     """A pool of given candidates, sorted by column."""
     fill = np.bincount(found.column, minlength=columns).astype(np.int32)
-    pool = empty(columns, max(capacity, int(fill.max(initial=0))))
+    pool = empty_pool(columns, max(capacity, int(fill.max(initial=0))))
     place = np.arange(len(found.column)) - np.repeat(np.cumsum(fill) - fill, fill)
     for name in ("value", "context", "position", "row"):
         getattr(pool, name)[found.column, place] = getattr(found, name)
@@ -92,7 +92,7 @@ def filled(columns: int, capacity: int, found: Candidates) -> Pool:
 
 
 @njit(nogil=True, cache=True)
-def push(pool: Pool, column: int, value: float, context: int, position: int, row: int) -> None:
+def append(pool: Pool, column: int, value: float, context: int, position: int, row: int) -> None:
     """Add a candidate where there is room for it."""
     place = pool.fill[column]
     pool.value[column, place] = value

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from atlas_builder.collect.layer import LayerCollector, Shape
+from atlas_builder.collect.layer import LayerCollector, LayerShape
 from atlas_builder.config import ExampleSettings
 from atlas_builder.corpus.contexts import Contexts
 from atlas_builder.files import read_json, write_json
@@ -28,7 +28,7 @@ class Shard:
     number: int = 1
     of: int = 1
 
-    def batches(self, read: Contexts, shapes: Sequence[Shape]) -> list[NDArray[np.int64]]:
+    def batches(self, read: Contexts, shapes: Sequence[LayerShape]) -> list[NDArray[np.int64]]:
         """The batches that are this shard's: every n-th, so that all shards take about as long."""
         tokens = batch_tokens(max(shape.units for shape in shapes))
         return list(read.batches(tokens))[self.number - 1 :: self.of]
@@ -48,7 +48,7 @@ class Collectors:
     """
 
     def __init__(
-        self, shapes: list[Shape], examples: ExampleSettings, folder: Path, executor: Executor, threads: int
+        self, shapes: list[LayerShape], examples: ExampleSettings, folder: Path, executor: Executor, threads: int
     ) -> None:
         self.folder = folder
         kept = int(read_json(folder / _MARK)["batches"]) if (folder / _MARK).exists() else None
@@ -89,7 +89,7 @@ class Collectors:
 
 
 @contextmanager
-def collectors(shapes: list[Shape], examples: ExampleSettings, folder: Path, threads: int) -> Iterator[Collectors]:
+def collectors(shapes: list[LayerShape], examples: ExampleSettings, folder: Path, threads: int) -> Iterator[Collectors]:
     """The collectors kept in a folder, new ones where it is empty, with threads to work in."""
     with ThreadPoolExecutor(threads) as pool:
         opened = Collectors(shapes, examples, folder, pool, threads)

@@ -7,14 +7,14 @@ from numba import njit
 from numpy.typing import NDArray
 
 from atlas_builder.collect import bands, selection
-from atlas_builder.collect.bands import Draw
+from atlas_builder.collect.bands import BandSampling
 from atlas_builder.collect.candidates import Pool
 from atlas_builder.collect.sampling import SIDE_BY_SIDE, chance_of_token
-from atlas_builder.collect.selection import Rule
-from atlas_builder.collect.statistics import Counts, Tally, count, find_peaks, no_counts
+from atlas_builder.collect.selection import SelectionRule
+from atlas_builder.collect.statistics import Counts, Tally, count_activations, find_peaks, no_counts
 
 _TOGETHER = 8  # contexts
-DONE, CROWDED = -1, -2
+DONE, POOL_FULL = -1, -2
 """All was taken in; a pool must be widened and the scan made again without counting."""
 
 
@@ -27,15 +27,15 @@ def scan(
     last: int,
     counting: bool,
     tally: Tally,
-    rule: Rule,
+    rule: SelectionRule,
     near: Pool,
-    draw: Draw,
+    draw: BandSampling,
     spread: Pool,
 ) -> int:
     """Take in units `first` to `last - 1` of (batch, context, units) float32 activations.
 
     The first `head` tokens of each context count nowhere; `batch` holds the contexts'
-    numbers. Returns `DONE`, `CROWDED`, or the place in the batch of a context with an
+    numbers. Returns `DONE`, `POOL_FULL`, or the place in the batch of a context with an
     activation that is not a number. `first` is a multiple of `SIDE_BY_SIDE`.
     """
     tokens = activations.shape[1] - head
@@ -54,13 +54,15 @@ def scan(
             for place in range(group, min(group + _TOGETHER, len(activations))):
                 _load(activations[place], head, start, units, tile)
                 find_peaks(tile, counts)
-                if counting and not count(tile, units, start, counts, bins, tally):
+                if counting and not count_activations(tile, units, start, counts, bins, tally):
                     return place
                 room = _offer_peaks(rule, near, tile, counts, units, start, batch[place], -1 - place)
                 if draw.keep:
-                    room &= bands.look(draw, spread, tile, units, start, batch[place], chances[place], -1 - place)
+                    room &= bands.scan_tokens(
+                        draw, spread, tile, units, start, batch[place], chances[place], -1 - place
+                    )
                 crowded |= not room
-    return CROWDED if crowded else DONE
+    return POOL_FULL if crowded else DONE
 
 
 @njit(nogil=True, cache=True)
@@ -72,7 +74,7 @@ def _load(activations: NDArray[np.float32], head: int, start: int, units: int, t
 
 @njit(nogil=True, cache=True)
 def _offer_peaks(
-    rule: Rule,
+    rule: SelectionRule,
     pool: Pool,
     tile: NDArray[np.float32],
     counts: Counts,
@@ -83,14 +85,14 @@ def _offer_peaks(
 ) -> bool:
     room = True
     for w in range(units):
-        for side in range(rule.sides):
-            column = (start + w) * rule.sides + side
+        for side in range(rule.signs):
+            column = (start + w) * rule.signs + side
             value = -counts.low[w] if side else counts.high[w]
             if value >= rule.bound[column]:
                 position = 0
                 while tile[position, w] != (counts.low[w] if side else value):
                     position += 1
-                room &= selection.offer(rule, pool, column, value, context, position, row)
+                room &= selection.consider(rule, pool, column, value, context, position, row)
     return room
 
 

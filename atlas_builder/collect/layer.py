@@ -14,7 +14,7 @@ from torch import Tensor
 
 from atlas_builder.collect import bands, candidates, selection, statistics
 from atlas_builder.collect.candidates import Candidates, Pool
-from atlas_builder.collect.kernel import CROWDED, scan, windows
+from atlas_builder.collect.kernel import POOL_FULL, scan, windows
 from atlas_builder.collect.sampling import SIDE_BY_SIDE, masks, stream
 from atlas_builder.collect.statistics import Tally
 from atlas_builder.collect.vector_log import RowLog
@@ -32,13 +32,13 @@ class NotFiniteError(Exception):
 
 
 @dataclass(frozen=True)
-class Shape:
+class LayerShape:
     """A layer, as far as collecting goes."""
 
     layer: int
     units: int
     width: int
-    sides: int
+    signs: int
     """2 where units also answer below zero."""
 
 
@@ -52,7 +52,7 @@ class LayerCollector:
 
     def __init__(
         self,
-        shape: Shape,
+        shape: LayerShape,
         examples: ExampleSettings,
         folder: Path,
         executor: Executor,
@@ -62,12 +62,14 @@ class LayerCollector:
         folder.mkdir(parents=True, exist_ok=True)
         self.shape, self.examples, self.folder = shape, examples, folder
         self._executor, self._parts = executor, _parts(shape.units, threads)
-        self.tally: Tally = statistics.empty(shape.units)
+        self.tally: Tally = statistics.empty_tally(shape.units)
         chance = stream(examples.seed, shape.layer)
-        self.rule = selection.rule(examples, shape.units, shape.sides, chance)
-        self.near: Pool = candidates.empty(shape.units * shape.sides, 2 * examples.per_unit + _ROOM)
-        self.draw = bands.draw(examples.per_band, shape.units, chance, masks(examples.seed, shape.layer, shape.units))
-        self.spread: Pool = candidates.empty(shape.units, 8 * self.draw.keep + 1)
+        self.rule = selection.selection_rule(examples, shape.units, shape.signs, chance)
+        self.top_candidates: Pool = candidates.empty_pool(shape.units * shape.signs, 2 * examples.per_unit + _ROOM)
+        self.draw = bands.band_sampling(
+            examples.per_band, shape.units, chance, masks(examples.seed, shape.layer, shape.units)
+        )
+        self.band_candidates: Pool = candidates.empty_pool(shape.units, 8 * self.draw.keep + 1)
         window = sum(examples.window) + 1
         self.input_tokens: NDArray[np.int64] = np.zeros(0, np.int64)
         """The token of each logged input, as `token_numbers` numbers them."""
@@ -89,8 +91,8 @@ class LayerCollector:
         shown = activations.numpy()
         self._scan(batch, shown, head, counting=True)
         self.tally.tokens[0] += len(batch) * (shown.shape[1] - head)
-        near = self._settle(self.near, self.windows, shown, head, self.shape.sides)
-        self._settle(self.spread, self.band_windows, shown, head, 1)
+        near = self._log_candidates(self.top_candidates, self.windows, shown, head, self.shape.signs)
+        self._log_candidates(self.band_candidates, self.band_windows, shown, head, 1)
         if len(near):
             # Units that fire on the same token share its input.
             fired = np.zeros(len(batch) * shown.shape[1], bool)
@@ -102,20 +104,31 @@ class LayerCollector:
     def _scan(self, batch: NDArray[np.int64], shown: NDArray[np.float32], head: int, counting: bool) -> None:
         def part(units: tuple[int, int]) -> int:
             found: int = scan(
-                shown, head, batch, *units, counting, self.tally, self.rule, self.near, self.draw, self.spread
+                shown,
+                head,
+                batch,
+                *units,
+                counting,
+                self.tally,
+                self.rule,
+                self.top_candidates,
+                self.draw,
+                self.band_candidates,
             )
             return found
 
         found = list(self._executor.map(part, self._parts))
         if bad := [place for place in found if place >= 0]:
             raise NotFiniteError(int(batch[min(bad)]))
-        if CROWDED in found:
+        if POOL_FULL in found:
             # Rare: the draw of some unit went so that more must be kept than is usual.
-            self.near = candidates.widened(self.near, self.near.value.shape[1] * 2)
-            self.spread = candidates.widened(self.spread, self.spread.value.shape[1] * 2)
+            self.top_candidates = candidates.widened(self.top_candidates, self.top_candidates.value.shape[1] * 2)
+            self.band_candidates = candidates.widened(self.band_candidates, self.band_candidates.value.shape[1] * 2)
             self._scan(batch, shown, head, counting=False)
 
-    def _settle(self, held: Pool, log: RowLog, shown: NDArray[np.float32], head: int, sides: int) -> NDArray[np.int64]:
+    def _log_candidates(
+        self, held: Pool, log: RowLog, shown: NDArray[np.float32], head: int, signs: int
+    ) -> NDArray[np.int64]:
         """Log the windows of new candidates; their tokens, numbered through the batch: (new,)."""
         new = candidates.unsettled(held)
         # Context by context: what lies together is fetched together.
@@ -126,7 +139,7 @@ class LayerCollector:
         def part(first: int, last: int) -> NDArray[np.float32]:
             these = slice(first, last)
             found: NDArray[np.float32] = windows(
-                shown, head, place[these], position[these], column[these] // sides, *self.examples.window
+                shown, head, place[these], position[these], column[these] // signs, *self.examples.window
             )
             return found
 
@@ -137,11 +150,11 @@ class LayerCollector:
 
     def thin(self) -> None:
         """Let go of all that cannot be chosen any more, on disk as well."""
-        selection.thin_all(self.rule, self.near)
-        bands.thin_all(self.draw, self.spread)
-        _free_of_waste(self.near, self.windows)
-        _free_of_waste(self.spread, self.band_windows)
-        wanted = np.isin(self.input_tokens, token_numbers(candidates.candidates(self.near)))
+        selection.prune_all(self.rule, self.top_candidates)
+        bands.prune_all_tokens(self.draw, self.band_candidates)
+        _free_of_waste(self.top_candidates, self.windows)
+        _free_of_waste(self.band_candidates, self.band_windows)
+        wanted = np.isin(self.input_tokens, token_numbers(candidates.candidates(self.top_candidates)))
         if self.inputs.is_mostly_waste(int(wanted.sum())):
             self.inputs.retain(np.flatnonzero(wanted))
             self.input_tokens = self.input_tokens[wanted]
@@ -153,8 +166,8 @@ class LayerCollector:
             log.settle()
         arrays: dict[str, Any] = {
             **self.tally._asdict(),
-            **{f"near_{name}": part for name, part in candidates.candidates(self.near)._asdict().items()},
-            **{f"spread_{name}": part for name, part in candidates.candidates(self.spread)._asdict().items()},
+            **{f"near_{name}": part for name, part in candidates.candidates(self.top_candidates)._asdict().items()},
+            **{f"spread_{name}": part for name, part in candidates.candidates(self.band_candidates)._asdict().items()},
             "highest": self.rule.highest,
             "bound": self.rule.bound,
             "limit": self.draw.limit,
@@ -168,8 +181,8 @@ class LayerCollector:
         """Take up what `save` wrote; returns generation and rows of each log."""
         with np.load(path, allow_pickle=False) as arrays:
             self.tally = Tally(*(arrays[name] for name in Tally._fields))
-            self.near = self._pool("near", arrays, self.near)
-            self.spread = self._pool("spread", arrays, self.spread)
+            self.top_candidates = self._pool("near", arrays, self.top_candidates)
+            self.band_candidates = self._pool("spread", arrays, self.band_candidates)
             self.rule = self.rule._replace(highest=arrays["highest"], bound=arrays["bound"])
             self.draw = self.draw._replace(limit=arrays["limit"])
             self.input_tokens = arrays["input_tokens"]
@@ -181,14 +194,16 @@ class LayerCollector:
         found = Candidates(*(arrays[f"{name}_{part}"] for part in Candidates._fields))
         return candidates.filled(len(like.fill), like.value.shape[1], found)
 
-    def absorb(self, other: LayerCollector) -> None:
+    def merge(self, other: LayerCollector) -> None:
         """Take in what another collector of the same layer saw of other contexts."""
         statistics.add(self.tally, other.tally)
         np.maximum(self.rule.highest, other.rule.highest, out=self.rule.highest)
         np.maximum(self.rule.bound, other.rule.bound, out=self.rule.bound)
         np.maximum(self.draw.limit, other.draw.limit, out=self.draw.limit)
-        self.near = _joined(self.near, self.windows, other.near, other.windows)
-        self.spread = _joined(self.spread, self.band_windows, other.spread, other.band_windows)
+        self.top_candidates = _joined(self.top_candidates, self.windows, other.top_candidates, other.windows)
+        self.band_candidates = _joined(
+            self.band_candidates, self.band_windows, other.band_candidates, other.band_windows
+        )
         for part in other.inputs.parts(np.arange(other.inputs.rows)):
             self.inputs.append(part)
         self.input_tokens = np.append(self.input_tokens, other.input_tokens)

@@ -125,9 +125,9 @@ class CollectedLayer:
         return int(read_json(self.folder / "layer.json")["tokens"])
 
     @cached_property
-    def sides(self) -> int:
+    def signs(self) -> int:
         """2 where units have examples below zero too, else 1."""
-        return int(read_json(self.folder / "layer.json")["sides"])
+        return int(read_json(self.folder / "layer.json")["signs"])
 
     @property
     def units(self) -> int:
@@ -161,7 +161,7 @@ class Collected:
     @cached_property
     def contexts(self) -> Contexts:
         """The corpus, tokenised."""
-        return contexts.read(self.folder / "contexts")
+        return contexts.read_contexts(self.folder / "contexts")
 
     @cached_property
     def token_texts(self) -> list[str]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from atlas_builder.collect.checkpoints import WHOLE, Collectors, Shard, collectors
-from atlas_builder.collect.layer import NotFiniteError, Shape
+from atlas_builder.collect.layer import LayerShape, NotFiniteError
 from atlas_builder.collect.write import finish
 from atlas_builder.config import Configuration
 from atlas_builder.corpus import contexts, documents
@@ -49,8 +49,8 @@ def collect(
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / _FACTS).exists():
         _prepare(model, units, config, folder, progress)
-    read = contexts.read(folder / "contexts")
-    shapes = [Shape(**shape) for shape in read_json(folder / _FACTS)["shapes"]]
+    read = contexts.read_contexts(folder / "contexts")
+    shapes = [LayerShape(**shape) for shape in read_json(folder / _FACTS)["shapes"]]
     with collectors(shapes, config.examples, folder, torch.get_num_threads()) as opened:
         run = _Run(units, read, opened, config.model.device, progress)
         run.fit(tokens_that_fit(model.bridge.cfg, config.corpus.context, config.model.device))
@@ -64,7 +64,7 @@ def _prepare(model: LanguageModel, units: Units, config: Configuration, folder: 
     folder.mkdir()
     skipped = documents.Skipped()
     with progress.task("tokenise", total=config.corpus.max_tokens, unit="tokens") as advance:
-        read = contexts.write(
+        read = contexts.write_contexts(
             documents.documents(config.corpus, skipped),
             model.encode,
             folder / "contexts",
@@ -79,7 +79,7 @@ def _prepare(model: LanguageModel, units: Units, config: Configuration, folder: 
     shapes = []
     for layer in units.layers:
         reads = units.read_weights(layer).numpy()
-        shapes.append(Shape(layer, units.count(layer), reads.shape[2], 2 if units.signed(layer) else 1))
+        shapes.append(LayerShape(layer, units.count(layer), reads.shape[2], 2 if units.has_negative(layer) else 1))
         (folder / f"L{layer}").mkdir()
         np.save(folder / f"L{layer}" / "read.npy", reads)
         np.save(folder / f"L{layer}" / "write.npy", units.write_weights(layer).numpy())
@@ -179,13 +179,13 @@ class _Run:
             ) from None
 
 
-def merge(shards: Sequence[Path], config: Configuration, folder: Path, progress: Progress) -> None:
+def merge_shards(shards: Sequence[Path], config: Configuration, folder: Path, progress: Progress) -> None:
     """Make the results of the pass from the folders of all its shards.
 
     Raises `ConfigurationError` where they are not shards of one pass.
     """
     first, facts = shards[0], _facts_of_all(shards)
-    shapes = [Shape(**shape) for shape in facts.pop("shapes")]
+    shapes = [LayerShape(**shape) for shape in facts.pop("shapes")]
     shutil.copytree(first / "contexts", folder / "contexts", dirs_exist_ok=True)
     with progress.task("select", total=len(shapes), unit="layers") as advance:
         for shape in shapes:
@@ -203,7 +203,7 @@ def is_merged(folder: Path) -> bool:
     return (folder / _FACTS).exists()
 
 
-def _merge_layer(shards: Sequence[Path], shape: Shape, config: Configuration, folder: Path) -> None:
+def _merge_layer(shards: Sequence[Path], shape: LayerShape, config: Configuration, folder: Path) -> None:
     target = folder / f"L{shape.layer}"
     scratch = folder / "merging"
     with ExitStack() as stack:
@@ -212,7 +212,7 @@ def _merge_layer(shards: Sequence[Path], shape: Shape, config: Configuration, fo
         if len(shards) > 1:
             collector = stack.enter_context(collectors([shape], config.examples, scratch, 1)).layers[shape.layer]
             for other in found:
-                collector.absorb(other.layers[shape.layer])
+                collector.merge(other.layers[shape.layer])
         finish(collector, target)
     shutil.rmtree(scratch, ignore_errors=True)
     for name in ("read.npy", "write.npy"):

@@ -12,17 +12,17 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from atlas_builder.collect.candidates import Candidates, Pool, candidates, insert, push, retain, take
+from atlas_builder.collect.candidates import Candidates, Pool, append, candidates, insert, retain, take
 from atlas_builder.collect.sampling import chance_of_context, contexts_chances
 from atlas_builder.config import ExampleSettings
 
 _SMALLEST = np.finfo(np.float32).smallest_subnormal
 
 
-class Rule(NamedTuple):
+class SelectionRule(NamedTuple):
     """How the examples of a layer's units are chosen.
 
-    A column is a unit, or with two `sides` a unit's positive side and after it its
+    A column is a unit, or with two `signs` a unit's positive side and after it its
     negative side, whose activations count with the sign turned.
     """
 
@@ -31,7 +31,7 @@ class Rule(NamedTuple):
     keep: int
     """Examples a column."""
     threshold: float
-    sides: int
+    signs: int
     stream: np.uint64
     highest: NDArray[np.float32]
     """Highest activation met so far: (columns,)."""
@@ -39,24 +39,24 @@ class Rule(NamedTuple):
     """What a context must reach to matter; it only rises: (columns,)."""
 
 
-def rule(examples: ExampleSettings, units: int, sides: int, stream: np.uint64) -> Rule:
+def selection_rule(examples: ExampleSettings, units: int, signs: int, stream: np.uint64) -> SelectionRule:
     """The rule that a configuration asks for; an example's activation is above zero."""
-    return Rule(
+    return SelectionRule(
         top=examples.policy == "top",
         keep=examples.per_unit,
         threshold=examples.threshold,
-        sides=sides,
+        signs=signs,
         stream=stream,
-        highest=np.zeros(units * sides, np.float32),
-        bound=np.full(units * sides, _SMALLEST, np.float32),
+        highest=np.zeros(units * signs, np.float32),
+        bound=np.full(units * signs, _SMALLEST, np.float32),
     )
 
 
 @njit(nogil=True, cache=True)
-def offer(rule: Rule, pool: Pool, column: int, value: float, context: int, position: int, row: int) -> bool:
+def consider(rule: SelectionRule, pool: Pool, column: int, value: float, context: int, position: int, row: int) -> bool:
     """Take in a context that reaches the bound; false where there is no room for it."""
     if pool.fill[column] == pool.value.shape[1]:
-        thin(rule, pool, column)
+        prune(rule, pool, column)
         if pool.fill[column] == pool.value.shape[1]:
             return False
     if value > rule.highest[column]:
@@ -65,12 +65,12 @@ def offer(rule: Rule, pool: Pool, column: int, value: float, context: int, posit
             # One step down, so that rounding never turns away what the exact test would take.
             floor = np.nextafter(np.float32(rule.threshold * value), np.float32(0))
             rule.bound[column] = max(rule.bound[column], floor)
-    push(pool, column, value, context, position, row)
+    append(pool, column, value, context, position, row)
     return True
 
 
 @njit(nogil=True, cache=True)
-def thin(rule: Rule, pool: Pool, column: int) -> None:
+def prune(rule: SelectionRule, pool: Pool, column: int) -> None:
     """Drop every candidate of a column that cannot be chosen any more, and raise the bound."""
     order = _by_value(pool.value[column, : pool.fill[column]], pool.context[column])
     kept = np.empty(len(order), np.int64)
@@ -85,7 +85,7 @@ def thin(rule: Rule, pool: Pool, column: int) -> None:
         else:
             if not np.float64(pool.value[column, place]) >= rule.threshold * np.float64(rule.highest[column]):
                 break
-            unit, side = column // rule.sides, column % rule.sides
+            unit, side = column // rule.signs, column % rule.signs
             chance = chance_of_context(rule.stream, unit, side, pool.context[column, place])
             if held == rule.keep and chance > first[held - 1]:
                 continue
@@ -98,10 +98,10 @@ def thin(rule: Rule, pool: Pool, column: int) -> None:
 
 
 @njit(nogil=True, cache=True)
-def thin_all(rule: Rule, pool: Pool) -> None:
+def prune_all(rule: SelectionRule, pool: Pool) -> None:
     """Thin every column."""
     for column in range(len(pool.fill)):
-        thin(rule, pool, column)
+        prune(rule, pool, column)
 
 
 @njit(nogil=True, cache=True)
@@ -115,12 +115,12 @@ def _by_value(value: NDArray[np.float32], context: NDArray[np.int32]) -> NDArray
     return np.argsort(key)
 
 
-def select(rule: Rule, pool: Pool) -> Candidates:
+def select(rule: SelectionRule, pool: Pool) -> Candidates:
     """The chosen examples, by column, highest activation first, ties by place in the corpus."""
-    thin_all(rule, pool)
+    prune_all(rule, pool)
     found = candidates(pool)
     if not rule.top:
-        unit, side = np.divmod(found.column.astype(np.uint64), np.uint64(rule.sides))
+        unit, side = np.divmod(found.column.astype(np.uint64), np.uint64(rule.signs))
         chances = contexts_chances(rule.stream, unit, side, found.context.astype(np.uint64))
         found = _first(found, np.lexsort([chances, found.column]), rule.keep)
     return take(found, np.lexsort([found.context, -found.value, found.column]))

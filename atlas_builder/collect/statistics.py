@@ -37,7 +37,7 @@ class Tally(NamedTuple):
     """Tokens counted: (1,)."""
 
 
-def empty(units: int) -> Tally:
+def empty_tally(units: int) -> Tally:
     """Nothing counted yet."""
     return Tally(
         maximum=np.full(units, -np.inf, np.float32),
@@ -108,7 +108,7 @@ def find_peaks(tile: NDArray[np.float32], counts: Counts) -> None:
 
 
 @njit(nogil=True, cache=True)
-def count(
+def count_activations(
     tile: NDArray[np.float32], units: int, first: int, counts: Counts, bins: NDArray[np.int32], tally: Tally
 ) -> bool:
     """Count one context of `units` units from `first` on; false where an activation is not a number.

@@ -23,10 +23,10 @@ def finish(collector: LayerCollector, folder: Path) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     shape, counted = collector.shape, collector.tally
-    chosen = selection.select(collector.rule, collector.near)
+    chosen = selection.select(collector.rule, collector.top_candidates)
     tokens, row = np.unique(token_numbers(chosen), return_inverse=True)
     _write_inputs(collector, tokens, folder / "inputs.f32")
-    unit, side = np.divmod(chosen.column, shape.sides)
+    unit, side = np.divmod(chosen.column, shape.signs)
     examples = np.empty(len(unit), example_type(collector.windows.width))
     examples["unit"], examples["sign"] = unit, 1 - 2 * side
     examples["value"] = chosen.value * examples["sign"]
@@ -39,15 +39,15 @@ def finish(collector: LayerCollector, folder: Path) -> None:
     np.save(folder / "moments.npy", np.stack(statistics.moments(counted)))
     edges = bands.band_edges(counted.histogram, counted.maximum, collector.examples.bands)
     np.save(folder / "band_edges.npy", edges)
-    drawn = bands.drawn(collector.draw, collector.spread, edges)
+    drawn = bands.draw_bands(collector.draw, collector.band_candidates, edges)
     np.save(folder / "bands.npy", _bands(drawn))
     shown = take(drawn.candidates, drawn.rank < collector.examples.per_band)
     np.save(folder / "band_windows.npy", _windows(collector.band_windows, shown))
-    facts = {"tokens": int(counted.tokens[0]), "units": shape.units, "width": shape.width, "sides": shape.sides}
+    facts = {"tokens": int(counted.tokens[0]), "units": shape.units, "width": shape.width, "signs": shape.signs}
     write_json(folder / "layer.json", facts)
 
 
-def _bands(drawn: bands.Drawn) -> np.ndarray:
+def _bands(drawn: bands.DrawnTokens) -> np.ndarray:
     found = np.empty(len(drawn.band), band_type)
     for name in ("value", "context", "position"):
         found[name] = getattr(drawn.candidates, name)

@@ -73,7 +73,7 @@ class Contexts:
         return np.concatenate([np.full((len(rows), 1), self.bos), rows], axis=1)
 
 
-def write(
+def write_contexts(
     documents: Iterable[Document],
     encode: Encode,
     folder: Path,
@@ -116,10 +116,10 @@ def write(
     np.save(folder / "document.npy", np.asarray(document_of, dtype=np.int32))
     np.save(folder / "offset.npy", np.asarray(offset_of, dtype=np.int32))
     write_json(folder / "contexts.json", {"names": names, "bos": bos, "sha256": digest.hexdigest()})
-    return read(folder)
+    return read_contexts(folder)
 
 
-def read(folder: Path) -> Contexts:
+def read_contexts(folder: Path) -> Contexts:
     """The contexts that `write` left in a folder; tokens stay on disk until looked at."""
     facts = read_json(folder / "contexts.json")
     starts = read_array(folder / "starts.npy")

@@ -9,7 +9,7 @@ from typing import Any
 _ANCHOR = "a"
 _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 _BYTES = re.compile(r"(?:<0x[89A-F][0-9A-F]>)+")
-_SIGNS = {"\n": "↵", "\t": "⇥", "\r": "␍"}
+SIGNS = {"\n": "↵", "\t": "⇥", "\r": "␍"}
 _NONCHARACTERS = "".join(chr(plane << 16 | last) for plane in range(1, 17) for last in (0xFFFE, 0xFFFF))
 HIDDEN = re.compile(
     # Controls, soft hyphen, zero-width and bidi characters, separators, surrogates, noncharacters.
@@ -60,7 +60,7 @@ def plain(text: str) -> str:
 
 def spelt(character: str) -> str:
     """What stands for a character that cannot be seen."""
-    return _SIGNS.get(character) or f"U+{ord(character):04X}"
+    return SIGNS.get(character) or f"U+{ord(character):04X}"
 
 
 def _join(match: re.Match[str]) -> str:

@@ -34,13 +34,13 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 from atlas_builder.corpus.documents import stdlib_documents
 from atlas_builder.demo.trigram import Trigram
 from atlas_builder.models import crate
-from atlas_builder.models.crate import Crate, Shape
+from atlas_builder.models.crate import Crate, CrateShape
 from atlas_builder.shipped import CRATE, MODEL, RELU
 
 BOS = "<|endoftext|>"
-HELD_OUT_EVERY = 20
+HELD_OUT_DOCUMENTS = 20
 
-MODELS = {"gpt": MODEL, "relu": RELU, "crate": CRATE}
+RECIPES_BY_MODEL = {"gpt": MODEL, "relu": RELU, "crate": CRATE}
 STEPS = {"gpt": 7000, "relu": 4000, "crate": 4000}
 """CRATE and its twin take as many as each other."""
 
@@ -68,7 +68,7 @@ class Recipe:
 def main(arguments: list[str] | None = None) -> None:
     """Train, measure and save; `arguments` are those of the command line."""
     parser = argparse.ArgumentParser(description="Train the demo model on the standard library.")
-    parser.add_argument("--model", choices=list(MODELS), default="gpt")
+    parser.add_argument("--model", choices=list(RECIPES_BY_MODEL), default="gpt")
     parser.add_argument("--output", type=Path, help="by default, the place of the shipped one")
     parser.add_argument("--steps", type=int)
     options = parser.parse_args(arguments)
@@ -80,13 +80,13 @@ def main(arguments: list[str] | None = None) -> None:
     encoded = [np.array(encoding.ids, dtype=np.int64) for encoding in tokenizer.encode_batch(texts)]
     bos = int(tokenizer.token_to_id(BOS) or 0)  # the first special token
     training = join(_training(encoded), bos)
-    held_out = join(encoded[::HELD_OUT_EVERY], bos)
+    held_out = join(encoded[::HELD_OUT_DOCUMENTS], bos)
     print(f"{len(texts)} documents, {len(training):,} training and {len(held_out):,} held-out tokens", flush=True)
 
     trigram = Trigram(training, recipe.vocabulary).loss(held_out)
     print(f"held-out loss of a trigram model: {trigram:.3f} nats a token", flush=True)
 
-    model = train(training, held_out, bos, recipe)
+    model = train_model(training, held_out, bos, recipe)
     record = {
         "recipe": asdict(recipe),
         "corpus": {
@@ -105,9 +105,9 @@ def main(arguments: list[str] | None = None) -> None:
         },
         "minutes": round((time.monotonic() - started) / 60, 1),
         "processor_minutes": round(time.process_time() / 60, 1),
-        "sample": sample(model, tokenizer, "def read_lines(path):\n", recipe),
+        "sample": sample_text(model, tokenizer, "def read_lines(path):\n", recipe),
     }
-    save(model, tokenizer, record, options.output or MODELS[options.model])
+    save_model(model, tokenizer, record, options.output or RECIPES_BY_MODEL[options.model])
     print(json.dumps(record, indent=2))
 
 
@@ -115,7 +115,7 @@ T = TypeVar("T")
 
 
 def _training(items: list[T]) -> list[T]:
-    return [item for place, item in enumerate(items) if place % HELD_OUT_EVERY]
+    return [item for place, item in enumerate(items) if place % HELD_OUT_DOCUMENTS]
 
 
 def train_tokenizer(texts: list[str], vocabulary: int) -> Tokenizer:
@@ -142,7 +142,7 @@ def fresh(recipe: Recipe, bos: int) -> nn.Module:
     """The model that a recipe starts from."""
     torch.manual_seed(recipe.seed)
     if recipe.model == "crate":
-        return Crate(Shape(recipe.vocabulary, recipe.layers, recipe.heads, recipe.width, recipe.context))
+        return Crate(CrateShape(recipe.vocabulary, recipe.layers, recipe.heads, recipe.width, recipe.context))
     twin: nn.Module = GPT2LMHeadModel(
         GPT2Config(
             vocab_size=recipe.vocabulary,
@@ -174,7 +174,7 @@ def loss_of(model: nn.Module, batch: Tensor) -> Tensor:
     return functional.cross_entropy(logits[:, :-1].flatten(0, 1), batch[:, 1:].flatten())
 
 
-def train(training: Tokens, held_out: Tokens, bos: int, recipe: Recipe) -> nn.Module:
+def train_model(training: Tokens, held_out: Tokens, bos: int, recipe: Recipe) -> nn.Module:
     """AdamW with a cosine schedule over random windows of the training stream."""
     model = fresh(recipe, bos)
     matrices = [parameter for parameter in model.parameters() if parameter.ndim >= 2]
@@ -240,7 +240,7 @@ def evaluate(model: nn.Module, stream: Tokens, bos: int, context: int) -> float:
 
 
 @torch.no_grad()
-def sample(model: nn.Module, tokenizer: Tokenizer, prompt: str, recipe: Recipe, temperature: float = 0.7) -> str:
+def sample_text(model: nn.Module, tokenizer: Tokenizer, prompt: str, recipe: Recipe, temperature: float = 0.7) -> str:
     """The prompt and what the model goes on with, to the end of its context."""
     generator = torch.Generator().manual_seed(recipe.seed)
     tokens = [int(tokenizer.token_to_id(BOS) or 0), *tokenizer.encode(prompt).ids]
@@ -253,11 +253,11 @@ def sample(model: nn.Module, tokenizer: Tokenizer, prompt: str, recipe: Recipe, 
     return str(tokenizer.decode(tokens[1:]))
 
 
-def save(model: nn.Module, tokenizer: Tokenizer, record: dict[str, object], output: Path) -> None:
+def save_model(model: nn.Module, tokenizer: Tokenizer, record: dict[str, object], output: Path) -> None:
     """Weights as safetensors, the tokenizer and the record of the training, in one folder."""
     output.mkdir(parents=True, exist_ok=True)
     if isinstance(model, Crate):
-        crate.save(model, output)
+        crate.save_crate(model, output)
     elif isinstance(model, GPT2LMHeadModel):
         model.save_pretrained(output)
     wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=BOS, eos_token=BOS)

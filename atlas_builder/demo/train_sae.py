@@ -37,7 +37,7 @@ _TOKENS_AT_ONCE = 8192
 
 
 @dataclass(frozen=True)
-class Recipe:
+class SAERecipe:
     """What an SAE depends on beside its data."""
 
     latents: int = 512
@@ -54,7 +54,7 @@ class Recipe:
 class Trainer:
     """A standard SAE in training; inputs are (batch, width)."""
 
-    def __init__(self, width: int, recipe: Recipe, mean: Tensor) -> None:
+    def __init__(self, width: int, recipe: SAERecipe, mean: Tensor) -> None:
         self.recipe = recipe
         chance = torch.Generator().manual_seed(recipe.seed)
         decoder = functional.normalize(torch.randn(recipe.latents, width, generator=chance), dim=1)
@@ -117,7 +117,7 @@ def neuron_embedding_loss(read: Tensor, usual: Tensor, encoder: Tensor, active: 
     return ((1 - dot / (lengths * usually)) * active).sum()
 
 
-def train(inputs: Tensor, recipe: Recipe) -> Trainer:
+def train_sae(inputs: Tensor, recipe: SAERecipe) -> Trainer:
     """Train on rows of `inputs`, (rows, width), drawn at random."""
     trainer = Trainer(inputs.shape[1], recipe, inputs.mean(0))
     for step, rows in enumerate(_draws(len(inputs), recipe), start=1):
@@ -127,7 +127,7 @@ def train(inputs: Tensor, recipe: Recipe) -> Trainer:
     return trainer
 
 
-def _draws(rows: int, recipe: Recipe) -> Iterator[Tensor]:
+def _draws(rows: int, recipe: SAERecipe) -> Iterator[Tensor]:
     chance = torch.Generator().manual_seed(recipe.seed)
     for _ in range(recipe.steps):
         yield torch.randint(rows, (recipe.batch,), generator=chance)
@@ -142,12 +142,12 @@ def mlp_inputs(layer: int, tokens: int = 400_000) -> Tensor:
             "units": {"layers": [layer]},
         }
     )
-    loaded = language_model.load(config.model)
+    loaded = language_model.load_model(config.model)
     units = open_units(loaded, config)
     head = 1 if loaded.bos is not None else 0
     found: list[Tensor] = []
     with TemporaryDirectory() as scratch:
-        read = contexts.write(
+        read = contexts.write_contexts(
             documents.documents(config.corpus),
             loaded.encode,
             Path(scratch),
@@ -169,11 +169,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--tokens", type=int, default=400_000)
     parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args(arguments)
-    recipe = Recipe(neuron_embedding=options.weight)
+    recipe = SAERecipe(neuron_embedding=options.weight)
     for layer in options.layers:
-        trainer = train(mlp_inputs(layer, options.tokens), recipe)
+        trainer = train_sae(mlp_inputs(layer, options.tokens), recipe)
         found = trainer.sae(layer, "mlp.hook_in", "demo")
-        sae.save(found, options.output / f"L{layer}", recipe=vars(recipe), tokens=options.tokens)
+        sae.save_sae(found, options.output / f"L{layer}", recipe=vars(recipe), tokens=options.tokens)
 
 
 if __name__ == "__main__":

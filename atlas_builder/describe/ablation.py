@@ -160,7 +160,7 @@ class Masking:
         self._units.run(runs.reshape(-1, masked), visit, last, cache)
 
 
-def explain(
+def measure_importance(
     loaded: LanguageModel, units: Units, collected: Collected, clustered: Path, config: Configuration, folder: Path,
     progress: Progress,
 ) -> None:  # fmt: skip

@@ -74,14 +74,14 @@ def _visible(word: str) -> str:
     return word[:_LONGEST]
 
 
-class Described(NamedTuple):
+class Wording(NamedTuple):
     """A behaviour in words: its label, and the words it fires on with the share of its examples."""
 
     label: str
     words: list[tuple[str, float]]
 
 
-def describe_words(behaviours: Sequence[Sequence[Scene]]) -> list[Described]:
+def describe_words(behaviours: Sequence[Sequence[Scene]]) -> list[Wording]:
     """A label for each behaviour of a layer, given its examples, and its commonest key words.
 
     The label is the words it fires on, led by the part of them that it fires on where
@@ -95,7 +95,7 @@ def describe_words(behaviours: Sequence[Sequence[Scene]]) -> list[Described]:
     arounds = [_document_shares(scenes) for scenes in behaviours]
     key_rarity, around_rarity = _rarity(keys), _rarity(arounds)
     return [
-        Described(_label(key, piece, before, around, key_rarity, around_rarity), _commonest(key))
+        Wording(_label(key, piece, before, around, key_rarity, around_rarity), _commonest(key))
         for key, piece, before, around in zip(keys, pieces, befores, arounds, strict=True)
     ]
 

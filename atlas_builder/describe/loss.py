@@ -27,7 +27,7 @@ class Loss(NamedTuple):
     tokens: int
 
 
-def measure(model: LanguageModel, contexts: Contexts, device: str, progress: Progress) -> Loss | None:
+def measure_loss(model: LanguageModel, contexts: Contexts, device: str, progress: Progress) -> Loss | None:
     """The loss of a model on `CONTEXTS` contexts of its atlas; None where no token has one before it.
 
     Every token counts that has another before it, the one that heads its context included.

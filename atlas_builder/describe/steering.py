@@ -23,7 +23,7 @@ from atlas_builder.models.memory import keep_memory
 from atlas_builder.progress import Progress
 from atlas_builder.units.base import Steerable
 
-EXAMPLES = 3
+EXAMPLES_CLAMPED = 3
 """Examples of a unit that are taken, the strongest above zero."""
 SHOWN = 5
 """Tokens kept on each side."""
@@ -39,7 +39,7 @@ class Changes(NamedTuple):
     less_by: NDArray[np.float32]
 
 
-def steer(units: Steerable, collected: Collected, folder: Path, device: str, progress: Progress) -> None:
+def clamp_units(units: Steerable, collected: Collected, folder: Path, device: str, progress: Progress) -> None:
     """Write `Changes` of every unit, layer by layer."""
     keep_memory()
     for layer in collected.layers:
@@ -54,14 +54,14 @@ def steer(units: Steerable, collected: Collected, folder: Path, device: str, pro
                 change = _next(units, tokens, layer.layer, unit, value) - _next(units, tokens, layer.layer)
                 np.add.at(sums, found["unit"], change.cpu().numpy())
                 advance(len(places))
-        taken = np.clip(_above(layer), 1, EXAMPLES)
+        taken = np.clip(_above(layer), 1, EXAMPLES_CLAMPED)
         means = (sums / taken[:, None]).astype(np.float32)
         np.savez(folder / f"L{layer.layer}.steering.npz", **largest(means)._asdict())
 
 
 def _next(units: Steerable, tokens: Tensor, layer: int, *held: Tensor) -> Tensor:
     """The distribution of the token after (rows, context) tokens: (rows, vocabulary)."""
-    return units.steered(tokens, layer, *held).float().softmax(-1)
+    return units.logits_with_clamp(tokens, layer, *held).float().softmax(-1)
 
 
 def largest(changes: NDArray[np.float32]) -> Changes:
@@ -79,7 +79,9 @@ def _above(layer: CollectedLayer) -> NDArray[np.int64]:
 def _batches(layer: CollectedLayer) -> Iterator[NDArray[np.int64]]:
     """Each unit's strongest examples, those together whose key tokens have one position: nothing is padded."""
     starts = layer.starts[:-1]
-    places = (starts[:, None] + np.arange(EXAMPLES))[np.arange(EXAMPLES) < np.minimum(_above(layer), EXAMPLES)[:, None]]
+    places = (starts[:, None] + np.arange(EXAMPLES_CLAMPED))[
+        np.arange(EXAMPLES_CLAMPED) < np.minimum(_above(layer), EXAMPLES_CLAMPED)[:, None]
+    ]
     position = layer.examples["position"][places]
     order = np.argsort(position, kind="stable")
     for group in np.split(places[order], np.flatnonzero(np.diff(position[order])) + 1):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from atlas_builder.collect.results import Collected, CollectedLayer
 from atlas_builder.corpus.contexts import Contexts
 from atlas_builder.describe.results import Importance, importance_file
-from atlas_builder.describe.token_scores import COUNTS, HELD_OUT_EVERY, UNTRIED, Numbers, Patterns, count
+from atlas_builder.describe.token_scores import COUNTS, HELD_OUT_EVERY, UNTRIED, Numbers, Patterns, count_predictions
 from atlas_builder.models.memory import as_float32, batch_tokens
 from atlas_builder.progress import Progress
 from atlas_builder.units.base import Units
@@ -35,13 +35,13 @@ def predict(units: Units, collected: Collected, folder: Path, device: str, progr
 
             def visit(layer: int, _: torch.Tensor, activations: torch.Tensor, text: Numbers = text) -> None:
                 fired = as_float32(activations[:, head:]).flatten(0, 1).numpy()
-                count(found[layer], ways[layer], text[:, head:], fired, layers[layer].moments.maximum)
+                count_predictions(found[layer], ways[layer], text[:, head:], fired, layers[layer].moments.maximum)
 
             units.run(torch.from_numpy(text).to(device), visit)
             advance(len(batch))
     for number, counts in found.items():
         if not len(Importance(importance_file(folder, number)).all[0]):
-            counts["context_said"] = UNTRIED
+            counts["context_predicted"] = UNTRIED
         np.save(folder / f"L{number}.prediction.npy", counts)
 
 

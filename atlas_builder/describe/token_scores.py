@@ -26,7 +26,18 @@ HELD_OUT_EVERY = 10
 """Of so many contexts one, the last, is held out."""
 Numbers = NDArray[np.int64]
 
-COUNTS = np.dtype([(name, "<i8") for name in ("fired", "lookup_said", "lookup_right", "context_said", "context_right")])
+COUNTS = np.dtype(
+    [
+        (name, "<i8")
+        for name in (
+            "positives",
+            "lookup_predicted",
+            "lookup_true_positives",
+            "context_predicted",
+            "context_true_positives",
+        )
+    ]
+)
 """Of a unit: held-out tokens on which it fires, and how often each way said so and was right."""
 UNTRIED = -1
 """Stands for how often a way said something where there was nothing to learn it from."""
@@ -74,20 +85,20 @@ class Patterns:
         return both // units, both % units
 
 
-def count(
+def count_predictions(
     counts: np.ndarray, ways: tuple[Patterns, Patterns], text: Numbers, activations: NDArray[np.float32],
     maximum: NDArray[np.float64],
 ) -> None:  # fmt: skip
     """Add what is seen on (contexts, context) tokens; `activations` are (tokens, units)."""
     fires = (activations >= FIRES * maximum) & (maximum > 0)
-    counts["fired"] += fires.sum(axis=0)
+    counts["positives"] += fires.sum(axis=0)
     for name, patterns in zip(WAYS, ways, strict=True):
         place, unit = patterns.met(text)
-        counts[f"{name}_said"] += np.bincount(unit, minlength=len(counts))
-        counts[f"{name}_right"] += np.bincount(unit[fires[place, unit]], minlength=len(counts))
+        counts[f"{name}_predicted"] += np.bincount(unit, minlength=len(counts))
+        counts[f"{name}_true_positives"] += np.bincount(unit[fires[place, unit]], minlength=len(counts))
 
 
-class Scores(NamedTuple):
+class PredictorScores(NamedTuple):
     """How good a way to foretell is, of each unit: NaN where nothing was said or nothing fired."""
 
     precision: NDArray[np.float64]
@@ -95,11 +106,13 @@ class Scores(NamedTuple):
     f1: NDArray[np.float64]
 
 
-def scores(counts: np.ndarray, way: str) -> Scores:
+def predictor_scores(counts: np.ndarray, way: str) -> PredictorScores:
     """Of `COUNTS`: precision right / said, recall right / fired, F1 = 2 right / (said + fired) where it fires."""
-    fired, said, right = (counts[name].astype(np.float64) for name in ("fired", f"{way}_said", f"{way}_right"))
-    said[said == UNTRIED] = np.nan
-    right[np.isnan(said)] = np.nan
+    positives, predicted, true_positives = (
+        counts[name].astype(np.float64) for name in ("positives", f"{way}_predicted", f"{way}_true_positives")
+    )
+    predicted[predicted == UNTRIED] = np.nan
+    true_positives[np.isnan(predicted)] = np.nan
     with np.errstate(divide="ignore", invalid="ignore"):
-        f1 = np.where(fired > 0, 2 * right / (said + fired), np.nan)
-        return Scores(right / said, right / fired, f1)
+        f1 = np.where(positives > 0, 2 * true_positives / (predicted + positives), np.nan)
+        return PredictorScores(true_positives / predicted, true_positives / positives, f1)

@@ -23,7 +23,7 @@ RANGE_TOP, RANGE_RANDOM = (10, 6), (5, 10)
 Numbers = NDArray[np.intp]
 
 
-class Place(NamedTuple):
+class ExcerptPlace(NamedTuple):
     """An excerpt: its context, its first token there, and how many tokens it has at most."""
 
     context: int
@@ -34,11 +34,11 @@ class Place(NamedTuple):
 class Plan(NamedTuple):
     """The excerpts of one unit: no context that explains scores what it explained."""
 
-    explained: list[Place]
-    top: list[Place]
-    random: list[Place]
-    range_explained: list[Place]
-    range_scored: list[Place]
+    explained: list[ExcerptPlace]
+    top: list[ExcerptPlace]
+    random: list[ExcerptPlace]
+    range_explained: list[ExcerptPlace]
+    range_scored: list[ExcerptPlace]
 
     @property
     def contexts(self) -> list[int]:
@@ -67,7 +67,7 @@ def plan(
     anywhere = chance.permutation(np.setdiff1d(np.arange(len(high)), best))[:RANDOM]
     explains, scores = _whole_range(high, order, chance)
 
-    def around_keys(contexts: Numbers, tokens: int) -> list[Place]:
+    def around_keys(contexts: Numbers, tokens: int) -> list[ExcerptPlace]:
         return [_around(one, int(high_at[one]), int(lengths[one]), tokens) for one in contexts.tolist()]
 
     return Plan(
@@ -93,13 +93,15 @@ def _whole_range(high: NDArray[np.float32], order: Numbers, chance: np.random.Ge
     return np.concatenate(explains), np.concatenate(scores)
 
 
-def _around(context: int, key: int, length: int, tokens: int) -> Place:
+def _around(context: int, key: int, length: int, tokens: int) -> ExcerptPlace:
     """An excerpt with three quarters of it before the key token, where the context has room for that."""
-    return Place(context, min(max(0, key - 3 * tokens // 4), max(0, length - tokens)), tokens)
+    return ExcerptPlace(context, min(max(0, key - 3 * tokens // 4), max(0, length - tokens)), tokens)
 
 
 def cut(
-    places: Sequence[Place], tokens_of: Callable[[int], list[str]], values_of: Callable[[int], NDArray[np.float32]]
+    places: Sequence[ExcerptPlace],
+    tokens_of: Callable[[int], list[str]],
+    values_of: Callable[[int], NDArray[np.float32]],
 ) -> list[Excerpt]:
     """The text and the activations at some places."""
     found = []

@@ -17,7 +17,7 @@ from atlas_builder.reader.facts import read_facts
 from atlas_builder.records.address import UnitAddress
 
 
-class Scores(NamedTuple):
+class ExplanationScores(NamedTuple):
     """How well an explanation foretells a unit, from −1 to 1; None where the unit is silent on what is scored."""
 
     top_and_random: float | None
@@ -38,7 +38,7 @@ class Explained:
     seed: int
     explanation: str
     range_explanation: str
-    scores: Scores
+    scores: ExplanationScores
 
     @property
     def line(self) -> str:
@@ -61,7 +61,7 @@ def beside(site: Path) -> Path:
     return site.with_name(f"{site.name}.explained.jsonl")
 
 
-def read(path: Path) -> list[Explained]:
+def read_explanations(path: Path) -> list[Explained]:
     """The lines of a file, without a last one that was not finished; none where there is no file.
 
     Raises `ConfigurationError` where it holds anything else.
@@ -73,7 +73,7 @@ def read(path: Path) -> list[Explained]:
     try:
         for line in lines:
             said = json.loads(line)
-            found.append(Explained(**{**said, "scores": Scores(**said["scores"])}))
+            found.append(Explained(**{**said, "scores": ExplanationScores(**said["scores"])}))
         if not (unfinished.startswith(_BEGINS) or _BEGINS.startswith(unfinished)):
             raise ValueError
     except (ValueError, KeyError, TypeError):
@@ -81,7 +81,7 @@ def read(path: Path) -> list[Explained]:
     return found
 
 
-def of(site: Path, found: Sequence[Explained]) -> list[Explained]:
+def of_atlas(site: Path, found: Sequence[Explained]) -> list[Explained]:
     """Those of the units of an atlas as it is now."""
     atlas = read_facts(site)
     counts = {layer["layer"]: layer["units"] for layer in atlas["layers"]}

@@ -30,14 +30,14 @@ from atlas_builder.explain import results
 from atlas_builder.explain.client import Server
 from atlas_builder.explain.excerpts import Excerpt, Plan, cut, plan
 from atlas_builder.explain.prompts import explaining, simulated, simulating
-from atlas_builder.explain.results import Explained, Scores
+from atlas_builder.explain.results import Explained, ExplanationScores
 from atlas_builder.explain.scoring import correlation, rank_correlation
 from atlas_builder.files import locked
 from atlas_builder.models.memory import keep_memory
 from atlas_builder.progress import Progress
 from atlas_builder.records.address import UnitAddress
-from atlas_builder.rerun.passes import Course, courses
-from atlas_builder.rerun.source import Source, find
+from atlas_builder.rerun.passes import UnitTrace, trace_units
+from atlas_builder.rerun.source import Rerun, open_rerun
 from atlas_builder.rounding import significant
 
 
@@ -62,7 +62,7 @@ def explain(
     """
     progress = progress or Progress(quiet=True)
     keep_memory()
-    source = find(site, overrides)
+    source = open_rerun(site, overrides)
     with _alone(output):
         known = {(one.layer, one.unit): one for one in _kept(site, output, server.name, seed)}
         chosen = source.draw(units, seed)
@@ -73,7 +73,7 @@ def explain(
         }
         if wanted:
             with progress.task("read", total=source.text.tokens, unit="tokens") as advance:
-                read = courses(source.reader, source.text, wanted, advance)
+                read = trace_units(source.reader, source.text, wanted, advance)
             with (
                 output.open("a", encoding="utf-8") as lines,
                 ThreadPoolExecutor(at_once) as threads,
@@ -102,14 +102,14 @@ def _alone(output: Path) -> Iterator[None]:
 
 def _kept(site: Path, output: Path, model: str, seed: int) -> list[Explained]:
     """What an earlier run wrote of the atlas's units as they are; takes away a last line that was not finished."""
-    found = results.read(output)
+    found = results.read_explanations(output)
     if any((one.model, one.seed) != (model, seed) for one in found):
         raise ConfigurationError(f"{output} is of another model or seed: name another file with --output.")
     if output.exists() and not output.read_bytes().endswith(b"\n"):
         draft = output.with_name(f".{output.name}.draft")
         draft.write_text("".join(one.line for one in found), encoding="utf-8")
         draft.replace(output)
-    return results.of(site, found)
+    return results.of_atlas(site, found)
 
 
 @dataclass(frozen=True)
@@ -117,16 +117,16 @@ class _Asking:
     """All that the questions about a unit are made from, and who is asked."""
 
     site: Path
-    source: Source
+    source: Rerun
     server: Server
     threads: ThreadPoolExecutor
     seed: int
 
-    def of(self, layer: int, unit: int, read: Course, column: int) -> Explained:
+    def of(self, layer: int, unit: int, read: UnitTrace, column: int) -> Explained:
         """What is said of a unit, whose course is a column of what was read."""
         high = read.high[:, column]
         maximum = float(high.max(initial=0))
-        said = ("", "", Scores(None, None, None))
+        said = ("", "", ExplanationScores(None, None, None))
         if maximum > 0:
             lengths = np.array([len(tokens) for _, _, tokens in self.source.text.contexts])
             planned = plan(high, read.high_at[:, column], lengths, [self.seed, layer, unit])
@@ -148,7 +148,7 @@ class _Asking:
 
         return [cut(part, words, values.__getitem__) for part in planned]
 
-    def _said(self, parts: list[list[Excerpt]], maximum: float) -> tuple[str, str, Scores]:
+    def _said(self, parts: list[list[Excerpt]], maximum: float) -> tuple[str, str, ExplanationScores]:
         """Two explanations, and how well they foretell."""
         explained, top, random, range_explained, ranged = parts
         ask = self.threads.map
@@ -161,7 +161,7 @@ class _Asking:
         return (
             said,
             range_said,
-            Scores(
+            ExplanationScores(
                 top_and_random=_score(correlation, told, [*top, *random]),
                 random_only=_score(correlation, told[len(top) :], random),
                 whole_range=_score(rank_correlation, [range_told], ranged),

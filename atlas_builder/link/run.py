@@ -59,7 +59,7 @@ class Links:
         return read_array(self.folder / "similarities.npy")
 
     @cached_property
-    def wiring(self) -> Floats:
+    def weight_cosine(self) -> Floats:
         """How much of what the earlier of two units writes the later one reads: (behaviours, neighbours).
 
         The cosine between the output weights of the earlier layer's unit and the read
@@ -122,7 +122,7 @@ def link(
     np.save(folder / "thresholds.npy", least)
     np.save(folder / "neighbours.npy", neighbours)
     np.save(folder / "similarities.npy", similarities)
-    np.save(folder / "wiring.npy", wiring(layers, address, neighbours))
+    np.save(folder / "wiring.npy", weight_cosine(layers, address, neighbours))
 
 
 def _address(layers: Sequence[CollectedLayer], found: Sequence[np.ndarray]) -> NDArray[np.int32]:
@@ -253,7 +253,7 @@ def _map(folder: Path, settings: LinkSettings, executor: Executor, progress: Pro
     return found
 
 
-def wiring(layers: Sequence[CollectedLayer], address: NDArray[np.int32], neighbours: Neighbours) -> Floats:
+def weight_cosine(layers: Sequence[CollectedLayer], address: NDArray[np.int32], neighbours: Neighbours) -> Floats:
     """As `Links.wiring` says, for `neighbours` (behaviours, neighbours) of `address` (behaviours, 3): their shape."""
     found = np.full(neighbours.shape, np.nan, dtype=np.float32)
     row, rank = np.nonzero(neighbours >= 0)  # (links,) each

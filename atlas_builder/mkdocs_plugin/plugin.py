@@ -29,7 +29,7 @@ from atlas_builder.pipeline import build
 from atlas_builder.progress import Advance, Progress
 from atlas_builder.shipped import shipped_folder
 from atlas_builder.site.prose.mkdocs_theme import Dress
-from atlas_builder.site.prose.render import check_prose, published
+from atlas_builder.site.prose.render import check_prose, published_pages
 
 _HAVE_A_FOLDER = "give the atlas a folder of the site (folder: atlas, under the plugin)"
 
@@ -254,7 +254,7 @@ class AtlasPlugin(BasePlugin[Options]):  # type: ignore[no-untyped-call]
     def _copy(self, target: Path) -> None:
         """Copy what is built; where MkDocs rendered the prose, that stays."""
         built, preview = self.preview.built, self.preview
-        prose = set() if self.config.folder else {built / place for _, place in published(preview.site.docs)}
+        prose = set() if self.config.folder else {built / place for _, place in published_pages(preview.site.docs)}
 
         def left_out(folder: str, names: list[str]) -> list[str]:
             return [name for name in names if Path(folder, name) in prose]

@@ -29,7 +29,7 @@ from atlas_builder.records.schema import serialise
 from atlas_builder.records.stages import Stages
 from atlas_builder.shipped import shipped_folder
 from atlas_builder.site.context import Site
-from atlas_builder.site.map import Drawn, atlas_map
+from atlas_builder.site.map import DrawnMap, atlas_map
 from atlas_builder.site.prose.render import render_prose
 from atlas_builder.site.publish import overviews
 from atlas_builder.site.render import Worker, encoded
@@ -128,9 +128,9 @@ class Preview:
     def _places(self) -> dict[tuple[int, int], int]:
         return {unit: place for place, unit in enumerate(self.site.units)}
 
-    def _drawn(self) -> Drawn:
+    def _drawn(self) -> DrawnMap:
         drawn = atlas_map(self.site.stages)
-        return Drawn(drawn.picture, drawn.placed)
+        return DrawnMap(drawn.picture, drawn.placed)
 
     @cached_property
     def _summaries(self) -> dict[int, list[Summary]]:

@@ -44,7 +44,7 @@ Change = Callable[[int, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Shape:
+class CrateShape:
     """The sizes of a CRATE."""
 
     vocabulary: int
@@ -66,7 +66,7 @@ class SubspaceAttention(nn.Module):
     softmax(v vᵀ / √(d/K)) v with v = x U: one matrix where others have three.
     """
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: CrateShape) -> None:
         super().__init__()
         self.heads = shape.heads
         self.subspaces = nn.Linear(shape.width, shape.width, bias=False)
@@ -88,7 +88,7 @@ class SubspaceAttention(nn.Module):
 class SparseCode(nn.Module):
     """ISTA: A₁ = ReLU(ηDᵀx − ηλ), A₂ = ReLU(A₁ + η(Dᵀx − DᵀD A₁) − ηλ); hands on D A₂."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: CrateShape) -> None:
         super().__init__()
         self.dictionary = nn.Parameter(torch.empty(CODES * shape.width, shape.width))  # a row is a column of D
         nn.init.kaiming_uniform_(self.dictionary)
@@ -108,7 +108,7 @@ class SparseCode(nn.Module):
 class Block(nn.Module):
     """One layer."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: CrateShape) -> None:
         super().__init__()
         self.norm_1 = nn.LayerNorm(shape.width, EPSILON)
         self.attention = SubspaceAttention(shape)
@@ -119,7 +119,7 @@ class Block(nn.Module):
 class Crate(nn.Module):
     """The language model: tied embeddings, learned positions, a final norm."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: CrateShape) -> None:
         super().__init__()
         self.shape = shape
         self.tokens = nn.Embedding(shape.vocabulary, shape.width)
@@ -221,7 +221,7 @@ def is_crate(folder: Path) -> bool:
         return False
 
 
-def save(model: Crate, folder: Path) -> None:
+def save_crate(model: Crate, folder: Path) -> None:
     """Write config.json and model.safetensors into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     config = {"model_type": KIND, **asdict(model.shape)}
@@ -229,7 +229,7 @@ def save(model: Crate, folder: Path) -> None:
     save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, folder / "model.safetensors")
 
 
-def load(folder: Path) -> Crate:
+def load_crate(folder: Path) -> Crate:
     """Read what `save` wrote, or a checkpoint (`*.pt`) of the authors' training script.
 
     Raises `ModelError` where tensors are missing, too many, or of another shape than the
@@ -254,10 +254,10 @@ def load(folder: Path) -> Crate:
     return model.eval()
 
 
-def _ours(folder: Path) -> tuple[Shape, dict[str, Tensor]]:
+def _ours(folder: Path) -> tuple[CrateShape, dict[str, Tensor]]:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        shape = Shape(**{name: int(config[name]) for name in Shape.__dataclass_fields__})
+        shape = CrateShape(**{name: int(config[name]) for name in CrateShape.__dataclass_fields__})
         return shape, load_file(folder / "model.safetensors")
     except KeyError as error:
         raise ModelError(f"model {folder}: config.json does not say {error}.") from None
@@ -282,12 +282,12 @@ _NAMES = {
 """What the authors call a part, and what it is called here."""
 
 
-def _authors(path: Path) -> tuple[Shape, dict[str, Tensor]]:
+def _authors(path: Path) -> tuple[CrateShape, dict[str, Tensor]]:
     """A checkpoint of the authors' training script: `model_args`, and tensors under `model`."""
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         sizes = checkpoint["model_args"]
-        shape = Shape(
+        shape = CrateShape(
             vocabulary=int(sizes["vocab_size"]),
             layers=int(sizes["n_layer"]),
             heads=int(sizes["n_head"]),

@@ -109,7 +109,7 @@ class LanguageModel:
         return ((run(wave) - run(-wave)) / 2 / z).float(), centred
 
 
-def load(model: ModelSettings) -> LanguageModel:
+def load_model(model: ModelSettings) -> LanguageModel:
     """Load a model by Hugging Face name or from a folder.
 
     Raises `ModelError` with one sentence where weights or tokenizer are missing or
@@ -137,7 +137,7 @@ def load(model: ModelSettings) -> LanguageModel:
             hint = "put tokenizer.json beside the weights" if local else "check the name, the revision and the network"
             raise ModelError(f"model {name} {problem} ({reason(error)}): {hint}.") from error
         if is_crate:
-            return LanguageModel(crate.load(Path(name)).to(model.device, _DTYPES[model.dtype]), tokenizer)
+            return LanguageModel(crate.load_crate(Path(name)).to(model.device, _DTYPES[model.dtype]), tokenizer)
         try:
             bridge = TransformerBridge.boot_transformers(
                 name,

@@ -109,7 +109,7 @@ class SAE:
         return replace(self, tensors=moved)
 
 
-def load(folder: Path) -> SAE:
+def load_sae(folder: Path) -> SAE:
     """Read one SAE.
 
     Raises `ModelError` where the folder is not one, its architecture or place is unknown,
@@ -148,7 +148,7 @@ def load(folder: Path) -> SAE:
     return found
 
 
-def save(sae: SAE, folder: Path, **more: Any) -> None:
+def save_sae(sae: SAE, folder: Path, **more: Any) -> None:
     """Write an SAE as SAELens reads it; `more` goes into its metadata."""
     folder.mkdir(parents=True, exist_ok=True)
     config = {
@@ -167,7 +167,7 @@ def save(sae: SAE, folder: Path, **more: Any) -> None:
     save_file({name: tensor.contiguous() for name, tensor in sae.tensors.items()}, folder / WEIGHTS)
 
 
-def find(folder: Path) -> list[Path]:
+def find_saes(folder: Path) -> list[Path]:
     """The SAEs of a folder: itself, or folders in it, by name. Raises `ConfigurationError` where there is none."""
     if (folder / CONFIG).is_file():
         return [folder]

@@ -73,24 +73,24 @@ def holds_pass(config: Configuration, output: Path) -> bool:
 
 def _collect(config: Configuration, store: Store, folder: Path, pool: Executor, progress: Progress) -> None:
     # Only stages that run the model wait for torch to load.
-    from atlas_builder.collect.run import collect, is_merged, merge
+    from atlas_builder.collect.run import collect, is_merged, merge_shards
     from atlas_builder.models import language_model
     from atlas_builder.units.open import open_units
 
     whole = folder / "pass"
     if not is_merged(folder):  # else the last build ended while it removed what is merged
-        loaded = language_model.load(config.model)
+        loaded = language_model.load_model(config.model)
         collect(loaded, open_units(loaded, config), config, whole, progress)
         del loaded  # its memory is better used
-        merge([whole], config, folder, progress)
+        merge_shards([whole], config, folder, progress)
     shutil.rmtree(whole, ignore_errors=True)
 
 
 def _cluster(config: Configuration, store: Store, folder: Path, pool: Executor, progress: Progress) -> None:
-    from atlas_builder.cluster.run import cluster
+    from atlas_builder.cluster.run import cluster_units
     from atlas_builder.collect.results import Collected
 
-    cluster(Collected(store.folder("collect")), config.clusters, folder, pool, progress)
+    cluster_units(Collected(store.folder("collect")), config.clusters, folder, pool, progress)
 
 
 def _describe(config: Configuration, store: Store, folder: Path, pool: Executor, progress: Progress) -> None:
@@ -101,23 +101,23 @@ def _describe(config: Configuration, store: Store, folder: Path, pool: Executor,
     collected, clustered = Collected(store.folder("collect")), store.folder("cluster")
     describe(collected, clustered, config.examples, folder, pool, progress)
     if config.describe.importance != "none" or config.describe.prediction or config.describe.steering:
-        from atlas_builder.describe.ablation import explain
-        from atlas_builder.describe.loss import measure
-        from atlas_builder.describe.steering import steer
+        from atlas_builder.describe.ablation import measure_importance
+        from atlas_builder.describe.loss import measure_loss
+        from atlas_builder.describe.steering import clamp_units
         from atlas_builder.describe.token_predictors import predict
         from atlas_builder.models import language_model
         from atlas_builder.units.base import Steerable
         from atlas_builder.units.open import open_units
 
-        loaded = language_model.load(config.model)
+        loaded = language_model.load_model(config.model)
         units = open_units(loaded, config)
-        write_loss(folder, measure(loaded, collected.contexts, config.model.device, progress))
+        write_loss(folder, measure_loss(loaded, collected.contexts, config.model.device, progress))
         if config.describe.importance != "none":
-            explain(loaded, units, collected, clustered, config, folder, progress)
+            measure_importance(loaded, units, collected, clustered, config, folder, progress)
         if config.describe.prediction:
             predict(units, collected, folder, config.model.device, progress)
         if config.describe.steering and isinstance(units, Steerable):
-            steer(units, collected, folder, config.model.device, progress)
+            clamp_units(units, collected, folder, config.model.device, progress)
 
 
 def _link(config: Configuration, store: Store, folder: Path, pool: Executor, progress: Progress) -> None:

@@ -48,7 +48,7 @@ def collect_shard(
         from atlas_builder.units.open import open_units
 
         with store.making(_STAGE, wanted, resumes=True) as folder:
-            loaded = language_model.load(config.model)
+            loaded = language_model.load_model(config.model)
             collect(loaded, open_units(loaded, config), config, folder / _PASS, progress, Shard(number, of))
     return store.root
 
@@ -92,7 +92,7 @@ def merge_shards(
     folder. Raises `ConfigurationError` where one is missing or was made from something
     else.
     """
-    from atlas_builder.collect.run import merge
+    from atlas_builder.collect.run import merge_shards
 
     progress = progress or Progress(quiet=True)
     store = Store(work_folder(output.resolve()))
@@ -105,7 +105,7 @@ def merge_shards(
             )
     wanted = fingerprints(config)["collect"]
     with store.alone(), store.making("collect", wanted) as target:
-        merge([folder / _STAGE / _PASS for folder in found], config, target, progress)
+        merge_shards([folder / _STAGE / _PASS for folder in found], config, target, progress)
 
 
 def _complete(folders: Sequence[Path]) -> list[Path]:

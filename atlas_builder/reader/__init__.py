@@ -12,12 +12,12 @@ itself follows: a behaviour's examples, a neighbour's unit. Nothing here needs a
 
 from atlas_builder.reader.atlas import Atlas, Layer, open
 from atlas_builder.reader.measures import (
-    Foretold,
     Histogram,
     Logits,
     Negative,
     Polysemanticity,
     Prediction,
+    PredictionScores,
     Stats,
     Steering,
     Token,
@@ -31,7 +31,6 @@ __all__ = [
     "Behaviour",
     "Behaviours",
     "Example",
-    "Foretold",
     "Histogram",
     "Layer",
     "Logits",
@@ -39,6 +38,7 @@ __all__ = [
     "Neighbour",
     "Polysemanticity",
     "Prediction",
+    "PredictionScores",
     "Stats",
     "Steering",
     "Token",

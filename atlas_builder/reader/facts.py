@@ -10,7 +10,7 @@ import orjson
 from atlas_builder.errors import NoAtlasError, SiteError
 from atlas_builder.reader.source import Source, source
 
-SCHEMA = "atlas/1"
+ATLAS_SCHEMA = "atlas/1"
 FILE = "atlas.json"
 
 
@@ -24,7 +24,7 @@ def read_facts(place: Source | str | os.PathLike[str]) -> dict[str, Any]:
     if content is None:
         raise NoAtlasError(f"{found} holds no built atlas (no {FILE}): name the folder or address of one.")
     facts = read_object(content, found.url(FILE))
-    check_schema(facts, SCHEMA, found.url(FILE))
+    check_schema(facts, ATLAS_SCHEMA, found.url(FILE))
     return facts
 
 

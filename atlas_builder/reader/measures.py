@@ -73,7 +73,7 @@ class Logits:
 
 
 @dataclass(frozen=True, slots=True)
-class Foretold:
+class PredictionScores:
     """How good a way to foretell where a unit fires is; None where nothing was said or nothing fired."""
 
     precision: float | None
@@ -86,8 +86,8 @@ class Prediction:
     """How well tokens foretell where a unit fires, on text that nothing was learnt from."""
 
     fired: int
-    lookup: Foretold
-    context: Foretold
+    lookup: PredictionScores
+    context: PredictionScores
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ _FRONT = ("index.html", "atlas.json")
 
 
 @dataclass(frozen=True)
-class Folder:
+class FolderSource:
     """A site on disk."""
 
     root: Path
@@ -40,7 +40,7 @@ class Folder:
 
 
 @dataclass(frozen=True)
-class Server:
+class HttpSource:
     """A site behind an address, which ends with a slash."""
 
     root: str
@@ -69,7 +69,7 @@ class Server:
             raise SiteError(f"{self.url(name)} cannot be read: {getattr(error, 'reason', error)}.") from None
 
 
-Source = Folder | Server
+Source = FolderSource | HttpSource
 
 
 def source(place: str | os.PathLike[str]) -> Source:
@@ -85,8 +85,8 @@ def source(place: str | os.PathLike[str]) -> Source:
         return _folder(Path(url2pathname(parts.path)))
     head, _, last = parts.path.rpartition("/")
     path = quote(head if last in _FRONT else parts.path.rstrip("/"), safe="/%!$&'()*+,;=:@")
-    return Server(urlunsplit((parts.scheme, parts.netloc, f"{path}/", "", "")))
+    return HttpSource(urlunsplit((parts.scheme, parts.netloc, f"{path}/", "", "")))
 
 
-def _folder(path: Path) -> Folder:
-    return Folder((path.parent if path.name in _FRONT else path).resolve())
+def _folder(path: Path) -> FolderSource:
+    return FolderSource((path.parent if path.name in _FRONT else path).resolve())

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 from atlas_builder.corpus.token_text import join_bytes, plain
 from atlas_builder.errors import MissingError, SiteError
 from atlas_builder.reader.measures import (
-    Foretold,
     Histogram,
     Logits,
     Negative,
     Polysemanticity,
     Prediction,
+    PredictionScores,
     Stats,
     Steering,
     Token,
@@ -124,7 +124,9 @@ class Unit:
     def prediction(self) -> Prediction | None:
         """How well tokens foretell where it fires; None where that was not tried."""
         found = self.record.get("prediction")
-        return found and Prediction(found["fired"], *(taken(Foretold, found[way]) for way in ("lookup", "context")))
+        return found and Prediction(
+            found["fired"], *(taken(PredictionScores, found[way]) for way in ("lookup", "context"))
+        )
 
     @cached_property
     def steering(self) -> Steering | None:

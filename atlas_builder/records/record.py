@@ -13,7 +13,7 @@ from atlas_builder.collect.histogram import coarse_histogram
 from atlas_builder.collect.results import CollectedLayer
 from atlas_builder.config import Configuration, SiteSettings
 from atlas_builder.describe.shown_examples import Shown
-from atlas_builder.describe.token_scores import WAYS, Scores, scores
+from atlas_builder.describe.token_scores import WAYS, PredictorScores, predictor_scores
 from atlas_builder.records.address import UnitAddress
 from atlas_builder.records.schema import SCHEMA as SCHEMA
 from atlas_builder.records.schema import SCHEMA_FILE as SCHEMA_FILE
@@ -21,7 +21,7 @@ from atlas_builder.records.schema import Record as Record
 from atlas_builder.records.schema import content_hash as content_hash
 from atlas_builder.records.schema import serialise as serialise
 from atlas_builder.records.stages import Stages
-from atlas_builder.rounding import grain_of, plain, published, significant, to_grain
+from atlas_builder.rounding import grain_of, published_values, shortest, significant, to_grain
 
 _IMPORTANCE_GRAIN = 0.01
 _AROUND_A_BAND = (5, 2)  # tokens shown before and after a token drawn from a band, at most
@@ -58,7 +58,7 @@ class LayerRecords:
             "kind": self.stages.collected.facts["kind"],
             "stats": self._stats(unit),
             "polysemanticity": self._measures(unit, side=0),
-            "negative": {"polysemanticity": self._measures(unit, side=1)} if layer.sides == 2 else None,
+            "negative": {"polysemanticity": self._measures(unit, side=1)} if layer.signs == 2 else None,
             "behaviours": self._behaviours(unit, labels, place, site.neighbours_shown),
             "bands": self._bands(unit, drawn[0]["band"].tolist(), first=len(shown)),
             "middle_differs": bool(self._middle_differs[unit]),
@@ -81,7 +81,11 @@ class LayerRecords:
         first, examples = self.layer.of_side(unit, sign)
         own = slice(first, first + len(examples))
         side = 0 if sign > 0 else 1
-        return self.clustered.points[own], self.clustered.labels[own] + 1, float(self.clustered.spread[unit, side])
+        return (
+            self.clustered.points[own],
+            self.clustered.labels[own] + 1,
+            float(self.clustered.spread[unit, side]),
+        )
 
     def _stats(self, unit: int) -> Record:
         maximum, minimum, mean, deviation, density = self._moments[unit]
@@ -98,7 +102,7 @@ class LayerRecords:
 
     @cached_property
     def _moments(self) -> list[list[float | None]]:
-        return published(np.stack(self.layer.moments, axis=1))
+        return published_values(np.stack(self.layer.moments, axis=1))
 
     @cached_property
     def _counted(self) -> int:
@@ -111,7 +115,7 @@ class LayerRecords:
     def _measured(self) -> dict[str, list[list[Any]]]:
         measures = self.clustered.measures
         return {
-            name: measures[name].tolist() if measures.dtype[name].kind == "i" else published(measures[name])
+            name: measures[name].tolist() if measures.dtype[name].kind == "i" else published_values(measures[name])
             for name in measures.dtype.names or ()
         }
 
@@ -137,7 +141,12 @@ class LayerRecords:
     def _banded(self) -> tuple[list[Any], ...]:
         """Edges of the bands of each unit, tokens drawn from each, and their novelty: its share and its p."""
         drawn, share, chance = self.described.bands
-        return published(self.layer.band_edges), drawn.tolist(), published(share), published(chance)
+        return (
+            published_values(self.layer.band_edges),
+            drawn.tolist(),
+            published_values(share),
+            published_values(chance),
+        )
 
     @cached_property
     def _middle_differs(self) -> NDArray[np.bool_]:
@@ -200,7 +209,7 @@ class LayerRecords:
         """The layer's behaviours as the cluster stage found them."""
         found = self.clustered.behaviours
         columns = [
-            published(found[name]) if found.dtype[name].kind == "f" else found[name].tolist()
+            published_values(found[name]) if found.dtype[name].kind == "f" else found[name].tolist()
             for name in found.dtype.names or ()
         ]
         return [dict(zip(found.dtype.names or (), row, strict=True)) for row in zip(*columns, strict=True)]
@@ -228,7 +237,7 @@ class LayerRecords:
         first = links.first_of(self.layer.layer)
         own = np.s_[first : first + len(self.clustered.behaviours), :most]
         addresses = links.address[links.neighbours[own]].tolist()
-        return addresses, published(links.similarities[own]), published(links.wiring[own])
+        return addresses, published_values(links.similarities[own]), published_values(links.weight_cosine[own])
 
     def _examples(
         self,
@@ -252,7 +261,7 @@ class LayerRecords:
             importance = self.described.importance.of(first + number)
             if importance is not None:
                 up_to_key = to_grain(importance[len(importance) - 1 - place["key"] :], _IMPORTANCE_GRAIN)
-                place["importance"] = [None if np.isnan(value) else plain(value) for value in up_to_key.tolist()]
+                place["importance"] = [None if np.isnan(value) else shortest(value) for value in up_to_key.tolist()]
         return found
 
     def _places(self, tokens: np.ndarray, windows: NDArray[np.float64], around: tuple[int, int]) -> list[Record]:
@@ -269,7 +278,7 @@ class LayerRecords:
                 "position": position,
                 "key": key,
                 "tokens": [self._texts[token] for token in self._tokens[first:last].tolist()],
-                "values": [plain(value) for value in window[first + offset : last + offset]],
+                "values": [shortest(value) for value in window[first + offset : last + offset]],
                 "behaviour": None,
             }
             for document, position, key, first, last, offset, window in zip(
@@ -295,8 +304,8 @@ class LayerRecords:
         """The tokens that each unit does most for and against, and how much."""
         effects = self.described.effects
         return {
-            "positive": (effects.positive.tolist(), published(effects.positive_values)),
-            "negative": (effects.negative.tolist(), published(effects.negative_values)),
+            "positive": (effects.positive.tolist(), published_values(effects.positive_values)),
+            "negative": (effects.negative.tolist(), published_values(effects.negative_values)),
         }
 
     def _prediction(self, unit: int) -> Record | None:
@@ -304,7 +313,7 @@ class LayerRecords:
         if found is None:
             return None
         fired, ways = found
-        said = {way: dict(zip(Scores._fields, rows[unit], strict=True)) for way, rows in ways.items()}
+        said = {way: dict(zip(PredictorScores._fields, rows[unit], strict=True)) for way, rows in ways.items()}
         return {"fired": fired[unit], **said}
 
     @cached_property
@@ -313,8 +322,8 @@ class LayerRecords:
         counts = self.described.prediction
         if counts is None:
             return None
-        ways = {way: published(np.stack(scores(counts, way), axis=1)) for way in WAYS}
-        return counts["fired"].tolist(), ways
+        ways = {way: published_values(np.stack(predictor_scores(counts, way), axis=1)) for way in WAYS}
+        return counts["positives"].tolist(), ways
 
     def _steering(self, unit: int) -> Record | None:
         changes = self._steered
@@ -332,4 +341,4 @@ class LayerRecords:
         found = self.described.steering
         if found is None:
             return None
-        return {side: (found[side].tolist(), published(found[f"{side}_by"])) for side in ("more", "less")}
+        return {side: (found[side].tolist(), published_values(found[f"{side}_by"])) for side in ("more", "less")}

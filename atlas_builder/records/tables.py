@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from atlas_builder.collect.results import CollectedLayer
 from atlas_builder.config import Configuration
-from atlas_builder.describe.token_scores import WAYS, scores
+from atlas_builder.describe.token_scores import WAYS, predictor_scores
 from atlas_builder.records.address import UnitAddress
 from atlas_builder.records.columns import NEIGHBOUR, TABLES, table_schema
 from atlas_builder.records.stages import Stages
@@ -27,7 +27,7 @@ from atlas_builder.rounding import significant_all
 _Numbers = NDArray[np.integer[Any]]
 
 
-def write(folder: Path, stages: Stages, config: Configuration) -> None:
+def write_tables(folder: Path, stages: Stages, config: Configuration) -> None:
     """Write the tables into a folder, made if need be.
 
     Memory holds one layer at a time. `config` is what the records are made with: it says
@@ -43,7 +43,7 @@ def write(folder: Path, stages: Stages, config: Configuration) -> None:
                 writer.write_table(pa.table(rows(layer), schema))
 
 
-def problems(folder: Path, layers: Sequence[Mapping[str, int]]) -> list[str]:
+def table_problems(folder: Path, layers: Sequence[Mapping[str, int]]) -> list[str]:
     """What is wrong with the tables of an atlas of these layers, as `atlas.json` lists them."""
     files, found = {}, []
     for name, columns in TABLES.items():
@@ -100,11 +100,11 @@ class _Source:
             "tokens": np.full(layer.units, layer.tokens),
             **{name: _numbers(measures[name][:, 0]) for name in measures.dtype.names or ()},
             **{
-                f"negative_{name}": _numbers(measures[name][:, 1]) if layer.sides == 2 else nothing
+                f"negative_{name}": _numbers(measures[name][:, 1]) if layer.signs == 2 else nothing
                 for name in measures.dtype.names or ()
             },
             "middle_differs": described.bands.middle_differs(),
-            **{f"{way}_f1": nothing if counts is None else _numbers(scores(counts, way).f1) for way in WAYS},
+            **{f"{way}_f1": nothing if counts is None else _numbers(predictor_scores(counts, way).f1) for way in WAYS},
             "page": [UnitAddress(layer.layer, unit).page for unit in range(layer.units)],
         }
 
@@ -170,7 +170,7 @@ class _Source:
             self._id(layers, units),
             pa.array(numbers + 1),
             _numbers(links.similarities[shown][there]),
-            _numbers(links.wiring[shown][there]),
+            _numbers(links.weight_cosine[shown][there]),
         ]
         return _lists(there.sum(axis=1), pa.StructArray.from_arrays(parts, fields=list(NEIGHBOUR)))
 

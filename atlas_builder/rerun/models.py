@@ -42,7 +42,7 @@ def second_reading(config: Configuration, loaded: language_model.LanguageModel) 
     """How the units of a configuration are read without what the pass reads them with."""
     if config.units.kind == "crate":
         folder = Path(language_model.place(config.model))
-        return _Codes(crate.load(folder).double().state_dict(), loaded.bridge.cfg.n_heads)
+        return _Codes(crate.load_crate(folder).double().state_dict(), loaded.bridge.cfg.n_heads)
     place = loaded.bridge.adapter.translate_transformer_lens_path
     plain = language_model.load_plain(config.model)
     if config.units.kind == "sae":

@@ -53,7 +53,7 @@ class Text:
         return digest.hexdigest()
 
 
-class Course(NamedTuple):
+class UnitTrace(NamedTuple):
     """What some units of one layer did over the corpus.
 
     `high` and `low` are the extremes of each context and the positions of the first
@@ -74,12 +74,12 @@ class Reader:
     """A causal language model of transformers, with its tokenizer."""
 
     def __init__(self, config: Configuration) -> None:
-        loaded = language_model.load(config.model)
+        loaded = language_model.load_model(config.model)
         self.tokenizer = loaded.tokenizer
         self.token_texts = loaded.token_texts
         units = open_units(loaded, config)
         self._read_weights: Callable[[int], Tensor] = units.read_weights
-        self.signed = {layer: units.signed(layer) for layer in units.layers}
+        self.has_negative = {layer: units.has_negative(layer) for layer in units.layers}
         self._read = second_reading(config, loaded)
         self._config = config
         self._head = [] if self.tokenizer.bos_token_id is None else [int(self.tokenizer.bos_token_id)]
@@ -145,12 +145,12 @@ class Reader:
         }
 
 
-def courses(
+def trace_units(
     reader: Reader, text: Text, units: dict[int, list[int]], on_tokens: Callable[[int], None]
-) -> dict[int, Course]:
+) -> dict[int, UnitTrace]:
     """Read some units of some layers over the whole corpus."""
     found = {
-        layer: Course(
+        layer: UnitTrace(
             high=np.zeros((len(text), len(chosen)), np.float32),
             high_at=np.zeros((len(text), len(chosen)), np.int32),
             low=np.zeros((len(text), len(chosen)), np.float32),

@@ -17,7 +17,7 @@ from atlas_builder.rerun.passes import Reader, Text
 from atlas_builder.workspace import CONFIGURATION, portable_configuration, work_folder
 
 
-class Source(NamedTuple):
+class Rerun(NamedTuple):
     """What `atlas.json` says, the configuration, the model, and the whole text."""
 
     facts: dict[str, Any]
@@ -35,7 +35,7 @@ class Source(NamedTuple):
         return found
 
 
-def find(site: Path, overrides: tuple[str, ...] = ()) -> Source:
+def open_rerun(site: Path, overrides: tuple[str, ...] = ()) -> Rerun:
     """Load the model of an atlas and read its text again.
 
     `overrides` are `KEY=VALUE`, for a model or corpus that lies elsewhere than when the
@@ -67,7 +67,7 @@ def find(site: Path, overrides: tuple[str, ...] = ()) -> Source:
             )
             + "."
         )
-    return Source(facts, config, reader, text)
+    return Rerun(facts, config, reader, text)
 
 
 def _configuration(site: Path, facts: dict[str, Any], overrides: tuple[str, ...]) -> Configuration:

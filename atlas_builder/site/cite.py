@@ -18,12 +18,12 @@ from atlas_builder.corpus.token_text import plain
 _DIGITS = 16
 """Of a record's hash, in what people copy: enough to tell contents apart. JSON-LD holds all 64."""
 
-# BibTeX counts braces whether or not they are escaped, so these are spelt out. assets/cite.js has the same table.
-_TEX = {character: f"\\{character}" for character in "&%$#_"}
-_TEX |= {"{": "\\textbraceleft{}", "}": "\\textbraceright{}", "\\": "\\textbackslash{}"}
-_TEX |= {"~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "`": "\\textasciigrave{}"}
-_TEX |= {"<": "\\textless{}", ">": "\\textgreater{}", "|": "\\textbar{}"}
-_LIGATURES = re.compile(r"([-',])(?=\1)")  # TeX prints -- as a dash
+# BibTeX counts braces whether or not they are escaped, so these are spelt out.
+TEX = {character: f"\\{character}" for character in "&%$#_"}
+TEX |= {"{": "\\textbraceleft{}", "}": "\\textbraceright{}", "\\": "\\textbackslash{}"}
+TEX |= {"~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "`": "\\textasciigrave{}"}
+TEX |= {"<": "\\textless{}", ">": "\\textgreater{}", "|": "\\textbar{}"}
+LIGATURES = re.compile(r"([-',])(?=\1)")  # TeX prints -- as a dash
 
 
 class Name(NamedTuple):
@@ -296,8 +296,8 @@ def _json(fields: dict[str, Any]) -> str:
 
 
 def _tex(text: str) -> str:
-    apart = _LIGATURES.sub("\\1\0", text)
-    return "".join(_TEX.get(character, character) for character in apart).replace("\0", "{}")
+    apart = LIGATURES.sub("\\1\0", text)
+    return "".join(TEX.get(character, character) for character in apart).replace("\0", "{}")
 
 
 def _tex_name(name: Name) -> str:

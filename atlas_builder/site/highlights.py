@@ -15,7 +15,7 @@ Start = tuple[str, str, Sequence[Summary]]
 """Title, reason, units."""
 
 
-def starts(summaries: Mapping[int, Sequence[Summary]], links: Links) -> list[Start]:
+def highlights(summaries: Mapping[int, Sequence[Summary]], links: Links) -> list[Start]:
     """Lists of units worth a first look, of those with ten examples at least."""
     units = [unit for layer in summaries.values() for unit in layer if unit.measures["examples"] >= 10]
     named = connections(links)

@@ -58,4 +58,4 @@ def data(layer: int, units: Sequence[Summary]) -> bytes:
         }
         for measure in columns(units)
     ]
-    return b"atlasColumns(%d," % layer + orjson.dumps(found) + b");\n"
+    return b"Atlas.columns(%d," % layer + orjson.dumps(found) + b");\n"

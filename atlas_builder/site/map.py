@@ -28,7 +28,7 @@ from atlas_builder.site.search.index import BLOCK
 RAMP = 7
 """Colours from the first layer to the last, `m0` … `m6` in the style sheet."""
 _NOWHERE = 65_535
-_STEPS = _NOWHERE - 1  # to which a place is rounded, a 65,534th of the map's width
+STEPS = _NOWHERE - 1  # to which a place is rounded, a 65,534th of the map's width
 
 _LEVELS = 6
 _CELLS = 5  # across the map at the first level; twice as many at each after it
@@ -178,19 +178,19 @@ def atlas_map(stages: Stages) -> Map:
     )
 
 
-class Drawn(NamedTuple):
+class DrawnMap(NamedTuple):
     """What pages show of a map."""
 
     picture: Markup
     placed: int
 
 
-def publish(stages: Stages, folder: Path) -> Drawn:
+def publish_map(stages: Stages, folder: Path) -> DrawnMap:
     """Write an atlas's map, and say what pages show of it."""
     with gc_paused():
         drawn = atlas_map(stages)
-        write(folder, drawn)
-        return Drawn(drawn.picture, drawn.placed)
+        write_map(folder, drawn)
+        return DrawnMap(drawn.picture, drawn.placed)
 
 
 def preview(picture: Markup) -> Markup:
@@ -198,7 +198,7 @@ def preview(picture: Markup) -> Markup:
     return picture and Markup('<a class="to-map" href="map.html">{}</a>').format(picture)
 
 
-def write(folder: Path, drawn: Map) -> None:
+def write_map(folder: Path, drawn: Map) -> None:
     """Write `points.js`: numbers as base64 of 16-bit ones, the least byte first.
 
     `places` are x and y of each behaviour in 65,534ths of the map's width, 65,535 where
@@ -210,11 +210,11 @@ def write(folder: Path, drawn: Map) -> None:
         "layers": drawn.layers,
         "counts": _packed(drawn.counts),
         "effective": _packed(np.rint(drawn.effective * 100)),
-        "places": _packed(np.where(np.isnan(drawn.places), _NOWHERE, np.rint(np.nan_to_num(drawn.places) * _STEPS))),
+        "places": _packed(np.where(np.isnan(drawn.places), _NOWHERE, np.rint(np.nan_to_num(drawn.places) * STEPS))),
         "words": [[round(x, 4), round(y, 4), level, word] for x, y, level, word in drawn.words],
         "block": BLOCK,
     }
-    (folder / "points.js").write_bytes(b"atlasMap(" + orjson.dumps(data) + b");\n")
+    (folder / "points.js").write_bytes(b"Atlas.map(" + orjson.dumps(data) + b");\n")
 
 
 def _packed(numbers: NDArray[np.float64] | NDArray[np.int64]) -> str:

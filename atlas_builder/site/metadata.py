@@ -45,7 +45,7 @@ _TYPES = {
 }
 
 
-def write(folder: Path, citation: Citation) -> None:
+def write_metadata(folder: Path, citation: Citation) -> None:
     """Write the files of `METADATA` into a site that is otherwise whole."""
     (folder / METADATA["citation"]).write_text(citation_cff(citation), encoding="utf-8", newline="\n")
     _write_json(folder / METADATA["croissant"], croissant(folder, citation))

@@ -22,7 +22,7 @@ from atlas_builder.records.schema import Record
 from atlas_builder.site import figures, html, layer_table
 from atlas_builder.site import map as site_map
 from atlas_builder.site.cite import Citation, cite
-from atlas_builder.site.map import Drawn
+from atlas_builder.site.map import DrawnMap
 from atlas_builder.site.summary import Summary
 
 COLOURS = 8
@@ -50,12 +50,12 @@ def behaviour_group(behaviours: int) -> int:
     return len(BEHAVIOUR_GROUPS) - 1 if behaviours == 0 else min(behaviours, 4) - 1
 
 
-Plane = tuple[NDArray[np.float32], NDArray[np.int32], float]
+PlanePoints = tuple[NDArray[np.float32], NDArray[np.int32], float]
 """What `LayerRecords.plane` gives."""
 
 
 @dataclass(frozen=True)
-class Side:
+class UnitSide:
     """What a unit does above zero, or below."""
 
     sign: int
@@ -63,7 +63,7 @@ class Side:
     noise: list[int]
     measures: dict[str, Any]
     colours: list[str]
-    seen: Plane
+    seen: PlanePoints
 
     @property
     def rest(self) -> float:
@@ -115,7 +115,7 @@ class Pages:
     def unit(
         self,
         record: Record,
-        planes: Mapping[int, Plane],
+        planes: Mapping[int, PlanePoints],
         labels: Mapping[tuple[str, int], str],
         around: Neighbourhood,
     ) -> str:
@@ -148,7 +148,7 @@ class Pages:
             shown=shown,
             explained=any("importance" in example for example in record["examples"]),
             sides=[
-                Side(
+                UnitSide(
                     sign,
                     [behaviour for behaviour in record["behaviours"] if behaviour["sign"] == sign],
                     [place for place in noise if (place in below) == (sign < 0)],
@@ -220,7 +220,7 @@ class Pages:
         layers: Mapping[int, Sequence[Summary]],
         starts: Sequence[tuple[str, str, Sequence[Summary]]],
         contrast: Mapping[str, float],
-        drawn: Drawn,
+        drawn: DrawnMap,
     ) -> str:
         """The first page; `starts` are lists of units worth a first look: title, reason, units.
 
@@ -257,7 +257,7 @@ class Pages:
             ),
         )
 
-    def map(self, drawn: Drawn) -> str:
+    def map(self, drawn: DrawnMap) -> str:
         """The map of all behaviours."""
         return self._render(
             "map.html",

@@ -15,23 +15,23 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from atlas_builder.cluster.run import CONTRAST
+from atlas_builder.cluster.run import PAPER_DISTANCES
 from atlas_builder.config import SiteSettings
 from atlas_builder.progress import Progress, gc_paused
 from atlas_builder.records.address import UnitAddress
 from atlas_builder.records.schema import SCHEMA_FILE, schema
-from atlas_builder.records.tables import write as write_tables
+from atlas_builder.records.tables import write_tables
 from atlas_builder.shipped import shipped_folder
+from atlas_builder.site import constants, metadata
 from atlas_builder.site import map as site_map
-from atlas_builder.site import metadata
 from atlas_builder.site.cite import address
 from atlas_builder.site.context import Site
-from atlas_builder.site.highlights import starts
+from atlas_builder.site.highlights import highlights
 from atlas_builder.site.hosting import size
 from atlas_builder.site.hosting.budget import fitted
 from atlas_builder.site.layer_table import leaf_names
 from atlas_builder.site.prose.render import render_prose
-from atlas_builder.site.render import publish_layer, publish_units, sizes, write
+from atlas_builder.site.render import publish_layer, publish_units, sizes, write_text
 from atlas_builder.site.search import index
 from atlas_builder.site.summary import Summary
 
@@ -42,15 +42,17 @@ def publish(site: Site, folder: Path, executor: Executor, progress: Progress) ->
     """Write the whole site into an empty folder, with as much of each unit as the host allows."""
     with gc_paused():
         _publish(_fitted(site, executor, progress), folder, executor, progress)
-    for line in size.measure(size.files(folder), site.config.site.host).lines:
+    for line in size.measure_sizes(size.site_files(folder), site.config.site.host).lines:
         progress.say(line)
 
 
 def _publish(site: Site, folder: Path, executor: Executor, progress: Progress) -> None:
-    map_ = executor.submit(site_map.publish, site.stages, folder / "map")
+    map_ = executor.submit(site_map.publish_map, site.stages, folder / "map")
     around = [executor.submit(write_tables, folder / "tables", site.stages, site.config)]
     with ThreadPoolExecutor(1) as beside:  # the workers render units while the index is written here
-        queries = beside.submit(index.write, folder / "search", site.stages, site.config.examples.window, executor)
+        queries = beside.submit(
+            index.write_index, folder / "search", site.stages, site.config.examples.window, executor
+        )
         summaries = _write_units(site, folder, executor, progress)
         site = replace(site, facts={**site.facts, "queries": queries.result()._asdict()})
     around += [
@@ -59,11 +61,11 @@ def _publish(site: Site, folder: Path, executor: Executor, progress: Progress) -
     ]
     drawn = map_.result()
     for page, render in overviews(site, lambda: summaries, lambda: drawn).items():
-        write(folder / page, render())
+        write_text(folder / page, render())
     _write_around(site, folder)
     for task in around:
         task.result()
-    metadata.write(folder, site.pages.citation)  # last, for it says what is there
+    metadata.write_metadata(folder, site.pages.citation)  # last, for it says what is there
 
 
 def _write_units(site: Site, folder: Path, executor: Executor, progress: Progress) -> dict[int, list[Summary]]:
@@ -83,12 +85,12 @@ def _write_units(site: Site, folder: Path, executor: Executor, progress: Progres
 
 
 def overviews(
-    site: Site, summaries: Callable[[], dict[int, list[Summary]]], drawn: Callable[[], site_map.Drawn]
+    site: Site, summaries: Callable[[], dict[int, list[Summary]]], drawn: Callable[[], site_map.DrawnMap]
 ) -> dict[str, Callable[[], str]]:
     """What renders each page that is not a unit's, a layer's or prose, by address; asks for what it needs only."""
     return {
         "index.html": lambda: site.pages.home(
-            summaries(), starts(summaries(), site.stages.links), _contrast(site), drawn()
+            summaries(), highlights(summaries(), site.stages.links), _contrast(site), drawn()
         ),
         "map.html": lambda: site.pages.map(drawn()),
         "search.html": lambda: site.pages.plain("search.html", "search.html", "Search"),
@@ -119,8 +121,8 @@ def _fitted(site: Site, executor: Executor, progress: Progress) -> Site:
 
 def _contrast(site: Site) -> dict[str, float]:
     """Medians over all units of the distances of `cluster.CONTRAST`; without those that no unit has."""
-    found = np.concatenate([layer.clustered.contrast for layer in site.stages.layers])
-    known = {name: column[~np.isnan(column)] for name, column in zip(CONTRAST, found.T, strict=True)}
+    found = np.concatenate([layer.clustered.paper_distances for layer in site.stages.layers])
+    known = {name: column[~np.isnan(column)] for name, column in zip(PAPER_DISTANCES, found.T, strict=True)}
     return {name: float(np.median(column)) for name, column in known.items() if len(column)}
 
 
@@ -130,6 +132,7 @@ def _write_around(site: Site, folder: Path) -> None:
     for source in (shipped_folder("themes") / "atlas" / "assets", site.theme / "assets"):
         if source.is_dir():
             shutil.copytree(source, assets, dirs_exist_ok=True)
+    (assets / "constants.js").write_bytes(constants.script())
     (folder / "schema").mkdir()
     (folder / "schema" / SCHEMA_FILE.name).write_bytes(orjson.dumps(schema(), option=orjson.OPT_INDENT_2))
     atlas = site.config.atlas
@@ -148,9 +151,9 @@ def _write_around(site: Site, folder: Path) -> None:
             *layers,
             *(UnitAddress(*unit).page for unit in site.units),
         ]
-        write(folder / "sitemap.xml", _sitemap([address(atlas, page) or page for page in listed]))
+        write_text(folder / "sitemap.xml", _sitemap([address(atlas, page) or page for page in listed]))
         robots += f"Sitemap: {address(atlas, 'sitemap.xml')}\n"
-    write(folder / "robots.txt", robots)
+    write_text(folder / "robots.txt", robots)
 
 
 def _sitemap(addresses: Sequence[str]) -> str:

@@ -45,7 +45,7 @@ class Worker(threading.local):
             collected = next(found for found in self.site.stages.collected.layers if found.layer == layer)
             self.layer = LayerRecords(self.site.stages, collected, self.site.config)
         record = self.layer.record(unit, shown)
-        planes = {sign: self.layer.plane(unit, sign) for sign in (1, -1)[: self.layer.layer.sides]}
+        planes = {sign: self.layer.plane(unit, sign) for sign in (1, -1)[: self.layer.layer.signs]}
         return record, self.site.pages.unit(record, planes, self.site.labels, self.site.around(place))
 
 
@@ -61,7 +61,7 @@ def publish_units(site: Site, first: int, last: int, folder: Path) -> list[Summa
         for place, (layer, unit) in enumerate(site.units[first:last], start=first):
             record, page = worker.unit(place)
             (folder / UnitAddress(layer, unit).record).write_bytes(serialise(record))
-            write(folder / UnitAddress(layer, unit).page, page)
+            write_text(folder / UnitAddress(layer, unit).page, page)
             summaries.append(summary_of(record))
     return summaries
 
@@ -83,14 +83,14 @@ def publish_layer(site: Site, layer: int, units: Sequence[Summary], layers: Sequ
     """Write the table of a layer, its data for scripts, and the citations of its units."""
     worker.open(site)
     for name, page in worker.site.pages.layer(layer, units, layers).items():
-        write(folder / f"L{layer}" / name, page)
+        write_text(folder / f"L{layer}" / name, page)
     (folder / f"L{layer}" / "units.js").write_bytes(layer_table.data(layer, units))
     citations = [worker.site.pages.unit_citation(layer, unit.unit, unit.hash) for unit in units]
-    write(folder / f"L{layer}" / "cite.json", csl_of(citations))
-    write(folder / f"L{layer}" / "cite.ris", ris_of(citations))
+    write_text(folder / f"L{layer}" / "cite.json", csl_of(citations))
+    write_text(folder / f"L{layer}" / "cite.ris", ris_of(citations))
 
 
-def write(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
     """Write a text as every file of a site is written."""
     path.write_bytes(encoded(text))
 

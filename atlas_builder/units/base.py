@@ -15,7 +15,7 @@ from torch import Tensor
 
 from atlas_builder.errors import ConfigurationError
 
-Visit = Callable[[int, Tensor, Tensor], None]
+ActivationHook = Callable[[int, Tensor, Tensor], None]
 """Called as `visit(layer, inputs, activations)` with shapes `(batch, context, width)`
 and `(batch, context, units)`. The tensors are only valid during the call."""
 
@@ -34,14 +34,14 @@ class Units(Protocol):
     def count(self, layer: int) -> int:
         """How many units the layer has."""
 
-    def signed(self, layer: int) -> bool:
+    def has_negative(self, layer: int) -> bool:
         """Whether the layer's units also answer below zero, so that their negative side has examples too."""
 
     @property
     def activation(self) -> str:
         """Name of the function that makes the activation."""
 
-    def run(self, tokens: Tensor, visit: Visit, last: int | None = None, cache: Any = None) -> None:
+    def run(self, tokens: Tensor, visit: ActivationHook, last: int | None = None, cache: Any = None) -> None:
         """Run the model on `(batch, context)` tokens and visit each layer once, in order.
 
         Nothing behind the last layer read is computed, or behind the layer `last` where
@@ -63,14 +63,16 @@ class Units(Protocol):
 class Steerable(Protocol):
     """Units that can be held at a value."""
 
-    def steered(self, tokens: Tensor, layer: int, unit: Tensor | None = None, value: Tensor | None = None) -> Tensor:
+    def logits_with_clamp(
+        self, tokens: Tensor, layer: int, unit: Tensor | None = None, value: Tensor | None = None
+    ) -> Tensor:
         """Logits after (rows, context) tokens: (rows, vocabulary).
 
         Where given, `unit` of the layer, (rows,), is `value`, (rows,), at every position.
         """
 
 
-class LastLayerSeenError(Exception):
+class StopForwardPass(Exception):  # noqa: N818 - an order, not an error
     """Ends a forward run whose rest nobody looks at."""
 
 
@@ -80,7 +82,7 @@ def run_with_hooks(bridge: Any, tokens: Tensor, hooks: Sequence[tuple[str, Any]]
     TransformerLens's own stop_at_layer comes before a block: after the last one, it runs the unembedding too.
     """
     caching = {} if cache is None else {"past_key_values": cache, "use_cache": True}
-    with torch.inference_mode(), suppress(LastLayerSeenError):
+    with torch.inference_mode(), suppress(StopForwardPass):
         bridge.run_with_hooks(tokens, fwd_hooks=list(hooks), return_type=None, **caching)
 
 
@@ -94,7 +96,7 @@ def chosen_layers(layers: Literal["all"] | Sequence[int], depth: int) -> list[in
     return found
 
 
-def held(activations: Tensor, unit: Tensor | None, value: Tensor | None) -> Tensor:
+def clamped(activations: Tensor, unit: Tensor | None, value: Tensor | None) -> Tensor:
     """(rows, context, units) with one unit of each row at one value, at every position."""
     if unit is None or value is None:
         return activations

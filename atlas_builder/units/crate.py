@@ -10,7 +10,7 @@ from torch import Tensor
 
 from atlas_builder.models.crate import CODES, Crate
 from atlas_builder.models.memory import as_float32
-from atlas_builder.units.base import Visit, chosen_layers, held
+from atlas_builder.units.base import ActivationHook, chosen_layers, clamped
 
 
 class CrateUnits:
@@ -33,11 +33,11 @@ class CrateUnits:
         """How many columns the dictionary has."""
         return CODES * self._model.shape.width
 
-    def signed(self, layer: int) -> bool:
+    def has_negative(self, layer: int) -> bool:
         """Codes are never below zero."""
         return False
 
-    def run(self, tokens: Tensor, visit: Visit, last: int | None = None, cache: Any = None) -> None:
+    def run(self, tokens: Tensor, visit: ActivationHook, last: int | None = None, cache: Any = None) -> None:
         """Run the model on (batch, context) tokens as far as the last layer read, visiting each."""
         layers = [layer for layer in self.layers if last is None or layer <= last]
 
@@ -48,11 +48,13 @@ class CrateUnits:
         with torch.inference_mode():
             self._model.stream(tokens, see, layers[-1], cache)
 
-    def steered(self, tokens: Tensor, layer: int, unit: Tensor | None = None, value: Tensor | None = None) -> Tensor:
+    def logits_with_clamp(
+        self, tokens: Tensor, layer: int, unit: Tensor | None = None, value: Tensor | None = None
+    ) -> Tensor:
         """Logits after (rows, context) tokens, (rows, vocabulary), with coordinates (rows,) held at values (rows,)."""
 
         def change(at: int, code: Tensor) -> Tensor:
-            return held(code, unit, value) if at == layer else code
+            return clamped(code, unit, value) if at == layer else code
 
         with torch.inference_mode():
             return self._model.forward(tokens, change)[:, -1]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from atlas_builder.errors import ModelError
 from atlas_builder.models.memory import as_float32
-from atlas_builder.units.base import LastLayerSeenError, Visit, chosen_layers, held, run_with_hooks
+from atlas_builder.units.base import ActivationHook, StopForwardPass, chosen_layers, clamped, run_with_hooks
 
 
 class MLPUnits:
@@ -41,11 +41,11 @@ class MLPUnits:
         """How many neurons the layer has."""
         return int(self._weight(layer, "W_in").shape[1])
 
-    def signed(self, layer: int) -> bool:
+    def has_negative(self, layer: int) -> bool:
         """Whether the neurons are gated: gate times linear part, of either sign."""
         return self._is_gated(layer)
 
-    def run(self, tokens: Tensor, visit: Visit, last: int | None = None, cache: Any = None) -> None:
+    def run(self, tokens: Tensor, visit: ActivationHook, last: int | None = None, cache: Any = None) -> None:
         """Run the model on (batch, context) tokens as far as the last activation read, visiting each layer."""
         layers = [layer for layer in self.layers if last is None or layer <= last]
         inputs: dict[int, Tensor] = {}
@@ -60,7 +60,7 @@ class MLPUnits:
             def hook(tensor: Tensor, hook: Any) -> None:
                 visit(layer, inputs.pop(layer), tensor)
                 if layer == layers[-1]:
-                    raise LastLayerSeenError
+                    raise StopForwardPass
 
             return hook
 
@@ -69,11 +69,13 @@ class MLPUnits:
         hooks += [(f"blocks.{layer}.mlp.out.hook_in", show(layer)) for layer in layers]
         run_with_hooks(self._bridge, tokens, hooks, cache)
 
-    def steered(self, tokens: Tensor, layer: int, unit: Tensor | None = None, value: Tensor | None = None) -> Tensor:
+    def logits_with_clamp(
+        self, tokens: Tensor, layer: int, unit: Tensor | None = None, value: Tensor | None = None
+    ) -> Tensor:
         """Logits after (rows, context) tokens, (rows, vocabulary), with neurons (rows,) held at values (rows,)."""
 
         def hold(activations: Tensor, hook: Any) -> Tensor:
-            return held(activations, unit, value)
+            return clamped(activations, unit, value)
 
         hooks = [] if unit is None else [(f"blocks.{layer}.mlp.out.hook_in", hold)]
         with torch.inference_mode():

@@ -38,12 +38,12 @@ def open_units(model: LanguageModel, config: Configuration) -> Units:
 def load_saes(units: UnitSettings) -> list[sae.SAE]:
     """The SAEs of a configuration: from a folder, the shipped ones, the hub, or a release that sae-lens knows."""
     if units.path:
-        return [sae.load(folder) for folder in sae.find(Path(units.path))]
+        return [sae.load_sae(folder) for folder in sae.find_saes(Path(units.path))]
     release, name = str(units.release), str(units.id)
     if release == "demo":
         if name not in (shipped := sorted(folder.name for folder in SAES.iterdir())):
             raise ConfigurationError(f"units.id: {name} is not among the shipped SAEs: use {' or '.join(shipped)}.")
-        return [sae.load(folder) for folder in sae.find(SAES / name)]
+        return [sae.load_sae(folder) for folder in sae.find_saes(SAES / name)]
     if "/" in release:
         from huggingface_hub import snapshot_download
 
@@ -54,7 +54,7 @@ def load_saes(units: UnitSettings) -> list[sae.SAE]:
                 f"SAE {name} of {release} cannot be loaded from Hugging Face ({reason(error)}): check units.release, "
                 "units.id and the network."
             ) from error
-        return [sae.load(Path(whole) / name)]
+        return [sae.load_sae(Path(whole) / name)]
     try:
         from sae_lens import SAE
     except ImportError:
@@ -64,7 +64,7 @@ def load_saes(units: UnitSettings) -> list[sae.SAE]:
         ) from None
     with TemporaryDirectory() as scratch, quiet():
         SAE.from_pretrained(release, name).save_model(scratch)
-        return [sae.load(Path(scratch))]
+        return [sae.load_sae(Path(scratch))]
 
 
 def _check_trained_on(found: sae.SAE, name: str) -> None:

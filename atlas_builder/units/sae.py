@@ -10,7 +10,7 @@ from torch import Tensor
 from atlas_builder.errors import ConfigurationError
 from atlas_builder.models.memory import as_float32
 from atlas_builder.models.sae import SAE
-from atlas_builder.units.base import LastLayerSeenError, Visit, chosen_layers, run_with_hooks
+from atlas_builder.units.base import ActivationHook, StopForwardPass, chosen_layers, run_with_hooks
 
 
 class SAEUnits:
@@ -57,11 +57,11 @@ class SAEUnits:
         """How many latents the layer's SAE has."""
         return self._saes[layer].latents
 
-    def signed(self, layer: int) -> bool:
+    def has_negative(self, layer: int) -> bool:
         """Latents are never below zero."""
         return False
 
-    def run(self, tokens: Tensor, visit: Visit, last: int | None = None, cache: Any = None) -> None:
+    def run(self, tokens: Tensor, visit: ActivationHook, last: int | None = None, cache: Any = None) -> None:
         """Run the model on (batch, context) tokens as far as the last SAE read, visiting each layer."""
         layers = [layer for layer in self.layers if last is None or layer <= last]
 
@@ -71,7 +71,7 @@ class SAEUnits:
                 read = sae.read(tensor)
                 visit(layer, read, sae.encode(read))
                 if layer == layers[-1]:
-                    raise LastLayerSeenError
+                    raise StopForwardPass
 
             return hook
 

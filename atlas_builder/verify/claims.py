@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from atlas_builder.cluster import clustering
 from atlas_builder.cluster.embeddings import cosine_distances, neuron_embeddings
-from atlas_builder.cluster.stability import sureness
+from atlas_builder.cluster.stability import stability_measures
 from atlas_builder.collect.bands import band_edges
 from atlas_builder.collect.sampling import contexts_chances, stream
 from atlas_builder.config import Configuration
 from atlas_builder.describe.token_scores import FIRES, HELD_OUT_EVERY
-from atlas_builder.rerun.passes import Course, Text
+from atlas_builder.rerun.passes import Text, UnitTrace
 from atlas_builder.rounding import grain_of
 
 Record = dict[str, Any]
@@ -31,7 +31,7 @@ TOLERANCE = {"float32": 1e-4, "bfloat16": 2e-2}
 
 
 @dataclass
-class Report:
+class VerificationReport:
     """What was compared, how far it was off at most, and what does not hold."""
 
     compared: dict[str, int] = field(default_factory=dict)
@@ -64,7 +64,7 @@ class Report:
 
 
 @dataclass(frozen=True)
-class Side:
+class ClaimedSide:
     """A unit above zero or below: what it did in each context, with the sign turned below."""
 
     sign: int
@@ -78,12 +78,14 @@ class Side:
     """Whether a context is so near the border that another run may choose otherwise."""
 
 
-def sides(course: Course, place: int, layer: int, unit: int, signed: bool, config: Configuration) -> Iterator[Side]:
+def sides(
+    course: UnitTrace, place: int, layer: int, unit: int, signed: bool, config: Configuration
+) -> Iterator[ClaimedSide]:
     """Choose a unit's examples anew; `place` is its column in the course."""
     for side, (high, at, sign) in enumerate(((course.high, course.high_at, 1), (course.low, course.low_at, -1))):
         if side <= int(signed):
             keys = sign * high[:, place].astype(np.float64)
-            yield Side(sign, keys, at[:, place], *_choose(keys, layer, unit, side, config))
+            yield ClaimedSide(sign, keys, at[:, place], *_choose(keys, layer, unit, side, config))
 
 
 def _choose(
@@ -119,7 +121,9 @@ def _orders(order: NDArray[np.intp], keys: NDArray[np.float64]) -> Iterator[NDAr
 class Claims:
     """Holds the record of one unit against what was read."""
 
-    def __init__(self, record: Record, report: Report, config: Configuration, text: Text, texts: list[str]) -> None:
+    def __init__(
+        self, record: Record, report: VerificationReport, config: Configuration, text: Text, texts: list[str]
+    ) -> None:
         self.record, self.report, self.config, self.text = record, report, config, text
         self._texts = texts
         self.tolerance = TOLERANCE[config.model.dtype]
@@ -131,7 +135,7 @@ class Claims:
         """The unit's id."""
         return str(self.record["id"])
 
-    def statistics(self, course: Course, place: int) -> None:
+    def statistics(self, course: UnitTrace, place: int) -> None:
         """Maximum, minimum, mean, deviation, density and histogram."""
         stats, tokens = self.record["stats"], self.text.tokens
         mean = course.total[place] / tokens
@@ -146,7 +150,7 @@ class Claims:
         if stats["tokens"] != tokens:
             self.report.wrong(f"{self.name}: {stats['tokens']} tokens are said to be read, and {tokens} are there")
 
-    def examples(self, found: Sequence[Side], seen: dict[tuple[int, int], NDArray[np.float32]]) -> None:
+    def examples(self, found: Sequence[ClaimedSide], seen: dict[tuple[int, int], NDArray[np.float32]]) -> None:
         """Each published example: that it is one, its text and its activations.
 
         `seen` holds the activations of a context, by its number and the unit's place.
@@ -201,7 +205,7 @@ class Claims:
                 f"{example['values'][worst]:.4g}, and read as {found[worst]:.4g}"
             )
 
-    def measures(self, side: Side, inputs: NDArray[np.float32], read_weights: NDArray[np.float32]) -> None:
+    def measures(self, side: ClaimedSide, inputs: NDArray[np.float32], read_weights: NDArray[np.float32]) -> None:
         """Number of examples, neuron embeddings by their distances, and the clusters.
 
         `inputs` are those at the key tokens of the side's contexts, (examples, width).
@@ -232,7 +236,7 @@ class Claims:
             nudged = np.maximum(distances + np.float32(nudge), 0)
             np.fill_diagonal(nudged, 0)
             labels = clustering.cluster(nudged, self.config.clusters)
-            sure, _ = sureness(nudged, labels, values, self.config.clusters)
+            sure, _ = stability_measures(nudged, labels, values, self.config.clusters)
             yield {**clustering.measure(distances, labels)._asdict(), **sure._asdict()}
 
     @staticmethod
@@ -240,7 +244,7 @@ class Claims:
         pairs = ((claimed[name], value) for name, value in found.items())
         return float(sum(abs(claim - value) for claim, value in pairs if claim is not None and not np.isnan(value)))
 
-    def look_up(self, side: Side, seen: Mapping[int, NDArray[np.float32]]) -> None:
+    def look_up(self, side: ClaimedSide, seen: Mapping[int, NDArray[np.float32]]) -> None:
         """How well the key tokens of examples foretell where the unit fires.
 
         `seen` holds the activations of each held-out context, by its number.
@@ -278,7 +282,7 @@ class Claims:
                 self.report.hold("held units", what, by, float(nearest), allowed)
                 self.report.hold("held units", f"{what}, its place", abs(by), float(abs(order[place])), allowed)
 
-    def bands(self, course: Course, place: int) -> None:
+    def bands(self, course: UnitTrace, place: int) -> None:
         """The edges of the bands, and that each token drawn lies in its band."""
         maximum = course.high[:, place].max(keepdims=True).astype(np.float64)
         edges = band_edges(course.histogram[place : place + 1], maximum, self.config.examples.bands)[0]

@@ -7,15 +7,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from atlas_builder.describe.steering import EXAMPLES
+from atlas_builder.describe.steering import EXAMPLES_CLAMPED
 from atlas_builder.describe.token_scores import HELD_OUT_EVERY
 from atlas_builder.files import read_json
 from atlas_builder.models.memory import keep_memory
 from atlas_builder.progress import Progress
 from atlas_builder.records.address import UnitAddress
-from atlas_builder.rerun.passes import Reader, Text, courses
-from atlas_builder.rerun.source import find
-from atlas_builder.verify.claims import Claims, Report, Side, sides
+from atlas_builder.rerun.passes import Reader, Text, trace_units
+from atlas_builder.rerun.source import open_rerun
+from atlas_builder.verify.claims import ClaimedSide, Claims, VerificationReport, sides
 
 
 def verify(
@@ -25,7 +25,7 @@ def verify(
     seed: int = 0,
     overrides: tuple[str, ...] = (),
     progress: Progress | None = None,
-) -> Report:
+) -> VerificationReport:
     """Run the model again and compare what the records of some random units claim.
 
     Statistics are taken over the whole corpus once more; examples are chosen anew, and
@@ -36,19 +36,19 @@ def verify(
     """
     progress = progress or Progress(quiet=True)
     keep_memory()
-    source = find(site, overrides)
+    source = open_rerun(site, overrides)
     _, config, reader, text = source
-    report = Report()
+    report = VerificationReport()
     chosen = source.draw(units, seed)
     with progress.task("read", total=text.tokens, unit="tokens") as advance:
-        found = courses(reader, text, chosen, advance)
+        found = trace_units(reader, text, chosen, advance)
     held_out = _held_out(reader, text, chosen) if config.describe.prediction else {}
     with progress.task("compare", total=sum(map(len, chosen.values())), unit="units") as advance:
         for layer, numbers in chosen.items():
             for place, unit in enumerate(numbers):
                 record = read_json(site / UnitAddress(layer, unit).record)
                 claims = Claims(record, report, config, text, reader.token_texts)
-                both = list(sides(found[layer], place, layer, unit, reader.signed[layer], config))
+                both = list(sides(found[layer], place, layer, unit, reader.has_negative[layer], config))
                 claims.statistics(found[layer], place)
                 claims.bands(found[layer], place)
                 _check_examples(reader, text, claims, both, layer, unit)
@@ -60,7 +60,7 @@ def verify(
     return report
 
 
-def _check_examples(reader: Reader, text: Text, claims: Claims, both: list[Side], layer: int, unit: int) -> None:
+def _check_examples(reader: Reader, text: Text, claims: Claims, both: list[ClaimedSide], layer: int, unit: int) -> None:
     """Run the contexts once more that the unit's examples are in."""
     wanted = claims.contexts().union(*(side.chosen.tolist() for side in both))
     activations: dict[tuple[int, int], NDArray[np.float32]] = {}
@@ -88,9 +88,9 @@ def _held_out(reader: Reader, text: Text, chosen: dict[int, list[int]]) -> dict[
     }
 
 
-def _check_held(reader: Reader, text: Text, claims: Claims, side: Side, layer: int, unit: int) -> None:
+def _check_held(reader: Reader, text: Text, claims: Claims, side: ClaimedSide, layer: int, unit: int) -> None:
     """Hold the unit at its maximum on its strongest examples, up to their key tokens."""
-    strongest = side.chosen[np.lexsort([side.chosen, -side.keys[side.chosen]])][:EXAMPLES].tolist()
+    strongest = side.chosen[np.lexsort([side.chosen, -side.keys[side.chosen]])][:EXAMPLES_CLAMPED].tolist()
     rows = [text.contexts[number][2][: int(side.at[number]) + 1] for number in strongest]
     change = reader.next_token_held(rows, layer, unit, float(side.keys.max()))
     claims.steering(None if change is None else change.numpy())

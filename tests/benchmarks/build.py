@@ -34,8 +34,8 @@ def main(tokens: int = 256_000) -> None:
         }
     )
     with TemporaryDirectory() as scratch:
-        loaded = language_model.load(settings.model)
-        read = contexts.write(
+        loaded = language_model.load_model(settings.model)
+        read = contexts.write_contexts(
             documents.documents(settings.corpus),
             loaded.encode,
             Path(scratch) / "contexts",

@@ -11,9 +11,9 @@ from collections.abc import Callable
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from atlas_builder.cluster.clustering import central_examples, cluster, contrast, coverage, measure
+from atlas_builder.cluster.clustering import central_examples, cluster, coverage, measure, paper_distances
 from atlas_builder.cluster.embeddings import cosine_distances, neuron_embeddings
-from atlas_builder.cluster.stability import sureness
+from atlas_builder.cluster.stability import stability_measures
 from atlas_builder.config import ClusterSettings
 
 UNITS, EXAMPLES, WIDTH = 200, 100, 768
@@ -37,13 +37,16 @@ def main() -> None:
         def run(unit: int) -> object:
             found = distances(unit)
             labels = cluster(found, settings)
-            sure = sureness(found, labels, values, settings)
+            sure = stability_measures(found, labels, values, settings)
             return measure(found, labels), central_examples(found, labels), coverage(values, labels), sure
 
         return run
 
     steps: dict[str, Callable[[int], object]] = {"embeddings and distances only": distances}
-    steps["the paper's contrast"] = lambda unit: (contrast(distances(unit)), contrast(cosine_distances(inputs[unit])))
+    steps["the paper's contrast"] = lambda unit: (
+        paper_distances(distances(unit)),
+        paper_distances(cosine_distances(inputs[unit])),
+    )
     for method in ("agglomerative", "hdbscan", "components"):
         steps[f"clusters and measures, {method}"] = whole(ClusterSettings(method=method, resamples=0))
         steps[f"… and stability, {method}"] = whole(ClusterSettings(method=method))

@@ -46,13 +46,13 @@ def main(shape: str = "demo", tokens: int = 262_144, brief: bool = False) -> Non
     with TemporaryDirectory() as scratch:
         name = folder_of(shape, Path(scratch))
         settings = validate({"model": {"name": name}, "corpus": {"source": "stdlib", "max_tokens": tokens}})
-        loaded = language_model.load(settings.model)
+        loaded = language_model.load_model(settings.model)
         units = open_units(loaded, settings)
         folder = Path(scratch) / "pass"
         folder.mkdir()
         run._prepare(loaded, units, settings, folder, Progress(quiet=True))
-        read = contexts.read(folder / "contexts")
-        shapes = [layer.Shape(**found) for found in read_json(folder / "facts.json")["shapes"]]
+        read = contexts.read_contexts(folder / "contexts")
+        shapes = [layer.LayerShape(**found) for found in read_json(folder / "facts.json")["shapes"]]
         _watch(layer.LayerCollector, "_scan", "  looking at activations", spent)
         _watch(layer.LayerCollector, "_settle", "  windows to disk", spent)
         _watch(layer.LayerCollector, "visit", "  bookkeeping in all", spent)

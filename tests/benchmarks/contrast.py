@@ -23,7 +23,7 @@ def main(*sites: str) -> None:
     for site in sites:
         work = work_folder(Path(site).resolve())
         layers = [layer.layer for layer in Collected(work / "collect").layers]
-        found = {layer: Clustered(layer, work / "cluster").contrast for layer in layers}
+        found = {layer: Clustered(layer, work / "cluster").paper_distances for layer in layers}
         _row(f"{site}, {sum(map(len, found.values())):,} units", np.concatenate(list(found.values())))
         for layer, contrast in found.items():
             _row(f"layer {layer}", contrast)

@@ -111,7 +111,7 @@ def _write_corpus(shape: Shape, settings: Configuration, folder: Path) -> None:
     tokenizer = train_tokenizer(texts[:enough], shape.vocabulary)
     wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=BOS, eos_token=BOS)
     vocabulary = token_texts(wrapped)
-    read = contexts.write(
+    read = contexts.write_contexts(
         documents.documents(settings.corpus),
         lambda batch: [encoding.ids for encoding in tokenizer.encode_batch(batch, add_special_tokens=False)],
         folder / "contexts",

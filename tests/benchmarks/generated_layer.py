@@ -19,7 +19,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from atlas_builder.cluster.run import BEHAVIOUR, MEASURES
+from atlas_builder.cluster.run import BEHAVIOUR, MEASURES_DTYPE
 from atlas_builder.cluster.stability import effective_interval
 from atlas_builder.collect.bands import DRAWN, band_edges
 from atlas_builder.collect.histogram import SIDE, bin_edges
@@ -119,7 +119,7 @@ class Layer:
         np.save(folder / "histogram.npy", histogram)
         np.save(folder / "moments.npy", np.stack(moments))
         np.save(folder / "band_edges.npy", edges)
-        facts = {"tokens": self.tokens, "units": self.units, "width": 0, "sides": 1}
+        facts = {"tokens": self.tokens, "units": self.units, "width": 0, "signs": 1}
         write_json(folder / "layer.json", facts)
         np.save(cluster / f"L{self.number}.labels.npy", found.label)
         np.save(cluster / f"L{self.number}.behaviours.npy", found.behaviours)
@@ -315,7 +315,7 @@ class Layer:
         examples = np.bincount(found.unit, minlength=self.units)
         clustered = np.bincount(owner, size, minlength=self.units)
         share = size / clustered[owner]
-        measures = np.zeros((self.units, 1), MEASURES)
+        measures = np.zeros((self.units, 1), MEASURES_DTYPE)
         column = measures[:, 0]
         column["behaviours"], column["examples"] = np.bincount(owner, minlength=self.units), examples
         with np.errstate(invalid="ignore", divide="ignore"):

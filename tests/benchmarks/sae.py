@@ -15,13 +15,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from atlas_builder.demo.train_sae import Recipe, Trainer, mlp_inputs, train
+from atlas_builder.demo.train_sae import SAERecipe, Trainer, mlp_inputs, train_sae
 
 _EXAMPLES = 100
 _HIDDEN = 64
 
 
-def digits() -> tuple[Tensor, Recipe]:
+def digits() -> tuple[Tensor, SAERecipe]:
     """Hidden activations of a small MLP that reads digits: (images, 64)."""
     from sklearn.datasets import load_digits
 
@@ -37,12 +37,12 @@ def digits() -> tuple[Tensor, Recipe]:
         torch.autograd.backward(loss)
         optimizer.step()
     hidden = mlp[:2](images).detach()
-    return hidden, Recipe(latents=512, sparsity=1.0, batch=256, steps=4000)
+    return hidden, SAERecipe(latents=512, sparsity=1.0, batch=256, steps=4000)
 
 
-def demo() -> tuple[Tensor, Recipe]:
+def demo() -> tuple[Tensor, SAERecipe]:
     """What enters the third MLP of the shipped model: (tokens, 128)."""
-    return mlp_inputs(2), Recipe()
+    return mlp_inputs(2), SAERecipe()
 
 
 def measure(trainer: Trainer, inputs: Tensor) -> dict[str, float]:
@@ -74,7 +74,7 @@ def main() -> None:
     inputs, recipe = {"digits": digits, "demo": demo}[sys.argv[1]]()
     print(f"{len(inputs):,} inputs of {inputs.shape[1]}, {recipe}")
     for weight in (0.0, *map(float, sys.argv[2:])):
-        found = measure(train(inputs, replace(recipe, neuron_embedding=weight)), inputs)
+        found = measure(train_sae(inputs, replace(recipe, neuron_embedding=weight)), inputs)
         print(f"weight {weight:<8g}" + "  ".join(f"{name} {value:.3g}" for name, value in found.items()), flush=True)
 
 

@@ -76,7 +76,7 @@ def _ask(page: Page, address: str) -> dict[str, Any]:
     found: dict[str, Any] = page.evaluate(
         """async () => {
             const loaded = performance.getEntriesByType('resource').map(entry => entry.name);
-            const found = await atlasSearch.find(document.getElementById('q').value, {layers: null}, 4, () => true);
+            const found = await Atlas.search.find(document.getElementById('q').value, {layers: null}, 4, () => true);
             return {first: window.first, arrived: window.arrived(), loaded, hits: found.hits.length};
         }"""
     )
@@ -93,7 +93,7 @@ def _loadable(site: Path) -> Iterable[Path]:
 
 def _queries(site: Path) -> list[tuple[str, str]]:
     """A dozen queries made of the atlas's own words."""
-    words, counts = index.read(site / "search" / "words.js")
+    words, counts = index.read_index_file(site / "search" / "words.js")
     frequency = dict(zip(words, read_back(counts), strict=True))
     letters = sorted((word for word in words if word.isalpha() and len(word) > 2), key=lambda word: -frequency[word])
     most, rare, middle = letters[0], letters[-1], letters[len(letters) // 20]

@@ -11,6 +11,7 @@ import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
 from atlas_builder.config_file import validate
+from atlas_builder.site import constants
 from atlas_builder.site.cite import Citation, cite
 from atlas_builder.site.hosting.serve import server
 from atlas_builder.site.theme import environment, find_theme
@@ -41,9 +42,11 @@ def cite_page(tmp_path: Path) -> Callable[[str | None], tuple[str, Citation]]:
         citation = _citation(url)
         theme = find_theme("atlas")
         shutil.copytree(theme / "assets", tmp_path / "assets", dirs_exist_ok=True)
+        (tmp_path / "assets" / "constants.js").write_bytes(constants.script())
         page = (
             '<!doctype html><html lang="en"><meta charset="utf-8"><title>x</title>{% import "cite.html" as cite %}'
-            '{{ cite.tags(citation) }}{{ cite.section(citation, "neuron", "", behaviours) }}'
+            "<script src=assets/constants.js></script>{{ cite.tags(citation) }}"
+            '{{ cite.section(citation, "neuron", "", behaviours) }}'
             '<p><a href="#cite" data-cite="3">cite</a>'
             '{% for b in behaviours %}<section class="behaviour" id="b{{ b.id }}">'
             '<h2><a href="#b{{ b.id }}">{{ b.id }}</a> '
@@ -181,6 +184,6 @@ def test_no_page_asks_another_host_whether_there_is_a_newer_edition(
         running.shutdown()
     assert 'data-home="https://example.org/atlas"' in page.content()
     assert any(url.endswith("atlas.js") for url in asked)
-    assert not any(url.endswith(("edition.js", "atlas.json")) for url in asked)
+    assert not any(url.endswith(("edition-notice.js", "atlas.json")) for url in asked)
     expect(page.locator(".edition")).to_have_count(0)
     assert errors == []

@@ -46,7 +46,7 @@ def drawn(site: Path) -> Drawn:
     names, labels = [], []
     for layer, _ in data["layers"]:
         match = re.fullmatch(
-            r"\w+\((.*)\);\n", (site / "search" / f"l{layer}.js").read_text(encoding="utf-8"), re.DOTALL
+            r"Atlas\.labels\((.*)\);\n", (site / "search" / f"l{layer}.js").read_text(encoding="utf-8"), re.DOTALL
         )
         assert match
         for unit, own in enumerate(json.loads(f"[{match[1]}]")[1]):

@@ -21,9 +21,9 @@ from atlas_builder.site.search import index, normalise
 pytestmark = pytest.mark.browser
 
 FIND = """async ([query, filters, reach]) => {
-  const found = await atlasSearch.find(query, Object.assign({layers: null}, filters), reach || 1000, () => true);
+  const found = await Atlas.search.find(query, Object.assign({layers: null}, filters), reach || 1000, () => true);
   return {...found, unit: found.unit && found.unit.page, expression: found.expression && found.expression.source,
-    hits: found.hits.map(hit => ({...hit, where: atlasSearch.behaviour(hit.number)}))};
+    hits: found.hits.map(hit => ({...hit, where: Atlas.search.behaviour(hit.number)}))};
 }"""
 Place = tuple[int, int, int]
 
@@ -63,9 +63,9 @@ def tokens(records: list[dict[str, Any]]) -> dict[str, set[Place]]:
 def texts(demo_site: Path, records: list[dict[str, Any]]) -> dict[Place, str]:
     """The text that search shows of each behaviour, each a part of its record's central example."""
     shown: list[list[str]] = []
-    (found,) = index.read(demo_site / "search" / "index.js")
+    (found,) = index.read_index_file(demo_site / "search" / "index.js")
     for number in range(-(-found["behaviours"] // found["block"])):
-        shown += index.read(demo_site / "search" / f"x{number}.js")[1]
+        shown += index.read_index_file(demo_site / "search" / f"x{number}.js")[1]
     found = {}
     for record in sorted(records, key=lambda record: (record["layer"], record["unit"])):
         for behaviour in record["behaviours"]:
@@ -139,7 +139,7 @@ def test_the_beginning_of_a_word_finds_what_begins_so(find: Callable[..., Any], 
     assert "import" in terms
     assert all(term.startswith("impor") for term in terms)
     near = find("s", reach=1)
-    assert near["more"] in index.read(demo_site / "search" / "index.js")[0]["shards"]
+    assert near["more"] in index.read_index_file(demo_site / "search" / "index.js")[0]["shards"]
     assert len(near["hits"]) < len(find("s")["hits"])
     assert find("s")["more"] is None
 
@@ -173,7 +173,7 @@ def test_an_expression_runs_over_words_and_labels(
     }
     assert labelled == _places([hit for hit in found["hits"] if hit.get("labelled")])
     terms = {hit["term"] for hit in found["hits"] if hit["share"]}
-    listed = {word for word in index.read(demo_site / "search" / "words.js")[0] if pattern.search(word)}
+    listed = {word for word in index.read_index_file(demo_site / "search" / "words.js")[0] if pattern.search(word)}
     assert terms <= listed
     assert terms
     assert _places(find("/^un.*ed/i", layers=[1])["hits"]) == {at for at in _places(found["hits"]) if at[0] == 1}
@@ -355,7 +355,7 @@ def test_a_file_of_the_index_that_is_missing_is_named_and_asked_for_again(
 
 
 def test_hostile_text_in_results_runs_nowhere(hostile_site: Path, page: Page, errors: list[str]) -> None:
-    listed = index.read(hostile_site / "search" / "words.js")[0]
+    listed = index.read_index_file(hostile_site / "search" / "words.js")[0]
     # Examples are filled in where they are in sight: all of them.
     page.set_viewport_size({"width": 1280, "height": 4000})
     for query in [
@@ -404,7 +404,7 @@ _TRAPS = [
 def test_python_and_the_page_agree_on_what_is_the_same_word(browser: Browser, tiny_site: Path) -> None:
     page = browser.new_page()
     page.goto(f"{tiny_site.as_uri()}/search.html")
-    script = "texts => texts.map(text => [atlasSearch.key(text), atlasSearch.pieces(text).map(piece => piece.word)])"
+    script = "texts => texts.map(text => [Atlas.search.key(text), Atlas.search.pieces(text).map(piece => piece.word)])"
 
     def agree(texts: list[str]) -> None:
         for text, (key, found) in zip(texts, page.evaluate(script, texts), strict=True):

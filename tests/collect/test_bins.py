@@ -28,7 +28,7 @@ def _bin(value: float) -> int:
 def test_statistics_equal_those_of_the_whole_list(rows: list[list[float]]) -> None:
     values = np.array(rows, dtype=np.float32)
     parts = [counted(values[start : start + 3]) for start in range(0, len(values), 3)]
-    whole = statistics.empty(4)
+    whole = statistics.empty_tally(4)
     for part in reversed(parts):
         statistics.add(whole, part)
     exact = values.astype(np.float64)
@@ -47,11 +47,11 @@ def test_statistics_equal_those_of_the_whole_list(rows: list[list[float]]) -> No
 
 def counted(values: np.ndarray) -> statistics.Tally:
     """One context of four units, as the scan counts it."""
-    found, counts = statistics.empty(4), statistics.no_counts()
+    found, counts = statistics.empty_tally(4), statistics.no_counts()
     tile = np.zeros((len(values), SIDE_BY_SIDE), np.float32)
     tile[:, :4] = values
     statistics.find_peaks(tile, counts)
-    assert statistics.count(tile, 4, 0, counts, np.zeros(tile.shape, np.int32), found)
+    assert statistics.count_activations(tile, 4, 0, counts, np.zeros(tile.shape, np.int32), found)
     found.tokens[0] += len(values)
     return found
 

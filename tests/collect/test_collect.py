@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atlas_builder.collect import bands
-from atlas_builder.collect.layer import LayerCollector, NotFiniteError, Shape
+from atlas_builder.collect.layer import LayerCollector, LayerShape, NotFiniteError
 from atlas_builder.collect.results import CollectedLayer
 from atlas_builder.collect.write import finish
 from atlas_builder.config import ExampleSettings
@@ -39,7 +39,7 @@ class World:
         self.activations = np.where(np.arange(UNITS) % 2, coarse, fine).astype(np.float32)
         self.activations[:, :, 4] = -np.abs(self.activations[:, :, 4])  # never above zero
         self.inputs = chance.normal(size=(contexts, LENGTH, WIDTH)).astype(np.float32)
-        self.shape = Shape(LAYER, UNITS, WIDTH, sides)
+        self.shape = LayerShape(LAYER, UNITS, WIDTH, sides)
 
     def show(self, collector: LayerCollector, contexts: list[int], head: int) -> None:
         """Run a batch, with `head` tokens in front that must count nowhere."""
@@ -104,7 +104,7 @@ def test_what_is_collected_is_what_lists_kept_whole_say(threads: Executor, world
 def check_examples(world: World, rule: ExampleSettings, layer: CollectedLayer, unit: int) -> None:
     found = layer.of(unit)
     wanted: list[tuple[int, int]] = []
-    for sign in (1, -1)[: world.shape.sides]:
+    for sign in (1, -1)[: world.shape.signs]:
         keys = (sign * world.activations[:, :, unit]).max(axis=1).tolist()
         chosen = reference.select(keys, rule.policy, rule.per_unit, rule.threshold, rule.seed, LAYER, unit, sign)
         wanted += [(context, sign) for context in chosen]
@@ -170,7 +170,7 @@ def test_order_batches_shards_and_checkpoints_leave_no_trace(
             for shard in range(shards):
                 folder = Path(scratch) / f"shard-{shard}"
                 with stopped_and_started(world, rule, threads, order[shard::shards], batch, folder, data) as one:
-                    together.absorb(one)
+                    together.merge(one)
             finish(together, Path(scratch) / "sharded")
         assert contents(Path(scratch) / "sharded") == wanted
 
@@ -237,7 +237,7 @@ def test_memory_does_not_grow_with_the_corpus(threads: Executor, tmp_path: Path)
             collector.visit(batch, torch.zeros(200, LENGTH, WIDTH), torch.from_numpy(activations), 0)
             if number in (3, 39):
                 collector.thin()
-                held.append(collector.near.fill.mean())
+                held.append(collector.top_candidates.fill.mean())
                 logged.append(collector.windows.rows)
     assert held[1] < 20 * (1 + np.log(8000 / 20)) * 1.2
     assert held[1] < held[0] * 2

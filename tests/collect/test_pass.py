@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from atlas_builder.collect import checkpoints, run
+from atlas_builder.collect import run
 from atlas_builder.config import Configuration
 from atlas_builder.errors import ConfigurationError, OutOfMemoryError
 from atlas_builder.models import language_model, memory
@@ -42,7 +42,7 @@ def collected(output: Path) -> dict[str, str]:
 
 def make_batches_small(patch: pytest.MonkeyPatch) -> None:
     """Many batches and checkpoints of a small corpus."""
-    patch.setattr(checkpoints, "BATCH_TOKENS", 128)
+    patch.setattr(memory, "BATCH_TOKENS", 128)
     patch.setattr(run, "_CONTEXTS_BETWEEN_CHECKPOINTS", 8)
 
 

@@ -24,7 +24,7 @@ from atlas_builder.describe import ablation
 from atlas_builder.describe.ablation import Masking, Wanted
 from atlas_builder.describe.results import Described
 from atlas_builder.errors import OutOfMemoryError
-from atlas_builder.models import language_model
+from atlas_builder.models import language_model, memory
 from atlas_builder.pipeline.build import build
 from atlas_builder.records.record import LayerRecords
 from atlas_builder.records.schema import Record
@@ -96,7 +96,7 @@ def test_importance_is_what_whole_contexts_lose_with_one_token_masked(
     family: str, atlas_of: Callable[[str, Importance], Atlas]
 ) -> None:
     atlas = atlas_of(family, "central")
-    loaded = language_model.load(atlas.config.model)
+    loaded = language_model.load_model(atlas.config.model)
     units = open_units(loaded, atlas.config)
     compared = 0
     for layer in atlas.collected.layers:
@@ -143,7 +143,7 @@ class _Rotor:
     def count(self, layer: int) -> int:
         return self.units
 
-    def signed(self, layer: int) -> bool:
+    def has_negative(self, layer: int) -> bool:
         return True
 
     def read_weights(self, layer: int) -> Tensor:
@@ -288,7 +288,7 @@ def _undescribed(atlas: Atlas, output: Path) -> Atlas:
 def test_a_run_that_was_stopped_goes_on_to_the_same_bytes_and_repeats_no_part(
     atlas_of: Callable[[str, Importance], Atlas], pool: Executor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ablation, "BATCH_TOKENS", 256)
+    monkeypatch.setattr(memory, "BATCH_TOKENS", 256)
     monkeypatch.setattr(ablation, "_BATCHES_A_FILE", 3)
     atlas = atlas_of("gpt2", "central")
     explain_batch = Masking.importance

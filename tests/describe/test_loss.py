@@ -23,9 +23,9 @@ def test_the_loss_is_that_of_plain_loops(
     taken: int, tiny_site: Path, gpt2_folder: Path, configure: Configure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loss, "CONTEXTS", taken)
-    read = contexts.read(work_folder(tiny_site) / "collect" / "contexts")
-    loaded = language_model.load(configure().model)
-    found = loss.measure(loaded, read, "cpu", Progress(quiet=True))
+    read = contexts.read_contexts(work_folder(tiny_site) / "collect" / "contexts")
+    loaded = language_model.load_model(configure().model)
+    found = loss.measure_loss(loaded, read, "cpu", Progress(quiet=True))
     plain = AutoModelForCausalLM.from_pretrained(gpt2_folder).eval()
     losses = []
     for context in sorted({round_down * (len(read) - 1) // max(taken - 1, 1) for round_down in range(taken)}):

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from atlas_builder.collect.results import Collected
 from atlas_builder.describe.results import Described
 from atlas_builder.describe.token_predictors import HELD_OUT_EVERY, NEEDED
-from atlas_builder.describe.token_scores import COUNTS, FIRES, Patterns, count, scores
+from atlas_builder.describe.token_scores import COUNTS, FIRES, Patterns, count_predictions, predictor_scores
 from atlas_builder.models import language_model
 from atlas_builder.pipeline.build import build
 from atlas_builder.units.open import open_units
@@ -68,8 +68,8 @@ def test_a_unit_of_one_token_is_told_by_it_and_one_of_two_by_its_context() -> No
     counts = np.zeros(3, COUNTS)
     for part in np.split(np.arange(50), 5):
         rows = (part[:, None] * 20 + np.arange(20)).ravel()
-        count(counts, (look_up, context), text[part], 3 * fired[rows], np.array([3.0, 3.0, 0.0]))
-    by_token, by_context = scores(counts, "lookup"), scores(counts, "context")
+        count_predictions(counts, (look_up, context), text[part], 3 * fired[rows], np.array([3.0, 3.0, 0.0]))
+    by_token, by_context = predictor_scores(counts, "lookup"), predictor_scores(counts, "context")
     assert by_token.f1[0] == by_context.f1[0] == by_context.f1[1] == by_context.precision[1] == 1
     share = follows.sum() / (text == 4).sum()
     assert by_token.precision[1] == pytest.approx(share)
@@ -86,7 +86,7 @@ def test_an_atlas_counts_what_slow_loops_count(built: Path, configure: Configure
     settings, work = configure(), work_folder(built)
     collected = Collected(work / "collect")
     read = collected.contexts
-    units = open_units(language_model.load(settings.model), settings)
+    units = open_units(language_model.load_model(settings.model), settings)
     held = [number for number in range(len(read)) if number % HELD_OUT_EVERY == HELD_OUT_EVERY - 1]
     assert len(held) > 3
     activations: dict[tuple[int, int], np.ndarray] = {}
@@ -122,10 +122,10 @@ def test_an_atlas_counts_what_slow_loops_count(built: Path, configure: Configure
                     wanted["fired"] += fires
                     for name, found in (("lookup", words), ("context", patterns)):
                         said = any(_met(pattern, text, at) for pattern in found)
-                        wanted[f"{name}_said"] += said
-                        wanted[f"{name}_right"] += said and fires
+                        wanted[f"{name}_predicted"] += said
+                        wanted[f"{name}_true_positives"] += said and fires
             assert {name: int(described.prediction[name][unit]) for name in wanted} == wanted
-            told += wanted["lookup_right"]
+            told += wanted["lookup_true_positives"]
     assert told > 0
 
 

@@ -13,7 +13,7 @@ import torch
 
 from atlas_builder.collect.results import Collected
 from atlas_builder.config import Configuration
-from atlas_builder.describe.steering import EXAMPLES, SHOWN, largest
+from atlas_builder.describe.steering import EXAMPLES_CLAMPED, SHOWN, largest
 from atlas_builder.models import crate, language_model
 from atlas_builder.pipeline.build import build
 from atlas_builder.units.open import open_units
@@ -40,7 +40,7 @@ def settings(request: pytest.FixtureRequest, configure: Configure, crate_folder:
 def _probabilities(settings: Configuration, tokens: torch.Tensor, unit: int | None, value: float) -> np.ndarray:
     """Of the next token, with a unit of the first layer overwritten: (vocabulary,)."""
     if settings.units.kind == "crate":
-        found = crate.load(Path(settings.model.name))
+        found = crate.load_crate(Path(settings.model.name))
         block: Any = found.blocks[0]
         encode = block.ista.encode
 
@@ -74,7 +74,7 @@ def test_records_say_what_changes(settings: Configuration, pool: Executor, tmp_p
     compared = 0
     for unit in range(0, layer.units, 6):
         record = json.loads((site / "L0" / f"N{unit}.json").read_bytes())
-        own = layer.of(unit)[:EXAMPLES]
+        own = layer.of(unit)[:EXAMPLES_CLAMPED]
         value = float(layer.moments.maximum[unit])
         if value <= 0:
             assert record["steering"] is None
@@ -99,4 +99,4 @@ def test_records_say_what_changes(settings: Configuration, pool: Executor, tmp_p
     assert ("Held at its maximum" in page) == (
         json.loads((site / "L0" / "N0.json").read_bytes())["steering"] is not None
     )
-    assert open_units(language_model.load(settings.model), settings).kind == settings.units.kind
+    assert open_units(language_model.load_model(settings.model), settings).kind == settings.units.kind

@@ -24,7 +24,7 @@ from atlas_builder.errors import ConfigurationError
 from atlas_builder.explain.client import OpenAIServer, ServerError
 from atlas_builder.explain.excerpts import INTERVALS, LONG, SHORT, TOP, Excerpt, cut, plan
 from atlas_builder.explain.prompts import explaining, levels, simulated, simulating
-from atlas_builder.explain.results import Scores
+from atlas_builder.explain.results import ExplanationScores
 from atlas_builder.explain.run import explain
 from atlas_builder.explain.scoring import correlation, rank_correlation
 
@@ -120,9 +120,9 @@ def test_the_score_is_that_of_the_simulated_text(tiny_site: Path, tmp_path: Path
 
     with serving(counts) as address:
         (one,) = explain(tiny_site, OpenAIServer(address, "m"), tmp_path / "said", units=1, seed=3)
-    from atlas_builder.rerun.source import find
+    from atlas_builder.rerun.source import open_rerun
 
-    source = find(tiny_site)
+    source = open_rerun(tiny_site)
     layer, unit = one.layer, int(one.id.rsplit("N", 1)[1])
     activations = [
         seen[layer][1][row, :, unit].numpy()
@@ -200,7 +200,7 @@ def test_a_server_that_fails_is_one_sentence(tiny_site: Path, tmp_path: Path, mo
         assert re.search(r"/v1 does not answer \(.*404.*\): check the address, model and key\.", result.output)
     with serving(lambda _: "I would rather not.") as address:
         (one,) = explain(tiny_site, OpenAIServer(address, "m"), tmp_path / "said", units=1)
-        assert one.scores == Scores(None, None, None)
+        assert one.scores == ExplanationScores(None, None, None)
         assert one.explanation == "I would rather not."
     page = tmp_path / "page"
     with serving(looks_up, body=b"<!doctype html><title>Hello</title>") as address:

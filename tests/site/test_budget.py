@@ -54,7 +54,7 @@ def test_where_nothing_suffices_that_is_said(monkeypatch: pytest.MonkeyPatch) ->
 def test_small_atlases_are_counted_whole() -> None:
     sizes = np.random.default_rng(0).integers(1, 1000, size=200)
     layers = np.split(sizes, [120, 121])
-    drawn = budget.sample([120, 1, 79])
+    drawn = budget.sampled_units([120, 1, 79])
     found = budget.estimate([120, 1, 79], [own[places] for own, places in zip(layers, drawn, strict=True)])
     assert found.total == pytest.approx(sizes.sum())
     assert found.error == 0
@@ -63,7 +63,7 @@ def test_small_atlases_are_counted_whole() -> None:
 def test_every_unit_counts_though_layers_differ_in_size() -> None:
     # A layer of few units and large ones: a sample that passes it over would be far off.
     layers = [3000, 3000, 10]
-    drawn = [len(own) for own in budget.sample(layers)]
+    drawn = [len(own) for own in budget.sampled_units(layers)]
     sizes = [np.full(drawn[0], 10), np.full(drawn[1], 10), np.full(drawn[2], 100_000)]
     assert budget.estimate(layers, sizes).total == 6000 * 10 + 10 * 100_000
 
@@ -76,7 +76,9 @@ def test_the_error_of_the_estimate_is_what_it_says() -> None:
         # Sizes as on a built site: a long tail, and layers that differ.
         means = chance.uniform(10_000, 30_000, size=(12, 1))
         sizes = means * chance.lognormal(0, 0.4, size=(12, 3072))
-        found = budget.estimate(layers, [own[drawn] for own, drawn in zip(sizes, budget.sample(layers), strict=True)])
+        found = budget.estimate(
+            layers, [own[drawn] for own, drawn in zip(sizes, budget.sampled_units(layers), strict=True)]
+        )
         outside += abs(found.total - sizes.sum()) > found.error
         errors.append(found.error / sizes.sum())
     assert 1 <= outside <= 12  # two standard errors hold 95 of 100

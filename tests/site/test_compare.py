@@ -19,7 +19,7 @@ from scipy.sparse import csr_array
 from atlas_builder.cli import main
 from atlas_builder.comparison import SHARED, Mean, compare, matches, mean
 from atlas_builder.errors import ConfigurationError
-from atlas_builder.explain.results import Explained, Scores, beside, digest
+from atlas_builder.explain.results import Explained, ExplanationScores, beside, digest
 from atlas_builder.pipeline.build import build
 from tests.conftest import Configure
 
@@ -130,11 +130,21 @@ def test_what_another_model_said_is_compared_too(
 ) -> None:
     site = copy_of(tiny_site)
     said = [
-        Explained(f"tiny/L0/N{unit}", 0, unit, digest(site, 0, unit), "a <model>", 0, "", "", Scores(score, None, 1.0))
+        Explained(
+            f"tiny/L0/N{unit}",
+            0,
+            unit,
+            digest(site, 0, unit),
+            "a <model>",
+            0,
+            "",
+            "",
+            ExplanationScores(score, None, 1.0),
+        )
         for unit, score in enumerate((0.25, 0.5, 0.75))
     ]
     # Of another atlas, and of this unit before it changed.
-    said += [replace(said[0], id="big/L0/N0"), replace(said[1], does="", scores=Scores(-1, -1, -1))]
+    said += [replace(said[0], id="big/L0/N0"), replace(said[1], does="", scores=ExplanationScores(-1, -1, -1))]
     beside(site).write_text("".join(one.line for one in said), encoding="utf-8")
     text = compare([site, tiny_site], tmp_path / "compared").read_text(encoding="utf-8")
     assert "<td class=number>0.500 <span class=note>0.217 to 0.783<br>of 3 units</span><td class=number>–" in text

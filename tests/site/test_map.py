@@ -14,12 +14,12 @@ from markupsafe import Markup
 from atlas_builder.progress import Progress
 from atlas_builder.records.address import UnitAddress
 from atlas_builder.site.hosting.check import check
-from atlas_builder.site.map import Map, preview, write
+from atlas_builder.site.map import Map, preview, write_map
 from atlas_builder.workspace import work_folder
 
 
 def read(path: Path) -> dict[str, Any]:
-    match = re.fullmatch(r"atlasMap\((.*)\);\n", path.read_text(encoding="utf-8"), re.DOTALL)
+    match = re.fullmatch(r"Atlas\.map\((.*)\);\n", path.read_text(encoding="utf-8"), re.DOTALL)
     assert match
     found: dict[str, Any] = json.loads(match[1])
     return found
@@ -68,7 +68,7 @@ def test_the_data_hold_the_places_of_the_link_stage(tiny_site: Path) -> None:
 
 def test_a_behaviour_without_a_place_is_left_out(tmp_path: Path) -> None:
     drawn = draw([[0, 0.5], [float("nan")] * 2, [1, 0.5]])
-    write(tmp_path, drawn)
+    write_map(tmp_path, drawn)
     assert unpack(read(tmp_path / "points.js")["places"]).tolist() == [0, 32767, 65535, 65535, 65534, 32767]
     assert drawn.placed == 2
     assert "Map of 2 behaviours" in drawn.picture
@@ -76,7 +76,7 @@ def test_a_behaviour_without_a_place_is_left_out(tmp_path: Path) -> None:
 
 def test_nothing_makes_no_picture(tmp_path: Path) -> None:
     for drawn in (draw([]), draw([[float("nan")] * 2])):
-        write(tmp_path, drawn)
+        write_map(tmp_path, drawn)
         assert drawn.picture == preview(drawn.picture) == Markup("")
         assert drawn.words == []
 
@@ -124,13 +124,13 @@ def test_hostile_words_are_text(tmp_path: Path) -> None:
     drawn = draw([[0.5, 0.5]] * 10 + [[0.4, 0.4]] * 10 + [[0, 0], [1, 1]], [[word]] * 10 + [["b"]] * 10 + [[], []])
     assert "<script" not in drawn.picture
     assert "\u202e" not in drawn.picture
-    write(tmp_path, drawn)
+    write_map(tmp_path, drawn)
     assert word in [entry[3] for entry in read(tmp_path / "points.js")["words"]]
 
 
 def test_check_knows_the_map(tiny_site: Path, copy_of: Any) -> None:
     site = copy_of(tiny_site)
-    (site / "map" / "points.js").write_text("atlasMap({});\n", encoding="utf-8")
+    (site / "map" / "points.js").write_text("Atlas.map({});\n", encoding="utf-8")
     assert any("map/points.js" in problem for problem in check(site, Progress(quiet=True)).problems)
     (site / "map.html").unlink()
     assert "map.html is missing" in check(site, Progress(quiet=True)).problems

@@ -337,7 +337,7 @@ def test_a_change_of_the_theme_shows_on_the_next_request(project: Write, tmp_pat
             assert "A tiny atlas" in page, address
         assert '"unit":3' in _get(root + "L0/N3.json")
         assert "--" in _get(root + "assets/atlas.css")
-        assert "atlasIndex(" in _get(root + "search/index.js")
+        assert "Atlas.index(" in _get(root + "search/index.js")
         base = theme / "base.html"
         base.write_text(base.read_text(encoding="utf-8").replace("<footer", "<p>changed</p><footer"), encoding="utf-8")
         for address in ("L0/N3.html", "index.html", "L1/index.html", "about.html"):

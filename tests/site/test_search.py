@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from atlas_builder.config import Configuration
 from atlas_builder.records.stages import Stages
 from atlas_builder.site.search import index, normalise, postings
-from atlas_builder.site.search.postings import Part, Postings, read_back, written
+from atlas_builder.site.search.postings import LayerWords, Postings, read_back, written
 from atlas_builder.site.search.snippets import MIDDLE, Snippet, snippet
 from atlas_builder.workspace import work_folder
 from tests.conftest import Configure
@@ -42,7 +42,7 @@ def test_words_are_runs_of_letters_and_of_one_sign(text: str, found: list[str]) 
 
 @given(st.text(st.sampled_from("aZ_9 .=(\n"), max_size=30))
 def test_the_fast_way_to_part_ascii_is_the_same(text: str) -> None:
-    slow = [match.span() for match in normalise._PIECE.finditer(text)]
+    slow = [match.span() for match in normalise.PIECE.finditer(text)]
     assert normalise.pieces(text) == slow
 
 
@@ -82,13 +82,15 @@ def test_the_words_of_an_example_are_those_of_its_text(
     assert 0 <= found.first <= MIDDLE
 
 
-def _part(answers: Sequence[tuple[str, int, int]], shown: Sequence[tuple[str, int, int]] = (), count: int = 1) -> Part:
+def _part(
+    answers: Sequence[tuple[str, int, int]], shown: Sequence[tuple[str, int, int]] = (), count: int = 1
+) -> LayerWords:
     names = sorted({word for word, _, _ in (*answers, *shown)})
     rows = [
         np.array([(names.index(word), *rest) for word, *rest in part], dtype=np.int64).reshape(-1, 3)
         for part in (answers, shown)
     ]
-    return Part([["label"]] * count, [("label", "", "key", "")] * count, names, *rows)
+    return LayerWords([["label"]] * count, [("label", "", "key", "")] * count, names, *rows)
 
 
 def _answers(entry: postings.Entry) -> list[tuple[int, int]]:
@@ -127,18 +129,18 @@ class _Index:
     """An index as scripts read it, slowly."""
 
     def __init__(self, folder: Path) -> None:
-        (self.index,) = index.read(folder / "index.js")
+        (self.index,) = index.read_index_file(folder / "index.js")
         self.rows: dict[str, list[Any]] = {}
         for number, first in enumerate(self.index["shards"]):
-            place, rows = index.read(folder / f"s{number}.js")
+            place, rows = index.read_index_file(folder / f"s{number}.js")
             assert (place, rows[0][0]) == (number, first)
             self.rows.update((row[0], row) for row in rows)
         self.texts: list[list[str]] = []
         for number in range(-(-self.index["behaviours"] // self.index["block"])):
-            place, texts = index.read(folder / f"x{number}.js")
+            place, texts = index.read_index_file(folder / f"x{number}.js")
             assert place == number
             self.texts += texts
-        self.units = {layer: index.read(folder / f"l{layer}.js")[1] for layer, _, _ in self.index["layers"]}
+        self.units = {layer: index.read_index_file(folder / f"l{layer}.js")[1] for layer, _, _ in self.index["layers"]}
 
     def answers(self, word: str) -> dict[int, int]:
         row = self.rows[word]
@@ -203,11 +205,11 @@ def test_the_index_holds_what_the_stages_found_and_nothing_else(built: Path) -> 
 
 def test_words_and_units_are_listed_for_patterns_and_filters(built: Path) -> None:
     index, stages = _Index(built / "search"), _stages(built)
-    listed, counts = index.read(built / "search" / "words.js")
+    listed, counts = index.read_index_file(built / "search" / "words.js")
     assert dict(zip(listed, read_back(counts), strict=True)) == {
         word: count for word in index.rows if (count := sum(share > 0 for share in index.answers(word).values()))
     }
-    (columns,) = index.read(built / "search" / "units.js")
+    (columns,) = index.read_index_file(built / "search" / "units.js")
     measures = np.concatenate([stages.layer(at).clustered.measures[:, 0] for at in stages.collected.layers])
     density = np.concatenate([layer.moments.density for layer in stages.collected.layers])
     for (values, codes), exact, within in (
@@ -220,21 +222,21 @@ def test_words_and_units_are_listed_for_patterns_and_filters(built: Path) -> Non
 
 
 def test_an_index_names_its_files(built: Path) -> None:
-    (found,) = index.read(built / "search" / "index.js")
-    assert sorted(index.files(found)) == sorted(path.name for path in (built / "search").iterdir())
+    (found,) = index.read_index_file(built / "search" / "index.js")
+    assert sorted(index.index_files(found)) == sorted(path.name for path in (built / "search").iterdir())
 
 
 def test_an_index_is_the_same_bytes_whoever_gathers_it(
     tiny_site: Path, pool: Executor, configure: Configure, tmp_path: Path
 ) -> None:
     settings: Configuration = configure()
-    index.write(tmp_path / "again", _stages(tiny_site), settings.examples.window, pool)
+    index.write_index(tmp_path / "again", _stages(tiny_site), settings.examples.window, pool)
     for path in (tiny_site / "search").iterdir():
         assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes(), path.name
 
 
 def test_queries_to_try_are_of_the_atlas(demo_site: Path, pool: Executor, tmp_path: Path) -> None:
-    queries = index.write(tmp_path / "search", _stages(demo_site), (20, 10), pool)
+    queries = index.write_index(tmp_path / "search", _stages(demo_site), (20, 10), pool)
     made = _Index(tmp_path / "search")
     assert len(queries.words) == 6
     for word in queries.words:

@@ -26,7 +26,7 @@ def _write(folder: Path, *names: str, content: bytes = b"x") -> Path:
 
 
 def _problems(folder: Path, host: str = "github-pages") -> list[str]:
-    return size.problems(size.files(folder), host)
+    return size.size_problems(size.site_files(folder), host)
 
 
 def test_every_file_is_counted_once_in_its_part(tmp_path: Path) -> None:
@@ -43,7 +43,7 @@ def test_every_file_is_counted_once_in_its_part(tmp_path: Path) -> None:
     }
     for names in parts.values():
         _write(tmp_path, *names, content=b"four")
-    found = size.measure(size.files(tmp_path), "none")
+    found = size.measure_sizes(size.site_files(tmp_path), "none")
     assert found.parts == {part: (len(names), 4 * len(names)) for part, names in parts.items()}
     assert found.bytes == 4 * sum(map(len, parts.values()))
 
@@ -63,12 +63,12 @@ def test_the_report_is_a_table_of_the_whole_or_of_what_the_host_allows(
     monkeypatch.setitem(budget.SIZE_BUDGET, "github-pages", 4_000_000)
     _write(tmp_path, "L0/N0.html", content=bytes(2_000_000))
     _write(tmp_path, "L0/N0.json", content=bytes(1_000_000))
-    found = size.files(tmp_path)
-    rows = [line.split() for line in size.measure(found, "github-pages").lines]
+    found = size.site_files(tmp_path)
+    rows = [line.split() for line in size.measure_sizes(found, "github-pages").lines]
     assert ["records", "1", "1.0", "25%"] in rows
     assert ["whole", "2", "3.0", "75%"] in rows
-    assert "allows 4 MB" in size.measure(found, "github-pages").lines[-1]
-    assert size.measure(found, "none").lines[-1].split() == ["whole", "2", "3.0", "100%"]
+    assert "allows 4 MB" in size.measure_sizes(found, "github-pages").lines[-1]
+    assert size.measure_sizes(found, "none").lines[-1].split() == ["whole", "2", "3.0", "100%"]
 
 
 @pytest.mark.parametrize("length", [80, 98, 99, 200])
@@ -82,7 +82,7 @@ def test_the_tar_is_as_large_as_a_tar_is(tmp_path: Path, length: int) -> None:
             info = tar.gettarinfo(path, arcname="./" + path.relative_to(site).as_posix())
             info.name += "/" if path.is_dir() and path != site and len(info.name) != 100 else ""
             tar.addfile(info, path.open("rb") if path.is_file() else None)
-    assert size.measure(size.files(site), "none").tar == (tmp_path / "site.tar").stat().st_size
+    assert size.measure_sizes(size.site_files(site), "none").tar == (tmp_path / "site.tar").stat().st_size
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_links_and_closed_files_are_named(tmp_path: Path) -> None:
     # Elsewhere permissions and hard links are nobody's concern; a symbolic link is lost anywhere.
     assert {problem.split(": ")[0] for problem in _problems(site, "none")} == {"soft.html", "away"}
     # What a link leads to is no part of the site.
-    assert sum(count for count, _ in size.measure(size.files(site), "none").parts.values()) == 6
+    assert sum(count for count, _ in size.measure_sizes(size.site_files(site), "none").parts.values()) == 6
 
 
 def test_the_whole_and_each_file_are_held_to_what_the_host_allows(

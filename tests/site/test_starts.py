@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from atlas_builder.link.run import Links
-from atlas_builder.site.highlights import connections, starts
+from atlas_builder.site.highlights import connections, highlights
 from atlas_builder.site.summary import Summary
 
 _ADDRESS = np.array([[0, 0, 0], [0, 0, 1], [0, 1, 0], [2, 0, 0]], dtype=np.int32)
@@ -49,7 +49,7 @@ def test_connections_count_by_whom_a_unit_is_named(tmp_path: Path) -> None:
 def test_lists_hold_the_units_they_are_named_after(tmp_path: Path) -> None:
     one, two, many = _unit(0, 0, 1, mean_distance=0.1), _unit(0, 1, 2), _unit(2, 0, 9)
     few = _unit(2, 1, 30, examples=9)  # too few examples to say so
-    lists = {title: units for title, _, units in starts({0: [one, two], 2: [many, few]}, _links(tmp_path))}
+    lists = {title: units for title, _, units in highlights({0: [one, two], 2: [many, few]}, _links(tmp_path))}
     assert lists["Most polysemantic"] == [many, two]
     assert lists["Two or three lives"] == [two]
     assert lists["One thing only"] == [one]

@@ -140,7 +140,7 @@ def test_a_table_says_what_its_columns_mean_and_where_it_is_from(tiny_site: Path
 
 
 def test_tables_written_again_are_the_same_bytes(site: Path, tmp_path: Path) -> None:
-    tables.write(tmp_path, *_stages(site))
+    tables.write_tables(tmp_path, *_stages(site))
     for name in tables.TABLES:
         file = f"{name}.parquet"
         assert (tmp_path / file).read_bytes() == (site / "tables" / file).read_bytes()
@@ -157,7 +157,9 @@ def test_a_layer_without_behaviours_has_its_units_and_no_rows(tiny_site: Path, t
     np.save(work / "link" / "neighbours.npy", np.delete(neighbours, gone, axis=0) * 0)
     for name in ("address", "similarities", "wiring"):
         np.save(work / "link" / f"{name}.npy", np.delete(np.load(work / "link" / f"{name}.npy"), gone, axis=0))
-    tables.write(tmp_path / "tables", Stages(*(work / n for n in ("collect", "cluster", "describe", "link"))), settings)
+    tables.write_tables(
+        tmp_path / "tables", Stages(*(work / n for n in ("collect", "cluster", "describe", "link"))), settings
+    )
     assert _table(tmp_path, "units").num_rows == 48
     assert set(_table(tmp_path, "behaviours")["layer"].to_pylist()) == {1}
 

@@ -27,7 +27,7 @@ def _settings(kind: str, configure: Configure, crate_folder: Path, tmp_path: Pat
     if kind == "crate":
         return configure(model={"name": str(crate_folder)}, units={"kind": "crate"}, describe={"steering": True})
     for layer, place in ((0, "hook_resid_post"), (1, "mlp.hook_in")):
-        sae.save(an_sae("topk", layer, place), tmp_path / "saes" / str(layer))
+        sae.save_sae(an_sae("topk", layer, place), tmp_path / "saes" / str(layer))
     return configure(units={"kind": "sae", "path": str(tmp_path / "saes")})
 
 
@@ -38,7 +38,7 @@ def test_an_atlas_says_of_its_units_what_the_model_does(
     settings = _settings(kind, configure, crate_folder, tmp_path)
     site = build(settings, tmp_path / "site", executor=pool)
     assert not check(site, Progress(quiet=True)).problems
-    loaded = language_model.load(settings.model)
+    loaded = language_model.load_model(settings.model)
     units = open_units(loaded, settings)
     largest = {layer: np.full(units.count(layer), -np.inf) for layer in units.layers}
     room = settings.corpus.context - 1

@@ -22,7 +22,7 @@ def folder(request: pytest.FixtureRequest) -> Path:
 
 
 def _visited(folder: Path, layers: Any, tokens: torch.Tensor) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-    units = MLPUnits(language_model.load(ModelSettings(name=str(folder))).bridge, layers)
+    units = MLPUnits(language_model.load_model(ModelSettings(name=str(folder))).bridge, layers)
     seen: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
     def visit(layer: int, inputs: torch.Tensor, activations: torch.Tensor) -> None:
@@ -49,7 +49,7 @@ def test_inputs_and_activations_are_those_of_the_model_itself(folder: Path) -> N
 
 
 def test_a_plain_neurons_activation_follows_from_its_embedding(gpt2_folder: Path) -> None:
-    loaded = language_model.load(ModelSettings(name=str(gpt2_folder)))
+    loaded = language_model.load_model(ModelSettings(name=str(gpt2_folder)))
     units = MLPUnits(loaded.bridge)
     inputs, activations = _visited(gpt2_folder, [1], torch.tensor([[0, 3, 4, 5]]))[1]
     read = units.read_weights(1).numpy()  # (1, units, width)
@@ -60,7 +60,7 @@ def test_a_plain_neurons_activation_follows_from_its_embedding(gpt2_folder: Path
 
 
 def test_a_gated_neurons_activation_follows_from_its_embedding(llama_folder: Path) -> None:
-    units = MLPUnits(language_model.load(ModelSettings(name=str(llama_folder))).bridge)
+    units = MLPUnits(language_model.load_model(ModelSettings(name=str(llama_folder))).bridge)
     inputs, activations = _visited(llama_folder, [0], torch.tensor([[0, 3, 4, 5]]))[0]
     gate, linear = (torch.from_numpy((inputs[0, :, None] * part).sum(-1)) for part in units.read_weights(0).numpy())
     np.testing.assert_allclose(activations[0], torch.nn.functional.silu(gate) * linear, atol=1e-4)
@@ -68,7 +68,7 @@ def test_a_gated_neurons_activation_follows_from_its_embedding(llama_folder: Pat
 
 def test_only_the_layers_asked_for_are_read_and_nothing_behind_them_runs(gpt2_folder: Path) -> None:
     assert list(_visited(gpt2_folder, [0], torch.tensor([[0, 1]]))) == [0]
-    bridge = language_model.load(ModelSettings(name=str(gpt2_folder))).bridge
+    bridge = language_model.load_model(ModelSettings(name=str(gpt2_folder))).bridge
     ran = []
     bridge.blocks[1].register_forward_hook(lambda *_: ran.append(1))
     MLPUnits(bridge, [0]).run(torch.tensor([[0, 1]]), lambda *_: None)
@@ -77,7 +77,7 @@ def test_only_the_layers_asked_for_are_read_and_nothing_behind_them_runs(gpt2_fo
 
 def test_a_layer_that_does_not_exist_is_named(gpt2_folder: Path) -> None:
     with pytest.raises(ConfigurationError, match="layer 7 does not exist: the model has layers 0 to 1"):
-        MLPUnits(language_model.load(ModelSettings(name=str(gpt2_folder))).bridge, [0, 7])
+        MLPUnits(language_model.load_model(ModelSettings(name=str(gpt2_folder))).bridge, [0, 7])
 
 
 def test_an_architecture_without_a_readable_mlp_is_refused_with_the_missing_hooks() -> None:

@@ -47,7 +47,7 @@ def an_sae(architecture: str, layer: int = 1, place: str = "mlp.hook_in", **sett
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    sae.save(an_sae("standard"), tmp_path / "sae")
+    sae.save_sae(an_sae("standard"), tmp_path / "sae")
     return tmp_path / "sae"
 
 
@@ -80,8 +80,8 @@ def _slow(found: SAE, x: np.ndarray) -> np.ndarray:
 def test_latents_are_what_the_architecture_says(architecture: str, settings: dict[str, Any], tmp_path: Path) -> None:
     if architecture == "topk" and settings:
         settings = {**settings, "by_decoder_norm": True}
-    sae.save(an_sae(architecture, **settings), tmp_path)
-    found = sae.load(tmp_path)
+    sae.save_sae(an_sae(architecture, **settings), tmp_path)
+    found = sae.load_sae(tmp_path)
     inputs = torch.randn(7, WIDTH, generator=torch.Generator().manual_seed(3))
     latents = found.encode(found.read(inputs)).numpy()
     for x, row in zip(inputs.double().numpy(), latents, strict=True):
@@ -94,7 +94,7 @@ def test_latents_are_what_the_architecture_says(architecture: str, settings: dic
 )
 def test_latents_read_what_stands_at_their_place(gpt2_folder: Path, place: str) -> None:
     found = an_sae("standard", 1, place)
-    units = SAEUnits(language_model.load(ModelSettings(name=str(gpt2_folder))).bridge, [found])
+    units = SAEUnits(language_model.load_model(ModelSettings(name=str(gpt2_folder))).bridge, [found])
     seen = {}
     units.run(TOKENS, lambda layer, read, latents: seen.update({layer: (read.clone(), latents.clone())}))
     slow = reference.SlowModel(gpt2_folder)
@@ -127,12 +127,12 @@ def test_latents_read_what_stands_at_their_place(gpt2_folder: Path, place: str) 
 
 def test_saes_of_several_layers_are_read_in_one_run(gpt2_folder: Path, tmp_path: Path) -> None:
     for layer in (1, 0):
-        sae.save(an_sae("jumprelu", layer), tmp_path / f"layer {layer}")
+        sae.save_sae(an_sae("jumprelu", layer), tmp_path / f"layer {layer}")
     made = {"kind": "sae", "path": str(tmp_path)}
     settings = validate(
         {"model": {"name": str(gpt2_folder)}, "corpus": {"source": "stdlib", "context": 16}, "units": made}
     )
-    units = open_units(language_model.load(settings.model), settings)
+    units = open_units(language_model.load_model(settings.model), settings)
     assert list(units.layers) == [0, 1]
     seen: list[int] = []
     units.run(TOKENS, lambda layer, *_: seen.append(layer))
@@ -141,7 +141,7 @@ def test_saes_of_several_layers_are_read_in_one_run(gpt2_folder: Path, tmp_path:
 
 def _refused(folder: Path, match: str) -> None:
     with pytest.raises(ModelError, match=match) as caught:
-        sae.load(folder)
+        sae.load_sae(folder)
     assert "\n" not in str(caught.value)
 
 
@@ -172,7 +172,7 @@ def test_what_is_no_sae_is_refused_in_a_sentence(folder: Path) -> None:
 
 
 def test_an_sae_of_another_model_or_layer_is_refused(gpt2_folder: Path, tmp_path: Path) -> None:
-    bridge = language_model.load(ModelSettings(name=str(gpt2_folder))).bridge
+    bridge = language_model.load_model(ModelSettings(name=str(gpt2_folder))).bridge
     with pytest.raises(ConfigurationError, match="an SAE reads layer 7, but the model has layers 0 to 1"):
         SAEUnits(bridge, [an_sae("standard", 7)])
     wide = an_sae("standard")
@@ -183,7 +183,7 @@ def test_an_sae_of_another_model_or_layer_is_refused(gpt2_folder: Path, tmp_path
         SAEUnits(bridge, [an_sae("standard"), an_sae("gated")])
     with pytest.raises(ConfigurationError, match="there is no SAE of layer 0"):
         SAEUnits(bridge, [an_sae("standard")], [0, 1])
-    sae.save(an_sae("standard", model="gpt2-small"), tmp_path / "saes" / "one")
+    sae.save_sae(an_sae("standard", model="gpt2-small"), tmp_path / "saes" / "one")
     for name, match in (
         ("demo", "was trained on gpt2-small, not on demo: set model.name"),
         (str(gpt2_folder), None),
@@ -192,14 +192,14 @@ def test_an_sae_of_another_model_or_layer_is_refused(gpt2_folder: Path, tmp_path
             "model": {"name": name}, "corpus": {"source": "stdlib", "context": 32},
             "units": {"kind": "sae", "path": str(tmp_path / "saes")},
         })  # fmt: skip
-        loaded = language_model.load(settings.model)
+        loaded = language_model.load_model(settings.model)
         if match is None:  # a folder may hold any model
             assert open_units(loaded, settings).kind == "sae"
         else:
             with pytest.raises(ConfigurationError, match=match):
                 open_units(loaded, settings)
     with pytest.raises(ConfigurationError, match="holds no SAE"):
-        sae.find(tmp_path)
+        sae.find_saes(tmp_path)
 
 
 def test_a_configuration_says_where_its_saes_are() -> None:
@@ -218,7 +218,7 @@ def test_a_release_that_only_saelens_knows_asks_for_it(monkeypatch: pytest.Monke
 
 def test_a_repository_on_the_hub_is_fetched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     hub = tmp_path / "hub"
-    sae.save(an_sae("standard"), hub / "layer_1")
+    sae.save_sae(an_sae("standard"), hub / "layer_1")
     asked: list[tuple[str, list[str]]] = []
 
     def fetch(repository: str, allow_patterns: list[str]) -> str:

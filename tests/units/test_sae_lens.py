@@ -19,7 +19,7 @@ sae_lens = pytest.importorskip("sae_lens", reason="the extra `sae` is not instal
 
 @pytest.mark.parametrize("folder", sorted(SAES.glob("*/*")), ids=lambda folder: f"{folder.parent.name}-{folder.name}")
 def test_shipped_saes_are_saelens_too(folder: Path) -> None:
-    found, theirs = sae.load(folder), sae_lens.SAE.load_from_disk(str(folder))
+    found, theirs = sae.load_sae(folder), sae_lens.SAE.load_from_disk(str(folder))
     inputs = torch.randn(200, found.width, generator=torch.Generator().manual_seed(5))
     with torch.no_grad():
         latents = theirs.encode(inputs)
@@ -31,7 +31,7 @@ def test_shipped_saes_are_saelens_too(folder: Path) -> None:
 @pytest.mark.parametrize("settings", [{}, {"b_dec_first": False, "normalises": True}])
 def test_latents_are_those_of_saelens(architecture: str, settings: dict[str, Any], tmp_path: Path) -> None:
     found = an_sae(architecture, **settings)
-    sae.save(found, tmp_path)
+    sae.save_sae(found, tmp_path)
     if architecture == "batchtopk":
         # SAELens keeps those as jumprelu once they are trained.
         cfg = json.loads((tmp_path / "cfg.json").read_text(encoding="utf-8"))

@@ -62,7 +62,7 @@ def archive(site: Path, output: Path | None = None, progress: Progress | None = 
     top = _name(atlas)
     file = (site.resolve().parent / f"{top}.zip" if output is None else output).resolve()
     _check_output(file, site.resolve())
-    found = size.files(site)
+    found = size.site_files(site)
     # Links would be lost or lead elsewhere on another machine, and odd names end an unpacking half-way.
     if wrong := [*size.kind_problems(found, "none"), *size.name_problems(found)]:
         more = f" (and {len(wrong) - 1} more: run atlas-builder check {site})" if len(wrong) > 1 else ""

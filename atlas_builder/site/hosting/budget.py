@@ -45,7 +45,7 @@ STEPS: Sequence[dict[str, int]] = list(
 """What is left out, step by step; a setting that is lower already stays as it is."""
 
 
-Sizes = Callable[[Sequence[SiteSettings], Sequence[NDArray[np.intp]]], Sequence[NDArray[np.int64]]]
+SizesOf = Callable[[Sequence[SiteSettings], Sequence[NDArray[np.intp]]], Sequence[NDArray[np.int64]]]
 """Bytes of the page and the record of some units of each layer, with some settings each: (settings, units) a layer."""
 
 
@@ -56,7 +56,7 @@ class Estimate(NamedTuple):
     error: float
 
 
-def sample(layers: Sequence[int]) -> list[NDArray[np.intp]]:
+def sampled_units(layers: Sequence[int]) -> list[NDArray[np.intp]]:
     """Units of each layer whose size is taken; `layers` are numbers of units.
 
     Layers differ more than the units of one, so each is a stratum, with its share of the
@@ -79,7 +79,7 @@ def estimate(layers: Sequence[int], sizes: Sequence[NDArray[np.int64]]) -> Estim
     return Estimate(total, 2 * variance**0.5)
 
 
-def fitted(site: SiteSettings, layers: Sequence[int], sizes: Sizes, progress: Progress) -> SiteSettings:
+def fitted(site: SiteSettings, layers: Sequence[int], sizes: SizesOf, progress: Progress) -> SiteSettings:
     """The settings with which the units of all layers fit the host's budget, those given where they fit as they are.
 
     `layers` are numbers of units; `sizes` gives the bytes of pages and records with some
@@ -93,7 +93,7 @@ def fitted(site: SiteSettings, layers: Sequence[int], sizes: Sizes, progress: Pr
     steps = [
         site.model_copy(update={name: min(most, getattr(site, name)) for name, most in step.items()}) for step in STEPS
     ]
-    found = [estimate(layers, taken) for taken in zip(*sizes(steps, sample(layers)), strict=True)]
+    found = [estimate(layers, taken) for taken in zip(*sizes(steps, sampled_units(layers)), strict=True)]
     fits = [total <= _SHARE * budget for total, _ in found]
     step = fits.index(True) if any(fits) else -1
     less, (total, error) = steps[step], found[step]

@@ -23,14 +23,14 @@ from atlas_builder.site.search import index
 
 
 @dataclass
-class Report:
+class CheckReport:
     """What a check found."""
 
     problems: list[str] = field(default_factory=list)
     pages: int = 0
     links: int = 0
     records: int = 0
-    sizes: size.Sizes = field(default_factory=lambda: size.measure([], "none"))
+    sizes: size.Sizes = field(default_factory=lambda: size.measure_sizes([], "none"))
 
     @property
     def summary(self) -> str:
@@ -58,7 +58,7 @@ class _Page(HTMLParser):
                 self.anchors.add(value)
 
 
-def check(site: Path, progress: Progress) -> Report:
+def check(site: Path, progress: Progress) -> CheckReport:
     """Read every file of a built site, or of atlases and the page above them, and report what is wrong.
 
     Raises `NoAtlasError` where the folder holds no atlas.
@@ -67,16 +67,16 @@ def check(site: Path, progress: Progress) -> Report:
         return _check_all(site, own, progress)
     facts = read_facts(site)
     layers, host = facts["layers"], facts["configuration"]["site"]["host"]
-    report = Report()
-    files = size.files(site)
-    report.sizes = size.measure(files, str(host))
-    report.problems += size.problems(files, str(host))
+    report = CheckReport()
+    files = size.site_files(site)
+    report.sizes = size.measure_sizes(files, str(host))
+    report.problems += size.size_problems(files, str(host))
     pages = [site / file.name for file in files if file.is_file and file.name.endswith(".html")]
     _check_links(site, pages, report, progress)
     _check_records(site, layers, report, progress)
     _check_search(site, report)
     _check_map(site, layers, report)
-    report.problems += tables.problems(site / "tables", layers)
+    report.problems += tables.table_problems(site / "tables", layers)
     return report
 
 
@@ -85,12 +85,12 @@ def _atlases(folder: Path) -> list[Path]:
     return sorted(path.parent for path in folder.glob("*/atlas.json") if not path.parent.name.startswith("."))
 
 
-def _check_all(folder: Path, atlases: list[Path], progress: Progress) -> Report:
+def _check_all(folder: Path, atlases: list[Path], progress: Progress) -> CheckReport:
     """Check each atlas of a folder, and the links of the page above them."""
     names = [site.name for site in atlases]
-    parts = ((file, file.name.partition("/")) for file in size.files(folder))
-    whole = Report(
-        sizes=size.measure(
+    parts = ((file, file.name.partition("/")) for file in size.site_files(folder))
+    whole = CheckReport(
+        sizes=size.measure_sizes(
             [file._replace(name=rest) if top in names else file for file, (top, _, rest) in parts], "none"
         )
     )
@@ -103,7 +103,7 @@ def _check_all(folder: Path, atlases: list[Path], progress: Progress) -> Report:
     return whole
 
 
-def _check_links(site: Path, pages: list[Path], report: Report, progress: Progress) -> None:
+def _check_links(site: Path, pages: list[Path], report: CheckReport, progress: Progress) -> None:
     anchors: dict[Path, set[str]] = {}
     wanted: dict[Path, dict[str, Path]] = defaultdict(dict)
     exists: dict[Path, bool] = {}
@@ -159,7 +159,7 @@ def _resolve(page: Path, link: str) -> Path:
     return Path(*parts)
 
 
-def _check_records(site: Path, layers: list[dict[str, int]], report: Report, progress: Progress) -> None:
+def _check_records(site: Path, layers: list[dict[str, int]], report: CheckReport, progress: Progress) -> None:
     try:
         schema = orjson.loads((site / "schema" / SCHEMA_FILE.name).read_bytes())
     except (OSError, ValueError) as error:
@@ -186,24 +186,24 @@ def _check_records(site: Path, layers: list[dict[str, int]], report: Report, pro
                 report.problems.append(f"{name}: {problem_text}")
 
 
-def _check_search(site: Path, report: Report) -> None:
+def _check_search(site: Path, report: CheckReport) -> None:
     """Whether every file that search would load is there."""
     try:
-        (found,) = index.read(site / "search" / "index.js")
-        wanted = list(index.files(found))
+        (found,) = index.read_index_file(site / "search" / "index.js")
+        wanted = list(index.index_files(found))
     except (OSError, ValueError, KeyError, TypeError) as error:
         report.problems.append(f"search/index.js: cannot be read ({error})")
         return
     report.problems += [f"search/{name} is missing" for name in wanted if not (site / "search" / name).is_file()]
 
 
-def _check_map(site: Path, layers: list[dict[str, int]], report: Report) -> None:
+def _check_map(site: Path, layers: list[dict[str, int]], report: CheckReport) -> None:
     """Whether the map is there and is of this atlas."""
     if not (site / "map.html").is_file():
         report.problems.append("map.html is missing")
     try:
         text = (site / "map" / "points.js").read_text(encoding="utf-8")
-        drawn = orjson.loads(text.removeprefix("atlasMap(").removesuffix(");\n"))["layers"]
+        drawn = orjson.loads(text.removeprefix("Atlas.map(").removesuffix(");\n"))["layers"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         report.problems.append(f"map/points.js: cannot be read ({error})")
         return

@@ -49,7 +49,7 @@ class File(NamedTuple):
     """By everyone, its folder included."""
 
 
-def files(site: Path) -> list[File]:
+def site_files(site: Path) -> list[File]:
     """Every file of a site, in the order of its name; links are not followed."""
     return sorted(_walk(site, ""))
 
@@ -101,7 +101,7 @@ class Sizes:
         return lines
 
 
-def measure(found: Sequence[File], host: str) -> Sizes:
+def measure_sizes(found: Sequence[File], host: str) -> Sizes:
     """Add up the files of each part; parts without files are left out."""
     names, counts = list(_PARTS), dict.fromkeys(_PARTS, (0, 0))
     for file in found:
@@ -124,7 +124,7 @@ def _tar_bytes(found: Sequence[File]) -> int:
     return -(-blocks // 20) * 20 * 512
 
 
-def problems(found: Sequence[File], host: str) -> list[str]:
+def size_problems(found: Sequence[File], host: str) -> list[str]:
     """What hosts and file systems would not take, a sentence each: size, links, names, permissions."""
     return [*_size_problems(found, host), *kind_problems(found, host), *name_problems(found)]
 

@@ -56,7 +56,7 @@ def check_prose(folder: str | None) -> None:
     docs = Path(folder)
     if not docs.is_dir():
         raise ConfigurationError(f"site.prose: {docs} is not a folder: name one that holds Markdown pages.")
-    for source, page in published(docs):
+    for source, page in published_pages(docs):
         if page.as_posix() in _OWN_PAGES or _OWN_FOLDERS.fullmatch(page.parts[0]):
             raise ConfigurationError(f"site.prose: {source} would take the place of the atlas's {page}: rename it.")
 
@@ -65,7 +65,7 @@ _OWN_PAGES = {"index.html", "search.html", "map.html", "404.html", "atlas.json",
 _OWN_FOLDERS = re.compile(r"L\d+|assets|search|schema|map|tables")
 
 
-def published(docs: Path) -> list[tuple[Path, Path]]:
+def published_pages(docs: Path) -> list[tuple[Path, Path]]:
     """Each file of a prose folder, and where in the site MkDocs puts it.
 
     Hidden files and what is in hidden folders stay out.
@@ -84,7 +84,7 @@ def _address(place: Path) -> Path:
 def _take(rendered: Path, docs: Path, output: Path) -> list[str]:
     """Copy the pages and what lies beside them, not what MkDocs adds of its own."""
     taken = []
-    for _, place in published(docs):
+    for _, place in published_pages(docs):
         if not (rendered / place).is_file():
             continue  # a draft, or what else MkDocs leaves out
         if place.suffix == ".html":

@@ -21,7 +21,7 @@ import orjson
 
 from atlas_builder.records.stages import Stages
 from atlas_builder.rounding import significant
-from atlas_builder.site.search.postings import Entry, Part, Postings, gather, written
+from atlas_builder.site.search.postings import Entry, LayerWords, Postings, gather, written
 
 BLOCK = 32
 """Behaviours of one `x{n}.js`."""
@@ -40,7 +40,7 @@ class Queries(NamedTuple):
     phrase: str | None
 
 
-def write(folder: Path, stages: Stages, window: tuple[int, int], executor: Executor) -> Queries:
+def write_index(folder: Path, stages: Stages, window: tuple[int, int], executor: Executor) -> Queries:
     """Write the index; the texts stay within `window` tokens before and after a key token."""
     folder.mkdir(parents=True, exist_ok=True)
     layers = [layer.layer for layer in stages.collected.layers]
@@ -50,20 +50,20 @@ def write(folder: Path, stages: Stages, window: tuple[int, int], executor: Execu
     entries = list(postings.entries())
     shards = list(_shards(entries))
     for number, shard in enumerate(shards):
-        _write(folder / f"s{number}.js", "atlasShard", number, [_row(entry) for entry in shard])
+        _write(folder / f"s{number}.js", "Atlas.shard", number, [_row(entry) for entry in shard])
     texts = [text for part in parts.values() for text in part.texts]
     for number, first in enumerate(range(0, len(texts), BLOCK)):
-        _write(folder / f"x{number}.js", "atlasTexts", number, texts[first : first + BLOCK])
+        _write(folder / f"x{number}.js", "Atlas.texts", number, texts[first : first + BLOCK])
     for layer, part in parts.items():
-        _write(folder / f"l{layer}.js", "atlasLabels", layer, part.labels)
-    _write(folder / "units.js", "atlasUnits", _columns(stages))
+        _write(folder / f"l{layer}.js", "Atlas.labels", layer, part.labels)
+    _write(folder / "units.js", "Atlas.units", _columns(stages))
     told = [entry for entry in entries if entry.answering]
-    _write(folder / "words.js", "atlasWords", [entry.word for entry in told], _text(entry.answering for entry in told))
-    _write(folder / "index.js", "atlasIndex", _index(parts, shards))
+    _write(folder / "words.js", "Atlas.words", [entry.word for entry in told], _text(entry.answering for entry in told))
+    _write(folder / "index.js", "Atlas.index", _index(parts, shards))
     return Queries(_telling(told), _phrase(postings))
 
 
-def files(index: Mapping[str, Any]) -> Iterator[str]:
+def index_files(index: Mapping[str, Any]) -> Iterator[str]:
     """The names of all files of an index, given what its `index.js` holds."""
     yield from ("index.js", "units.js", "words.js")
     yield from (f"s{number}.js" for number in range(len(index["shards"])))
@@ -71,7 +71,7 @@ def files(index: Mapping[str, Any]) -> Iterator[str]:
     yield from (f"x{number}.js" for number in range(math.ceil(index["behaviours"] / index["block"])))
 
 
-def read(path: Path) -> list[Any]:
+def read_index_file(path: Path) -> list[Any]:
     """What a file of the index hands over; `ValueError` or `OSError` where it cannot be read."""
     text = path.read_bytes()
     found: list[Any] = orjson.loads(b"[" + text[text.index(b"(") + 1 : text.rindex(b")")] + b"]")
@@ -83,7 +83,7 @@ def _write(path: Path, callback: str, *values: Any) -> None:
     path.write_bytes(callback.encode() + b"(" + b",".join(map(orjson.dumps, values)) + b");\n")
 
 
-def _index(parts: Mapping[int, Part], shards: Sequence[Sequence[Entry]]) -> dict[str, Any]:
+def _index(parts: Mapping[int, LayerWords], shards: Sequence[Sequence[Entry]]) -> dict[str, Any]:
     """What every query needs: the behaviours of each unit, by which they are numbered, and where words are."""
     layers = [[layer, len(part.labels), _text(len(unit) for unit in part.labels)] for layer, part in parts.items()]
     total = sum(len(part.texts) for part in parts.values())

@@ -1,4 +1,4 @@
-"""What search takes for a word, and for the same word; `themes/atlas/assets/lookup.js` does the same."""
+"""What search takes for a word, and for the same word; the scripts of pages go by the same (`constants.py`)."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import unicodedata
 import regex
 
 # What Python and what JavaScript call space differ; both sides take off either's.
-_ENDS = re.compile(r"^[\s\ufeff]+|[\s\ufeff]+$")
+ENDS = re.compile(r"^[\s\x1c-\x1f\x85\ufeff]+|[\s\x1c-\x1f\x85\ufeff]+$")
 # Scripts that part no words by spaces: each character is a word, so that a run of them is found as a phrase.
 _SOLO = "".join(rf"\p{{Script={name}}}" for name in ("Han", "Hiragana", "Katakana", "Thai", "Lao", "Khmer", "Myanmar"))
 _LETTERS = r"\p{L}\p{M}\p{N}_"
-_PIECE = regex.compile(
+PIECE = regex.compile(
     rf"[{_SOLO}]\p{{M}}*|(?:(?![{_SOLO}])[{_LETTERS}])+|([^\s\x1c-\x1f\x85\ufeff{_LETTERS}])\1*", regex.V0
 )
 _ASCII_PIECE = re.compile(r"[A-Za-z0-9_]+|([^\sA-Za-z0-9_])\1*")  # the same for ASCII, and several times as fast
@@ -20,7 +20,7 @@ _ASCII_PIECE = re.compile(r"[A-Za-z0-9_]+|([^\sA-Za-z0-9_])\1*")  # the same for
 
 def search_key(word: str) -> str:
     """What a token is looked up by: trimmed, in lower case, its accents composed (NFC), never empty."""
-    core = same(_ENDS.sub("", word))
+    core = same(ENDS.sub("", word))
     if core:
         return core
     return "↵" if "\n" in word else "␣"
@@ -37,5 +37,5 @@ def pieces(text: str) -> list[tuple[int, int]]:
 
     Space is no word. `self.x == 1` has the words `self`, `.`, `x`, `==` and `1`.
     """
-    pattern = _ASCII_PIECE if text.isascii() else _PIECE
+    pattern = _ASCII_PIECE if text.isascii() else PIECE
     return [match.span() for match in pattern.finditer(text)]

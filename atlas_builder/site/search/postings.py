@@ -26,7 +26,8 @@ MOST = 32_768
 
 _BITS, _BITS_OF_THIRD = 26, 10  # of a behaviour's number; of a share in thousandths or an offset
 _LABEL_LEADS = ("after", "near")  # words of ours, not of the corpus
-_DIGITS = np.frombuffer(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_", dtype=np.uint8)
+DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+_DIGITS = np.frombuffer(DIGITS.encode(), dtype=np.uint8)
 _VALUES = np.zeros(128, dtype=np.int64)
 _VALUES[_DIGITS] = np.arange(64)
 
@@ -34,7 +35,7 @@ Numbers = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Part:
+class LayerWords:
     """What search needs of one layer; behaviours count from the layer's first, words by their place in `words`."""
 
     labels: list[list[str]]
@@ -48,7 +49,7 @@ class Part:
     """Word, behaviour, offset from the key token's word plus `MIDDLE`: (words of all texts, 3)."""
 
 
-def gather(stages: Stages, layer: int, window: tuple[int, int]) -> Part:
+def gather(stages: Stages, layer: int, window: tuple[int, int]) -> LayerWords:
     """Read what search needs of one layer; texts stay within `window` tokens before and after the key token."""
     _, clustered, described = stages.layer(layer)
     words: dict[str, int] = {}
@@ -57,7 +58,7 @@ def gather(stages: Stages, layer: int, window: tuple[int, int]) -> Part:
         for unit, found in zip(clustered.behaviours["unit"].tolist(), described.behaviours, strict=True):
             labels[unit].append(found["label"])
         snippets = _snippets(stages, layer, clustered.behaviours["central"], window)
-        return Part(
+        return LayerWords(
             labels=labels,
             texts=[(found["label"], *part[:3]) for found, part in zip(described.behaviours, snippets, strict=True)],
             answers=_answers(described.behaviours, stages.collected.token_texts, words),
@@ -156,7 +157,7 @@ class Entry(NamedTuple):
 class Postings:
     """The postings of all layers."""
 
-    def __init__(self, parts: Sequence[Part]) -> None:
+    def __init__(self, parts: Sequence[LayerWords]) -> None:
         self.words = sorted(set().union(*(part.words for part in parts)))
         place = {word: number for number, word in enumerate(self.words)}
         answers: list[Numbers] = []

@@ -1,108 +1,153 @@
 // What pages gain with scripts: keys, random, links from tokens. They read without.
+// The one global is Atlas: what scripts share, and the functions that data files call, since scripts of a folder may
+// read no other file.
 "use strict";
 
-// Data comes by script tags, which work from a folder too; each is asked for once.
-function atlasLoad(name) {
-  atlasLoad.asked = atlasLoad.asked || {};
-  return atlasLoad.asked[name] = atlasLoad.asked[name] || new Promise(function (resolve) {
-    var script = document.createElement("script");
-    script.src = document.body.dataset.root + name;
-    script.onload = script.onerror = resolve;
-    document.head.appendChild(script);
-  });
-}
+{
+  const Atlas = (window.Atlas ??= {});
+  const root = document.body.dataset.root;
+  const asked = new Map();
 
-// What cannot be seen is spelt out, as `plain` in atlas_builder/site/text.py does.
-function atlasVisible(text) { return text.replace(atlasVisible.HIDDEN, atlasVisible.spelt); }
-atlasVisible.HIDDEN = /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufdd0-\ufdef\ufe00-\ufe0f\ufeff\ufff0-\uffff\u{e0000}-\u{e0fff}\p{Noncharacter_Code_Point}]/gu;
-atlasVisible.spelt = function (hidden) {
-  return { "\n": "↵", "\t": "⇥", "\r": "␍" }[hidden] || "U+" + hidden.codePointAt(0).toString(16).toUpperCase().padStart(4, "0");
-};
+  // Data comes by script tags, which work from a folder too; each is asked for once.
+  Atlas.load = (name) => {
+    if (!asked.has(name)) {
+      const loaded = new Promise((resolve) => {
+        const script = document.createElement("script");
+        script.src = root + name;
+        script.onload = script.onerror = resolve;
+        document.head.append(script);
+      });
+      asked.set(name, loaded);
+    }
+    return asked.get(name);
+  };
 
-(function () {
-  var root = document.body.dataset.root;
+  // Layers with their units, and where the shards of the search index begin.
+  Atlas.index = (directory) => {
+    Atlas.directory = directory;
+  };
+
+  // What cannot be seen, of Atlas.constants, and how it is spelt out; `plain` of the builder does the same.
+  let hidden;
+  Atlas.hidden = () => (hidden ??= new RegExp(Atlas.constants.hidden, "gu"));
+  Atlas.spelled = (character) =>
+    Atlas.constants.signs[character] ?? `U+${character.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}`;
+  Atlas.visible = (text) => text.replace(Atlas.hidden(), Atlas.spelled);
+
   document.documentElement.classList.add("js");
 
   // Where the atlas has an address, copies on the same host ask it for a newer edition; from a folder nothing is asked.
-  var home = document.currentScript.dataset.home;
-  if (home && new URL(home).origin === location.origin) atlasLoad("assets/edition.js");
+  const home = document.currentScript.dataset.home;
+  if (home && new URL(home).origin === location.origin) Atlas.load("assets/edition-notice.js");
 
   // A random unit, each as likely; the link has a place of its own where scripts are off.
-  function random() {
-    atlasLoad("search/index.js").then(function () {
-      var total = atlas.layers.reduce(function (sum, layer) { return sum + layer[1]; }, 0);
-      var pick = Math.floor(Math.random() * total);
-      for (var i = 0; i < atlas.layers.length; i++) {
-        if (pick < atlas.layers[i][1]) { location.href = root + "L" + atlas.layers[i][0] + "/N" + pick + ".html"; return; }
-        pick -= atlas.layers[i][1];
+  const openRandom = async () => {
+    await Atlas.load("search/index.js");
+    const { layers } = Atlas.directory;
+    let place = Math.floor(Math.random() * layers.reduce((sum, [, units]) => sum + units, 0));
+    for (const [layer, units] of layers) {
+      if (place < units) {
+        location.href = `${root}L${layer}/N${place}.html`;
+        return;
       }
+      place -= units;
+    }
+  };
+  for (const link of document.querySelectorAll("[data-random]")) {
+    link.addEventListener("click", (event) => {
+      event.preventDefault();
+      openRandom();
     });
   }
-  document.querySelectorAll("[data-random]").forEach(function (link) {
-    link.addEventListener("click", function (event) { event.preventDefault(); random(); });
-  });
 
   // The tokens of a behaviour lead to search, which needs scripts as they do.
-  document.querySelectorAll(".sum code").forEach(function (token) {
-    var link = document.createElement("a");
-    link.href = root + "search.html?q=" + encodeURIComponent(token.textContent.replace(/^␣+(?=.)|␣+$/g, "") || "␣");
+  for (const token of document.querySelectorAll(".sum code")) {
+    const link = document.createElement("a");
+    const query = token.textContent.replace(/^␣+(?=.)|␣+$/g, "") || "␣";
+    link.href = `${root}search.html?q=${encodeURIComponent(query)}`;
     token.replaceWith(link);
     link.append(token);
-  });
+  }
 
   // The next behaviour from where the page is, or the last one.
-  function behaviour(step) {
-    var all = Array.from(document.querySelectorAll(".behaviour"));
-    var here = all.findIndex(function (section) { return "#" + section.id === location.hash; });
-    var next = all[here + step];
+  const stepToBehaviour = (step) => {
+    const sections = [...document.querySelectorAll(".behaviour")];
+    const next = sections[sections.findIndex(({ id }) => `#${id}` === location.hash) + step];
     if (!next) return;
-    history.replaceState(null, "", "#" + next.id);
+    history.replaceState(null, "", `#${next.id}`);
     next.scrollIntoView();
-    (next.querySelector("h2 a") || next).focus({ preventScroll: true });
-  }
+    (next.querySelector("h2 a") ?? next).focus({ preventScroll: true });
+  };
 
   // The same unit of the layer above or below, where it is there.
-  function layer(step) {
-    var place = /L(\d+)\/N(\d+)\.html$/.exec(location.pathname);
-    if (place) atlasLoad("search/index.js").then(function () {
-      var at = atlas.layers.findIndex(function (entry) { return entry[0] === +place[1]; }), next = atlas.layers[at + step];
-      if (next) location.href = root + "L" + next[0] + "/N" + Math.min(+place[2], next[1] - 1) + ".html";
-    });
-  }
+  const stepToLayer = async (step) => {
+    const match = /L(\d+)\/N(\d+)\.html$/.exec(location.pathname);
+    if (!match) return;
+    await Atlas.load("search/index.js");
+    const { layers } = Atlas.directory;
+    const next = layers[layers.findIndex(([layer]) => layer === Number(match[1])) + step];
+    if (next) location.href = `${root}L${next[0]}/N${Math.min(Number(match[2]), next[1] - 1)}.html`;
+  };
 
-  var KEYS = [["← →", "previous, next unit"], ["Shift ↑ ↓", "same unit, layer before or after"], ["b  B", "next, previous behaviour"],
-    ["r", "a random unit"], ["/", "search"], ["?", "this help"]];
-  function help() {
-    var box = document.getElementById("keys") || document.body.appendChild(document.createElement("dialog"));
-    if (!box.id) {
-      box.id = "keys";
-      box.setAttribute("aria-label", "Keys");
-      var list = box.appendChild(document.createElement("dl"));
-      KEYS.forEach(function (entry) {
-        var row = list.appendChild(document.createElement("div"));
-        row.appendChild(document.createElement("dt")).appendChild(document.createElement("kbd")).textContent = entry[0];
-        row.appendChild(document.createElement("dd")).textContent = entry[1];
-      });
-      var close = box.appendChild(document.createElement("button"));
-      close.type = "button";
-      close.textContent = "Close";
-      close.addEventListener("click", function () { box.close(); });
+  const KEYS = [
+    ["← →", "previous, next unit"],
+    ["Shift ↑ ↓", "same unit, layer before or after"],
+    ["b  B", "next, previous behaviour"],
+    ["r", "a random unit"],
+    ["/", "search"],
+    ["?", "this help"],
+  ];
+
+  const helpDialog = () => {
+    const dialog = document.createElement("dialog");
+    dialog.id = "keys";
+    dialog.setAttribute("aria-label", "Keys");
+    const list = document.createElement("dl");
+    for (const [keys, meaning] of KEYS) {
+      const row = document.createElement("div");
+      const term = document.createElement("dt");
+      const key = document.createElement("kbd");
+      const description = document.createElement("dd");
+      key.textContent = keys;
+      description.textContent = meaning;
+      term.append(key);
+      row.append(term, description);
+      list.append(row);
     }
-    if (!box.open) box.showModal();
-  }
+    const close = document.createElement("button");
+    close.type = "button";
+    close.textContent = "Close";
+    close.addEventListener("click", () => dialog.close());
+    dialog.append(list, close);
+    document.body.append(dialog);
+    return dialog;
+  };
+  const showHelp = () => {
+    const dialog = document.getElementById("keys") ?? helpDialog();
+    if (!dialog.open) dialog.showModal();
+  };
 
-  document.addEventListener("keydown", function (event) {
-    if (event.ctrlKey || event.metaKey || event.altKey || /^(INPUT|TEXTAREA|SELECT|CANVAS)$/.test(event.target.tagName)) return;
-    if (document.querySelector("dialog[open]")) return;
-    var link = { ArrowLeft: "a[rel=prev]", ArrowRight: "a[rel=next]" }[event.key];
-    if (event.shiftKey && /^Arrow(Up|Down)$/.test(event.key)) { event.preventDefault(); layer(event.key === "ArrowUp" ? -1 : 1); }
-    else if (link && !event.shiftKey && document.querySelector(link)) document.querySelector(link).click();
-    else if (event.key === "r") random();
-    else if (event.key === "b" || event.key === "B") behaviour(event.key === "b" ? 1 : -1);
-    else if (event.key === "?") help();
-    else if (event.key === "/") { event.preventDefault(); (document.querySelector(".find.large input") || document.querySelector(".find input")).focus(); }
+  const click = (selector) => document.querySelector(selector)?.click();
+  const focusSearch = () =>
+    (document.querySelector(".find.large input") ?? document.querySelector(".find input")).focus();
+
+  // Keys by what the event calls them; true where the browser is to do nothing of its own.
+  const ACTIONS = {
+    "Shift ArrowUp": () => (stepToLayer(-1), true),
+    "Shift ArrowDown": () => (stepToLayer(1), true),
+    ArrowLeft: () => click("a[rel=prev]"),
+    ArrowRight: () => click("a[rel=next]"),
+    r: () => void openRandom(),
+    b: () => stepToBehaviour(1),
+    B: () => stepToBehaviour(-1),
+    "?": () => showHelp(),
+    "/": () => (focusSearch(), true),
+  };
+
+  document.addEventListener("keydown", (event) => {
+    const typing = /^(INPUT|TEXTAREA|SELECT|CANVAS)$/.test(event.target.tagName);
+    if (event.ctrlKey || event.metaKey || event.altKey || typing || document.querySelector("dialog[open]")) return;
+    const name = event.shiftKey && event.key.startsWith("Arrow") ? `Shift ${event.key}` : event.key;
+    if (Object.hasOwn(ACTIONS, name) && ACTIONS[name]() === true) event.preventDefault();
   });
-})();
-
-// The search index announces itself: layers with their units, and where its shards begin.
-function atlasIndex(index) { window.atlas = index; }
+}

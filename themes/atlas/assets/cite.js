@@ -1,115 +1,164 @@
 // Citing: a behaviour in the place of its unit, and buttons that copy.
 "use strict";
-(function () {
-  var section = document.querySelector(".cite"), select = choice(), cited = read();
-  var made = { csl: ["CSL-JSON", csl], ris: ["RIS", ris] };
-  Object.keys(made).forEach(offer);
-  var forms = Array.from(section.querySelectorAll("[data-form]"));
-  var unit = {};
-  forms.forEach(function (form) { unit[form.dataset.form] = form.textContent; });
+
+{
+  const section = document.querySelector(".cite");
+
+  const contents = (name) => Array.from(document.querySelectorAll(`meta[name='${name}']`), ({ content }) => content);
 
   // What the head says of the page, and the key of its BibTeX entry.
-  function read() {
-    function all(name) { return Array.from(document.querySelectorAll("meta[name='" + name + "']"), function (tag) { return tag.content; }); }
-    function one(name) { return all(name)[0]; }
-    var link = document.querySelector("link[rel=canonical]"), data = document.querySelector("script[type='application/ld+json']");
-    var hash = /^sha256:(.{16})/.exec(JSON.parse(data.textContent).identifier);
-    return { title: one("citation_title"), authors: all("citation_author"), container: one("DC.publisher"), edition: one("bibo.edition"),
-      date: one("citation_publication_date"), doi: one("citation_doi"), url: link && link.getAttribute("href"), hash: hash && "SHA-256 " + hash[1],
-      key: /{([^,]*),/.exec(section.querySelector("[data-form=bibtex]").textContent)[1] };
-  }
+  const readPage = () => {
+    const link = document.querySelector("link[rel=canonical]");
+    const data = JSON.parse(document.querySelector("script[type='application/ld+json']").textContent);
+    const hash = /^sha256:(.{16})/.exec(data.identifier);
+    return {
+      title: contents("citation_title")[0],
+      authors: contents("citation_author"),
+      container: contents("DC.publisher")[0],
+      edition: contents("bibo.edition")[0],
+      date: contents("citation_publication_date")[0],
+      doi: contents("citation_doi")[0],
+      url: link?.getAttribute("href"),
+      hash: hash && `SHA-256 ${hash[1]}`,
+      key: /{([^,]*),/.exec(section.querySelector("[data-form=bibtex]").textContent)[1],
+    };
+  };
 
-  // The same as in atlas_builder/site/cite.py, which writes them for a whole layer: scripts spare pages a third of a kilobyte.
-  function csl(item) {
-    function author(name) {
-      var parts = /^(.+?), (.+)$/.exec(name);
+  // CSL-JSON and RIS are as the builder writes them for a whole layer: scripts spare pages a third of a kilobyte.
+  const csl = (item) => {
+    const author = (name) => {
+      const parts = /^(.+?), (.+)$/.exec(name);
       return parts ? { family: parts[1], given: parts[2] } : { literal: name };
-    }
-    return JSON.stringify([{ id: item.key, type: "dataset", title: item.title, author: item.authors.length ? item.authors.map(author) : undefined,
-      "container-title": item.container, version: item.edition, issued: item.date && { "date-parts": [item.date.split("/").map(Number)] },
-      note: item.hash || undefined, DOI: item.doi, URL: item.url || undefined }]);
-  }
-  function ris(item) {
-    var fields = [["TY", "DATA"]].concat(item.authors.map(function (name) { return ["AU", name]; }), [["TI", item.title], ["T2", item.container],
-      ["ET", item.edition], ["PY", item.date && item.date.slice(0, 4)], ["DA", item.date], ["N1", item.hash], ["DO", item.doi], ["UR", item.url]]);
-    return fields.filter(function (field) { return field[1]; }).map(function (field) { return field.join("  - ") + "\n"; }).join("") + "ER  - \n";
-  }
-  function offer(kind) {
-    if (section.querySelector("[data-form=" + kind + "]")) return;
-    var details = document.createElement("details"), form = document.createElement("pre");
-    details.appendChild(document.createElement("summary")).textContent = made[kind][0];
+    };
+    return JSON.stringify([
+      {
+        id: item.key,
+        type: "dataset",
+        title: item.title,
+        author: item.authors.length ? item.authors.map(author) : undefined,
+        "container-title": item.container,
+        version: item.edition,
+        issued: item.date && { "date-parts": [item.date.split("/").map(Number)] },
+        note: item.hash || undefined,
+        DOI: item.doi,
+        URL: item.url || undefined,
+      },
+    ]);
+  };
+  const ris = (item) => {
+    const fields = [
+      ["TY", "DATA"],
+      ...item.authors.map((name) => ["AU", name]),
+      ["TI", item.title],
+      ["T2", item.container],
+      ["ET", item.edition],
+      ["PY", item.date?.slice(0, 4)],
+      ["DA", item.date],
+      ["N1", item.hash],
+      ["DO", item.doi],
+      ["UR", item.url],
+    ];
+    const lines = fields.filter(([, value]) => value).map((field) => `${field.join("  - ")}\n`);
+    return `${lines.join("")}ER  - \n`;
+  };
+  const MADE = { csl: { title: "CSL-JSON", write: csl }, ris: { title: "RIS", write: ris } };
+
+  // What TeX does not print as it stands, of Atlas.constants.
+  const tex = (text) => {
+    const { tex: escapes, ligature } = Atlas.constants;
+    const apart = text.replace(new RegExp(ligature, "g"), "$1\0");
+    return Array.from(apart, (character) => escapes[character] ?? character)
+      .join("")
+      .replaceAll("\0", "{}");
+  };
+
+  const cited = readPage();
+  for (const [kind, { title, write }] of Object.entries(MADE)) {
+    if (section.querySelector(`[data-form=${kind}]`)) continue;
+    const details = document.createElement("details");
+    const summary = document.createElement("summary");
+    const form = document.createElement("pre");
+    summary.textContent = title;
     form.dataset.form = kind;
-    form.textContent = made[kind][1](cited);
-    details.append(form);
+    form.textContent = write(cited);
+    details.append(summary, form);
     section.append(details);
   }
-
-  // The same as in atlas_builder/site/cite.py: what TeX does not print as it stands.
-  var TEX = { "{": "\\textbraceleft{}", "}": "\\textbraceright{}", "\\": "\\textbackslash{}", "~": "\\textasciitilde{}",
-    "^": "\\textasciicircum{}", "`": "\\textasciigrave{}", "<": "\\textless{}", ">": "\\textgreater{}", "|": "\\textbar{}" };
-  function tex(text) {
-    return text.replace(/[&%$#_{}\\~^`<>|]|([-',])(?=\1)/g, function (found, twice) { return twice ? twice + "{}" : TEX[found] || "\\" + found; });
-  }
-
-  // What can be cited: the unit, and what it does.
-  function choice() {
-    var behaviours = document.querySelectorAll(".behaviour[id^=b]"), made = document.createElement("select");
-    if (!behaviours.length) return null;
-    made.setAttribute("aria-label", "What to cite");
-    made.add(new Option("This " + section.dataset.what, ""));
-    behaviours.forEach(function (behaviour) {
-      var link = behaviour.querySelector("h2 a"), label = "";
-      for (var part = link.nextSibling; part; part = part.nextSibling) label += part.textContent;
-      made.add(new Option(link.textContent + " (“" + label.trim().replace(/\s+/g, " ") + "”)", link.textContent));
-    });
-    section.querySelector("h2").after(made);
-    return made;
-  }
+  const forms = [...section.querySelectorAll("[data-form]")];
+  const ofUnit = Object.fromEntries(forms.map((form) => [form.dataset.form, form.textContent]));
 
   // A unit's title, key and address read alike in every form; of a behaviour's, only the label needs escaping.
-  function behaviour(kind, number, name) {
-    var title = "Behaviour " + name + " of " + cited.title[0].toLowerCase() + cited.title.slice(1);
-    var key = cited.key + "-b" + number, url = cited.url && cited.url + "#b" + number;
-    if (made[kind]) return made[kind][1](Object.assign({}, cited, { key: key, title: title, url: url }));
-    var form = unit[kind].replace("{" + cited.key + ",", "{" + key + ",");
-    if (url) form = form.split(cited.url).join(url);
-    // A function, because a label may hold what `replace` reads as a pattern; the title last, for what a label may hold.
-    return form.replace(cited.title, function () { return kind === "bibtex" ? tex(title) : title; });
-  }
+  const ofBehaviour = (kind, number, name) => {
+    const title = `Behaviour ${name} of ${cited.title[0].toLowerCase()}${cited.title.slice(1)}`;
+    const key = `${cited.key}-b${number}`;
+    const url = cited.url && `${cited.url}#b${number}`;
+    if (MADE[kind]) return MADE[kind].write({ ...cited, key, title, url });
+    let form = ofUnit[kind].replace(`{${cited.key},`, `{${key},`);
+    if (url) form = form.replaceAll(cited.url, () => url);
+    // A function, because a label may hold what `replace` reads as a pattern; the title last, as a label may hold any
+    // of the others.
+    return form.replace(cited.title, () => (kind === "bibtex" ? tex(title) : title));
+  };
 
-  function show() {
-    var chosen = select.options[select.selectedIndex];
-    forms.forEach(function (form) {
-      form.textContent = select.selectedIndex ? behaviour(form.dataset.form, chosen.value, chosen.text) : unit[form.dataset.form];
-    });
-  }
+  // What can be cited: the unit, and what it does.
+  const addChoice = () => {
+    const behaviours = document.querySelectorAll(".behaviour[id^=b]");
+    if (!behaviours.length) return;
+    const select = document.createElement("select");
+    select.setAttribute("aria-label", "What to cite");
+    select.add(new Option(`This ${section.dataset.what}`, ""));
+    for (const behaviour of behaviours) {
+      const link = behaviour.querySelector("h2 a");
+      let label = "";
+      for (let part = link.nextSibling; part; part = part.nextSibling) label += part.textContent;
+      const number = link.textContent;
+      select.add(new Option(`${number} (“${label.trim().replace(/\s+/g, " ")}”)`, number));
+    }
+    section.querySelector("h2").after(select);
 
-  if (select) {
+    const show = () => {
+      const { value, text } = select.options[select.selectedIndex];
+      for (const form of forms) {
+        const { form: kind } = form.dataset;
+        form.textContent = select.selectedIndex ? ofBehaviour(kind, value, text) : ofUnit[kind];
+      }
+    };
     select.addEventListener("change", show);
     show(); // browsers keep what was chosen when a reader comes back
-    document.querySelectorAll("[data-cite]").forEach(function (link) {
-      link.addEventListener("click", function () { select.value = link.dataset.cite; show(); });
-    });
-  }
-
-  forms.forEach(function (form) {
-    var button = document.createElement("button"), summary = form.parentNode.querySelector("summary");
-    button.type = "button";
-    button.textContent = "Copy";
-    button.setAttribute("aria-label", "Copy " + (summary && form.dataset.form !== "text" ? summary.textContent : "text"));
-    form.after(button);
-    button.addEventListener("click", function () {
-      copy(form).then(function (copied) {
-        button.textContent = copied ? "Copied" : "Selected";
-        setTimeout(function () { button.textContent = "Copy"; }, 1500);
+    for (const link of document.querySelectorAll("[data-cite]")) {
+      link.addEventListener("click", () => {
+        select.value = link.dataset.cite;
+        show();
       });
-    });
-  });
+    }
+  };
 
   // Without leave to write to the clipboard, the form is selected for the reader to copy.
-  function copy(form) {
-    function instead() { getSelection().selectAllChildren(form); return false; }
-    if (!navigator.clipboard) return Promise.resolve(instead());
-    return navigator.clipboard.writeText(form.textContent).then(function () { return true; }, instead);
-  }
-})();
+  const copy = async (form) => {
+    try {
+      await navigator.clipboard.writeText(form.textContent);
+      return true;
+    } catch {
+      getSelection().selectAllChildren(form);
+      return false;
+    }
+  };
+
+  const addCopyButton = (form) => {
+    const button = document.createElement("button");
+    const summary = form.parentNode.querySelector("summary");
+    button.type = "button";
+    button.textContent = "Copy";
+    button.setAttribute("aria-label", `Copy ${form.dataset.form === "text" ? "text" : summary.textContent}`);
+    form.after(button);
+    button.addEventListener("click", async () => {
+      button.textContent = (await copy(form)) ? "Copied" : "Selected";
+      setTimeout(() => {
+        button.textContent = "Copy";
+      }, 1500);
+    });
+  };
+
+  addChoice();
+  forms.forEach(addCopyButton);
+}
