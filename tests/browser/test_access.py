@@ -115,6 +115,8 @@ def test_forced_colours_leave_what_only_colours_tell(
         assert ground not in colours, selector
     assert _style(page, ".histogram .bars", "fill") != ground
     assert _style(page, ".examples mark", "outlineStyle") == "solid"
+    for name in ("outlineColor", "color"):
+        assert _style(page, ".examples mark", name) == _style(page, "body", "color"), name
 
     visit(page, demo_site, "map")
     pressed, plain = (_style(page, selector, "backgroundColor") for selector in ("#lasso", "#list"))
