@@ -204,7 +204,7 @@ def test_an_sae_of_another_model_or_layer_is_refused(gpt2_folder: Path, tmp_path
 
 def test_a_configuration_says_where_its_saes_are() -> None:
     whole = {"model": {"name": "demo"}, "corpus": {"source": "stdlib"}}
-    with pytest.raises(ConfigurationError, match=r"kind sae needs units\.path, or units\.release and units\.id"):
+    with pytest.raises(ConfigurationError, match=r"kind sae requires units\.path, or units\.release and units\.id"):
         validate({**whole, "units": {"kind": "sae"}})
     with pytest.raises(ConfigurationError, match="kind mlp has no path, release or id"):
         validate({**whole, "units": {"path": "somewhere"}})
