@@ -54,7 +54,7 @@ def _ignore(count: int, note: str = "") -> None:
 
 
 class Progress:
-    """Reports what is going on, on standard error."""
+    """Reports progress on standard error."""
 
     def __init__(self, quiet: bool = False) -> None:
         self._quiet = quiet
