@@ -107,9 +107,9 @@ def windows(
     after: int,
 ) -> NDArray[np.float32]:
     """Activations around tokens, NaN outside the context: (tokens, before + 1 + after)."""
-    found = np.full((len(places), before + 1 + after), np.float32(np.nan), np.float32)
+    rows = np.full((len(places), before + 1 + after), np.float32(np.nan), np.float32)
     tokens = activations.shape[1] - head
     for i in range(len(places)):
         for t in range(max(0, positions[i] - before), min(tokens, positions[i] + after + 1)):
-            found[i, t - positions[i] + before] = activations[places[i], head + t, units[i]]
-    return found
+            rows[i, t - positions[i] + before] = activations[places[i], head + t, units[i]]
+    return rows

@@ -55,16 +55,16 @@ def masks(seed: int, layer: int, units: int) -> Chances:
 @njit(nogil=True, cache=True)
 def contexts_chances(stream: np.uint64, unit: Chances, side: Chances, context: Chances) -> Chances:
     """`chance_of_context`, element by element."""
-    found = np.empty(len(unit), np.uint64)
+    chances = np.empty(len(unit), np.uint64)
     for i in range(len(unit)):
-        found[i] = chance_of_context(stream, unit[i], side[i], context[i])
-    return found
+        chances[i] = chance_of_context(stream, unit[i], side[i], context[i])
+    return chances
 
 
 @njit(nogil=True, cache=True)
 def tokens_chances(stream: np.uint64, context: Chances, position: Chances) -> Chances:
     """`chance_of_token`, element by element."""
-    found = np.empty(len(context), np.uint64)
+    chances = np.empty(len(context), np.uint64)
     for i in range(len(context)):
-        found[i] = chance_of_token(stream, context[i], position[i])
-    return found
+        chances[i] = chance_of_token(stream, context[i], position[i])
+    return chances
