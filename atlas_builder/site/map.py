@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from atlas_builder.corpus import token_text
 from atlas_builder.progress import gc_paused
+from atlas_builder.records.address import UnitAddress
 from atlas_builder.records.stages import Stages
 from atlas_builder.rounding import significant_all
 from atlas_builder.site.search.index import BLOCK
