@@ -191,8 +191,8 @@ def compare(sites: tuple[Path, ...], output: Path, note: str) -> None:
 def merge(configuration: Path, folders: tuple[Path, ...], output: Path | None, overrides: tuple[str, ...]) -> None:
     """Merge the shards that build --shard made; build then continues from there.
 
-    The result does not depend on their number, to the byte. FOLDERS are the shards, copied
-    from other machines; by default, those beside the output folder.
+    The result does not depend on their number, to the byte. FOLDERS are the shards,
+    wherever they were copied; by default, those beside the output folder.
 
     \b
     Examples:
@@ -303,9 +303,11 @@ def verify(folder: Path, units: int, seed: int, overrides: tuple[str, ...]) -> N
     _conclude(report.problems, report.summary)
 
 
-@main.command(short_help="Have another language model explain some units; score it.")
+@main.command(short_help="Have another language model explain units; score it.")
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--server", required=True, metavar="URL", help="Base URL of a server with OpenAI's interface, up to /v1.")
+@click.option(
+    "--server", required=True, metavar="URL", help="Base URL of a server with OpenAI's interface, up to and with /v1."
+)
 @click.option("--model", required=True, metavar="NAME", help="Name of the model on the server.")
 @click.option("--units", default=20, show_default=True, type=click.IntRange(1), help="How many random units.")
 @click.option(
