@@ -138,7 +138,7 @@ def test_prose_never_takes_the_place_of_the_atlas(
     page = tmp_path / "prose" / name
     page.parent.mkdir(parents=True)
     page.write_text("# Mine", encoding="utf-8")
-    with pytest.raises(ConfigurationError, match="would take the place of the atlas's"):
+    with pytest.raises(ConfigurationError, match="would overwrite the atlas's"):
         _build(configure(site={"prose": str(tmp_path / "prose")}), tmp_path / "site", pool)
 
 

@@ -85,7 +85,7 @@ class Map:
     places: NDArray[np.float32]
     """Where behaviours lie in the unit square, NaN for one that has no place: (n, 2)."""
     key_words: Sequence[Sequence[str]]
-    """The words that each behaviour fires on: (n,)."""
+    """The words that each behaviour activates on: (n,)."""
     labels: Sequence[str] = ()
     """The label of each behaviour: (n,)."""
 
@@ -102,11 +102,11 @@ class Map:
 
     @cached_property
     def words(self) -> list[Word]:
-        """The words written on the map, the most telling of each level first.
+        """The words written on the map, the most characteristic of each level first.
 
         The plane is cut into squares, finer from level to level. Of a square's words the
         one is taken for which c · ln((c / n) / (C / N)) is largest: c of its n behaviours
-        fire on it, and C of all N. A word stands once in a neighbourhood.
+        activate on it, and C of all N. A word stands once in a neighbourhood.
         """
         placed = np.flatnonzero(~np.isnan(self.places[:, 0])).tolist()
         overall = Counter(word for number in placed for word in self.key_words[number])
@@ -156,7 +156,7 @@ class Map:
     def _candidates(
         self, placed: Sequence[int], overall: Mapping[str, int], across: int
     ) -> list[tuple[str, float, float]]:
-        """The most telling word of each square, the best first, and where it stands."""
+        """The most characteristic word of each square, the best first, and where it stands."""
         squares = defaultdict[int, list[int]](list)
         column, row = np.minimum((np.nan_to_num(self.places) * across).astype(int), across - 1).T.tolist()
         for number in placed:
@@ -179,7 +179,7 @@ class Map:
 
     @cached_property
     def picture(self) -> Markup:
-        """The map as dots on a grid: the more behaviours, the larger; coloured by the layer most of them are of.
+        """The map as dots on a grid: the more behaviours, the larger; coloured by their most frequent layer.
 
         Empty where no behaviour has a place.
         """
@@ -192,7 +192,7 @@ class Map:
         at = np.column_stack([places[:, 0], places[:, 1] - low]) * (_WIDTH - 2 * step) + step
         dots = _dots(at, self.layer[~np.isnan(self.places[:, 0])], step, len(self.layers))
         paths = [f'<path class="m{colour} d{size}" d="{_steps(own)}"/>' for (colour, size), own in sorted(dots.items())]
-        said = f"Map of {len(places):,} behaviours, in colours by layer; those near each other are alike."
+        said = f"Map of {len(places):,} behaviours, in colours by layer; similar ones are near each other."
         written = "".join(self._written(height, low, step))
         return Markup(
             f'<svg class="sky" viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{said}">'
@@ -244,7 +244,7 @@ class DrawnMap(NamedTuple):
 
 
 def publish_map(stages: Stages, folder: Path) -> DrawnMap:
-    """Write an atlas's map, and say what pages show of it."""
+    """Write an atlas's map; return what pages show of it."""
     with gc_paused():
         drawn = atlas_map(stages)
         write_map(folder, drawn)
@@ -257,11 +257,11 @@ def preview(picture: Markup) -> Markup:
 
 
 def write_map(folder: Path, drawn: Map) -> None:
-    """Write `points.js`: numbers as base64 of 16-bit ones, the least byte first.
+    """Write `points.js`: numbers as base64 of 16-bit integers, little-endian.
 
     `places` are x and y of each behaviour in 65,534ths of the map's width, 65,535 where
-    it has none; `counts` and `effective` (in hundredths) are of units. `block` says which
-    file of the search index has a behaviour's label and example.
+    it has none; `counts` and `effective` (in hundredths) are of units. `block` gives the
+    file of the search index that has a behaviour's label and example.
     """
     folder.mkdir(parents=True, exist_ok=True)
     data = {
@@ -304,7 +304,7 @@ def _dots(
 
 
 def _steps(places: Sequence[tuple[int, int]]) -> str:
-    """A path of dots: a line of no length with a round end, from the last one on."""
+    """A path of dots: lines of no length with round ends, each relative to the last."""
     path, (x, y) = "", (0, 0)
     for to_x, to_y in sorted(places):
         path += f"m{to_x - x} {to_y - y}h0"
