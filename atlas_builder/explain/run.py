@@ -57,7 +57,7 @@ def explain(
     Lines that are there already, of these units as they are now, are kept and not asked for
     again, so what was stopped goes on. `at_once` questions are asked at a time. A unit that
     never fires, and one whose answers cannot be read, has no scores. Raises `ServerError`
-    where no answer comes, what `verify.source.find` raises, and `ConfigurationError` where
+    where no answer comes, what `rerun.source.open_rerun` raises, and `ConfigurationError` where
     `output` holds anything else, or what another model or seed gave.
     """
     progress = progress or Progress(quiet=True)

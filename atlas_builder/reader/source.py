@@ -53,7 +53,7 @@ class HttpSource:
         return self.root + name
 
     def read(self, name: str) -> bytes | None:
-        """As `Folder.read`; None is what the server says by 404."""
+        """As `FolderSource.read`; None is what the server says by 404."""
         # Some hosts turn urllib's own name away.
         request = Request(self.url(name), headers={"User-Agent": "atlas-builder"})
         try:

@@ -32,7 +32,7 @@ def verify(
     their text, activations, bands, neuron embeddings (by their distances), measures, what
     their key tokens foretell, and what happens when the unit is held, are compared. The
     model is read by transformers alone. `overrides` are `KEY=VALUE`, for a model or corpus
-    that lies elsewhere than when the atlas was built. Raises what `verify.source.find` does.
+    that lies elsewhere than when the atlas was built. Raises what `rerun.source.open_rerun` does.
     """
     progress = progress or Progress(quiet=True)
     keep_memory()
