@@ -53,6 +53,24 @@ def test_numbers_are_read_back_as_written(numbers: list[int]) -> None:
     assert [read_back(text[start:end]) for start, end in zip([0, *ends], ends, strict=False)] == [[n] for n in numbers]
 
 
+@pytest.mark.parametrize(
+    ("label", "words"),
+    [
+        ("and, for", ["and", "for"]),
+        ("“low” in allow_none, shallow", ["low", "allow_none", "shallow"]),
+        ("“in” in in_place, inner", ["in", "in_place", "inner"]),
+        ("after import", ["import"]),
+        ("near x, y", ["x", "y"]),
+        ("after", ["after"]),
+        ("in, near", ["in", "near"]),
+        ("“, ” in", ["in"]),
+        ("↵, (", []),
+    ],
+)
+def test_the_words_of_a_label_are_those_from_the_corpus(label: str, words: list[str]) -> None:
+    assert postings._words_of_label(label) == words
+
+
 def test_an_example_shows_whole_words_around_its_key_token() -> None:
     tokens = ["tion", " of", " the", "  ", "ki", "nd", "ness", ", he", " sa"]
     found = snippet(tokens, 5, from_start=False, to_end=False)
