@@ -163,6 +163,32 @@ def test_prose_of_ones_own_is_published_with_its_files(
     assert check(site, Progress(quiet=True)).problems == []
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "match"),
+    [
+        ("{% block head %}{% endblock %}", "", r"base\.html of .* has no block 'head', which \w+\.html fills"),
+        ("assets/constants.js", "assets/theme.js", r"loads assets/atlas\.js without assets/constants\.js"),
+        (
+            "assets/icon.svg",
+            "assets/table.js",
+            r"loads assets/table\.js, which is not found: it is layer-table\.js now",
+        ),
+    ],
+)
+def test_a_theme_that_lacks_what_pages_need_is_refused_before_any_work(
+    configure: Configure, tmp_path: Path, pool: Executor, old: str, new: str, match: str
+) -> None:
+    theme = tmp_path / "theme"
+    theme.mkdir()
+    base = (shipped_theme() / "base.html").read_text(encoding="utf-8")
+    assert old in base
+    (theme / "base.html").write_text(base.replace(old, new), encoding="utf-8")
+    with pytest.raises(ConfigurationError, match=match) as error:
+        _build(configure(site={"theme": str(theme)}), tmp_path / "site", pool)
+    assert "\n" not in str(error.value)
+    assert not work_folder(tmp_path / "site").exists()
+
+
 def test_a_theme_of_ones_own_changes_what_it_redefines(
     configure: Configure, pool: Executor, built: Path, tmp_path: Path
 ) -> None:

@@ -62,7 +62,7 @@ class Clustered:
     @cached_property
     def paper_distances(self) -> NDArray[np.float64]:
         """The distances of `CONTRAST`, above zero: (units, 4)."""
-        return read_array(self.folder / f"L{self.layer}.contrast.npy")
+        return read_array(self.folder / f"L{self.layer}.paper_distances.npy")
 
     @cached_property
     def points(self) -> NDArray[np.float32]:

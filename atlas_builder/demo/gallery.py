@@ -70,7 +70,7 @@ def _note() -> Markup:
         "the same {:.1f} million tokens in the same order, the GPT-2, of {:.2f} million, on {:.1f} million; on "
         "documents that none of them saw they reach {}, {} and {} nats a token. The SAEs read what enters the "
         "GPT-2’s MLPs. What the papers found, and what is found here, is in "
-        '<a href="demo/units.html">Other units</a>.'
+        '<a href="https://github.com/atlas-builder/atlas-builder/blob/main/site_config/guide/units.md">Other units</a>.'
     ).format(*sizes[:2], seen[0], sizes[2], seen[2], *losses)
 
 

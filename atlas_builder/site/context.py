@@ -17,9 +17,7 @@ from atlas_builder.shipped import shipped_folder
 from atlas_builder.site.pages import Neighbourhood, Pages
 from atlas_builder.site.theme import environment, find_theme
 
-_PROSE_ORDER = (
-    "about", "methods", "behaviours", "units", "data", "performance", "library", "publishing", "mkdocs", "citing"
-)  # fmt: skip
+_PROSE_ORDER = ("about", "methods", "data", "citing")
 _PROSE_NAMES = {"mkdocs": "MkDocs", "units": "Other units"}
 """Pages that are not called after their file."""
 
