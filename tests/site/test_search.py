@@ -222,10 +222,12 @@ def test_the_index_holds_what_the_stages_found_and_nothing_else(built: Path) -> 
 
 
 def test_words_and_units_are_listed_for_patterns_and_filters(built: Path) -> None:
-    index, stages = _Index(built / "search"), _stages(built)
+    built_index, stages = _Index(built / "search"), _stages(built)
     listed, counts = index.read_index_file(built / "search" / "words.js")
     assert dict(zip(listed, read_back(counts), strict=True)) == {
-        word: count for word in index.rows if (count := sum(share > 0 for share in index.answers(word).values()))
+        word: count
+        for word in built_index.rows
+        if (count := sum(share > 0 for share in built_index.answers(word).values()))
     }
     (columns,) = index.read_index_file(built / "search" / "units.js")
     measures = np.concatenate([stages.layer(at).clustered.measures[:, 0] for at in stages.collected.layers])
