@@ -25,7 +25,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 
 class _Commands(click.Group):
-    """Ends every command that fails with one clear sentence, and with its exit status."""
+    """Ends every command that fails with one clear sentence and an exit status."""
 
     def invoke(self, context: click.Context) -> Any:
         try:
@@ -44,18 +44,24 @@ def _explain(error: BaseException) -> tuple[str, int]:
     if isinstance(error, AtlasError):
         return str(error), error.exit_status
     if isinstance(error, KeyboardInterrupt | click.Abort):
-        return "Stopped. What was done is kept: run the same command to go on.", 1
+        return "Stopped. Finished work is kept: run the same command to continue.", 1
     # NumPy reports a full disk without its number, by how much it could write.
     if isinstance(error, OSError) and (error.errno == errno.ENOSPC or " requested and " in str(error)):
         where = f" ({error.filename})" if error.filename else ""
-        return f"The disk is full{where}: free some space and run the same command to go on.", 1
+        return f"The disk is full{where}: free some space and run the same command to continue.", 1
     if isinstance(error, BrokenProcessPool):
-        return "A worker process was killed, most likely for want of memory: free some and run the same command.", 1
+        return (
+            "A worker process was killed, most likely for lack of memory: free some and run the command again.",
+            1,
+        )
     if isinstance(error, MemoryError):
-        return "There is not enough memory: free some, or set a smaller examples.per_unit, and run the same command.", 1
+        return (
+            "There is not enough memory: free some, or set a smaller examples.per_unit, and run the command again.",
+            1,
+        )
     if isinstance(error, OSError):
         return f"{error.filename or 'A file'}: {error.strerror or error}.", 1
-    return f"{type(error).__name__}: {error} (this is a fault in Atlas Builder; --debug shows where).", 1
+    return f"{type(error).__name__}: {error} (this is a bug in Atlas Builder; --debug shows where).", 1
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -67,7 +73,7 @@ def main(debug: bool) -> None:
     \b
     atlas-builder demo                     the shipped model, offline, in minutes
     atlas-builder build my-model.yml       an atlas of your own
-    atlas-builder serve output/demo        look at it
+    atlas-builder serve output/demo        browse it
     """
 
 
@@ -75,13 +81,17 @@ _output = click.option(
     "--output", type=click.Path(path_type=Path), help="Folder of the site.  [default: output/<atlas.id>]"
 )
 _overrides = click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a key of the configuration."
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Set a key of the configuration, such as corpus.context=64; may be repeated.",
 )
-_fresh = click.option("--fresh", is_flag=True, help="Begin anew, and replace whatever the output folder holds.")
+_fresh = click.option("--fresh", is_flag=True, help="Repeat every stage, and replace whatever the output folder holds.")
 
 
 @main.command(short_help="Build the atlas of the shipped model.")
-@click.option("--all", "everything", is_flag=True, help="Also its SAEs, a CRATE and a ReLU twin, and compare the four.")
+@click.option("--all", "everything", is_flag=True, help="Also build its SAEs, a CRATE and a ReLU twin; compare all.")
 @click.option(
     "--output", type=click.Path(path_type=Path), help="Folder of the site.  [default: output/demo, or output/demo-all]"
 )
@@ -90,8 +100,8 @@ _fresh = click.option("--fresh", is_flag=True, help="Begin anew, and replace wha
 def demo(everything: bool, output: Path | None, overrides: tuple[str, ...], fresh: bool) -> None:
     """Build the atlas of the shipped model: 2,048 neurons on a million tokens of Python, in minutes.
 
-    With --all come the atlases of a CRATE, of its twin with ReLU, and of the latents of
-    sparse autoencoders, and a page that compares the four.
+    --all adds the atlases of a CRATE, of its twin with ReLU and of the latents of sparse
+    autoencoders, and a page that compares the four.
 
     \b
     Examples:
@@ -114,8 +124,10 @@ def demo(everything: bool, output: Path | None, overrides: tuple[str, ...], fres
 @_overrides
 @_fresh
 @click.option("--until", type=click.Choice(STAGES), default="publish", show_default=True, help="Stop after this stage.")
-@click.option("--shard", metavar="I/N", help="Run part I of N of the pass only; merge puts the parts together.")
-@click.option("--shards", type=click.IntRange(1, 1000), metavar="N", help="Run the pass as N parts side by side here.")
+@click.option("--shard", metavar="I/N", help="Run only shard I of N of the pass over the corpus; see merge.")
+@click.option(
+    "--shards", type=click.IntRange(1, 1000), metavar="N", help="Run the pass as N parallel shards on this machine."
+)
 def build(
     configuration: Path,
     output: Path | None,
@@ -127,8 +139,8 @@ def build(
 ) -> None:
     """Build an atlas from a YAML configuration.
 
-    A build that was stopped goes on where it was; one whose configuration changed
-    repeats only the stages that the change matters to.
+    An interrupted build resumes; after a change of the configuration, only the stages that
+    depend on it run again.
 
     \b
     Examples:
@@ -139,48 +151,48 @@ def build(
     from atlas_builder.pipeline import shards as passes
     from atlas_builder.pipeline.build import holds_pass
 
-    found = load_config(configuration, overrides)
-    place = output or _default_output(found)
+    config = load_config(configuration, overrides)
+    folder = output or _default_output(config)
     if shard:
         number, of = passes.parse_shard(shard)
-        passes.collect_shard(found, place, number, of, progress=Progress())
+        passes.collect_shard(config, folder, number, of, progress=Progress())
         _say(f"shard {number}/{of} is done; when all are, run: atlas-builder merge {configuration}")
         return
-    if shards and not holds_pass(found, place):
+    if shards and not holds_pass(config, folder):
         with workers(None, shards) as pool:
-            passes.collect_shards(found, place, shards, pool, Progress())
-    _build(found, place, fresh, until)
+            passes.collect_shards(config, folder, shards, pool, Progress())
+    _build(config, folder, fresh, until)
 
 
 @main.command(short_help="Compare built atlases of the same text.")
 @click.argument("sites", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--output", type=click.Path(path_type=Path), default=Path("output/compared"), show_default=True,
-    help="Folder of the page; it links to the atlases where they are.",
+    help="Folder of the page, which links to the atlases where they are.",
 )  # fmt: skip
-@click.option("--note", default="", help="What a reader must know of these atlases, for the head of the page.")
+@click.option("--note", default="", help="Text at the head of the page: what readers must know of these atlases.")
 def compare(sites: tuple[Path, ...], output: Path, note: str) -> None:
-    """Write a page that sets two or more atlases side by side: scores by layer, and behaviours they share.
+    """Write a page that compares two or more atlases: scores by layer, and behaviours they share.
 
     \b
     Example:
       atlas-builder compare output/demo output/crate --output output/compared
     """
-    from atlas_builder.comparison import compare as compared
+    from atlas_builder.comparison import compare as run
 
-    _say(f"compared: {compared(sites, output, note=note)}")
+    _say(f"compared: {run(sites, output, note=note)}")
 
 
-@main.command(short_help="Put the shards of a pass together.")
+@main.command(short_help="Merge the shards of a pass over the corpus.")
 @click.argument("configuration", type=click.Path(path_type=Path))
 @click.argument("folders", type=click.Path(path_type=Path), nargs=-1)
 @_output
 @_overrides
 def merge(configuration: Path, folders: tuple[Path, ...], output: Path | None, overrides: tuple[str, ...]) -> None:
-    """Put the shards that build --shard made together; build then goes on from there.
+    """Merge the shards that build --shard made; build then continues from there.
 
-    The result is the same to the byte whatever their number. FOLDERS are the shards,
-    wherever they were carried; by default, those beside the output folder.
+    The result does not depend on their number, to the byte. FOLDERS are the shards,
+    wherever they were copied; by default, those beside the output folder.
 
     \b
     Examples:
@@ -189,29 +201,29 @@ def merge(configuration: Path, folders: tuple[Path, ...], output: Path | None, o
     """
     from atlas_builder.pipeline import shards
 
-    found = load_config(configuration, overrides)
-    shards.merge_shards(found, output or _default_output(found), folders, progress=Progress())
-    _say(f"the pass is whole; go on with: atlas-builder build {configuration}")
+    config = load_config(configuration, overrides)
+    shards.merge_shards(config, output or _default_output(config), folders, progress=Progress())
+    _say(f"the pass is complete; continue with: atlas-builder build {configuration}")
 
 
-def _default_output(found: Configuration) -> Path:
-    return Path("output") / found.atlas.id
+def _default_output(config: Configuration) -> Path:
+    return Path("output") / config.atlas.id
 
 
-def _build(found: Configuration, output: Path | None, fresh: bool, until: Stage) -> None:
+def _build(config: Configuration, output: Path | None, fresh: bool, until: Stage) -> None:
     from atlas_builder.pipeline.build import build as run
 
     progress = Progress()
-    folder = run(found, output or _default_output(found), fresh=fresh, until=until, progress=progress)
+    folder = run(config, output or _default_output(config), fresh=fresh, until=until, progress=progress)
     if until == "publish":
         progress.say(f"open {folder / 'index.html'}")
 
 
-@main.command(short_help="Look at a built site over http.")
+@main.command(short_help="Serve a built site over http.")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="0 takes any free port.")
 def serve(folder: Path, port: int) -> None:
-    """Look at a built site over http, on this machine only.
+    """Serve a built site over http, to this machine only.
 
     \b
     Example:
@@ -227,7 +239,7 @@ def serve(folder: Path, port: int) -> None:
 def check(folder: Path) -> None:
     """Check a built site: every link, every record against the schema and its hash, and the size budget.
 
-    Atlases in a folder with a page above them, like those of demo --all, are checked together.
+    Atlases in a folder below one page, like those of demo --all, are checked together.
 
     \b
     Example:
@@ -241,16 +253,16 @@ def check(folder: Path) -> None:
     _conclude(report.problems, report.summary)
 
 
-@main.command(short_help="Put a built site into one file.")
+@main.command(short_help="Put a built site into one zip.")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option(
     "--output", type=click.Path(path_type=Path), help="The zip.  [default: <atlas.id>-<version>.zip beside FOLDER]"
 )
 def archive(folder: Path, output: Path | None) -> None:
-    """Put a built site into one zip, for a release on GitHub, for Zenodo, or to carry.
+    """Put a built site into one zip, for Zenodo, for a release on GitHub, or to copy.
 
-    The same site gives the same bytes. Beside the zip come its SHA-256 and a file with
-    what Zenodo wants to be told. Check the site first.
+    The same site gives the same bytes. Two files beside the zip have its SHA-256 and the
+    metadata for Zenodo. Run check first.
 
     \b
     Examples:
@@ -259,24 +271,26 @@ def archive(folder: Path, output: Path | None) -> None:
     """
     from atlas_builder.site.hosting.archive import archive as run
 
-    made = run(folder, output, Progress())
-    click.echo(f"{made.file}: {made.bytes / 1e6:,.1f} MB, SHA-256 {made.sha256}")
-    click.echo(f"{made.checksum}: the same, for sha256sum --check")
-    click.echo(f"{made.metadata}: what to tell Zenodo")
-    for want in made.missing:
-        click.echo(f"Zenodo wants {want}")
+    result = run(folder, output, Progress())
+    click.echo(f"{result.file}: {result.bytes / 1e6:,.1f} MB, SHA-256 {result.sha256}")
+    click.echo(f"{result.checksum}: SHA-256 for sha256sum --check")
+    click.echo(f"{result.metadata}: metadata for Zenodo")
+    for requirement in result.missing:
+        click.echo(f"Zenodo requires {requirement}")
 
 
-@main.command(short_help="Run the model again and compare what pages claim.")
+@main.command(short_help="Run the model again and compare some units.")
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--units", default=8, show_default=True, type=click.IntRange(1), help="Random units to read again.")
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Another seed, other units.")
+@click.option("--units", default=8, show_default=True, type=click.IntRange(1), help="How many random units.")
+@click.option(
+    "--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of the random choice of units."
+)
 @_overrides
 def verify(folder: Path, units: int, seed: int, overrides: tuple[str, ...]) -> None:
-    """Run the model again, by another way, and compare what some units' records claim.
+    """Run the model again, by an independent implementation, and compare some units' records with it.
 
-    Model and corpus are found where the build found them; for an atlas that was
-    carried elsewhere, say where they are with --set.
+    Model and corpus are read from where the build read them; for an atlas from another
+    machine, name their places with --set.
 
     \b
     Examples:
@@ -289,14 +303,22 @@ def verify(folder: Path, units: int, seed: int, overrides: tuple[str, ...]) -> N
     _conclude(report.problems, report.summary)
 
 
-@main.command(short_help="Have another model explain some units, and score that.")
+@main.command(short_help="Have another language model explain units; score it.")
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--server", required=True, metavar="URL", help="An address with OpenAI's interface, up to and with /v1.")
-@click.option("--model", required=True, metavar="NAME", help="What the server calls the model that is asked.")
-@click.option("--units", default=20, show_default=True, type=click.IntRange(1), help="Random units to ask about.")
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Another seed, other units.")
-@click.option("--at-once", default=4, show_default=True, type=click.IntRange(1, 64), help="Questions asked at a time.")
-@click.option("--output", type=click.Path(path_type=Path), help="[default: FOLDER.explained.jsonl, beside FOLDER]")
+@click.option(
+    "--server", required=True, metavar="URL", help="Base URL of a server with OpenAI's interface, up to and with /v1."
+)
+@click.option("--model", required=True, metavar="NAME", help="Name of the model on the server.")
+@click.option("--units", default=20, show_default=True, type=click.IntRange(1), help="How many random units.")
+@click.option(
+    "--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of the random choice of units."
+)
+@click.option("--at-once", default=4, show_default=True, type=click.IntRange(1, 64), help="Requests in parallel.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    help="File of the results.  [default: FOLDER.explained.jsonl, beside FOLDER]",
+)
 @_overrides
 def explain(
     folder: Path,
@@ -308,10 +330,10 @@ def explain(
     output: Path | None,
     overrides: tuple[str, ...],
 ) -> None:
-    """Have another language model explain some units of an atlas, and score how well that foretells them.
+    """Have another language model explain some units, and score how well that predicts activations.
 
-    Pieces of the corpus are sent to the server, some 13 questions a unit; the environment
-    variable OPENAI_API_KEY is sent as its key. What was stopped goes on where it was.
+    Excerpts of the corpus are sent to the server, about 13 requests a unit; the environment
+    variable OPENAI_API_KEY is sent as its key. An interrupted run resumes.
 
     \b
     Example:
@@ -321,20 +343,22 @@ def explain(
     from atlas_builder.explain.results import ExplanationScores, beside, scores_of
     from atlas_builder.explain.run import explain as run
 
-    place = output or beside(folder)
-    found = run(
-        folder, OpenAIServer(server, model), place, units=units, seed=seed, at_once=at_once, overrides=overrides,
+    file = output or beside(folder)
+    results = run(
+        folder, OpenAIServer(server, model), file, units=units, seed=seed, at_once=at_once, overrides=overrides,
         progress=Progress(),
     )  # fmt: skip
-    for layer in sorted({one.layer for one in found}):
-        scores = {name: scores_of(found, name, layer) for name in ExplanationScores._fields}
-        means = [f"{name} {sum(of) / len(of):.3f} ({len(of)} units)" for name, of in scores.items() if of]
+    for layer in sorted({result.layer for result in results}):
+        scores = {name: scores_of(results, name, layer) for name in ExplanationScores._fields}
+        means = [
+            f"{name} {sum(values) / len(values):.3f} ({len(values)} units)" for name, values in scores.items() if values
+        ]
         _say(f"layer {layer}: {', '.join(means) or 'nothing to score'}")
-    _say(f"{len(found)} units: {place}")
+    _say(f"{len(results)} units: {file}")
 
 
 def _conclude(problems: list[str], summary: str) -> None:
-    """Tell what does not hold, and end with 1 where something does not."""
+    """Print problems and summary; exit with 1 where there are problems."""
     for problem in problems[:50]:
         click.echo(problem, err=True)
     if len(problems) > 50:

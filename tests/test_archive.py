@@ -170,11 +170,11 @@ def test_a_place_that_is_none_is_refused(tiny_site: Path, copy_of: Copy, tmp_pat
     site = copy_of(tiny_site)
     (tmp_path / "folder.zip").mkdir()
     for place, said in {
-        site / "a.zip": "in the site itself",
-        tmp_path / "tiny" / "L0" / ".." / "a.zip": "in the site itself",
+        site / "a.zip": "inside the site",
+        tmp_path / "tiny" / "L0" / ".." / "a.zip": "inside the site",
         tmp_path / "a.tar.gz": "must end with .zip",
         tmp_path / "folder.zip": "is a folder",
-        tmp_path / "none" / "a.zip": "there is no folder",
+        tmp_path / "none" / "a.zip": "is not found: create it",
     }.items():
         with pytest.raises(ConfigurationError, match=said):
             archive(site, place)
@@ -212,7 +212,7 @@ def test_the_command_says_what_it_wrote(tiny_site: Path, tmp_path: Path) -> None
     assert result.exit_code == 0
     assert f"SHA-256 {hashlib.sha256((tmp_path / 'a.zip').read_bytes()).hexdigest()}" in result.output
     assert "a.zenodo.json" in result.output
-    assert "Zenodo wants creators" in result.output
+    assert "Zenodo requires creators" in result.output
     assert CliRunner().invoke(main, ["archive", str(tmp_path)]).exit_code == 2
 
 

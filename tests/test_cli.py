@@ -55,12 +55,12 @@ def test_a_broken_corpus_ends_with_one(tmp_path: Path, gpt2_folder: Path) -> Non
 @pytest.mark.parametrize(
     ("raised", "said", "status"),
     [
-        (KeyboardInterrupt(), "run the same command to go on", 1),
+        (KeyboardInterrupt(), "run the same command to continue", 1),
         (OSError(28, "No space left on device", "x"), "The disk is full (x)", 1),
         (OSError("176300 requested and 47600 written"), "The disk is full:", 1),
         (OSError(13, "Permission denied", "y"), "y: Permission denied.", 1),
         (AtlasError("A sentence."), "A sentence.", 1),
-        (RuntimeError("odd"), "this is a fault in Atlas Builder", 1),
+        (RuntimeError("odd"), "this is a bug in Atlas Builder", 1),
     ],
 )
 def test_whatever_goes_wrong_is_one_sentence(
@@ -125,7 +125,7 @@ def test_shards_are_made_and_merged_and_the_site_verified(tmp_path: Path, gpt2_f
         assert result.exit_code == 0
         assert f"shard {shard} is done" in result.output
     assert _run("merge", str(path), *site, str(tmp_path / "nowhere")).exit_code == 2
-    assert "go on with: atlas-builder build" in _run("merge", str(path), *site).output
+    assert "continue with: atlas-builder build" in _run("merge", str(path), *site).output
     built = _run("build", str(path), *site)
     assert built.exit_code == 0, built.output
     assert "collect: unchanged" in built.output

@@ -113,7 +113,7 @@ def test_two_builds_of_one_site_do_not_meet(configure: Configure, pool: Executor
     (tmp_path / ".site.work").mkdir()
     with (
         FileLock(tmp_path / ".site.work" / ".lock"),
-        pytest.raises(ConfigurationError, match="another build is at work in"),
+        pytest.raises(ConfigurationError, match="another build is running in"),
     ):
         _build(configure(), tmp_path / "site", pool, until="collect")
     _build(configure(), tmp_path / "site", pool, until="collect")
@@ -138,7 +138,7 @@ def test_prose_never_takes_the_place_of_the_atlas(
     page = tmp_path / "prose" / name
     page.parent.mkdir(parents=True)
     page.write_text("# Mine", encoding="utf-8")
-    with pytest.raises(ConfigurationError, match="would take the place of the atlas's"):
+    with pytest.raises(ConfigurationError, match="would overwrite the atlas's"):
         _build(configure(site={"prose": str(tmp_path / "prose")}), tmp_path / "site", pool)
 
 
@@ -243,7 +243,7 @@ def test_the_folder_one_works_in_is_never_replaced(
     (tmp_path / "project" / "inner").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "project" / "inner")
     for output in (Path(), tmp_path / "project", Path.home()):
-        with pytest.raises(ConfigurationError, match="holds the folder you work in"):
+        with pytest.raises(ConfigurationError, match="contains the current one"):
             _build(configure(), output, pool, fresh=True)
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(ConfigurationError, match="is a file: name a folder"):

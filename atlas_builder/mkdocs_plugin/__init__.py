@@ -1,1 +1,1 @@
-"""The MkDocs plugin: an atlas as a site or in one. It stands above the build, which nothing else of a site does."""
+"""The MkDocs plugin: an atlas as a site or in one. Unlike `site`, it runs builds."""

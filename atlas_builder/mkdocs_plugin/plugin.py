@@ -28,10 +28,10 @@ from atlas_builder.mkdocs_plugin.preview import Preview, application, without_po
 from atlas_builder.pipeline import build
 from atlas_builder.progress import Advance, Progress
 from atlas_builder.shipped import shipped_folder
-from atlas_builder.site.prose.mkdocs_theme import Dress
+from atlas_builder.site.prose.mkdocs_theme import AtlasTheme
 from atlas_builder.site.prose.render import check_prose, published_pages
 
-_HAVE_A_FOLDER = "give the atlas a folder of the site (folder: atlas, under the plugin)"
+_USE_A_FOLDER = "give the atlas a folder of the site (folder: atlas, under the plugin)"
 
 
 class _Folder(config_options.Type[str]):
@@ -45,19 +45,19 @@ class _Folder(config_options.Type[str]):
 
 
 class Options(Config):  # type: ignore[no-untyped-call]
-    """What `mkdocs.yml` says of an atlas; paths are taken from the folder of that file."""
+    """The plugin's options in `mkdocs.yml`; paths are relative to the folder of that file."""
 
     configuration = config_options.File(default="atlas.yml", exists=True)
-    """The atlas's own configuration, what `atlas-builder build` takes."""
+    """The atlas's configuration, as for `atlas-builder build`."""
     folder = _Folder(str, default="")
     """Where in the site the atlas is; when empty, it is the site, and `docs_dir` its prose."""
     work = config_options.Optional(config_options.Dir())
-    """Where the atlas is built before it is copied into the site, and what a build has done is kept; `.atlas` beside
-    the configuration when empty."""
+    """Where the atlas is built before it is copied into the site, and where its stages are kept; `.atlas` beside the
+    configuration when empty."""
 
 
 class _Logged(Progress):
-    """Tells MkDocs's log."""
+    """Progress lines in MkDocs's log."""
 
     def __init__(self) -> None:
         super().__init__(quiet=True)
@@ -73,8 +73,8 @@ class _Logged(Progress):
 
 
 @contextmanager
-def _as_mkdocs_tells() -> Iterator[None]:
-    """What is the user's to mend ends the build with one sentence, as MkDocs's own errors do."""
+def _plugin_errors() -> Iterator[None]:
+    """An `AtlasError` ends the build with its one sentence, as MkDocs's own errors do."""
     try:
         yield
     except AtlasError as error:
@@ -84,27 +84,27 @@ def _as_mkdocs_tells() -> Iterator[None]:
 class _Linked(Files):
     """The files of a site and, as targets of links, those of the atlas in it.
 
-    These are looked up when a link names one: MkDocs is slow with as many as an atlas has.
+    These are looked up when a link names one: MkDocs is slow with so many.
     """
 
     def __init__(self, files: Files, config: MkDocsConfig, folder: str, built: Path) -> None:
         super().__init__(files)
-        self._before, self._config, self._folder, self._built = files, config, folder, built
+        self._others, self._config, self._folder, self._built = files, config, folder, built
 
     def get_file_from_path(self, path: str) -> File | None:
-        """The file whose source is at this path; of the atlas, whose address it is."""
-        found = super().get_file_from_path(path) or self._before.get_file_from_path(path)
+        """The file with this source path; of the atlas, with this address."""
+        file = super().get_file_from_path(path) or self._others.get_file_from_path(path)
         address = Path(posixpath.relpath(path, self._folder or "."))
-        if found is None and ".." not in address.parts and (self._built / address).is_file():
-            found = File(path, None, self._config.site_dir, self._config.use_directory_urls)
-        return found
+        if file is None and ".." not in address.parts and (self._built / address).is_file():
+            file = File(path, None, self._config.site_dir, self._config.use_directory_urls)
+        return file
 
 
 class AtlasPlugin(BasePlugin[Options]):  # type: ignore[no-untyped-call]
     """Builds an atlas when MkDocs builds its site.
 
-    Stages whose inputs did not change are taken over, as in `atlas-builder build`. Under
-    `mkdocs serve` pages are rendered when they are asked for.
+    Stages whose inputs did not change are skipped, as in `atlas-builder build`. Under
+    `mkdocs serve` pages are rendered on request.
     """
 
     supports_multiple_instances = True
@@ -120,64 +120,64 @@ class AtlasPlugin(BasePlugin[Options]):  # type: ignore[no-untyped-call]
     @property
     def preview(self) -> Preview:
         """The atlas that was built."""
-        assert self._preview is not None  # MkDocs calls on_pre_build before all that ask for it
+        assert self._preview is not None  # MkDocs calls on_pre_build first
         return self._preview
 
     def on_startup(self, *, command: Literal["build", "gh-deploy", "serve"], dirty: bool) -> None:
-        """See whether pages can wait until they are asked for; MkDocs then keeps the plugin between builds."""
+        """Decide whether pages are rendered on request; MkDocs then keeps the plugin between builds."""
         context = click.get_current_context(silent=True)
-        # Without live reload MkDocs gives plugins no hold on its server.
+        # Without live reload MkDocs gives plugins no access to its server.
         self._on_request = command == "serve" and (context is None or bool(context.params.get("livereload", True)))
 
     def on_pre_build(self, *, config: MkDocsConfig) -> None:
-        """Build the atlas, or take over what is built; where it is the site, put the site into its theme."""
-        with _as_mkdocs_tells():
+        """Build the atlas where it changed; where it is the whole site, apply its theme."""
+        with _plugin_errors():
             if not self.config.folder:
-                self._refuse_what_has_no_effect(config)
-            asked = self._asked(config)
-            built = self._place(asked, config)
-            if self._on_request and self._preview is not None and self._preview.asked == asked:
+                self._refuse_ineffective_settings(config)
+            configuration = self._configuration(config)
+            built = self._built_folder(configuration, config)
+            if self._on_request and self._preview is not None and self._preview.configuration == configuration:
                 self._preview.follow_prose()
             else:
-                build.build(asked, built, progress=self._progress, executor=self.executor)
-                self._preview = Preview(asked, built, self._progress)
+                build.build(configuration, built, progress=self._progress, executor=self.executor)
+                self._preview = Preview(configuration, built, self._progress)
             if not self.config.folder:
-                self._dress.on_config(config)
+                self._theme.on_config(config)
 
-    @event_priority(-100)  # after plugins that add files, or make the collection anew
+    @event_priority(-100)  # after plugins that add files or replace the collection
     def on_files(self, files: Files, *, config: MkDocsConfig) -> Files:
         """Let links lead into the atlas."""
-        with _as_mkdocs_tells():
+        with _plugin_errors():
             if self.config.folder:
-                self._refuse_files_in_the_way(files)
+                self._refuse_conflicting_files(files)
             else:
-                files = self._dress.on_files(files, config)
-                self._refuse_to_leave_out(files)
+                files = self._theme.on_files(files, config)
+                self._refuse_excluded_prose(files)
         return _Linked(files, config, self.config.folder, self.preview.built)
 
     def on_env(self, env: Environment, *, config: MkDocsConfig, files: Files) -> Environment:
-        """Escape what templates show, where they are the atlas's."""
-        return env if self.config.folder else self._dress.on_env(env)
+        """Escape what the atlas's templates show."""
+        return env if self.config.folder else self._theme.on_env(env)
 
     def on_post_page(self, output: str, *, page: Page, config: MkDocsConfig) -> str:
-        """Let MkDocs's own script run in the prose while it is served."""
+        """Allow MkDocs's own script in the prose while it is served."""
         return without_policy(output) if self._on_request and not self.config.folder else output
 
     def on_post_build(self, *, config: MkDocsConfig) -> None:
-        """Put the atlas into the site, or leave it to requests."""
+        """Copy the atlas into the site, unless its pages are rendered on request."""
         target, preview = Path(config.site_dir, self.config.folder), self.preview
-        with _as_mkdocs_tells():
+        with _plugin_errors():
             if not self._on_request:
                 self._copy(target)
             elif self.config.folder:
-                preview.render_prose(target)  # what MkDocs rendered is the user's
+                preview.render_prose(target)  # MkDocs rendered the user's pages
             else:
                 preview.place("404.html", target)  # MkDocs's server looks for it there
 
     def on_serve(
         self, server: LiveReloadServer, *, config: MkDocsConfig, builder: Callable[..., Any]
     ) -> LiveReloadServer:
-        """Watch what pages are made from, and render them when they are asked for."""
+        """Watch what pages are made from, and render them on request."""
         site = self.preview.site
         for place in (self.config.configuration, site.theme, shipped_folder("themes") / "atlas", site.docs):
             server.watch(str(place))
@@ -185,74 +185,75 @@ class AtlasPlugin(BasePlugin[Options]):  # type: ignore[no-untyped-call]
             target = Path(config.site_dir, self.config.folder)
             root = posixpath.join(server.mount_path, self.config.folder, "")
             inner = server.get_app()
-            assert inner is not None  # the server set it when it was made
+            assert inner is not None  # set by its constructor
             server.set_app(application(inner, lambda address: self.preview.place(address, target), root))
         return server
 
     @property
-    def _dress(self) -> Dress:
-        return Dress(self.preview.site.theme, self.preview.site.extra)
+    def _theme(self) -> AtlasTheme:
+        return AtlasTheme(self.preview.site.theme, self.preview.site.extra)
 
-    def _asked(self, config: MkDocsConfig) -> Configuration:
+    def _configuration(self, config: MkDocsConfig) -> Configuration:
         """The atlas's configuration; where the atlas is the site, `docs_dir` is its prose."""
         path, docs = Path(self.config.configuration), Path(config.docs_dir).resolve()
-        found = load_config(path)
-        prose = Path(found.site.prose) if found.site.prose else shipped_folder("site_config") / "docs"
+        configuration = load_config(path)
+        named = configuration.site.prose
+        prose = Path(named) if named else shipped_folder("site_config") / "docs"
         if self.config.folder or prose.resolve() == docs:
-            return found
-        if found.site.prose:
+            return configuration
+        if named:
             raise ConfigurationError(
-                f"{path}: site.prose is {prose}, but the pages of this site are in docs_dir, {docs}: name one folder, "
-                f"or {_HAVE_A_FOLDER}."
+                f"{path}: site.prose is {prose}, but the pages of this site are in docs_dir, {docs}: "
+                f"set both to one folder, or {_USE_A_FOLDER}."
             )
         try:
             check_prose(str(docs))
         except ConfigurationError as error:
-            raise ConfigurationError(f"{str(error).rstrip('.')}, or {_HAVE_A_FOLDER}.") from None
-        return found.model_copy(update={"site": found.site.model_copy(update={"prose": str(docs)})})
+            raise ConfigurationError(f"{str(error).rstrip('.')}, or {_USE_A_FOLDER}.") from None
+        return configuration.model_copy(update={"site": configuration.site.model_copy(update={"prose": str(docs)})})
 
-    def _place(self, asked: Configuration, config: MkDocsConfig) -> Path:
-        """Where the atlas is built, which MkDocs must not empty or copy."""
+    def _built_folder(self, configuration: Configuration, config: MkDocsConfig) -> Path:
+        """Where the atlas is built: a folder that MkDocs neither empties nor copies."""
         work = self.config.work or Path(self.config.configuration).parent / ".atlas"
-        built = Path(work, asked.atlas.id).resolve()
+        built = Path(work, configuration.atlas.id).resolve()
         site, docs = Path(config.site_dir).resolve(), Path(config.docs_dir).resolve()
         if built.is_relative_to(site) or site.is_relative_to(built) or built.is_relative_to(docs):
             raise ConfigurationError(
-                f"work: the atlas would be built in {built}, which docs_dir ({docs}) or site_dir ({site}) holds: "
+                f"work: the atlas would be built in {built}, which overlaps docs_dir ({docs}) or site_dir ({site}): "
                 "name a folder outside them."
             )
         return built
 
-    def _refuse_what_has_no_effect(self, config: MkDocsConfig) -> None:
+    def _refuse_ineffective_settings(self, config: MkDocsConfig) -> None:
         if config.theme.name not in (None, "mkdocs"):  # MkDocs's own when none is named
             raise ConfigurationError(
-                f"theme: {config.theme.name} has no effect, the atlas is this site and has a theme of its own "
-                f"(site.theme): take it out, or {_HAVE_A_FOLDER}."
+                f"theme: {config.theme.name} has no effect, since the atlas is the whole site and has its own theme "
+                f"(site.theme): remove it, or {_USE_A_FOLDER}."
             )
         if any(name.split("/")[-1] == "search" for name in config.plugins):
             raise ConfigurationError(
-                f"plugins: search has no effect, the atlas is this site and has its own: take it out, "
-                f"or {_HAVE_A_FOLDER}."
+                f"plugins: search has no effect, since the atlas is the whole site and has its own search: remove it, "
+                f"or {_USE_A_FOLDER}."
             )
 
-    def _refuse_files_in_the_way(self, files: Files) -> None:
+    def _refuse_conflicting_files(self, files: Files) -> None:
         for file in files:
             if file.dest_uri.startswith(f"{self.config.folder}/"):
                 raise ConfigurationError(
-                    f"{file.src_uri} would stand among the atlas's files: rename it, or let folder: name another."
+                    f"{file.src_uri} would be placed among the atlas's files: rename it, or set folder to another."
                 )
 
-    def _refuse_to_leave_out(self, files: Files) -> None:
+    def _refuse_excluded_prose(self, files: Files) -> None:
         """Every page of an atlas lists the prose."""
-        there = {file.url for file in files.documentation_pages()}
+        addresses = {file.url for file in files.documentation_pages()}
         for page, _ in self.preview.site.prose:
-            if page not in there:
+            if page not in addresses:
                 raise ConfigurationError(
-                    f"{page} is left out by MkDocs, and every page links to it: take its source out of docs_dir."
+                    f"{page} is excluded by MkDocs, but every page links to it: move its source out of docs_dir."
                 )
 
     def _copy(self, target: Path) -> None:
-        """Copy what is built; where MkDocs rendered the prose, that stays."""
+        """Copy the built atlas, without prose that MkDocs has rendered."""
         built, preview = self.preview.built, self.preview
         prose = set() if self.config.folder else {built / place for _, place in published_pages(preview.site.docs)}
 

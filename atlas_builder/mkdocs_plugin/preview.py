@@ -1,7 +1,7 @@
-"""The pages of a built atlas, made again when they are asked for.
+"""The pages of a built atlas, rendered again on request.
 
-So that a theme can be worked on: a change shows with the next request, and an atlas of
-tens of thousands of units is not rendered again for it.
+This is for work on a theme: a change shows with the next request, without rendering an
+atlas of tens of thousands of units again.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from atlas_builder.site.render import Worker, encoded
 from atlas_builder.site.summary import Summary, summary_of
 from atlas_builder.workspace import work_folder
 
-_TRIES = 3  # MkDocs empties its folder when it builds, if need be between our placing a file and its reading it
+_TRIES = 3  # MkDocs may empty its folder, when it builds, between our writing a file and its reading it
 _UNIT = re.compile(r"L(\d+)/N(\d+)\.(html|json)")
 _LAYER = re.compile(r"L(\d+)/([^/]+\.html)")
 
@@ -45,7 +45,7 @@ _POLICY = re.compile(r"<meta http-equiv=Content-Security-Policy[^>]*>\s*")
 
 
 def without_policy(page: str) -> str:
-    """A page to look at while it is worked on: MkDocs's script that reloads it stands in the page itself."""
+    """A page without its Content-Security-Policy, which forbids MkDocs's inline script that reloads it."""
     return _POLICY.sub("", page)
 
 
@@ -53,7 +53,7 @@ def open_site(config: Configuration, output: Path) -> Site:
     """What the pages of the atlas built at `output` were made from."""
     stages = Stages.at(work_folder(output))
     facts = read_facts(output)
-    # Less may be shown than was asked for, so that the atlas fits its host.
+    # Less may be shown than configured, so that the atlas fits its host.
     shown = config.site.model_copy(update=facts.get("shown", {}))
     return Site(stages, config.model_copy(update={"site": shown}), facts, facts["date"])
 
@@ -61,34 +61,34 @@ def open_site(config: Configuration, output: Path) -> Site:
 class Preview:
     """Makes the files of the atlas at `built`, one at a time, with its theme as it is now."""
 
-    def __init__(self, asked: Configuration, built: Path, progress: Progress) -> None:
-        self.asked, self.built = asked, built
-        self.site = open_site(asked, built)
+    def __init__(self, configuration: Configuration, built: Path, progress: Progress) -> None:
+        self.configuration, self.built = configuration, built
+        self.site = open_site(configuration, built)
         self._progress = progress
         self._worker = Worker()
-        # A worker keeps what it opened to its thread; a server answers each request in another.
+        # A worker's open stages belong to its thread; a server answers each request in another.
         self._thread = ThreadPoolExecutor(1)
 
     def follow_prose(self) -> None:
-        """See which pages of prose there are now: the head of every page lists them."""
-        now = replace(self.site)
-        if now.prose != self.site.prose:
-            self.site, self._worker = now, Worker()
+        """Reopen the site if there are other pages of prose: the head of every page lists them."""
+        site = replace(self.site)
+        if site.prose != self.site.prose:
+            self.site, self._worker = site, Worker()
 
     def render_prose(self, folder: Path) -> None:
         """Render all pages of prose into a folder; they are few."""
         render_prose(self.site.docs, self.site.theme, folder, self.site.extra)
 
     def place(self, address: str, folder: Path) -> bool:
-        """Put the file at an address of the atlas into a folder; False where there is none.
+        """Write the file at an address of the atlas into a folder; False where there is none.
 
-        A page that cannot be rendered is placed as one that says why.
+        For a page that cannot be rendered, a page with the error is written.
         """
         address = posixpath.normpath("/" + address).lstrip("/")
         if (self.built / address).is_dir():
             address = posixpath.join(address, "index.html")
         try:
-            content = self._thread.submit(self._made, address).result()
+            content = self._thread.submit(self._content, address).result()
         except AtlasError as error:
             self._progress.say(str(error))
             content = f"<!doctype html><title>Error</title><p>{escape(str(error))}</p>".encode()
@@ -97,20 +97,20 @@ class Preview:
         if address.endswith(".html"):
             content = encoded(without_policy(content.decode()))
         target = folder / address
-        draft = target.with_name(f".{threading.get_ident()}.draft")  # no other request sees half a file
+        draft = target.with_name(f".{threading.get_ident()}.draft")  # no other request reads half a file
         target.parent.mkdir(parents=True, exist_ok=True)
         draft.write_bytes(content)
         draft.replace(target)
         return True
 
-    def _made(self, address: str) -> bytes | None:
-        if found := _UNIT.fullmatch(address):
-            return self._unit(int(found[1]), int(found[2]), found[3])
+    def _content(self, address: str) -> bytes | None:
+        if match := _UNIT.fullmatch(address):
+            return self._unit(int(match[1]), int(match[2]), match[3])
         if render := overviews(self.site, lambda: self._summaries, self._drawn).get(address):
             return encoded(render())
-        if (found := _LAYER.fullmatch(address)) and (self.built / address).is_file():
-            layer = int(found[1])
-            return encoded(self.site.pages.layer(layer, self._summaries[layer], list(self._summaries))[found[2]])
+        if (match := _LAYER.fullmatch(address)) and (self.built / address).is_file():
+            layer = int(match[1])
+            return encoded(self.site.pages.layer(layer, self._summaries[layer], list(self._summaries))[match[2]])
         places = [self.built / address]
         if address.startswith("assets/"):
             places[:0] = [self.site.theme / address, shipped_folder("themes") / "atlas" / address]
@@ -129,40 +129,41 @@ class Preview:
         return {unit: place for place, unit in enumerate(self.site.units)}
 
     def _drawn(self) -> DrawnMap:
-        drawn = atlas_map(self.site.stages)
-        return DrawnMap(drawn.picture, drawn.placed)
+        return atlas_map(self.site.stages).drawn
 
     @cached_property
     def _summaries(self) -> dict[int, list[Summary]]:
-        """What overviews say of units, from the records that were published with them."""
-        found: dict[int, list[Summary]] = {layer.layer: [] for layer in self.site.stages.collected.layers}
+        """Summaries of units by layer, from the published records."""
+        summaries: dict[int, list[Summary]] = {layer.layer: [] for layer in self.site.stages.collected.layers}
         for layer, unit in self.site.units:
             record = (self.built / UnitAddress(layer, unit).page).with_suffix(".json")
-            found[layer].append(summary_of(orjson.loads(record.read_bytes())))
-        return found
+            summaries[layer].append(summary_of(orjson.loads(record.read_bytes())))
+        return summaries
 
 
 def application(server: WSGIApplication, place: Callable[[str], bool], root: str) -> WSGIApplication:
-    """What answers in a server's stead: what the server does not find is placed for it, and it is asked again.
+    """A wrapper of a server: a file that the server does not find is written for it, and the request repeated.
 
     So pages get what the server adds to each: their type, and the script that reloads them.
-    `root` is where the atlas begins, `/` or `/atlas/`.
+    `root` is the address of the atlas, `/` or `/atlas/`.
     """
 
     def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         path = environ["PATH_INFO"].encode("latin-1").decode("utf-8", "ignore")
         for _ in range(_TRIES):
-            said: list[tuple[str, list[tuple[str, str]]]] = []
+            responses: list[tuple[str, list[tuple[str, str]]]] = []
 
-            def keep(status: str, headers: list[tuple[str, str]], *_: Any, said: Any = said) -> Callable[[bytes], None]:
-                said.append((status, headers))
+            def keep(
+                status: str, headers: list[tuple[str, str]], *_: Any, responses: Any = responses
+            ) -> Callable[[bytes], None]:
+                responses.append((status, headers))
                 return lambda _: None
 
             body = server(environ, keep)
-            missing = said[0][0].startswith("404") and f"{path}/".startswith(root)
+            missing = responses[0][0].startswith("404") and f"{path}/".startswith(root)
             if not (missing and place(path[len(root) :])):
                 break
-        start_response(*said[0])
+        start_response(*responses[0])
         return body
 
     return answer

@@ -16,7 +16,7 @@ from atlas_builder.config import AtlasSettings, Configuration
 from atlas_builder.corpus.token_text import plain
 
 _DIGITS = 16
-"""Of a record's hash, in what people copy: enough to tell contents apart. JSON-LD holds all 64."""
+"""Digits of a record's hash in what people copy: enough to distinguish contents. JSON-LD has all 64."""
 
 # BibTeX counts braces whether or not they are escaped, so these are spelt out.
 TEX = {character: f"\\{character}" for character in "&%$#_"}
@@ -27,7 +27,7 @@ LIGATURES = re.compile(r"([-',])(?=\1)")  # TeX prints -- as a dash
 
 
 class Name(NamedTuple):
-    """An author; without a given name, one who is printed as the name stands."""
+    """An author; without a given name, `family` is printed as it is."""
 
     family: str
     given: str = ""
@@ -38,7 +38,7 @@ class Name(NamedTuple):
 
 
 class Tag(NamedTuple):
-    """A `<meta>` of a page's head: its name, its OpenGraph property if it has one, and what it says."""
+    """A `<meta>` of a page's head: its name, its OpenGraph property if it has one, its content."""
 
     name: str
     property: str
@@ -46,7 +46,7 @@ class Tag(NamedTuple):
 
 
 class Form(NamedTuple):
-    """A citation to copy: what scripts call it, what people call it, and itself as HTML."""
+    """A citation to copy: its name for scripts, its title for people, its text as HTML."""
 
     kind: str
     title: str
@@ -59,7 +59,7 @@ class Citation:
 
     title: str
     key: str
-    """What BibTeX and CSL-JSON call it."""
+    """Its key in BibTeX and CSL-JSON."""
     edition: str
     license: str
     authors: tuple[Name, ...] = ()
@@ -84,7 +84,7 @@ class Citation:
 
     @staticmethod
     def name_of(number: int, label: str) -> str:
-        """A behaviour in a word or two: `2 (“after import”)`."""
+        """A behaviour's number and label: `2 (“after import”)`."""
         return f"{number} (“{_line(plain(label))}”)"
 
     @property
@@ -94,7 +94,7 @@ class Citation:
 
     @property
     def text(self) -> str:
-        """For a list of references, as APA has it for data sets."""
+        """For a list of references, in APA style for data sets."""
         year = self.date[:4] if self.date else "n.d."
         authors = "; ".join(map(str, self.authors))
         head = f"{authors} ({year}). {self.title}" if authors else f"{self.title} ({year})"
@@ -159,7 +159,7 @@ class Citation:
 
     @property
     def forms(self) -> list[Form]:
-        """What a page offers to copy; the others of a unit's are made by scripts, and stand in its layer's files."""
+        """The citations that a page offers to copy; scripts make a unit's others, which its layer's files have too."""
         forms = [("text", "Text", self.text), ("bibtex", "BibTeX", self.bibtex)]
         if not self.container:
             forms += [("csl", "CSL-JSON", self.csl), ("ris", "RIS", self.ris)]
@@ -189,7 +189,7 @@ class Citation:
 
     @property
     def json_ld(self) -> Markup:
-        """A Dataset of schema.org: of a part only what tells it from the others, of an atlas more."""
+        """A Dataset of schema.org: of a part only what distinguishes it, of an atlas more."""
         fields: dict[str, Any] = {
             "@context": "https://schema.org/",
             "@type": "Dataset",
@@ -254,12 +254,12 @@ def ris_of(citations: Iterable[Citation]) -> str:
 
 def names(atlas: AtlasSettings) -> tuple[Name, ...]:
     """The authors of an atlas; `Foote, Alex` has a family name and a given one."""
-    found = []
+    authors = []
     for author in atlas.authors:
         line = _line(author.name)
         family, given = (part.strip() for part in line.partition(", ")[::2])
-        found.append(Name(family, given, author.orcid) if family and given else Name(line, "", author.orcid))
-    return tuple(name for name in found if name.family)
+        authors.append(Name(family, given, author.orcid) if family and given else Name(line, "", author.orcid))
+    return tuple(name for name in authors if name.family)
 
 
 def address(atlas: AtlasSettings, page: str) -> str | None:
@@ -275,23 +275,23 @@ def licence_url(licence: str) -> str:
 
 
 def person(name: Name) -> dict[str, str]:
-    """An author, as schema.org has people."""
+    """An author as a Person of schema.org."""
     place = f"https://orcid.org/{name.orcid}" if name.orcid else f"#{quote(str(name))}"
-    found = {"@id": place, "@type": "Person", "name": f"{name.given} {name.family}".strip()}
-    return found | ({"givenName": name.given, "familyName": name.family} if name.given else {})
+    fields = {"@id": place, "@type": "Person", "name": f"{name.given} {name.family}".strip()}
+    return fields | ({"givenName": name.given, "familyName": name.family} if name.given else {})
 
 
 def _line(text: str) -> str:
-    """Text on one line: every format here ends a field, or itself, at a line end or a control character."""
+    """Text on one line: in every format here a line end or control character ends a field or the entry."""
     return re.sub(r"[\s\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]+", " ", text).strip()
 
 
 def _json(fields: dict[str, Any]) -> str:
-    """Compact JSON without what is empty, a level down too."""
+    """Compact JSON without empty values, on two levels."""
     kept = {name: value for name, value in fields.items() if value}
     for name, value in kept.items():
         if isinstance(value, dict):
-            kept[name] = {inner: found for inner, found in value.items() if found}
+            kept[name] = {inner: part for inner, part in value.items() if part}
     return orjson.dumps(kept).decode()
 
 
@@ -301,6 +301,6 @@ def _tex(text: str) -> str:
 
 
 def _tex_name(name: Name) -> str:
-    """A name that BibTeX neither takes apart nor counts as two."""
+    """A name, protected where BibTeX would split it."""
     whole = not name.given or str(name).count(",") > 1 or re.search(r"\band\b", str(name), re.IGNORECASE)
     return f"{{{_tex(str(name))}}}" if whole else _tex(str(name))

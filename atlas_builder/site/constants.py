@@ -1,4 +1,4 @@
-"""What the builder and the pages' scripts both go by, written for scripts as `assets/constants.js`."""
+"""Constants that the builder shares with the pages' scripts, written for these as `assets/constants.js`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from atlas_builder.site.search import normalise, postings, snippets
 
 
 def script() -> bytes:
-    """A script that hands these constants over as `Atlas.constants`."""
+    """A script that defines these constants as `Atlas.constants`."""
     return b"(window.Atlas ??= {}).constants = " + orjson.dumps(constants(), option=orjson.OPT_INDENT_2) + b";\n"
 
 

@@ -24,7 +24,7 @@ _PROSE_NAMES = {"mkdocs": "MkDocs", "units": "Other units"}
 
 @dataclass(frozen=True)
 class Site:
-    """All that pages are made from."""
+    """What pages are made from."""
 
     stages: Stages
     config: Configuration
@@ -58,7 +58,7 @@ class Site:
 
     @property
     def extra(self) -> dict[str, Any]:
-        """What the templates of prose see as `config.extra`."""
+        """What the templates of prose get as `config.extra`."""
         return {
             "atlas_title": self.config.title,
             "atlas": self.config.atlas.model_dump(),
@@ -70,7 +70,7 @@ class Site:
 
     @cached_property
     def pages(self) -> Pages:
-        """What renders them."""
+        """What renders the pages of units, layers and overviews."""
         jinja = environment(self.theme)
         jinja.globals.update(prose=self.prose, methods=self.methods, above=self.config.site.above)
         return Pages(jinja, self.config, self.facts, self.date)
@@ -78,15 +78,15 @@ class Site:
     @cached_property
     def labels(self) -> dict[tuple[str, int], str]:
         """The label of every behaviour of the atlas, by unit id and number."""
-        found = {}
+        labels = {}
         for layer in self.stages.layers:
             behaviours = layer.clustered.behaviours
             with gc_paused():
                 described = layer.described.behaviours
             units, ids = behaviours["unit"].tolist(), behaviours["id"].tolist()
             for unit, number, words in zip(units, ids, described, strict=True):
-                found[UnitAddress(layer.number, unit).within(self.config.atlas.id), number + 1] = words["label"]
-        return found
+                labels[UnitAddress(layer.number, unit).within(self.config.atlas.id), number + 1] = words["label"]
+        return labels
 
     @cached_property
     def units(self) -> list[tuple[int, int]]:
@@ -95,12 +95,12 @@ class Site:
 
     @cached_property
     def _stride(self) -> int:
-        """A step that visits every unit before it comes back."""
+        """A step coprime to the number of units: repeated, it visits each before it returns."""
         count = len(self.units)
         return next(step for step in range(round(count * 0.618) or 1, count + 2) if gcd(step, count) == 1)
 
     def around(self, place: int) -> Neighbourhood:
-        """What comes before and after a unit; where scripts are off, chance is a fixed walk."""
+        """The neighbours of a unit's page; without scripts, the random one is a fixed walk."""
         count = len(self.units)
         return Neighbourhood(
             previous=UnitAddress(*self.units[place - 1]).page if place else None,

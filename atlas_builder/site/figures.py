@@ -1,4 +1,4 @@
-"""Figures as inline SVG: no script, colours from the page, a text for those who cannot see them."""
+"""Figures as inline SVG: no script, colours from the page, a text alternative."""
 
 from __future__ import annotations
 
@@ -101,10 +101,10 @@ def shares(parts: Sequence[tuple[str, float]]) -> Markup:
 
 
 def plane(points: NDArray[np.float32], labels: NDArray[np.int32], colours: Sequence[str]) -> Markup:
-    """A unit's examples in their plane, coloured by behaviour.
+    """A unit's examples by principal coordinates, coloured by behaviour.
 
     `points` is (examples, 2), `labels` (examples,) the behaviour of each from 1, or 0 for
-    none; `colours` are the classes of behaviours 0, 1, 2, …
+    unclustered; `colours` are the classes of behaviours 0, 1, 2, …
     """
     width, height, margin = 160, 115, 8
     low, high = points.min(axis=0), points.max(axis=0)
@@ -112,33 +112,33 @@ def plane(points: NDArray[np.float32], labels: NDArray[np.int32], colours: Seque
     scale = (room / np.maximum(high - low, 1e-6)).min()
     places = np.rint((points - (low + high) / 2) * [scale, -scale] + [width / 2, height / 2]).astype(int)
     order = np.lexsort((places[:, 1], places[:, 0], labels))
-    of: dict[int, list[list[int]]] = {}
+    places_of: dict[int, list[list[int]]] = {}
     for number, place in zip(labels[order].tolist(), places[order].tolist(), strict=True):
-        of.setdefault(number, []).append(place)
+        places_of.setdefault(number, []).append(place)
     dots, numbers = [], []
-    for number, own in of.items():
+    for number, members in places_of.items():
         # A line of no length with a round end is a dot; from the last one it takes half a dozen bytes.
         path: list[str] = []
         from_x = from_y = 0
-        for x, y in own:
+        for x, y in members:
             if path and x == from_x and y == from_y:
                 continue
             path.append(f"m{x - from_x} {y - from_y}h0" if y >= from_y else f"m{x - from_x}{y - from_y}h0")
             from_x, from_y = x, y
         dots.append(f'<path class={colours[number]} d="{"".join(path)}"/>')
         if number:
-            xs, ys = zip(*own, strict=True)
+            xs, ys = zip(*members, strict=True)
             numbers.append(f"<text x={sorted(xs)[len(xs) // 2]} y={sorted(ys)[len(ys) // 2] + 2}>{number}</text>")
-    found = len(numbers)
-    said = f"{len(points):,} examples in {found} behaviour{'s' if found != 1 else ''}, as they lie in the plane."
+    count = len(numbers)
+    summary = f"{len(points):,} examples in {count} behaviour{'s' if count != 1 else ''}, by principal coordinates."
     return Markup(
-        f'<svg class=plane viewBox="0 0 {width} {height}" role=img aria-label="{said}">'
+        f'<svg class=plane viewBox="0 0 {width} {height}" role=img aria-label="{summary}">'
         f"{''.join(dots)}{''.join(numbers)}</svg>"
     )
 
 
 def distribution(values: Sequence[float], show: Callable[[float], str], *, logarithmic: bool = False) -> Markup:
-    """How a measure is spread over units; `show` writes its least, middle and largest value.
+    """The distribution of a measure over units; `show` writes its minimum, median and maximum.
 
     On a logarithmic axis values of zero are left out.
     """
@@ -154,20 +154,20 @@ def distribution(values: Sequence[float], show: Callable[[float], str], *, logar
     )
     middle = float(np.median(scaled))
     x = round((middle - low) / ((high - low) or 1) * width)
-    least, median_, most = (escape(show(float(of(known)))) for of in (np.min, np.median, np.max))
-    said = f"{len(known):,} units from {least} to {most}, half of them below {median_}"
+    minimum, median, maximum = (escape(show(float(of(known)))) for of in (np.min, np.median, np.max))
+    summary = f"{len(known):,} units from {minimum} to {maximum}, median {median}"
     anchor = "start" if x < 40 else "end" if x > width - 40 else "middle"
-    ends = "" if anchor == "start" else f'<text x="0" y="{height - 4}">{least}</text>'
-    ends += "" if anchor == "end" else f'<text x="{width}" y="{height - 4}" text-anchor="end">{most}</text>'
+    ends = "" if anchor == "start" else f'<text x="0" y="{height - 4}">{minimum}</text>'
+    ends += "" if anchor == "end" else f'<text x="{width}" y="{height - 4}" text-anchor="end">{maximum}</text>'
     return Markup(
-        f'<svg class="distribution" viewBox="0 0 {width} {height}" role="img" aria-label="{said}">'
+        f'<svg class="distribution" viewBox="0 0 {width} {height}" role="img" aria-label="{summary}">'
         f'<path class="bars" d="M0 {base}{outline}V{base}z"/><path class="rule" d="M{x} 2V{base}"/>'
-        f'{ends}<text class="middle" x="{x}" y="{height - 4}" text-anchor="{anchor}">{median_}</text></svg>'
+        f'{ends}<text class="middle" x="{x}" y="{height - 4}" text-anchor="{anchor}">{median}</text></svg>'
     )
 
 
 class Row(NamedTuple):
-    """A row of a box figure: its values under a name that is a link, of one of the colours of behaviours or none."""
+    """A row of a box figure: a name that is a link, values, and the number of a behaviour's colour or None."""
 
     name: str
     link: str
@@ -180,14 +180,14 @@ class Row(NamedTuple):
 def boxes(rows: Sequence[Row], name: str) -> Markup:
     """Box figure of a measure, one row a layer.
 
-    The line goes from the 5th to the 95th of a hundred, the box from the 25th to the 75th, the mark is the median.
+    Whiskers go from the 5th to the 95th percentile, the box from the 25th to the 75th; the mark is the median.
     """
     width, step = 720, 32
     left = max((84, *(8 * len(row.name) for row in rows)))
     quantiles = {row.name: np.quantile(row.values, [0.05, 0.25, 0.5, 0.75, 0.95]) for row in rows if len(row.values)}
     if not quantiles:
         return Markup("")
-    ticks = _ticks(min(found[0] for found in quantiles.values()), max(found[4] for found in quantiles.values()))
+    ticks = _ticks(min(row[0] for row in quantiles.values()), max(row[4] for row in quantiles.values()))
     low, high = ticks[0], ticks[-1]
 
     def x(value: float) -> str:
@@ -200,33 +200,33 @@ def boxes(rows: Sequence[Row], name: str) -> Markup:
         f'<text x="{x(tick)}" y="{height + 16}" text-anchor="middle">{tick:.3g}</text>'
         for tick in ticks
     ]
-    said = []
+    labels = []
     for row, top in zip(rows, tops, strict=True):
         y = top + 11
         out.append(f'<a href="{escape(row.link)}"><text x="0" y="{y + 5}">{escape(row.name)}</text></a>')
         if row.name not in quantiles:
             continue
-        least, lower, middle, upper, most = quantiles[row.name]
-        label = f"{row.name}: median {middle:.2g}, half of the units between {lower:.2g} and {upper:.2g}, "
-        label += f"nine in ten between {least:.2g} and {most:.2g}"
-        said.append(label)
+        low_end, lower, median, upper, high_end = quantiles[row.name]
+        label = f"{row.name}: median {median:.2g}, half of the units between {lower:.2g} and {upper:.2g}, "
+        label += f"90 % between {low_end:.2g} and {high_end:.2g}"
+        labels.append(label)
         out.append(
             f"<g{'' if row.colour is None else f' class=c{row.colour}'}><title>{escape(label)}</title>"
-            f'<path class="whisker" d="M{x(least)} {y}H{x(most)}"/>'
+            f'<path class="whisker" d="M{x(low_end)} {y}H{x(high_end)}"/>'
             f'<path class="box" d="M{x(lower)} {y}H{x(upper)}"/>'
-            f'<path class="median" d="M{x(middle)} {y - 9}v18"/></g>'
+            f'<path class="median" d="M{x(median)} {y - 9}v18"/></g>'
         )
-    summary = escape(f"{name} by layer. {'; '.join(said)}")
+    summary = escape(f"{name} by layer. {'; '.join(labels)}")
     return Markup(
         f'<svg class="boxes" viewBox="0 0 {width} {height + 22}" role="group" aria-label="{summary}">'
         f"{''.join(out)}</svg>"
     )
 
 
-def _ticks(least: float, most: float) -> list[float]:
-    """Some ten round numbers from at most the least value to at least the largest."""
-    rough = (most - least or 1.0) / 9
+def _ticks(low: float, high: float) -> list[float]:
+    """About ten round numbers that enclose the values from `low` to `high`."""
+    rough = (high - low or 1.0) / 9
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(digit * power for digit in (1, 2, 5, 10) if digit * power >= rough * (1 - 1e-9))
-    first, last = math.floor(least / step + 1e-9), math.ceil(most / step - 1e-9)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     return [number * step for number in range(first, max(last, first + 1) + 1)]

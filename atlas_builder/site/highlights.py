@@ -9,32 +9,32 @@ import numpy as np
 from atlas_builder.link.run import Links
 from atlas_builder.site.summary import Summary
 
-_STARTS = 6  # units in each list
+_UNITS_SHOWN = 6  # in each list
 
-Start = tuple[str, str, Sequence[Summary]]
+Highlight = tuple[str, str, Sequence[Summary]]
 """Title, reason, units."""
 
 
-def highlights(summaries: Mapping[int, Sequence[Summary]], links: Links) -> list[Start]:
+def highlights(summaries: Mapping[int, Sequence[Summary]], links: Links) -> list[Highlight]:
     """Lists of units worth a first look, of those with ten examples at least."""
     units = [unit for layer in summaries.values() for unit in layer if unit.measures["examples"] >= 10]
-    named = connections(links)
+    linked = connections(links)
 
     def best(score: Callable[[Summary], float | None]) -> list[Summary]:
-        """The units of the highest score above zero."""
+        """The units with the highest score, if above zero."""
         scored = [(score(unit) or 0.0, unit) for unit in units]
         scored.sort(key=lambda entry: (-entry[0], entry[1].layer, entry[1].unit))
-        return [unit for found, unit in scored[:_STARTS] if found > 0]
+        return [unit for value, unit in scored[:_UNITS_SHOWN] if value > 0]
 
-    lists: list[Start] = [
+    lists: list[Highlight] = [
         ("Most polysemantic", "The highest effective number of behaviours.", best(_several)),
-        ("Two or three lives", "Few behaviours of like weight, far from each other.", best(_apart)),
-        ("One thing only", "A single behaviour, whose examples are most alike.", best(_single)),
-        ("Strangest", "Clear, steady behaviours that no other unit shares.", best(_strange)),
+        ("Two or three things", "Behaviours of similar coverage, far from each other.", best(_separate)),
+        ("One thing only", "A single behaviour, whose examples are most similar.", best(_single)),
+        ("Most unusual", "Stable, coherent behaviours, least similar to those of other units.", best(_unusual)),
         (
             "Most connected",
-            "Most often among the nearest of other units’ behaviours.",
-            best(lambda unit: named.get((unit.layer, unit.unit))),
+            "Most often among the nearest neighbours of other units’ behaviours.",
+            best(lambda unit: linked.get((unit.layer, unit.unit))),
         ),
     ]
     return [entry for entry in lists if entry[2]]
@@ -42,11 +42,11 @@ def highlights(summaries: Mapping[int, Sequence[Summary]], links: Links) -> list
 
 def connections(links: Links) -> dict[tuple[int, int], int]:
     """How many behaviours of other units have one of a unit's among their neighbours, by layer and unit."""
-    named = np.bincount(links.neighbours[links.neighbours >= 0], minlength=len(links.address))  # (behaviours,)
-    found: dict[tuple[int, int], int] = {}
-    for (layer, unit, _), count in zip(links.address.tolist(), named.tolist(), strict=True):
-        found[layer, unit] = found.get((layer, unit), 0) + count
-    return found
+    counts = np.bincount(links.neighbours[links.neighbours >= 0], minlength=len(links.address))  # (behaviours,)
+    totals: dict[tuple[int, int], int] = {}
+    for (layer, unit, _), count in zip(links.address.tolist(), counts.tolist(), strict=True):
+        totals[layer, unit] = totals.get((layer, unit), 0) + count
+    return totals
 
 
 def _several(unit: Summary) -> float | None:
@@ -54,10 +54,10 @@ def _several(unit: Summary) -> float | None:
     return effective if unit.measures["behaviours"] > 1 else None
 
 
-def _apart(unit: Summary) -> float | None:
-    """Distance between behaviours × the share of the smallest."""
-    apart: float | None = unit.measures["inter_distance"]
-    return apart * min(unit.coverage) if apart and 2 <= unit.measures["behaviours"] <= 3 else None
+def _separate(unit: Summary) -> float | None:
+    """Between-cluster distance × the coverage of the smallest behaviour."""
+    distance: float | None = unit.measures["inter_distance"]
+    return distance * min(unit.coverage) if distance and 2 <= unit.measures["behaviours"] <= 3 else None
 
 
 def _single(unit: Summary) -> float | None:
@@ -65,6 +65,6 @@ def _single(unit: Summary) -> float | None:
     return 2 - distance if distance is not None and unit.measures["behaviours"] == 1 else None
 
 
-def _strange(unit: Summary) -> float:
-    """How unlike others its behaviours are × stability × MonoScore."""
+def _unusual(unit: Summary) -> float:
+    """Dissimilarity to other units' behaviours × stability × MonoScore."""
     return (1 - unit.similarity) * (unit.measures["stability"] or 0.0) * max(0.0, unit.measures["mono_score"] or 0.0)

@@ -1,4 +1,4 @@
-"""Tokens as a reader sees them: text that reads as text, and runs nowhere.
+"""Tokens as readers see them: text that is shown as text and never runs.
 
 Corpora hold anything. What could change how a page is parsed or laid out (markup, control
 characters, bidi overrides, line separators) is escaped or spelt out.
@@ -60,17 +60,17 @@ def highlight(
     *,
     titles: bool = True,
 ) -> Markup:
-    """An example as running text: the key token marked, others tinted by their share of `maximum`.
+    """An example as running text: the key token marked, others highlighted by their share of `maximum`.
 
-    Below zero that is the minimum, and what is negative is tinted. With the `importance`
-    of the first tokens, these can be tinted by it instead; what holds the unit back stays
-    plain. `titles` show a token's activation to who points at it.
+    For negative activations that is the minimum, and negative tokens are highlighted. With
+    the `importance` of the first tokens, these can be highlighted by it instead; tokens that
+    lower the activation stay plain. `titles` show a token's activation under the pointer.
 
     Only active or important tokens get an element, which keeps a page of two dozen
     examples small.
     """
-    levels = _tints(values, maximum, key)
-    weights = _tints(importance, 1.0, key) if importance else []
+    levels = _levels(values, maximum, key)
+    weights = _levels(importance, 1.0, key) if importance else []
     weights += [0] * (len(tokens) - len(weights))
     out: list[str] = []
     quiet = 0  # the first of the tokens since the last that got an element
@@ -100,7 +100,7 @@ def example(shown: Markup, value: float, source: str, position: int, *, weighed:
 
 
 def codes(pairs: Sequence[tuple[str, float]], *, shares: bool = False) -> Markup:
-    """Tokens that stand alone side by side; with their shares where wanted."""
+    """Single tokens side by side, with their `shares` on demand."""
     parts = [
         f"<code>{token(text)}</code>" + (f" {_content(percent(share))}" if shares else "") for text, share in pairs
     ]
@@ -108,7 +108,7 @@ def codes(pairs: Sequence[tuple[str, float]], *, shares: bool = False) -> Markup
 
 
 def rows(pairs: Sequence[tuple[str, float]], scale: float = 1) -> Markup:
-    """Tokens with a number each, so many times as large, as rows of a table."""
+    """Tokens with a number each, multiplied by `scale`, as rows of a table."""
     return Markup("\n".join(f"<tr><td>{token(text)}<td>{number(scale * value, 2)}" for text, value in pairs))
 
 
@@ -136,7 +136,7 @@ def measured(value: Any, measure: Measure) -> str:
 
 
 def in_per_cent(measure: Measure) -> bool:
-    """Whether a measure is shown in whole per cent: a share of which no digits are asked for."""
+    """Whether a measure is shown in whole per cent: a share without a number of digits."""
     return measure.values == "share" and not measure.digits
 
 
@@ -146,16 +146,16 @@ def aligned(value: float | None, digits: int = 3) -> str:
 
 
 def _run(tokens: Sequence[str]) -> str:
-    """Tokens side by side as content; the bytes of a character, where they stand together, are that character."""
+    """Adjacent tokens as content; consecutive bytes of one character become that character."""
     whole = "".join(tokens)
     if "<0x" in whole:
         return _content(join_bytes(whole))
     return "".join(map(_content, tokens))
 
 
-def _tints(values: Sequence[float | None], maximum: float, key: int) -> list[int]:
-    """How strong the tint of each value is, 0 for none; the key token always has one."""
-    scale, least = LEVELS / maximum if maximum else 0.0, _FAINTEST * LEVELS
-    found = [min(LEVELS, round(share)) if value and (share := value * scale) >= least else 0 for value in values]
-    found[key] = max(1, found[key])
-    return found
+def _levels(values: Sequence[float | None], maximum: float, key: int) -> list[int]:
+    """The level of highlighting of each value, 0 for none; the key token has at least 1."""
+    scale, faintest = LEVELS / maximum if maximum else 0.0, _FAINTEST * LEVELS
+    levels = [min(LEVELS, round(share)) if value and (share := value * scale) >= faintest else 0 for value in values]
+    levels[key] = max(1, levels[key])
+    return levels

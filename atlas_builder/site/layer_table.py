@@ -16,7 +16,7 @@ ROWS = 512
 
 
 def columns(units: Sequence[Summary]) -> list[Measure]:
-    """The measures that say something of some unit: predictions may not have been tried."""
+    """The measures that some unit has a value of: the stage may have left out token predictors."""
     shown = shown_in("layer")
     return [measure for measure in shown if not units or any(unit.measures[measure.name] is not None for unit in units)]
 
@@ -32,7 +32,7 @@ class Leaf(NamedTuple):
 
 
 def leaf_names(units: int) -> list[str]:
-    """The files of a layer of so many units, `ROWS` on each; one even where there is no unit."""
+    """The files of a layer of this many units, `ROWS` on each; one even where there is no unit."""
     return ["index.html", *(f"index-{number}.html" for number in range(2, -(-units // ROWS) + 1))]
 
 
@@ -49,7 +49,7 @@ def data(layer: int, units: Sequence[Summary]) -> bytes:
 
     `digits` are significant digits shown: null for a count, 0 for a share in per cent.
     """
-    found = [
+    columns_ = [
         {
             "name": measure.word,
             "former": measure.former,
@@ -58,4 +58,4 @@ def data(layer: int, units: Sequence[Summary]) -> bytes:
         }
         for measure in columns(units)
     ]
-    return b"Atlas.columns(%d," % layer + orjson.dumps(found) + b");\n"
+    return b"Atlas.columns(%d," % layer + orjson.dumps(columns_) + b");\n"

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from atlas_builder.corpus import token_text
 from atlas_builder.progress import gc_paused
+from atlas_builder.records.address import UnitAddress
 from atlas_builder.records.stages import Stages
 from atlas_builder.rounding import significant_all
 from atlas_builder.site.search.index import BLOCK
@@ -37,6 +38,9 @@ _FEWEST = 4  # behaviours that make a word worth writing
 _SHARE_OF_A_CELL = 0.08
 _SHARE_OF_A_WORD = 0.2  # of a behaviour's examples
 
+_REGIONS = 60  # told in words
+_NEAREST = 6  # behaviours told of each
+
 _COLUMNS = 84  # of dots in the picture
 _SIZES = 5
 _WIDTH = 840
@@ -49,6 +53,23 @@ class Word(NamedTuple):
     y: float
     level: int
     word: str
+
+
+class NearbyBehaviour(NamedTuple):
+    """A behaviour near a word, as a page names it."""
+
+    page: str
+    """Its address."""
+    name: str
+    label: str
+
+
+class Region(NamedTuple):
+    """A word of the map with the behaviours around it, for those who do not see the map."""
+
+    word: Word
+    near: list[NearbyBehaviour]
+    """The nearest first; those as near by layer, unit and number."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +85,9 @@ class Map:
     places: NDArray[np.float32]
     """Where behaviours lie in the unit square, NaN for one that has no place: (n, 2)."""
     key_words: Sequence[Sequence[str]]
-    """The words that each behaviour fires on: (n,)."""
+    """The words that each behaviour activates on: (n,)."""
+    labels: Sequence[str] = ()
+    """The label of each behaviour: (n,)."""
 
     @cached_property
     def layer(self) -> NDArray[np.int64]:
@@ -79,11 +102,11 @@ class Map:
 
     @cached_property
     def words(self) -> list[Word]:
-        """The words written on the map, the most telling of each level first.
+        """The words written on the map, the most characteristic of each level first.
 
         The plane is cut into squares, finer from level to level. Of a square's words the
         one is taken for which c · ln((c / n) / (C / N)) is largest: c of its n behaviours
-        fire on it, and C of all N. A word stands once in a neighbourhood.
+        activate on it, and C of all N. A word stands once in a neighbourhood.
         """
         placed = np.flatnonzero(~np.isnan(self.places[:, 0])).tolist()
         overall = Counter(word for number in placed for word in self.key_words[number])
@@ -97,10 +120,43 @@ class Map:
                     standing[word].append((x, y))
         return found
 
+    @property
+    def regions(self) -> list[Region]:
+        """The first of the words, and the behaviours nearest to the place of each."""
+        placed = np.flatnonzero(~np.isnan(self.places[:, 0]))
+        at = self.places[placed].astype(np.float64)  # (placed, 2)
+        found = []
+        for word in self.words[:_REGIONS]:
+            distance = ((at - (word.x, word.y)) ** 2).sum(axis=1)
+            last = min(_NEAREST, len(placed)) - 1
+            within = np.flatnonzero(distance <= np.partition(distance, last)[last])
+            nearest = within[np.argsort(distance[within], kind="stable")][:_NEAREST]
+            found.append(Region(word, [self._named(number) for number in placed[nearest].tolist()]))
+        return found
+
+    def _named(self, number: int) -> NearbyBehaviour:
+        """A behaviour by its number in the atlas."""
+        place = int(np.searchsorted(self._ends, number, side="right"))
+        behaviour = number - int(self._ends[place] - self.counts[place]) + 1
+        index = int(self.layer[number])
+        layer, unit = self.layers[index][0], place - sum(units for _, units in self.layers[:index])
+        address = UnitAddress(layer, unit)
+        return NearbyBehaviour(address.anchor(behaviour), f"{address.id}.b{behaviour}", self.labels[number])
+
+    @cached_property
+    def _ends(self) -> NDArray[np.int64]:
+        """How many behaviours there are up to the end of each unit: (units,)."""
+        return np.cumsum(self.counts)
+
+    @property
+    def drawn(self) -> DrawnMap:
+        """What pages show of it."""
+        return DrawnMap(self.picture, self.placed, self.regions)
+
     def _candidates(
         self, placed: Sequence[int], overall: Mapping[str, int], across: int
     ) -> list[tuple[str, float, float]]:
-        """The most telling word of each square, the best first, and where it stands."""
+        """The most characteristic word of each square, the best first, and where it stands."""
         squares = defaultdict[int, list[int]](list)
         column, row = np.minimum((np.nan_to_num(self.places) * across).astype(int), across - 1).T.tolist()
         for number in placed:
@@ -123,7 +179,7 @@ class Map:
 
     @cached_property
     def picture(self) -> Markup:
-        """The map as dots on a grid: the more behaviours, the larger; coloured by the layer most of them are of.
+        """The map as dots on a grid: the more behaviours, the larger; coloured by their most frequent layer.
 
         Empty where no behaviour has a place.
         """
@@ -136,7 +192,7 @@ class Map:
         at = np.column_stack([places[:, 0], places[:, 1] - low]) * (_WIDTH - 2 * step) + step
         dots = _dots(at, self.layer[~np.isnan(self.places[:, 0])], step, len(self.layers))
         paths = [f'<path class="m{colour} d{size}" d="{_steps(own)}"/>' for (colour, size), own in sorted(dots.items())]
-        said = f"Map of {len(places):,} behaviours, in colours by layer; those near each other are alike."
+        said = f"Map of {len(places):,} behaviours, in colours by layer; similar ones are near each other."
         written = "".join(self._written(height, low, step))
         return Markup(
             f'<svg class="sky" viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{said}">'
@@ -175,6 +231,7 @@ def atlas_map(stages: Stages) -> Map:
             for own in described
             for behaviour in own
         ],
+        labels=[behaviour["label"] for own in described for behaviour in own],
     )
 
 
@@ -183,14 +240,15 @@ class DrawnMap(NamedTuple):
 
     picture: Markup
     placed: int
+    regions: list[Region]
 
 
 def publish_map(stages: Stages, folder: Path) -> DrawnMap:
-    """Write an atlas's map, and say what pages show of it."""
+    """Write an atlas's map; return what pages show of it."""
     with gc_paused():
         drawn = atlas_map(stages)
         write_map(folder, drawn)
-        return DrawnMap(drawn.picture, drawn.placed)
+        return drawn.drawn
 
 
 def preview(picture: Markup) -> Markup:
@@ -199,11 +257,11 @@ def preview(picture: Markup) -> Markup:
 
 
 def write_map(folder: Path, drawn: Map) -> None:
-    """Write `points.js`: numbers as base64 of 16-bit ones, the least byte first.
+    """Write `points.js`: numbers as base64 of 16-bit integers, little-endian.
 
     `places` are x and y of each behaviour in 65,534ths of the map's width, 65,535 where
-    it has none; `counts` and `effective` (in hundredths) are of units. `block` says which
-    file of the search index has a behaviour's label and example.
+    it has none; `counts` and `effective` (in hundredths) are of units. `block` gives the
+    file of the search index that has a behaviour's label and example.
     """
     folder.mkdir(parents=True, exist_ok=True)
     data = {
@@ -246,7 +304,7 @@ def _dots(
 
 
 def _steps(places: Sequence[tuple[int, int]]) -> str:
-    """A path of dots: a line of no length with a round end, from the last one on."""
+    """A path of dots: lines of no length with round ends, each relative to the last."""
     path, (x, y) = "", (0, 0)
     for to_x, to_y in sorted(places):
         path += f"m{to_x - x} {to_y - y}h0"

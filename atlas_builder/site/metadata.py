@@ -1,4 +1,4 @@
-"""What an atlas says of itself as a whole, in the files that archives and programs look for."""
+"""Metadata of an atlas as a whole, in the files that archives and programs look for."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import yaml
 from atlas_builder.site.cite import Citation, licence_url, person
 
 METADATA = {"citation": "CITATION.cff", "ro_crate": "ro-crate-metadata.json", "croissant": "croissant.json"}
-"""The files by what they are; `atlas.json` holds this too."""
+"""The files by kind; `atlas.json` lists them too."""
 
 _RO_CRATE = "https://w3id.org/ro/crate/1.3"
 _CROISSANT = "http://mlcommons.org/croissant/1.1"
@@ -26,10 +26,10 @@ _PAPER = {
     "author": "Alex Foote",
     "datePublished": "2024",
 }
-# What stands at the top of a site and is worth finding; pages of prose are found from index.html.
+# The top of a site, as far as it is described; index.html leads to pages of prose.
 _PARTS = {
     "index.html": "The first page, for people.",
-    "atlas.json": "What is true of the whole: model, corpus, settings, versions, layers.",
+    "atlas.json": "Facts of the atlas as a whole: model, corpus, settings, versions, layers.",
     "L*/": "A layer: for each of its units a page (HTML) and a record (JSON), and a table of all.",
     "tables/": "All units and all behaviours as Parquet tables.",
     "schema/": "JSON Schemas of the records.",
@@ -46,7 +46,7 @@ _TYPES = {
 
 
 def write_metadata(folder: Path, citation: Citation) -> None:
-    """Write the files of `METADATA` into a site that is otherwise whole."""
+    """Write the files of `METADATA` into a site that is otherwise complete."""
     (folder / METADATA["citation"]).write_text(citation_cff(citation), encoding="utf-8", newline="\n")
     _write_json(folder / METADATA["croissant"], croissant(folder, citation))
     _write_json(folder / METADATA["ro_crate"], ro_crate(folder, citation))
@@ -77,7 +77,7 @@ def citation_cff(citation: Citation) -> str:
 
 
 def ro_crate(folder: Path, citation: Citation) -> dict[str, Any]:
-    """The RO-Crate of a built site; folders stand for the files in them, of which there are tens of thousands."""
+    """The RO-Crate of a built site; folders represent the files in them, of which there are tens of thousands."""
     parts = list(_parts(folder))
     people = [person(name) for name in citation.authors]
     licence = {

@@ -26,10 +26,10 @@ from atlas_builder.site.map import DrawnMap
 from atlas_builder.site.summary import Summary
 
 COLOURS = 8
-"""Behaviours told apart by colour; those after share one."""
+"""Behaviours with a colour of their own; those after share one."""
 
 _NAMED = 4  # behaviours that a preview names
-_UNLIKELY = 3  # standard deviations of the cosine of two random directions, which is 1 / √width
+_UNLIKELY = 3  # standard deviations of the cosine of two random directions; one is 1 / √width
 
 _DISTRIBUTIONS = ("effective_behaviours", "stability", "mean_distance", "density")  # drawn on a layer's page
 
@@ -38,7 +38,7 @@ BEHAVIOUR_GROUPS = ("one behaviour", "two", "three", "four or more", "none")
 
 @dataclass(frozen=True)
 class Neighbourhood:
-    """Where a unit stands among the others: page addresses from the site's root."""
+    """The pages that a unit's page leads to: addresses from the site's root."""
 
     previous: str | None
     next: str | None
@@ -46,45 +46,45 @@ class Neighbourhood:
 
 
 def behaviour_group(behaviours: int) -> int:
-    """The place in `BEHAVIOUR_GROUPS` of a unit with so many behaviours."""
+    """The index in `BEHAVIOUR_GROUPS` of a unit with this many behaviours."""
     return len(BEHAVIOUR_GROUPS) - 1 if behaviours == 0 else min(behaviours, 4) - 1
 
 
 PlanePoints = tuple[NDArray[np.float32], NDArray[np.int32], float]
-"""What `LayerRecords.plane` gives."""
+"""What `LayerRecords.plane` returns: points (examples, 2), labels (examples,), the share of variance shown."""
 
 
 @dataclass(frozen=True)
 class UnitSide:
-    """What a unit does above zero, or below."""
+    """A unit's behaviours and measures for one sign of its activations."""
 
     sign: int
     behaviours: list[dict[str, Any]]
     noise: list[int]
     measures: dict[str, Any]
     colours: list[str]
-    seen: PlanePoints
+    projection: PlanePoints
 
     @property
     def rest(self) -> float:
-        """The share of activation that no behaviour has."""
+        """The share of the activation that is of unclustered examples."""
         return max(0.0, 1 - float(sum(behaviour["coverage"] for behaviour in self.behaviours)))
 
     @property
     def bar(self) -> Markup:
-        """The shares of its behaviours and of the rest."""
+        """The coverage of its behaviours and of unclustered examples."""
         parts = [(self.colours[behaviour["id"]], behaviour["coverage"]) for behaviour in self.behaviours]
         return figures.shares([*parts, ("c0", self.rest)] if self.noise else parts)
 
     @property
     def spread(self) -> float:
-        """How much of its examples' variance the plane holds."""
-        return self.seen[2]
+        """The share of its examples' variance that the plane shows."""
+        return self.projection[2]
 
     @cached_property
     def plane(self) -> Markup | None:
-        """Its examples in their plane, where they spread at all."""
-        points, labels, share = self.seen
+        """Its examples by principal coordinates; None where they do not vary."""
+        points, labels, share = self.projection
         return None if math.isnan(share) else figures.plane(points, labels, self.colours)
 
 
@@ -99,12 +99,12 @@ class Pages:
     @cached_property
     def citation(self) -> Citation:
         """How the atlas as a whole is cited."""
-        said = (
+        description = (
             f"Every {noun(self.facts['kind'])} of {self.facts['model']['name']}, and the separate things "
-            "each one answers to, with examples."
+            "each one responds to, with examples."
         )
         atlas = self.config.atlas
-        return cite(self.config, self.config.title, atlas.id, "index.html", self.date, description=said)
+        return cite(self.config, self.config.title, atlas.id, "index.html", self.date, description=description)
 
     def unit_citation(self, layer: int, unit: int, digest: str, description: str = "") -> Citation:
         """How a unit is cited; `digest` is its record's hash."""
@@ -119,24 +119,12 @@ class Pages:
         labels: Mapping[tuple[str, int], str],
         around: Neighbourhood,
     ) -> str:
-        """The page of a unit; `planes` are its sides by sign, `labels` name the behaviours that it links to."""
+        """The page of a unit; `planes` are by sign, `labels` name the behaviours that it links to."""
         layer, unit = record["layer"], record["unit"]
-        maximum, minimum = record["stats"]["max"], record["stats"]["min"]
-        of_bands = {index for band in record["bands"] for index in band["examples"]}
-        below = {place for place, example in enumerate(record["examples"]) if _is_below(example, place, of_bands)}
-        shown = [
-            self._shown(example, minimum if place in below else maximum, in_a_band=place in of_bands)
-            for place, example in enumerate(record["examples"])
-        ]
-        noise = [
-            place
-            for place, example in enumerate(record["examples"])
-            if example["behaviour"] is None and place not in of_bands
-        ]
-        colours = [f"c{number if number <= COLOURS else 0}" for number in range(len(record["behaviours"]) + 1)]
         title = _title(record["kind"], layer, unit)
+        places, colours = _ExamplePlaces.of(record), _colours(record)
         edges, counts = record["stats"]["histogram"].values()
-        threshold = self.config.examples.threshold * maximum if self.config.examples.policy == "threshold" else None
+        threshold = self._threshold(record)
         return self._render(
             "unit.html",
             UnitAddress(layer, unit).page,
@@ -145,19 +133,9 @@ class Pages:
             unit_title=title,
             noun=noun(record["kind"]),
             record=record,
-            shown=shown,
+            shown=_shown_examples(record, places),
             explained=any("importance" in example for example in record["examples"]),
-            sides=[
-                UnitSide(
-                    sign,
-                    [behaviour for behaviour in record["behaviours"] if behaviour["sign"] == sign],
-                    [place for place in noise if (place in below) == (sign < 0)],
-                    measures,
-                    colours,
-                    planes[sign],
-                )
-                for sign, measures in _measures(record).items()
-            ],
+            sides=_sides(record, places, planes, colours),
             colours=colours,
             lines=COLOURS,
             lede=_lede(record),
@@ -169,20 +147,15 @@ class Pages:
             around=around,
         )
 
-    @staticmethod
-    def _shown(example: dict[str, Any], extreme: float, *, in_a_band: bool) -> Markup:
-        """An example's text, or where it is of a behaviour or of none, its whole line."""
-        key, importance = example["key"], example.get("importance", ())
-        found = html.highlight(example["tokens"], example["values"], key, extreme, importance, titles=not in_a_band)
-        if in_a_band:
-            return found
-        value, source = example["values"][key], example["source"]
-        return html.example(found, value, source, example["position"], weighed=bool(importance))
+    def _threshold(self, record: Record) -> float | None:
+        """The activation from which a context can be an example; None under other policies."""
+        examples = self.config.examples
+        return examples.threshold * record["stats"]["max"] if examples.policy == "threshold" else None
 
     def layer(self, layer: int, units: Sequence[Summary], layers: Sequence[int]) -> dict[str, str]:
         """The table of a layer's units, by the names of its pages."""
-        found = layer_table.leaves(units)
-        figures_of = [
+        leaves = layer_table.leaves(units)
+        distributions = [
             (
                 measure,
                 figures.distribution(
@@ -204,15 +177,15 @@ class Pages:
                 layers=layers,
                 total=len(units),
                 leaf=leaf,
-                leaves=found,
+                leaves=leaves,
                 columns=layer_table.columns(units),
                 noun=noun(self.facts["kind"]),
                 behaviours=sum(len(unit.labels) for unit in units),
                 figure=figures.shares_by_layer([(f"Layer {layer}", "", _groups(units))], BEHAVIOUR_GROUPS),
-                figures=figures_of,
+                figures=distributions,
                 groups=BEHAVIOUR_GROUPS,
             )
-            for leaf in found
+            for leaf in leaves
         }
 
     def home(
@@ -224,7 +197,7 @@ class Pages:
     ) -> str:
         """The first page; `starts` are lists of units worth a first look: title, reason, units.
 
-        `contrast` are the medians of `cluster.CONTRAST` over all units.
+        `contrast` has the medians of `PAPER_DISTANCES` over all units.
         """
         every = [unit for units in layers.values() for unit in units]
         return self._render(
@@ -264,10 +237,11 @@ class Pages:
             "map.html",
             f"Map of behaviours, {self.config.title}",
             description=f"All behaviours of the {noun(self.facts['kind'])}s of {self.facts['model']['name']} in one "
-            "plane: those alike are near each other.",
+            "plane, similar ones near each other.",
             noun=noun(self.facts["kind"]),
             picture=drawn.picture,
             placed=drawn.placed,
+            regions=drawn.regions,
         )
 
     def plain(self, template: str, page: str, title: str) -> str:
@@ -312,36 +286,93 @@ def noun(kind: str) -> str:
     return {"mlp": "neuron", "sae": "latent", "crate": "coordinate"}.get(kind, "unit")
 
 
-def _is_below(example: dict[str, Any], place: int, of_bands: set[int]) -> bool:
-    return place not in of_bands and example["values"][example["key"]] < 0
+@dataclass(frozen=True)
+class _ExamplePlaces:
+    """Places in a record's list of examples."""
+
+    in_bands: set[int]
+    negative: set[int]
+    """Examples, not of bands, whose key token has a negative activation."""
+    unclustered: list[int]
+
+    @classmethod
+    def of(cls, record: Record) -> _ExamplePlaces:
+        in_bands = {place for band in record["bands"] for place in band["examples"]}
+        others = [(place, example) for place, example in enumerate(record["examples"]) if place not in in_bands]
+        return cls(
+            in_bands,
+            negative={place for place, example in others if example["values"][example["key"]] < 0},
+            unclustered=[place for place, example in others if example["behaviour"] is None],
+        )
+
+
+def _shown_examples(record: Record, places: _ExamplePlaces) -> list[Markup]:
+    """Each example as it is shown, highlighted by shares of the unit's maximum, or of its minimum."""
+    maximum, minimum = record["stats"]["max"], record["stats"]["min"]
+    return [
+        _shown(example, minimum if place in places.negative else maximum, in_a_band=place in places.in_bands)
+        for place, example in enumerate(record["examples"])
+    ]
+
+
+def _shown(example: dict[str, Any], extreme: float, *, in_a_band: bool) -> Markup:
+    """The text of an example of a band; the whole line of another, with activation and source."""
+    key, importance = example["key"], example.get("importance", ())
+    text = html.highlight(example["tokens"], example["values"], key, extreme, importance, titles=not in_a_band)
+    if in_a_band:
+        return text
+    value, source = example["values"][key], example["source"]
+    return html.example(text, value, source, example["position"], weighed=bool(importance))
+
+
+def _sides(
+    record: Record, places: _ExamplePlaces, planes: Mapping[int, PlanePoints], colours: list[str]
+) -> list[UnitSide]:
+    """A unit's positive side, and its negative one where it has negative activations."""
+    return [
+        UnitSide(
+            sign,
+            [behaviour for behaviour in record["behaviours"] if behaviour["sign"] == sign],
+            [place for place in places.unclustered if (place in places.negative) == (sign < 0)],
+            measures,
+            colours,
+            planes[sign],
+        )
+        for sign, measures in _measures(record).items()
+    ]
+
+
+def _colours(record: Record) -> list[str]:
+    """The class of each behaviour by its number, and of unclustered examples at 0."""
+    return [f"c{number if number <= COLOURS else 0}" for number in range(len(record["behaviours"]) + 1)]
 
 
 def _measures(record: Record) -> dict[int, dict[str, Any]]:
     """The measures of each side, by its sign."""
-    above, negative = record["polysemanticity"], record["negative"]
-    return {1: above} if negative is None else {1: above, -1: negative["polysemanticity"]}
+    positive, negative = record["polysemanticity"], record["negative"]
+    return {1: positive} if negative is None else {1: positive, -1: negative["polysemanticity"]}
 
 
 def _description(record: Record) -> str:
     """A unit in a sentence, for previews of links to it."""
     labels = [f"“{token_text.plain(behaviour['label'])}”" for behaviour in record["behaviours"][:_NAMED]]
     more = ", …" if len(record["behaviours"]) > _NAMED else "."
-    said = f"This {noun(record['kind'])} {_lede(record)}"
-    return f"{said}: {', '.join(labels)}{more}" if labels else f"{said}."
+    sentence = f"This {noun(record['kind'])} {_lede(record)}"
+    return f"{sentence}: {', '.join(labels)}{more}" if labels else f"{sentence}."
 
 
 def _lede(record: Record) -> str:
     measures = _measures(record)
-    if not any(found["examples"] for found in measures.values()):
+    if not any(side["examples"] for side in measures.values()):
         return "never fires on this corpus"
-    if not any(found["behaviours"] for found in measures.values()):
+    if not any(side["behaviours"] for side in measures.values()):
         return "has no behaviour that its examples share"
-    above = measures[1]["behaviours"]
-    if len(measures) == 1:
-        return "does one thing" if above == 1 else f"does {_COUNT.get(above, above)} different things"
-    below = measures[-1]["behaviours"]
-    things = {0: "", 1: " thing"}.get(above, " things")
-    return f"does {_COUNT.get(above, above)}{things} above zero and {_COUNT.get(below, below)} below"
+    counts = [side["behaviours"] for side in measures.values()]
+    positive, *negative = (_COUNT.get(count, str(count)) for count in counts)
+    if not negative:
+        return "does one thing" if counts[0] == 1 else f"does {positive} different things"
+    things = {0: "", 1: " thing"}.get(counts[0], " things")
+    return f"does {positive}{things} with positive and {negative[0]} with negative activations"
 
 
 _COUNT = dict(enumerate(["nothing", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]))

@@ -1,4 +1,4 @@
-"""The publish stage: records and pages of every unit, and all that stands around them."""
+"""The publish stage: records and pages of every unit, overviews, search, map, tables, metadata."""
 
 from __future__ import annotations
 
@@ -47,29 +47,29 @@ def publish(site: Site, folder: Path, executor: Executor, progress: Progress) ->
 
 
 def _publish(site: Site, folder: Path, executor: Executor, progress: Progress) -> None:
-    map_ = executor.submit(site_map.publish_map, site.stages, folder / "map")
-    around = [executor.submit(write_tables, folder / "tables", site.stages, site.config)]
-    with ThreadPoolExecutor(1) as beside:  # the workers render units while the index is written here
-        queries = beside.submit(
+    map_task = executor.submit(site_map.publish_map, site.stages, folder / "map")
+    tasks = [executor.submit(write_tables, folder / "tables", site.stages, site.config)]
+    with ThreadPoolExecutor(1) as thread:  # the workers render units while the index is written here
+        queries = thread.submit(
             index.write_index, folder / "search", site.stages, site.config.examples.window, executor
         )
         summaries = _write_units(site, folder, executor, progress)
         site = replace(site, facts={**site.facts, "queries": queries.result()._asdict()})
-    around += [
+    tasks += [
         executor.submit(publish_layer, site, layer, units, list(summaries), folder)
         for layer, units in summaries.items()
     ]
-    drawn = map_.result()
+    drawn = map_task.result()
     for page, render in overviews(site, lambda: summaries, lambda: drawn).items():
         write_text(folder / page, render())
     _write_around(site, folder)
-    for task in around:
+    for task in tasks:
         task.result()
-    metadata.write_metadata(folder, site.pages.citation)  # last, for it says what is there
+    metadata.write_metadata(folder, site.pages.citation)  # last: it lists what is there
 
 
 def _write_units(site: Site, folder: Path, executor: Executor, progress: Progress) -> dict[int, list[Summary]]:
-    """Write record and page of every unit, and say of each layer's what overviews need."""
+    """Write record and page of every unit; return summaries by layer."""
     summaries: dict[int, list[Summary]] = {layer.layer: [] for layer in site.stages.collected.layers}
     for layer in summaries:
         (folder / f"L{layer}").mkdir(parents=True)
@@ -87,10 +87,10 @@ def _write_units(site: Site, folder: Path, executor: Executor, progress: Progres
 def overviews(
     site: Site, summaries: Callable[[], dict[int, list[Summary]]], drawn: Callable[[], site_map.DrawnMap]
 ) -> dict[str, Callable[[], str]]:
-    """What renders each page that is not a unit's, a layer's or prose, by address; asks for what it needs only."""
+    """A function for each page that is not a unit's, a layer's or prose, by address; it reads only what it needs."""
     return {
         "index.html": lambda: site.pages.home(
-            summaries(), highlights(summaries(), site.stages.links), _contrast(site), drawn()
+            summaries(), highlights(summaries(), site.stages.links), _paper_distances(site), drawn()
         ),
         "map.html": lambda: site.pages.map(drawn()),
         "search.html": lambda: site.pages.plain("search.html", "search.html", "Search"),
@@ -99,35 +99,35 @@ def overviews(
 
 
 def _fitted(site: Site, executor: Executor, progress: Progress) -> Site:
-    """The site with as much of each unit as its host allows; what differs from the settings stands in its facts."""
+    """The site with as much of each unit as its host allows; facts['shown'] has what differs from the settings."""
     layers = [layer.units for layer in site.stages.collected.layers]
 
     def sizes_of(settings: Sequence[SiteSettings], units: Sequence[NDArray[np.intp]]) -> list[NDArray[np.int64]]:
         firsts = accumulate(layers, initial=0)
         tasks = [
-            executor.submit(sizes, site, settings, (first + own).tolist())
-            for first, own in zip(firsts, units, strict=False)
+            executor.submit(sizes, site, settings, (first + sampled).tolist())
+            for first, sampled in zip(firsts, units, strict=False)
         ]
         return [task.result() for task in tasks]
 
-    wanted = site.config.site
-    fit = fitted(wanted, layers, sizes_of, progress)
-    if fit == wanted:
+    settings = site.config.site
+    fit = fitted(settings, layers, sizes_of, progress)
+    if fit == settings:
         return site
-    shown = {name: value for name, value in fit.model_dump().items() if value != getattr(wanted, name)}
+    shown = {name: value for name, value in fit.model_dump().items() if value != getattr(settings, name)}
     config = site.config.model_copy(update={"site": fit})
     return replace(site, config=config, facts={**site.facts, "shown": shown})
 
 
-def _contrast(site: Site) -> dict[str, float]:
-    """Medians over all units of the distances of `cluster.CONTRAST`; without those that no unit has."""
-    found = np.concatenate([layer.clustered.paper_distances for layer in site.stages.layers])
-    known = {name: column[~np.isnan(column)] for name, column in zip(PAPER_DISTANCES, found.T, strict=True)}
+def _paper_distances(site: Site) -> dict[str, float]:
+    """Medians over all units of each of `PAPER_DISTANCES`; without those that no unit has."""
+    distances = np.concatenate([layer.clustered.paper_distances for layer in site.stages.layers])
+    known = {name: column[~np.isnan(column)] for name, column in zip(PAPER_DISTANCES, distances.T, strict=True)}
     return {name: float(np.median(column)) for name, column in known.items() if len(column)}
 
 
 def _write_around(site: Site, folder: Path) -> None:
-    """Everything that is neither a unit nor an overview of units."""
+    """Write everything that is neither a unit nor an overview of units."""
     assets = folder / "assets"
     for source in (shipped_folder("themes") / "atlas" / "assets", site.theme / "assets"):
         if source.is_dir():
@@ -144,19 +144,19 @@ def _write_around(site: Site, folder: Path) -> None:
         layers = [
             f"L{layer.layer}/{leaf}" for layer in site.stages.collected.layers for leaf in leaf_names(layer.units)
         ]
-        listed = [
+        pages = [
             "index.html",
             "map.html",
             *map(quote, prose),
             *layers,
             *(UnitAddress(*unit).page for unit in site.units),
         ]
-        write_text(folder / "sitemap.xml", _sitemap([address(atlas, page) or page for page in listed]))
+        write_text(folder / "sitemap.xml", _sitemap([address(atlas, page) or page for page in pages]))
         robots += f"Sitemap: {address(atlas, 'sitemap.xml')}\n"
     write_text(folder / "robots.txt", robots)
 
 
 def _sitemap(addresses: Sequence[str]) -> str:
-    urls = "\n".join(f"<url><loc>{escape(found)}</loc></url>" for found in addresses)
+    urls = "\n".join(f"<url><loc>{escape(url)}</loc></url>" for url in addresses)
     namespace = "http://www.sitemaps.org/schemas/sitemap/0.9"
     return f'<?xml version="1.0" encoding="UTF-8"?>\n<urlset xmlns="{namespace}">\n{urls}\n</urlset>\n'

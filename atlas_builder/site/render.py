@@ -29,7 +29,7 @@ class Worker(threading.local):
     layer: LayerRecords
 
     def open(self, site: Site) -> None:
-        """Take up a site, unless it is the one already open."""
+        """Open a site, unless it is the one already open."""
         key = (site.stages.link, site.stages.fingerprint, repr(site.config), repr(site.facts))
         if self.key != key:
             self.key, self.site = key, site
@@ -38,11 +38,11 @@ class Worker(threading.local):
     def unit(self, place: int, shown: SiteSettings | None = None) -> tuple[Record, str]:
         """Record and page of the unit at a place of the atlas; units come layer by layer.
 
-        `shown` says how much of it, where that is not what the site's settings say.
+        `shown` replaces the site's settings of how much of it is shown.
         """
         layer, unit = self.site.units[place]
         if self.layer.layer.layer != layer:
-            collected = next(found for found in self.site.stages.collected.layers if found.layer == layer)
+            collected = next(each for each in self.site.stages.collected.layers if each.layer == layer)
             self.layer = LayerRecords(self.site.stages, collected, self.site.config)
         record = self.layer.record(unit, shown)
         planes = {sign: self.layer.plane(unit, sign) for sign in (1, -1)[: self.layer.layer.signs]}
@@ -53,7 +53,7 @@ worker = Worker()
 
 
 def publish_units(site: Site, first: int, last: int, folder: Path) -> list[Summary]:
-    """Write record and page of the units at these places of the atlas, and say what overviews need."""
+    """Write record and page of the units at these places of the atlas; return what overviews need."""
     worker.open(site)
     site = worker.site
     summaries = []
@@ -75,8 +75,8 @@ def sizes(site: Site, settings: Sequence[SiteSettings], places: Sequence[int]) -
         return len(serialise(record)) + len(encoded(page))
 
     with gc_paused():
-        found = [[size(place, shown) for shown in settings] for place in places]
-    return np.array(found, dtype=np.int64).reshape(len(places), len(settings)).T
+        counts = [[size(place, shown) for shown in settings] for place in places]
+    return np.array(counts, dtype=np.int64).reshape(len(places), len(settings)).T
 
 
 def publish_layer(site: Site, layer: int, units: Sequence[Summary], layers: Sequence[int], folder: Path) -> None:
@@ -91,11 +91,11 @@ def publish_layer(site: Site, layer: int, units: Sequence[Summary], layers: Sequ
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text as every file of a site is written."""
+    """Write a text in UTF-8."""
     path.write_bytes(encoded(text))
 
 
 def encoded(text: str) -> bytes:
-    """A text in UTF-8, with `?` for what has no place there."""
+    """A text in UTF-8, with `?` for what it cannot encode."""
     # Lone surrogates cannot reach a page through tokens; through a label from outside they could.
     return text.encode("utf-8", "replace")

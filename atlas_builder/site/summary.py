@@ -1,4 +1,4 @@
-"""What overview pages say of a unit."""
+"""What overview pages show of a unit."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from atlas_builder.records.schema import Record
 
 @dataclass
 class Summary:
-    """What the overview pages say of a unit."""
+    """What the overview pages show of a unit."""
 
     layer: int
     unit: int
@@ -23,7 +23,7 @@ class Summary:
     hash: str = ""
     """Of its record."""
     similarity: float = 0.0
-    """Mean cosine of its behaviours' nearest neighbours, 0 for one that has none."""
+    """Mean cosine of its behaviours with their nearest neighbours, 0 for one that has none."""
 
     @property
     def name(self) -> str:
@@ -37,7 +37,7 @@ class Summary:
 
 
 def summary_of(record: Record) -> Summary:
-    """What overviews say of the unit of a record."""
+    """The summary of a record's unit."""
     behaviours = record["behaviours"]
     return Summary(
         layer=record["layer"],
@@ -51,5 +51,5 @@ def summary_of(record: Record) -> Summary:
 
 
 def _similarity(behaviours: list[Record]) -> float:
-    nearest = [max((near["similarity"] for near in found["neighbours"]), default=0.0) for found in behaviours]
+    nearest = [max((near["similarity"] for near in behaviour["neighbours"]), default=0.0) for behaviour in behaviours]
     return sum(nearest) / len(nearest) if nearest else 0.0

@@ -1,4 +1,4 @@
-"""Where themes and prose are, in a checkout and in an installed package alike."""
+"""Themes: where they are, in a checkout and in an installed package alike, and Jinja over them."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def environment(theme: Path) -> Environment:
 
 
 def sha256(text: str) -> str:
-    """The hash by which a Content-Security-Policy knows a script that stands in its page."""
+    """The hash by which a Content-Security-Policy knows an inline script."""
     return b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 

@@ -68,7 +68,7 @@ def test_boxes_draw_the_quantiles_of_a_layer() -> None:
     svg = figures.boxes(
         [figures.Row("Layer <0>", "L0/index.html", values), figures.Row("Layer 1", "L1/index.html", [])], "Number"
     )
-    assert "Layer &lt;0&gt;: median 3, half of the units between 2 and 4, nine in ten between 1.2 and 4.8" in svg
+    assert "Layer &lt;0&gt;: median 3, half of the units between 2 and 4, 90 % between 1.2 and 4.8" in svg
     ticks = {int(text): float(x) for x, text in re.findall(r'<text x="([\d.]+)"[^>]*>(\d)</text>', svg)}
     box = re.search(r'class="box" d="M([\d.]+) \d+H([\d.]+)"', svg)
     assert box
@@ -77,7 +77,7 @@ def test_boxes_draw_the_quantiles_of_a_layer() -> None:
 
 def test_a_distribution_counts_every_value_and_marks_the_middle() -> None:
     svg = figures.distribution([0.0, 1.0, 1.0, 2.0, 10.0], lambda value: f"{value:g}")
-    assert "5 units from 0 to 10, half of them below 1" in svg
+    assert "5 units from 0 to 10, median 1" in svg
     assert 'class="rule" d="M20 2V54"' in svg
     assert figures.distribution([0.0, 0.0], str, logarithmic=True) == ""
     assert '<text x="0" y="68">&lt;1%</text>' in figures.distribution([0.001, 0.1, 0.3], percent)

@@ -121,13 +121,13 @@ def test_behaviours_are_numbered_through_layers_and_words_are_in_order() -> None
     assert list(found) == ["a", "b", "z", "ä"]
     assert _answers(found["a"]) == [(1, 1000), (2, 7)]
     assert _answers(found["b"]) == [(0, 300)]
-    assert (found["ä"].answering, found["z"].showing, found["a"].strong) == (0, 1, 1)
+    assert (found["ä"].responding, found["z"].showing, found["a"].strong) == (0, 1, 1)
 
 
 def test_a_word_of_too_many_behaviours_keeps_the_largest_shares_and_says_how_many(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(postings, "MOST", 10)
+    monkeypatch.setattr(postings, "MAX_POSTINGS", 10)
     part = _part(
         [("the", number, number) for number in range(100)],
         [("the", number, number % 64) for number in range(100)],
@@ -136,7 +136,7 @@ def test_a_word_of_too_many_behaviours_keeps_the_largest_shares_and_says_how_man
     (entry,) = Postings([part]).entries()
     assert _answers(entry) == [(number, number) for number in range(90, 100)]
     assert entry.cut
-    assert (entry.answering, entry.showing) == (99, 100)
+    assert (entry.responding, entry.showing) == (99, 100)
     shown = np.cumsum(read_back(entry.where))
     # Two texts have each offset below 36: the ten nearest to the middle are those of five offsets.
     assert sorted(abs(number % 64 - MIDDLE) for number in shown.tolist()) == [0, 0, 1, 1, 1, 1, 2, 2, 2, 2]

@@ -160,7 +160,12 @@ def test_check_names_odd_pages_and_missing_shards(tiny_site: Path, copy_of: Call
     (site / "odd.html").write_text(f'<a href="{"../" * 99}x.html">a</a><a href="http://[x">b</a>', encoding="utf-8")
     (site / "bytes.html").write_bytes(b"\xff\xfe")
     problems = "\n".join(check(site, QUIET).problems)
-    for said in ("search/s0.js is missing", "x.html leads nowhere", "is not an address", "bytes.html: it is not UTF-8"):
+    for said in (
+        "search/s0.js is missing",
+        "x.html leads nowhere",
+        "is not a valid URL",
+        "bytes.html: it is not UTF-8",
+    ):
         assert said in problems
 
 

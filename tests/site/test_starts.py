@@ -51,7 +51,7 @@ def test_lists_hold_the_units_they_are_named_after(tmp_path: Path) -> None:
     few = _unit(2, 1, 30, examples=9)  # too few examples to say so
     lists = {title: units for title, _, units in highlights({0: [one, two], 2: [many, few]}, _links(tmp_path))}
     assert lists["Most polysemantic"] == [many, two]
-    assert lists["Two or three lives"] == [two]
+    assert lists["Two or three things"] == [two]
     assert lists["One thing only"] == [one]
     assert lists["Most connected"] == [many, one, two]
-    assert set(map(id, lists["Strangest"])) == {id(one), id(two), id(many)}
+    assert set(map(id, lists["Most unusual"])) == {id(one), id(two), id(many)}

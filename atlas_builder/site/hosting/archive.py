@@ -1,8 +1,8 @@
 """A built site as one file: for a release, for Zenodo, to carry.
 
-A zip, since every system opens it without further tools, Zenodo lists what is in it, and
-one record can be read out of it without the rest; a tar.gz is a fifth smaller, but on
-Windows few can open it by a click. ZIP64 where it has to be: beyond 65,535 files or 4 GB.
+A zip, since every system opens it without further tools, Zenodo lists its files, and one
+record can be read without the rest; a tar.gz is a fifth smaller, but on Windows few can
+open it by a click. ZIP64 where required: beyond 65,535 files or 4 GB.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from atlas_builder.reader.facts import read_facts
 from atlas_builder.site.hosting import size
 
 _FIRST, _LAST = datetime.date(1980, 1, 1), datetime.date(2107, 12, 31)  # the days that a zip can name
-_AT_ONCE = 2**20
+_CHUNK = 2**20  # bytes
 ZENODO_LIMIT = 50_000_000_000
 """Bytes of a record on Zenodo, of 100 files at most (https://help.zenodo.org/docs/deposit/manage-files)."""
 
@@ -42,34 +42,34 @@ class Archive(NamedTuple):
     checksum: Path
     """Beside it, the SHA-256 as `sha256sum --check` reads it."""
     metadata: Path
-    """Beside it, what Zenodo is to be told, as its API takes it."""
+    """Beside it, the metadata for Zenodo, as its API takes it."""
     missing: list[str]
-    """What Zenodo wants besides, a sentence each."""
+    """What Zenodo requires in addition, a sentence each."""
 
 
 def archive(site: Path, output: Path | None = None, progress: Progress | None = None) -> Archive:
     """Write a built site as one zip, its checksum and Zenodo's metadata beside it.
 
-    All is in one folder, `<atlas.id>-<version>`; that, with `.zip`, beside the site, is
-    where the zip goes unless `output` names another place. The bytes depend on nothing but
-    the site's content and the zlib that compresses: every file is of the edition's date,
-    of 1980 where it has none. Memory grows with the number of files, not with their size. Raises
-    `ConfigurationError` where the folder holds no atlas or `output` is no place for an
-    archive, `SiteError` where a file has a name that another system could not unpack; what
-    was at `output` is then as it was.
+    Its files are in one folder, `<atlas.id>-<version>`. By default the zip is
+    `<atlas.id>-<version>.zip` beside the site; `output` names another file. The bytes depend
+    only on the site's content and the zlib that compresses: every file has the edition's
+    date, or 1980 without one. Memory grows with the number of files, not with their size.
+    Raises `ConfigurationError` where the folder holds no atlas or `output` cannot be
+    written, `SiteError` where a file has a name that another system could not unpack; a
+    file already at `output` is then left unchanged.
     """
     atlas, date, deposit, missing = _read(site)
     top = _name(atlas)
     file = (site.resolve().parent / f"{top}.zip" if output is None else output).resolve()
     _check_output(file, site.resolve())
-    found = size.site_files(site)
-    # Links would be lost or lead elsewhere on another machine, and odd names end an unpacking half-way.
-    if wrong := [*size.kind_problems(found, "none"), *size.name_problems(found)]:
-        more = f" (and {len(wrong) - 1} more: run atlas-builder check {site})" if len(wrong) > 1 else ""
-        raise SiteError(f"{wrong[0]}{more}")
+    files = size.site_files(site)
+    # On another machine links would break, and invalid names would stop the unpacking half-way.
+    if problems := [*size.kind_problems(files, "none"), *size.name_problems(files)]:
+        more = f" (and {len(problems) - 1} more: run atlas-builder check {site})" if len(problems) > 1 else ""
+        raise SiteError(f"{problems[0]}{more}")
     draft = file.with_name(f".{file.name}.draft")
     try:
-        _write_zip(draft, site, found, top, date, progress or Progress(quiet=True))
+        _write_zip(draft, site, files, top, date, progress or Progress(quiet=True))
         digest = _sha256(draft)
         draft.replace(file)
     finally:
@@ -83,53 +83,53 @@ def archive(site: Path, output: Path | None = None, progress: Progress | None = 
 
 
 def _read(site: Path) -> tuple[AtlasSettings, datetime.date, dict[str, Any], list[str]]:
-    """What an atlas says of itself: how it is cited, its date as a zip can hold it, what Zenodo is told."""
+    """From an atlas's facts: how it is cited, its date within a zip's range, Zenodo's metadata, what these lack."""
     facts = read_facts(site)
     try:
         atlas = AtlasSettings.model_validate(facts["atlas"])
         date = datetime.date.fromisoformat(facts["date"]) if facts["date"] else _FIRST
         return atlas, min(max(_FIRST, date), _LAST), *zenodo(facts, atlas)
     except (ValueError, KeyError, TypeError):
-        raise SiteError(f"{site / 'atlas.json'} was damaged or changed: build the atlas again.") from None
+        raise SiteError(f"{site / 'atlas.json'} is damaged: build the atlas again.") from None
 
 
 def _name(atlas: AtlasSettings) -> str:
-    """`<id>-<version>`, the version as any file system takes it."""
+    """`<id>-<version>`, the version without characters that a file system may refuse."""
     version = re.sub(r"[^A-Za-z0-9._-]+", "-", atlas.version).strip("-. ")
     return f"{atlas.id}-{version or 'edition'}"
 
 
 def _check_output(file: Path, site: Path) -> None:
     if file.suffix != ".zip":
-        raise ConfigurationError(f"--output: {file} must end with .zip, which is what is written.")
+        raise ConfigurationError(f"--output: {file} must end with .zip: rename it.")
     if file.is_dir():
         raise ConfigurationError(f"--output: {file} is a folder: name a file.")
     if not file.parent.is_dir():
-        raise ConfigurationError(f"--output: there is no folder {file.parent}: make it, or name another place.")
+        raise ConfigurationError(f"--output: folder {file.parent} is not found: create it, or name another.")
     if file.is_relative_to(site):
-        raise ConfigurationError(f"--output: {file} is in the site itself: name a place outside of {site}.")
+        raise ConfigurationError(f"--output: {file} is inside the site: name a file outside {site}.")
 
 
 def _write_zip(
     draft: Path,
     site: Path,
-    found: Sequence[size.File],
+    files: Sequence[size.File],
     top: str,
     date: datetime.date,
     progress: Progress,
 ) -> None:
     with (
         zipfile.ZipFile(draft, "w", zipfile.ZIP_DEFLATED) as target,
-        progress.task("archive", total=len(found), unit="files") as advance,
+        progress.task("archive", total=len(files), unit="files") as advance,
     ):
-        for file in found:
+        for file in files:
             info = zipfile.ZipInfo(f"{top}/{file.name}", (date.year, date.month, date.day, 0, 0, 0))
             info.compress_type = zipfile.ZIP_DEFLATED
             info.create_system = 3  # Unix, whatever wrote it: what follows are its permissions
             info.external_attr = (stat.S_IFREG | 0o644) << 16
             info.file_size = file.bytes  # tells zipfile whether an entry needs ZIP64
             with (site / file.name).open("rb") as source, target.open(info, "w") as entry:
-                shutil.copyfileobj(source, entry, _AT_ONCE)
+                shutil.copyfileobj(source, entry, _CHUNK)
             advance(1)
 
 
@@ -139,17 +139,17 @@ def _sha256(path: Path) -> str:
 
 
 def zenodo(facts: dict[str, Any], atlas: AtlasSettings) -> tuple[dict[str, Any], list[str]]:
-    """What Zenodo is to be told of an atlas, as its API takes it, and what it wants besides.
+    """An atlas's metadata for Zenodo, as its API takes it, and what Zenodo requires in addition.
 
-    The fields are those of https://developers.zenodo.org/#representation. The DOI that
-    Zenodo reserved for a draft is the draft's own and is not told again; one from elsewhere is.
+    The fields are those of https://developers.zenodo.org/#representation. A DOI that Zenodo
+    reserved for a draft belongs to the draft and is left out; one from elsewhere is included.
     """
     units = sum(layer["units"] for layer in facts["layers"])
     model, corpus = facts["model"]["name"], facts["corpus"]["name"] or facts["corpus"]["source"]
     text = (
-        f"A browsable atlas of {units:,} units in {len(facts['layers'])} layers of {model}, read on {corpus}: "
+        f"A browsable atlas of {units:,} units in {len(facts['layers'])} layers of {model}, on the text of {corpus}: "
         "for each unit, its behaviours with examples, as a page and as a JSON record. "
-        "Unpack it and open index.html; no server and no network is needed."
+        "Unpack it and open index.html; it needs no server and no network."
     )
     method = {"identifier": "arXiv:2411.08166", "relation": "cites", "resource_type": "publication-preprint"}
     site = {"identifier": atlas.url, "relation": "isIdenticalTo"}
@@ -171,7 +171,7 @@ def zenodo(facts: dict[str, Any], atlas: AtlasSettings) -> tuple[dict[str, Any],
     if not fields["creators"]:
         missing.append("creators: set atlas.authors, or fill them in.")
     if not fields["license"]:
-        missing.append(f"a license: {atlas.license} is not one name; choose in the form.")
+        missing.append(f"a license: {atlas.license} is not a single SPDX name; choose one in the form.")
     if not atlas.doi:
-        missing.append("a DOI: reserve one in the form first, set atlas.doi and build again, so that pages name it.")
+        missing.append("a DOI: reserve one in the form, set atlas.doi and build again, so that pages show it.")
     return {"metadata": {name: value for name, value in fields.items() if value}}, missing

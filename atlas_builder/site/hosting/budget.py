@@ -1,4 +1,4 @@
-"""What a host allows, and how much of each unit is shown so that an atlas fits."""
+"""A host's size limit, and how much of each unit is shown so that an atlas fits."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ SIZE_BUDGET = {"github-pages": 1_000_000_000}
 
 "Published GitHub Pages sites may be no larger than 1 GB"
 (https://docs.github.com/en/pages/getting-started-with-github-pages/github-pages-limits).
-The deployment itself warns above 2^30 bytes, compressed, and refuses a tar of 10 GB; we
-hold to what is promised.
+The deployment itself warns above 2^30 bytes, compressed, and refuses a tar of 10 GB; the
+stated limit is used here.
 """
 _SHARE = 0.705
-# of the budget for pages and records. Overviews, search, map, tables and prose take as much as 0.09; what is left is
-# for what an estimate cannot know, and for an atlas to grow: labels from outside, a layer more.
-_SAMPLE = 256  # units whose size is taken, in all
+# of the budget for pages and records. Overviews, search, map, tables and prose take up to 0.09; the remainder allows
+# for errors of the estimate, and for growth: labels from outside, another layer.
+_SAMPLE = 256  # units whose size is measured, in all layers
 
 STEPS: Sequence[dict[str, int]] = list(
     accumulate(
@@ -42,70 +42,72 @@ STEPS: Sequence[dict[str, int]] = list(
         or_,
     )
 )
-"""What is left out, step by step; a setting that is lower already stays as it is."""
+"""What is left out, step by step; a setting that is already lower is kept."""
 
 
 SizesOf = Callable[[Sequence[SiteSettings], Sequence[NDArray[np.intp]]], Sequence[NDArray[np.int64]]]
-"""Bytes of the page and the record of some units of each layer, with some settings each: (settings, units) a layer."""
+"""Bytes of page and record of some units of each layer, with each of some settings: (settings, units) a layer."""
 
 
 class Estimate(NamedTuple):
-    """What all units take, in bytes, and two standard errors of it."""
+    """The bytes of all units, and two standard errors of that estimate."""
 
     total: float
     error: float
 
 
 def sampled_units(layers: Sequence[int]) -> list[NDArray[np.intp]]:
-    """Units of each layer whose size is taken; `layers` are numbers of units.
+    """Units of each layer whose size is measured; `layers` are numbers of units.
 
     Layers differ more than the units of one, so each is a stratum, with its share of the
-    sample, two units at least (Cochran, *Sampling Techniques*, 1977, ch. 5). Units come in
-    no order, so evenly spread ones are as good as random ones.
+    sample, two units at least (Cochran, *Sampling Techniques*, 1977, ch. 5). The order
+    of units has no meaning, so evenly spaced ones are as good as random ones.
     """
-    drawn = [min(count, max(2, round(_SAMPLE * count / sum(layers)))) for count in layers]
+    samples = [min(count, max(2, round(_SAMPLE * count / sum(layers)))) for count in layers]
     return [
-        (2 * np.arange(number) + 1) * count // (2 * max(number, 1)) for number, count in zip(drawn, layers, strict=True)
+        (2 * np.arange(number) + 1) * count // (2 * max(number, 1))
+        for number, count in zip(samples, layers, strict=True)
     ]
 
 
 def estimate(layers: Sequence[int], sizes: Sequence[NDArray[np.int64]]) -> Estimate:
-    """What the units of all layers take, from the `sizes` of the sample of each."""
+    """The bytes of the units of all layers, from the `sizes` of the sample of each."""
     total = variance = 0.0
-    for count, own in zip(layers, sizes, strict=True):
-        total += count * float(np.mean(own)) if len(own) else 0.0
-        if 1 < len(own) < count:
-            variance += count * (count - len(own)) * float(np.var(own, ddof=1)) / len(own)
+    for count, sample in zip(layers, sizes, strict=True):
+        total += count * float(np.mean(sample)) if len(sample) else 0.0
+        if 1 < len(sample) < count:
+            variance += count * (count - len(sample)) * float(np.var(sample, ddof=1)) / len(sample)
     return Estimate(total, 2 * variance**0.5)
 
 
 def fitted(site: SiteSettings, layers: Sequence[int], sizes: SizesOf, progress: Progress) -> SiteSettings:
-    """The settings with which the units of all layers fit the host's budget, those given where they fit as they are.
+    """The settings with which the units of all layers fit the host's budget; those given, if they fit.
 
-    `layers` are numbers of units; `sizes` gives the bytes of pages and records with some
-    settings each, of some units of each layer. Says what is left out, and where even the
-    last step does not suffice, which is then taken. The error of the estimate is a few per
-    cent, and what the budget leaves for the rest of the site is more.
+    `layers` are numbers of units; `sizes` gives the bytes of pages and records. Reports what
+    is left out, and whether even the last step does not suffice, which is then used. The
+    error of the estimate is a few per cent, less than the budget leaves for the rest of the
+    site.
     """
     budget = SIZE_BUDGET.get(site.host)
     if budget is None or not sum(layers):
         return site
     steps = [
-        site.model_copy(update={name: min(most, getattr(site, name)) for name, most in step.items()}) for step in STEPS
+        site.model_copy(update={name: min(limit, getattr(site, name)) for name, limit in step.items()})
+        for step in STEPS
     ]
-    found = [estimate(layers, taken) for taken in zip(*sizes(steps, sampled_units(layers)), strict=True)]
-    fits = [total <= _SHARE * budget for total, _ in found]
+    estimates = [estimate(layers, sample) for sample in zip(*sizes(steps, sampled_units(layers)), strict=True)]
+    fits = [total <= _SHARE * budget for total, _ in estimates]
     step = fits.index(True) if any(fits) else -1
-    less, (total, error) = steps[step], found[step]
+    reduced, (total, error) = steps[step], estimates[step]
     left_out = [
-        f"{name} {getattr(site, name)} → {getattr(less, name)}"
+        f"{name} {getattr(site, name)} → {getattr(reduced, name)}"
         for name in STEPS[-1]
-        if getattr(less, name) != getattr(site, name)
+        if getattr(reduced, name) != getattr(site, name)
     ]
     about = f"pages and records take {total / 1e6:,.0f} ± {error / 1e6:,.0f} MB"
-    most = f"of the {budget / 1e6:,.0f} MB that {site.host} allows, {_SHARE:.0%} are for them"
+    limit = f"of the {budget / 1e6:,.0f} MB that {site.host} allows, {_SHARE:.0%} are for them"
     if left_out:
-        progress.say(f"less is shown of each unit ({', '.join(left_out)}): {about}; {most}")
+        progress.say(f"less is shown of each unit ({', '.join(left_out)}): {about}; {limit}")
     if not any(fits):
-        progress.say(f"too much even so: {about}; {most}. Publish fewer layers (units.layers), or use another host")
-    return less
+        progress.say(f"still too large: {about}; {limit}. Publish fewer layers (units.layers), or use another host")
+    return reduced

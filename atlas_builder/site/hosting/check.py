@@ -1,4 +1,4 @@
-"""Whether a built site holds together: links, records, hashes, size."""
+"""Checks of a built site: links, records, hashes, search index, map, tables, size."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from atlas_builder.site.search import index
 
 @dataclass
 class CheckReport:
-    """What a check found."""
+    """The results of a check."""
 
     problems: list[str] = field(default_factory=list)
     pages: int = 0
@@ -35,7 +35,7 @@ class CheckReport:
     @property
     def summary(self) -> str:
         """One line."""
-        verdict = f"{len(self.problems)} problems" if self.problems else "all well"
+        verdict = f"{len(self.problems)} problems" if self.problems else "no problems"
         return (
             f"{self.pages:,} pages, {self.links:,} links, {self.records:,} records, "
             f"{self.sizes.bytes / 1e6:,.1f} MB: {verdict}"
@@ -43,7 +43,7 @@ class CheckReport:
 
 
 class _Page(HTMLParser):
-    """The links of a page and the places in it that can be linked to."""
+    """The links of a page, and its anchors."""
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
@@ -59,12 +59,12 @@ class _Page(HTMLParser):
 
 
 def check(site: Path, progress: Progress) -> CheckReport:
-    """Read every file of a built site, or of atlases and the page above them, and report what is wrong.
+    """Read every file of a built site, or of atlases and the page above them, and report problems.
 
     Raises `NoAtlasError` where the folder holds no atlas.
     """
-    if (site / "index.html").exists() and not (site / "atlas.json").exists() and (own := _atlases(site)):
-        return _check_all(site, own, progress)
+    if (site / "index.html").exists() and not (site / "atlas.json").exists() and (atlases := _atlases(site)):
+        return _check_all(site, atlases, progress)
     facts = read_facts(site)
     layers, host = facts["layers"], facts["configuration"]["site"]["host"]
     report = CheckReport()
@@ -96,16 +96,16 @@ def _check_all(folder: Path, atlases: list[Path], progress: Progress) -> CheckRe
     )
     _check_links(folder, [folder / "index.html"], whole, progress)
     for site in atlases:
-        found = check(site, progress)
-        whole.problems += [f"{site.name}/{problem}" for problem in found.problems]
-        whole.pages, whole.links = whole.pages + found.pages, whole.links + found.links
-        whole.records += found.records
+        report = check(site, progress)
+        whole.problems += [f"{site.name}/{problem}" for problem in report.problems]
+        whole.pages, whole.links = whole.pages + report.pages, whole.links + report.links
+        whole.records += report.records
     return whole
 
 
 def _check_links(site: Path, pages: list[Path], report: CheckReport, progress: Progress) -> None:
     anchors: dict[Path, set[str]] = {}
-    wanted: dict[Path, dict[str, Path]] = defaultdict(dict)
+    fragments_of: dict[Path, dict[str, Path]] = defaultdict(dict)
     exists: dict[Path, bool] = {}
     with progress.task("links", total=len(pages), unit="pages") as advance:
         for page in pages:
@@ -120,7 +120,7 @@ def _check_links(site: Path, pages: list[Path], report: CheckReport, progress: P
                 try:
                     parts = urlsplit(link)
                 except ValueError:
-                    report.problems.append(f"{_name(site, page)}: {link} is not an address")
+                    report.problems.append(f"{_name(site, page)}: {link} is not a valid URL")
                     continue
                 if parts.scheme or parts.netloc:
                     continue
@@ -133,11 +133,11 @@ def _check_links(site: Path, pages: list[Path], report: CheckReport, progress: P
                 if not exists[target]:
                     report.problems.append(f"{_name(site, page)}: {link} leads nowhere")
                 elif parts.fragment and target.suffix == ".html":
-                    wanted[target].setdefault(unquote(parts.fragment), page)
+                    fragments_of[target].setdefault(unquote(parts.fragment), page)
             advance(1)
     report.pages = len(pages)
-    for target, fragments in wanted.items():
-        if target not in anchors:  # a page outside of those
+    for target, fragments in fragments_of.items():
+        if target not in anchors:  # a page that is not one of `pages`
             parsed = _Page()
             parsed.feed(target.read_text(encoding="utf-8", errors="replace"))
             anchors[target] = parsed.anchors
@@ -147,7 +147,7 @@ def _check_links(site: Path, pages: list[Path], report: CheckReport, progress: P
 
 
 def _resolve(page: Path, link: str) -> Path:
-    """The file a relative link names, without asking the disk."""
+    """The file that a relative link names, without access to the disk."""
     if not link:
         return page
     parts = list(page.parent.parts)
@@ -187,18 +187,18 @@ def _check_records(site: Path, layers: list[dict[str, int]], report: CheckReport
 
 
 def _check_search(site: Path, report: CheckReport) -> None:
-    """Whether every file that search would load is there."""
+    """Whether every file that search may load exists."""
     try:
-        (found,) = index.read_index_file(site / "search" / "index.js")
-        wanted = list(index.index_files(found))
+        (content,) = index.read_index_file(site / "search" / "index.js")
+        names = list(index.index_files(content))
     except (OSError, ValueError, KeyError, TypeError) as error:
         report.problems.append(f"search/index.js: cannot be read ({error})")
         return
-    report.problems += [f"search/{name} is missing" for name in wanted if not (site / "search" / name).is_file()]
+    report.problems += [f"search/{name} is missing" for name in names if not (site / "search" / name).is_file()]
 
 
 def _check_map(site: Path, layers: list[dict[str, int]], report: CheckReport) -> None:
-    """Whether the map is there and is of this atlas."""
+    """Whether the map exists and is of this atlas."""
     if not (site / "map.html").is_file():
         report.problems.append("map.html is missing")
     try:
@@ -208,7 +208,7 @@ def _check_map(site: Path, layers: list[dict[str, int]], report: CheckReport) ->
         report.problems.append(f"map/points.js: cannot be read ({error})")
         return
     if drawn != [[layer["layer"], layer["units"]] for layer in layers]:
-        report.problems.append("map/points.js: its layers are not those of atlas.json")
+        report.problems.append("map/points.js: its layers differ from those of atlas.json")
 
 
 def _record_files(site: Path, layers: list[dict[str, int]]) -> Iterator[Path]:
@@ -218,15 +218,15 @@ def _record_files(site: Path, layers: list[dict[str, int]]) -> Iterator[Path]:
 
 
 def _inconsistency(record: dict[str, Any]) -> str | None:
-    """What a schema cannot say: indices that point at something, parts that add up."""
+    """What the schema cannot express: valid indices, sums that agree; None where all is well."""
     examples = record["examples"]
     for example in examples:
         if len(example["tokens"]) != len(example["values"]) or example["key"] >= len(example["tokens"]):
-            return "an example's tokens, values and key do not fit"
+            return "an example's tokens, values and key do not match"
     for behaviour in record["behaviours"]:
         for place in (behaviour["central"], *behaviour["examples"]):
             if place >= len(examples) or examples[place]["behaviour"] != behaviour["id"]:
-                return f"behaviour {behaviour['id']} points at an example that is not its own"
+                return f"behaviour {behaviour['id']} lists an example of another behaviour"
     histogram = record["stats"]["histogram"]
     if sum(histogram["counts"]) != record["stats"]["tokens"]:
         return "the histogram does not count every token"

@@ -1,4 +1,4 @@
-"""A look at a built site over http, for this machine only."""
+"""A local server of a built site, for this machine only."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from atlas_builder.errors import ConfigurationError
 
 
 class _Handler(http.server.SimpleHTTPRequestHandler):
-    """Files of the site, and its own page for what is not there."""
+    """Files of the site, and its own page for missing ones."""
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """Answer a missing page as a static host does, with `404.html`."""
@@ -29,16 +29,16 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 def server(folder: Path, port: int) -> http.server.ThreadingHTTPServer:
     """A server of a built site on the loopback address.
 
-    Raises `ConfigurationError` where there is no site or the port is taken.
+    Raises `ConfigurationError` where there is no site or the port cannot be used.
     """
     if not (folder / "index.html").is_file():
-        raise ConfigurationError(f"{folder} holds no built site: build one first, or name its folder.")
+        raise ConfigurationError(f"{folder} holds no built site: name the folder of one.")
     try:
         return http.server.ThreadingHTTPServer(("127.0.0.1", port), functools.partial(_Handler, directory=str(folder)))
     except OSError as error:
@@ -48,7 +48,7 @@ def server(folder: Path, port: int) -> http.server.ThreadingHTTPServer:
 def serve(folder: Path, port: int, say: Callable[[str], None]) -> None:
     """Serve until interrupted."""
     with server(folder, port) as running:
-        say(f"http://127.0.0.1:{running.server_port}/  (Ctrl-C ends it)")
+        say(f"http://127.0.0.1:{running.server_port}/  (Ctrl-C stops it)")
         try:
             running.serve_forever()
         except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""Where the bytes of a site are, and whether hosts and file systems take its files."""
+"""The size of each part of a site, and whether hosts and file systems accept its files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from atlas_builder.site.html import percent
 FILE_LIMIT = {"github-pages": 100 * 2**20}
 """Bytes that a host allows for a file.
 
-"GitHub blocks files larger than 100 MiB", which ends a deployment from a branch
+"GitHub blocks files larger than 100 MiB", which stops a deployment from a branch
 (https://docs.github.com/en/repositories/working-with-files/managing-large-files/about-large-files-on-github).
 """
 _PARTS = {
@@ -31,20 +31,20 @@ _PARTS = {
     "prose": r"(?!(?:index|404)\.html$).+\.(?:html|svg|png|jpe?g|gif|webp|avif)",
     "rest": r".+",
 }
-"""What is where: the first pattern that a file's name matches is that of its part."""
+"""Parts by patterns: a file belongs to the first that its name matches."""
 _PART = re.compile("|".join(f"({pattern})" for pattern in _PARTS.values()), re.DOTALL)
 
 
 class File(NamedTuple):
-    """A file of a site, as the file system tells."""
+    """A file of a site, from the file system."""
 
     name: str
     """Path in the site, with slashes."""
     bytes: int
     is_file: bool
-    """False for links, sockets and what else is no plain file."""
+    """False for links, sockets and whatever else is not a regular file."""
     inode: tuple[int, int] | None
-    """What it shares with other names of the same file; None where there are none."""
+    """Its device and inode where it has several hard links, else None."""
     readable: bool
     """By everyone, its folder included."""
 
@@ -61,19 +61,19 @@ def _walk(folder: Path, prefix: str) -> Iterator[File]:
             if entry.is_dir(follow_symlinks=False):
                 yield from _walk(Path(entry.path), f"{prefix}{entry.name}/")
                 continue
-            found = entry.stat(follow_symlinks=False)
+            status = entry.stat(follow_symlinks=False)
             yield File(
                 prefix + entry.name,
-                found.st_size,
-                stat.S_ISREG(found.st_mode),
-                (found.st_dev, found.st_ino) if found.st_nlink > 1 else None,
-                open_to_all and (os.name != "posix" or bool(found.st_mode & 0o004)),
+                status.st_size,
+                stat.S_ISREG(status.st_mode),
+                (status.st_dev, status.st_ino) if status.st_nlink > 1 else None,
+                open_to_all and (os.name != "posix" or bool(status.st_mode & 0o004)),
             )
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How many files and bytes each part of a site has."""
+    """Files and bytes of each part of a site."""
 
     host: str
     parts: dict[str, tuple[int, int]]
@@ -101,91 +101,91 @@ class Sizes:
         return lines
 
 
-def measure_sizes(found: Sequence[File], host: str) -> Sizes:
+def measure_sizes(files: Sequence[File], host: str) -> Sizes:
     """Add up the files of each part; parts without files are left out."""
     names, counts = list(_PARTS), dict.fromkeys(_PARTS, (0, 0))
-    for file in found:
+    for file in files:
         match = _PART.fullmatch(file.name)
         assert match is not None  # the last pattern takes every name
         assert match.lastindex is not None
         name = names[match.lastindex - 1]
         count, size = counts[name]
         counts[name] = (count + 1, size + file.bytes)
-    return Sizes(host, {name: part for name, part in counts.items() if part[0]}, _tar_bytes(found))
+    return Sizes(host, {name: part for name, part in counts.items() if part[0]}, _tar_bytes(files))
 
 
-def _tar_bytes(found: Sequence[File]) -> int:
+def _tar_bytes(files: Sequence[File]) -> int:
     """Bytes of `tar -c .` as GNU tar writes it: blocks of 512, a header each, padded to records of 20 blocks."""
-    folders = {parent.as_posix() for file in found for parent in PurePosixPath(file.name).parents}
-    names = [f"./{file.name}" for file in found] + [f"./{folder}/" for folder in folders]
-    blocks = 2 + len(names) + sum(-(-file.bytes // 512) for file in found)
-    # A name of more than 100 bytes stands in a block of its own, with a header and an end.
+    folders = {parent.as_posix() for file in files for parent in PurePosixPath(file.name).parents}
+    names = [f"./{file.name}" for file in files] + [f"./{folder}/" for folder in folders]
+    blocks = 2 + len(names) + sum(-(-file.bytes // 512) for file in files)
+    # A name of more than 100 bytes has blocks of its own, with a header and a final zero.
     blocks += sum(1 - (-(length + 1) // 512) for name in names if (length := len(os.fsencode(name))) > 100)
     return -(-blocks // 20) * 20 * 512
 
 
-def size_problems(found: Sequence[File], host: str) -> list[str]:
-    """What hosts and file systems would not take, a sentence each: size, links, names, permissions."""
-    return [*_size_problems(found, host), *kind_problems(found, host), *name_problems(found)]
+def size_problems(files: Sequence[File], host: str) -> list[str]:
+    """What hosts and file systems would refuse, a sentence each: size, links, names, permissions."""
+    return [*_size_problems(files, host), *kind_problems(files, host), *name_problems(files)]
 
 
-def _size_problems(found: Sequence[File], host: str) -> Iterator[str]:
-    whole, budget, limit = sum(file.bytes for file in found), SIZE_BUDGET.get(host), FILE_LIMIT.get(host)
+def _size_problems(files: Sequence[File], host: str) -> Iterator[str]:
+    whole, budget, limit = sum(file.bytes for file in files), SIZE_BUDGET.get(host), FILE_LIMIT.get(host)
     if budget is not None and whole > budget:
         yield (
             f"the site has {whole / 1e6:,.0f} MB, more than the {budget / 1e6:,.0f} MB of {host}: "
             "lower site.examples_per_behaviour, or publish fewer layers (units.layers)."
         )
-    for file in found:
+    for file in files:
         if limit is not None and file.bytes > limit:
-            yield f"{file.name}: it has {file.bytes / 1e6:,.0f} MB; {host} takes no file above {limit / 1e6:,.0f} MB."
+            yield f"{file.name}: it has {file.bytes / 1e6:,.0f} MB; {host} refuses files above {limit / 1e6:,.0f} MB."
 
 
-def kind_problems(found: Sequence[File], host: str) -> Iterator[str]:
-    """Of links and permissions.
+def kind_problems(files: Sequence[File], host: str) -> Iterator[str]:
+    """Links and permissions that a host refuses, a sentence each.
 
     The tar for Pages must hold plain files only, no symbolic or hard links, readable by all
     (https://github.com/actions/upload-pages-artifact#artifact-validation).
     """
     seen: dict[tuple[int, int], str] = {}
-    for file in found:
+    for file in files:
         if not file.is_file:
-            yield f"{file.name}: it is a link or no plain file; hosts and archives refuse it: put a copy in its place."
+            yield f"{file.name}: it is a link or no regular file, which hosts and archives refuse: replace it."
         elif host == "github-pages":
             if not file.readable:
-                yield f"{file.name}: not everyone may read it or open its folder, as {host} demands: chmod -R a+rX."
+                yield f"{file.name}: {host} requires that everyone may read it and open its folder: chmod -R a+rX."
             if file.inode is not None and (other := seen.setdefault(file.inode, file.name)) != file.name:
-                yield f"{file.name}: it is the same file as {other}, which {host} refuses: put a copy in its place."
+                yield f"{file.name}: it is a hard link to {other}, which {host} refuses: replace it by a copy."
 
 
 _REFUSED = re.compile(r'["*:<>?|\\\x00-\x1f\x7f]')
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE | re.DOTALL)
 
 
-def name_problems(found: Sequence[File]) -> list[str]:
-    r"""Names that some file system or host cannot hold, a sentence each.
+def name_problems(files: Sequence[File]) -> list[str]:
+    r"""Names that some file system or host refuses, a sentence each.
 
-    What Actions artifacts refuse, `" : < > | * ?` and line ends
-    (https://github.com/actions/toolkit, packages/artifact), is what NTFS and exFAT refuse
-    too, with `\`, control characters, names of devices, and dots and spaces at the end
+    Actions artifacts refuse `" : < > | * ?` and line ends
+    (https://github.com/actions/toolkit, packages/artifact); NTFS and exFAT refuse these
+    and `\`, control characters, names of devices, and a final dot or space
     (https://learn.microsoft.com/windows/win32/fileio/naming-a-file). Where case or the form
-    of an accent does not count, as on Windows and macOS, two names may be one.
+    of an accent does not count, as on Windows and macOS, two names may be the same.
     """
-    said = []
+    problems = []
     seen: dict[str, str] = {}
-    for file in found:
+    for file in files:
         reason = _refused(file.name)
         if reason is None:
             twin = seen.setdefault(unicodedata.normalize("NFC", file.name).lower(), file.name)
             reason = f"on Windows and macOS it is the same name as {twin}" if twin != file.name else None
         if reason is not None:
-            said.append(f"{_shown(file.name)}: {reason}: rename it.")
-    return said
+            problems.append(f"{_shown(file.name)}: {reason}: rename it.")
+    return problems
 
 
 def _refused(name: str) -> str | None:
-    if found := _REFUSED.search(name):
-        return f"{_shown(found[0])} cannot stand in a file name on Windows or in an artifact"
+    if match := _REFUSED.search(name):
+        return f"{_shown(match[0])} is not allowed in file names on Windows or in an artifact"
     if name != name.encode("utf-8", "replace").decode():
         return "it is not UTF-8"
     for part in name.split("/"):
@@ -197,5 +197,5 @@ def _refused(name: str) -> str | None:
 
 
 def _shown(name: str) -> str:
-    """A name that a terminal shows and does not obey."""
+    """A name, escaped where a terminal would not print it."""
     return name if name.isprintable() else ascii(name)

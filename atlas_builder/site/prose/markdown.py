@@ -1,4 +1,4 @@
-"""What the site asks of prose beyond Markdown: parts that scroll are reached by keyboard, no cell styles itself."""
+"""What the site adds to Markdown: scrolling parts reachable by keyboard, alignment by classes, not inline styles."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from markdown.treeprocessors import Treeprocessor
 
 
 class _Tables(Treeprocessor):
-    """Tables in a part of their own that scrolls; heads name their columns, classes say how cells are aligned."""
+    """Tables in an element that scrolls; headings name their columns, classes align cells."""
 
     def run(self, root: Element) -> None:
         for parent in list(root.iter()):
@@ -32,14 +32,14 @@ class _Tables(Treeprocessor):
 
 
 class _Code(Postprocessor):
-    """Blocks of code take the focus, for those who scroll by keys."""
+    """Blocks of code take the focus, so that keys scroll them."""
 
     def run(self, text: str) -> str:
         return text.replace("<pre>", '<pre tabindex="0">')
 
 
 class Reachable(Extension):
-    """Both, after all that Markdown and other extensions have made."""
+    """Both, after Markdown and other extensions."""
 
     def extendMarkdown(self, md: Markdown) -> None:  # noqa: N802 - Markdown's own name
         """Register what runs after the inline patterns, and after stored HTML is back."""
@@ -48,5 +48,5 @@ class Reachable(Extension):
 
 
 def makeExtension(**settings: Any) -> Reachable:  # noqa: N802 - the name that Markdown looks for
-    """What `markdown_extensions: [atlas_builder.site.markdown]` loads."""
+    """What `markdown_extensions: [atlas_builder.site.prose.markdown]` loads."""
     return Reachable(**settings)

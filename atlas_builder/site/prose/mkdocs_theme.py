@@ -1,4 +1,4 @@
-"""What makes MkDocs render Markdown as pages of an atlas, whoever runs it: the builder or a user's `mkdocs build`."""
+"""How MkDocs renders Markdown as pages of an atlas, run by the builder or by a user's `mkdocs build`."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from mkdocs.structure.files import Files
 from atlas_builder.shipped import shipped_folder
 
 EXTENSIONS = ("tables", "footnotes", "attr_list", "atlas_builder.site.prose.markdown")
-"""Markdown beyond MkDocs's own that prose may use."""
+"""Markdown extensions for prose, besides those of MkDocs."""
 
 
 # MkDocs leaves a plugin without settings untyped.
-class Dress(BasePlugin):  # type: ignore[type-arg, no-untyped-call]
-    """Hooks that put a whole MkDocs site into the theme of an atlas.
+class AtlasTheme(BasePlugin):  # type: ignore[type-arg, no-untyped-call]
+    """Hooks that give a whole MkDocs site the theme of an atlas.
 
-    `extra` is what the theme's templates see as `config.extra`.
+    `extra` is what the theme's templates get as `config.extra`.
     """
 
     def __init__(self, theme: Path, extra: dict[str, Any]) -> None:
@@ -28,10 +28,10 @@ class Dress(BasePlugin):  # type: ignore[type-arg, no-untyped-call]
         self._theme, self._extra = theme, extra
 
     def on_config(self, config: MkDocsConfig) -> MkDocsConfig:
-        """Take the atlas's theme, addresses and Markdown."""
+        """Set the atlas's theme, addresses and Markdown extensions."""
         config.theme.dirs[:] = [str(self._theme.resolve()), str(shipped_folder("themes") / "atlas")]
         config.theme.static_templates.clear()  # MkDocs's 404.html and sitemap.xml: the atlas has its own
-        config.nav = None  # a page is called what its heading says; the head of each page lists them
+        config.nav = None  # a page's name is its heading; the head of each page lists them
         config.use_directory_urls = False  # links name files, so that the folder works from a disk
         config.markdown_extensions += [name for name in EXTENSIONS if name not in config.markdown_extensions]
         config.extra.update(self._extra)
@@ -44,6 +44,6 @@ class Dress(BasePlugin):  # type: ignore[type-arg, no-untyped-call]
         return files
 
     def on_env(self, env: Environment, **_: Any) -> Environment:
-        """MkDocs renders themes unescaped; an atlas's title is anybody's text."""
+        """Escape what templates show, which MkDocs does not; an atlas's title may hold anything."""
         env.autoescape = True
         return env

@@ -1,11 +1,11 @@
 """The search index: files that scripts load by tags when a query needs them, so that it works from a folder.
 
 index.js     layers, how many behaviours each unit has, the first word of every shard
-s{n}.js      a shard: words in order, each with the behaviours that answer to it and that show it
+s{n}.js      a shard: words in order, each with the behaviours that respond to it and that show it
 x{n}.js      label and example of `BLOCK` behaviours
 l{layer}.js  the labels of a layer's units
 units.js     two measures of every unit, for filters
-words.js     every word that a behaviour answers to, for patterns
+words.js     every word that a behaviour responds to, for patterns
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from atlas_builder.site.search.postings import Entry, LayerWords, Postings, gath
 BLOCK = 32
 """Behaviours of one `x{n}.js`."""
 STEPS_A_DECADE = 20
-"""To which densities are rounded for filters: to within 6 %."""
+"""Steps to which densities are rounded for filters: to within 6 %."""
 
 _SHARD_BYTES = 32_000
-_QUERIES = 6
+_WORDS_TO_TRY = 6
 _HALF = 1 << 32
 
 
 class Queries(NamedTuple):
-    """What to try in an atlas: words that many behaviours do little else than answer to, and two in a row."""
+    """Searches to suggest: words that many behaviours respond to almost exclusively, and a phrase of two words."""
 
     words: list[str]
     phrase: str | None
@@ -57,10 +57,11 @@ def write_index(folder: Path, stages: Stages, window: tuple[int, int], executor:
     for layer, part in parts.items():
         _write(folder / f"l{layer}.js", "Atlas.labels", layer, part.labels)
     _write(folder / "units.js", "Atlas.units", _columns(stages))
-    told = [entry for entry in entries if entry.answering]
-    _write(folder / "words.js", "Atlas.words", [entry.word for entry in told], _text(entry.answering for entry in told))
+    matched = [entry for entry in entries if entry.responding]
+    words, counts = [entry.word for entry in matched], _text(entry.responding for entry in matched)
+    _write(folder / "words.js", "Atlas.words", words, counts)
     _write(folder / "index.js", "Atlas.index", _index(parts, shards))
-    return Queries(_telling(told), _phrase(postings))
+    return Queries(_characteristic(matched), _phrase(postings))
 
 
 def index_files(index: Mapping[str, Any]) -> Iterator[str]:
@@ -72,10 +73,10 @@ def index_files(index: Mapping[str, Any]) -> Iterator[str]:
 
 
 def read_index_file(path: Path) -> list[Any]:
-    """What a file of the index hands over; `ValueError` or `OSError` where it cannot be read."""
+    """The values that a file of the index passes to its function; `ValueError` or `OSError` where it cannot be read."""
     text = path.read_bytes()
-    found: list[Any] = orjson.loads(b"[" + text[text.index(b"(") + 1 : text.rindex(b")")] + b"]")
-    return found
+    values: list[Any] = orjson.loads(b"[" + text[text.index(b"(") + 1 : text.rindex(b")")] + b"]")
+    return values
 
 
 def _write(path: Path, callback: str, *values: Any) -> None:
@@ -84,7 +85,7 @@ def _write(path: Path, callback: str, *values: Any) -> None:
 
 
 def _index(parts: Mapping[int, LayerWords], shards: Sequence[Sequence[Entry]]) -> dict[str, Any]:
-    """What every query needs: the behaviours of each unit, by which they are numbered, and where words are."""
+    """What every query needs: the behaviours of each unit, which number them, and the first word of each shard."""
     layers = [[layer, len(part.labels), _text(len(unit) for unit in part.labels)] for layer, part in parts.items()]
     total = sum(len(part.texts) for part in parts.values())
     return {
@@ -92,7 +93,7 @@ def _index(parts: Mapping[int, LayerWords], shards: Sequence[Sequence[Entry]]) -
         "behaviours": total,
         "block": BLOCK,
         "shards": [shard[0].word for shard in shards],
-        # Whether a token can be two words: where none is, no query need look for one.
+        # Whether a token can be two words: if none is, no query looks for one.
         "spaced": any(" " in entry.word for shard in shards for entry in shard),
     }
 
@@ -102,26 +103,26 @@ def _shards(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
     shard: list[Entry] = []
     size = 0
     for entry in entries:
-        own = len(orjson.dumps(_row(entry)))
-        if shard and size + own > _SHARD_BYTES:
+        row_bytes = len(orjson.dumps(_row(entry)))
+        if shard and size + row_bytes > _SHARD_BYTES:
             yield shard
             shard, size = [], 0
         shard.append(entry)
-        size += own
+        size += row_bytes
     if shard:
         yield shard
 
 
 def _row(entry: Entry) -> list[str | int]:
-    """A word in its shard: a list, since as an object's key `__proto__` would do more than be found."""
-    left_out = [entry.answering, entry.showing] if entry.cut else []
+    """A word in its shard: a list, since `__proto__` as an object's key would set its prototype."""
+    left_out = [entry.responding, entry.showing] if entry.cut else []
     return [entry.word, entry.who, entry.shares, entry.where, entry.offsets, *left_out]
 
 
 def _columns(stages: Stages) -> dict[str, list[Any]]:
-    """For each measure its values, the commonest first, and the place among them of every unit's.
+    """For each measure its values, the most common first, and the index among them of every unit's.
 
-    Both are measures above zero. Effective numbers are kept to two digits, densities to one
+    Both are of positive activations. Effective numbers are kept to two digits, densities to one
     of twenty steps a decade, so that the file is small: whoever filters by 0.0123 filters
     by 0.0126, which 0.0119 to 0.0133 count as.
     """
@@ -135,26 +136,26 @@ def _columns(stages: Stages) -> dict[str, list[Any]]:
 
 
 def _column(values: Sequence[float | None]) -> list[Any]:
-    found, inverse, counts = np.unique(
+    distinct, inverse, counts = np.unique(
         np.array([math.nan if value is None else value for value in values]), return_inverse=True, return_counts=True
     )
     order = np.argsort(-counts, kind="stable")
     place = np.empty_like(order)
     place[order] = np.arange(len(order))
-    return [[significant(value) for value in found[order].tolist()], _text(place[inverse].tolist())]
+    return [[significant(value) for value in distinct[order].tolist()], _text(place[inverse].tolist())]
 
 
 def _text(numbers: Iterable[int]) -> str:
     return written(np.fromiter(numbers, dtype=np.int64))[0]
 
 
-def _telling(entries: Iterable[Entry]) -> list[str]:
-    """Whole words of the corpus to try: half or more of many behaviours, and not much around otherwise."""
+def _characteristic(entries: Iterable[Entry]) -> list[str]:
+    """Whole words of the corpus that are half or more of many behaviours, and rare in the texts of others."""
     words = [
         entry for entry in entries if len(entry.word) > 3 and entry.word.isalpha() and entry.showing > entry.strong > 0
     ]
     words.sort(key=lambda entry: (-(entry.strong**2) / entry.showing, entry.word))
-    return [entry.word for entry in words[:_QUERIES]]
+    return [entry.word for entry in words[:_WORDS_TO_TRY]]
 
 
 def _phrase(postings: Postings) -> str | None:

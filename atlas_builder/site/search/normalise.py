@@ -1,4 +1,4 @@
-"""What search takes for a word, and for the same word; the scripts of pages go by the same (`constants.py`)."""
+"""What search counts as a word, and as the same word; the pages' scripts use the same rules (`constants.py`)."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import unicodedata
 
 import regex
 
-# What Python and what JavaScript call space differ; both sides take off either's.
+# Python and JavaScript differ in what is space; both sides strip either's.
 ENDS = re.compile(r"^[\s\x1c-\x1f\x85\ufeff]+|[\s\x1c-\x1f\x85\ufeff]+$")
-# Scripts that part no words by spaces: each character is a word, so that a run of them is found as a phrase.
+# Scripts without spaces between words: each character is a word, so that a run of them is found as a phrase.
 _SOLO = "".join(rf"\p{{Script={name}}}" for name in ("Han", "Hiragana", "Katakana", "Thai", "Lao", "Khmer", "Myanmar"))
 _LETTERS = r"\p{L}\p{M}\p{N}_"
 PIECE = regex.compile(
@@ -27,15 +27,15 @@ def search_key(word: str) -> str:
 
 
 def same(word: str) -> str:
-    """A word so written that the same word is written so: in lower case, its accents composed (NFC)."""
+    """The normal form of a word: in lower case, its accents composed (NFC)."""
     lower = word.lower()
     return lower if lower.isascii() else unicodedata.normalize("NFC", lower)
 
 
 def pieces(text: str) -> list[tuple[int, int]]:
-    """Where the words of a text begin and end: runs of letters, marks, digits and `_`, and runs of one other sign.
+    """Start and end of each word of a text: runs of letters, marks, digits and `_`, and runs of one other sign.
 
-    Space is no word. `self.x == 1` has the words `self`, `.`, `x`, `==` and `1`.
+    Space is not a word. `self.x == 1` has the words `self`, `.`, `x`, `==` and `1`.
     """
     pattern = _ASCII_PIECE if text.isascii() else PIECE
     return [match.span() for match in pattern.finditer(text)]

@@ -1,8 +1,8 @@
-"""Which behaviours answer to a word, and which show it: gathered layer by layer, written small.
+"""Which behaviours respond to a word, and which show it: gathered layer by layer, in a compact encoding.
 
 A behaviour is a number, counted through the atlas in the order of layer, unit and id, as
-in `Links.address`. Numbers are written as in the mappings of source maps without their
-sign: base 64, five bits a character, the least first, the sixth bit set where more follow.
+in `Links.address`. Numbers are variable-length quantities as in source maps, without a
+sign: base 64, five bits a character, the lowest first, the sixth bit set where more follow.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from atlas_builder.records.stages import Stages
 from atlas_builder.site.search.normalise import pieces, same, search_key
 from atlas_builder.site.search.snippets import MIDDLE, Snippet, snippet
 
-MOST = 32_768
+MAX_POSTINGS = 32_768
 """Postings kept of one word and kind: those of the largest shares, or nearest to the key token."""
 
 _BITS, _BITS_OF_THIRD = 26, 10  # of a behaviour's number; of a share in thousandths or an offset
@@ -44,8 +44,8 @@ class LayerWords:
     texts: list[tuple[str, str, str, str]]
     """Of each behaviour its label, and its central example: the text before the key token, the token, and after."""
     words: list[str]
-    answers: Numbers
-    """Word, behaviour, share in thousandths: (answers, 3). A share of 0 says that the word stands in the label only."""
+    responses: Numbers
+    """Word, behaviour, share in thousandths: (responses, 3). A share of 0: the word is in the label only."""
     shown: Numbers
     """Word, behaviour, offset from the key token's word plus `MIDDLE`: (words of all texts, 3)."""
 
@@ -56,13 +56,13 @@ def gather(stages: Stages, layer: int, window: tuple[int, int]) -> LayerWords:
     words: dict[str, int] = {}
     labels: list[list[str]] = [[] for _ in clustered.measures]
     with gc_paused():
-        for unit, found in zip(clustered.behaviours["unit"].tolist(), described.behaviours, strict=True):
-            labels[unit].append(found["label"])
+        for unit, behaviour in zip(clustered.behaviours["unit"].tolist(), described.behaviours, strict=True):
+            labels[unit].append(behaviour["label"])
         snippets = _snippets(stages, layer, clustered.behaviours["central"], window)
         return LayerWords(
             labels=labels,
-            texts=[(found["label"], *part[:3]) for found, part in zip(described.behaviours, snippets, strict=True)],
-            answers=_answers(described.behaviours, stages.collected.token_texts, words),
+            texts=[(each["label"], *part[:3]) for each, part in zip(described.behaviours, snippets, strict=True)],
+            responses=_responses(described.behaviours, stages.collected.token_texts, words),
             shown=_shown(snippets, words),
             words=list(words),
         )
@@ -72,7 +72,7 @@ def _snippets(stages: Stages, layer: int, central: NDArray[np.int64], window: tu
     """The text around the key token of each behaviour's central example."""
     collected, texts = stages.collected, stages.collected.token_texts
     contexts, (before, after) = collected.contexts, window
-    examples = next(found for found in collected.layers if found.layer == layer).examples[central]
+    examples = next(each for each in collected.layers if each.layer == layer).examples[central]
     context, position = examples["context"], examples["position"]
     rows = window_tokens(contexts.tokens, contexts.starts, context, position, before, after)
     from_start = (position <= before).tolist()
@@ -96,13 +96,13 @@ class _Places(dict[str, int]):
         return place
 
 
-def _answers(described: Sequence[dict[str, Any]], token_texts: Sequence[str], words: dict[str, int]) -> Numbers:
-    """Tokens and key words of each behaviour, and the other words of its label, as `Part.answers` says."""
+def _responses(described: Sequence[dict[str, Any]], token_texts: Sequence[str], words: dict[str, int]) -> Numbers:
+    """Tokens and key words of each behaviour, and the other words of its label, as in `LayerWords.responses`."""
     places, of_labels = _Places(words, search_key), _Places(words, same)
-    spelt = [[word for word, _ in found["words"]] for found in described]
-    tokens = [[token_texts[token] for token, _ in found["tokens"]] for found in described]
-    labels = [_words_of_label(found["label"]) for found in described]
-    shares = [share for name in ("words", "tokens") for found in described for _, share in found[name]]
+    spelt = [[word for word, _ in behaviour["words"]] for behaviour in described]
+    tokens = [[token_texts[token] for token, _ in behaviour["tokens"]] for behaviour in described]
+    labels = [_words_of_label(behaviour["label"]) for behaviour in described]
+    shares = [share for name in ("words", "tokens") for behaviour in described for _, share in behaviour[name]]
     word = [normal[word] for normal, lists in ((places, spelt), (places, tokens), (of_labels, labels))
             for word in chain.from_iterable(lists)]  # fmt: skip
     number = np.concatenate([np.repeat(np.arange(len(described)), list(map(len, x))) for x in (spelt, tokens, labels)])
@@ -111,8 +111,8 @@ def _answers(described: Sequence[dict[str, Any]], token_texts: Sequence[str], wo
     # A behaviour stands once under a word, at its largest share.
     rows = _sorted(np.stack([np.array(word, dtype=np.int64), number, thousandths], axis=1))
     last = (np.diff(rows[0], append=-1) != 0) | (np.diff(rows[1], append=-1) != 0)
-    found: Numbers = np.stack(rows, axis=1)[last]
-    return found
+    responses: Numbers = np.stack(rows, axis=1)[last]
+    return responses
 
 
 def _words_of_label(label: str) -> list[str]:
@@ -122,7 +122,7 @@ def _words_of_label(label: str) -> list[str]:
 
 
 def _shown(snippets: Sequence[Snippet], words: dict[str, int]) -> Numbers:
-    """The words of each behaviour's text, as `Part.shown` says."""
+    """The words of each behaviour's text, as in `LayerWords.shown`."""
     places = _Places(words, same)
     flat: list[int] = []
     for part in snippets:
@@ -138,17 +138,17 @@ class Entry(NamedTuple):
 
     word: str
     who: str
-    """Behaviours that answer to it, rising, as steps."""
+    """Behaviours that respond to it, rising, as steps."""
     shares: str
-    """How much of each it is, in thousandths."""
+    """Its share of each, in thousandths."""
     where: str
-    """Behaviours whose text it stands in, rising, as steps; 0 where it stands there again."""
+    """Behaviours whose text has it, rising, as steps; 0 where a text has it again."""
     offsets: str
     """Its offset at each of these, one digit each."""
-    answering: int
+    responding: int
     """Behaviours of which it is a part."""
     showing: int
-    """Behaviours whose text it stands in."""
+    """Behaviours whose text has it."""
     strong: int
     """Behaviours of which it is half or more."""
     cut: bool
@@ -161,54 +161,55 @@ class Postings:
     def __init__(self, parts: Sequence[LayerWords]) -> None:
         self.words = sorted(set().union(*(part.words for part in parts)))
         place = {word: number for number, word in enumerate(self.words)}
-        answers: list[Numbers] = []
+        responses: list[Numbers] = []
         shown: list[Numbers] = []
         first = 0
         for part in parts:
             there = np.array([place[word] for word in part.words], dtype=np.int64)
-            for rows, gathered in ((part.answers, answers), (part.shown, shown)):
+            for rows, gathered in ((part.responses, responses), (part.shown, shown)):
                 gathered.append(np.stack([there[rows[:, 0]], rows[:, 1] + first, rows[:, 2]], axis=1))
             first += len(part.texts)
-        self.answers, self.shown = np.concatenate(answers), np.concatenate(shown)
+        self.responses, self.shown = np.concatenate(responses), np.concatenate(shown)
 
     def entries(self) -> Iterator[Entry]:
         """Every word with its postings, in the order of the words."""
         count = len(self.words)
-        word, share = self.answers[:, 0], self.answers[:, 2]
-        answering, strong = (np.bincount(word[share >= least], minlength=count) for least in (1, 500))
-        word, behaviour, share = _kept(_sorted(self.answers), lambda shares: -shares)
+        word, share = self.responses[:, 0], self.responses[:, 2]
+        responding, strong = (np.bincount(word[share >= limit], minlength=count) for limit in (1, 500))
+        word, behaviour, share = _kept(_sorted(self.responses), lambda shares: -shares)
         columns = [_Written(word, count, _steps(word, behaviour)), _Written(word, count, share)]
         shown = _sorted(self.shown)
         again = (np.diff(shown[0], prepend=-1) == 0) & (np.diff(shown[1], prepend=-1) == 0)
         showing = np.bincount(shown[0][~again], minlength=count)
         word, behaviour, offset = _kept(shown, lambda offsets: np.abs(offsets - MIDDLE))
         columns += [_Written(word, count, _steps(word, behaviour)), _Written(word, count, offset, of_one=True)]
-        cut = np.maximum(*(np.bincount(rows[:, 0], minlength=count) for rows in (self.answers, self.shown))) > MOST
-        told = zip(answering.tolist(), showing.tolist(), strong.tolist(), cut.tolist(), strict=True)
-        for number, (text, counts) in enumerate(zip(self.words, told, strict=True)):
+        postings = np.maximum(*(np.bincount(rows[:, 0], minlength=count) for rows in (self.responses, self.shown)))
+        cut = postings > MAX_POSTINGS
+        totals = zip(responding.tolist(), showing.tolist(), strong.tolist(), cut.tolist(), strict=True)
+        for number, (text, counts) in enumerate(zip(self.words, totals, strict=True)):
             who, shares, where, offsets = (column[number] for column in columns)
             yield Entry(text, who, shares, where, offsets, *counts)
 
 
 def _sorted(rows: Numbers) -> tuple[Numbers, Numbers, Numbers]:
     """The columns of (postings, 3), by word, behaviour and third."""
-    # As one number each, which sorts ten times as fast as three do.
+    # As one number each, which sorts ten times as fast as three.
     packed = (rows[:, 0] << _BITS | rows[:, 1]) << _BITS_OF_THIRD | rows[:, 2]
     packed.sort()
-    both = packed >> _BITS_OF_THIRD
-    return both >> _BITS, both & (1 << _BITS) - 1, packed & (1 << _BITS_OF_THIRD) - 1
+    pairs = packed >> _BITS_OF_THIRD
+    return pairs >> _BITS, pairs & (1 << _BITS) - 1, packed & (1 << _BITS_OF_THIRD) - 1
 
 
 def _kept(
     columns: tuple[Numbers, Numbers, Numbers], rank: Callable[[Numbers], Numbers]
 ) -> tuple[Numbers, Numbers, Numbers]:
-    """Of each word the `MOST` postings whose third has the lowest rank."""
+    """Of each word the `MAX_POSTINGS` postings whose third has the lowest rank."""
     word, _, third = columns
     keep = np.ones(len(word), dtype=np.bool_)
-    for frequent in np.flatnonzero(np.bincount(word) > MOST):
-        own = slice(*np.searchsorted(word, [frequent, frequent + 1]))
-        keep[own] = False
-        keep[own.start + np.argsort(rank(third[own]), kind="stable")[:MOST]] = True
+    for frequent in np.flatnonzero(np.bincount(word) > MAX_POSTINGS):
+        run = slice(*np.searchsorted(word, [frequent, frequent + 1]))
+        keep[run] = False
+        keep[run.start + np.argsort(rank(third[run]), kind="stable")[:MAX_POSTINGS]] = True
     return columns if keep.all() else (word[keep], columns[1][keep], third[keep])
 
 
@@ -237,7 +238,7 @@ class _Written:
 
 
 def written(numbers: Numbers) -> tuple[str, Numbers]:
-    """Numbers from zero up as digits, and where those of each number end: (numbers,)."""
+    """Non-negative numbers as digits, and where those of each number end: (numbers,)."""
     places = np.ones(len(numbers), dtype=np.int64)  # digits of each
     while (more := numbers >> 5 * places > 0).any():
         places += more
@@ -252,12 +253,12 @@ def written(numbers: Numbers) -> tuple[str, Numbers]:
 
 def read_back(text: str) -> list[int]:
     """The numbers that `written` wrote."""
-    found, value, shift = list[int](), 0, 0
+    numbers, value, shift = list[int](), 0, 0
     for character in text.encode("ascii"):
         digit = int(_VALUES[character])
         value |= (digit & 31) << shift
         shift += 5
         if digit < 32:
-            found.append(value)
+            numbers.append(value)
             value = shift = 0
-    return found
+    return numbers

@@ -1,4 +1,4 @@
-"""The few words around a key token that a search result shows."""
+"""The words around a key token that a search result shows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from atlas_builder.corpus.token_text import join_bytes
 from atlas_builder.site.search.normalise import pieces
 
 MIDDLE = 31
-"""The offset of the word that the key token begins in; words before have lower ones, those after higher ones."""
+"""The offset of the word in which the key token begins; offsets rise from word to word."""
 OFFSETS = 64
 
 _BEFORE, _AFTER = 64, 40  # characters shown before and after the key token, at most
@@ -20,7 +20,7 @@ _LAST_GAP = re.compile(r"\s+\S*\Z")
 
 
 class Snippet(NamedTuple):
-    """Text around a key token, and its words in a row, of which the first has the offset `first`."""
+    """Text around a key token, and its words in order; the first has the offset `first`."""
 
     before: str
     key: str
@@ -30,28 +30,28 @@ class Snippet(NamedTuple):
 
 
 def snippet(tokens: Sequence[str], key: int, *, from_start: bool = True, to_end: bool = True) -> Snippet:
-    """The words around the token at `key`; `from_start` and `to_end` say whether nothing is cut off `tokens`.
+    """The words around the token at `key`; `from_start` and `to_end`: whether `tokens` are complete there.
 
-    It is cut between words where there is a gap, so that no part of a word passes for a
-    word. Runs of spaces count as one.
+    The text is cut between words where there is a gap, so that no part of a word counts as
+    a word. Runs of spaces count as one.
     """
     before = _end_of(_text(tokens[:key]), from_start)
     after = _start_of(_text(tokens[key + 1 :]), to_end)
     token = tokens[key]
     text = before + token + after
-    found = pieces(text)
+    spans = pieces(text)
     # A token's word is that of its first visible character: " kind" belongs to "kind".
     target = len(before) + len(token) - len(token.lstrip())
-    middle = next((place for place, (_, end) in enumerate(found) if end > target), len(found))
+    middle = next((place for place, (_, end) in enumerate(spans) if end > target), len(spans))
     first, last = max(0, middle - MIDDLE), middle + OFFSETS - MIDDLE
-    begin = found[first][0] if first else 0
-    end = found[last - 1][1] if last < len(found) else len(text)
+    begin = spans[first][0] if first else 0
+    end = spans[last - 1][1] if last < len(spans) else len(text)
     key_end = len(before) + len(token)
     return Snippet(
         text[begin : len(before)],
         token,
         text[key_end : max(end, key_end)],
-        [text[low:high] for low, high in found[first:last]],
+        [text[low:high] for low, high in spans[first:last]],
         first - middle + MIDDLE,
     )
 
