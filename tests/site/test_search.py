@@ -53,6 +53,24 @@ def test_numbers_are_read_back_as_written(numbers: list[int]) -> None:
     assert [read_back(text[start:end]) for start, end in zip([0, *ends], ends, strict=False)] == [[n] for n in numbers]
 
 
+@pytest.mark.parametrize(
+    ("label", "words"),
+    [
+        ("and, for", ["and", "for"]),
+        ("“low” in allow_none, shallow", ["low", "allow_none", "shallow"]),
+        ("“in” in in_place, inner", ["in", "in_place", "inner"]),
+        ("after import", ["import"]),
+        ("near x, y", ["x", "y"]),
+        ("after", ["after"]),
+        ("in, near", ["in", "near"]),
+        ("“, ” in", ["in"]),
+        ("↵, (", []),
+    ],
+)
+def test_the_words_of_a_label_are_those_from_the_corpus(label: str, words: list[str]) -> None:
+    assert postings._words_of_label(label) == words
+
+
 def test_an_example_shows_whole_words_around_its_key_token() -> None:
     tokens = ["tion", " of", " the", "  ", "ki", "nd", "ness", ", he", " sa"]
     found = snippet(tokens, 5, from_start=False, to_end=False)
@@ -204,10 +222,12 @@ def test_the_index_holds_what_the_stages_found_and_nothing_else(built: Path) -> 
 
 
 def test_words_and_units_are_listed_for_patterns_and_filters(built: Path) -> None:
-    index, stages = _Index(built / "search"), _stages(built)
+    built_index, stages = _Index(built / "search"), _stages(built)
     listed, counts = index.read_index_file(built / "search" / "words.js")
     assert dict(zip(listed, read_back(counts), strict=True)) == {
-        word: count for word in index.rows if (count := sum(share > 0 for share in index.answers(word).values()))
+        word: count
+        for word in built_index.rows
+        if (count := sum(share > 0 for share in built_index.answers(word).values()))
     }
     (columns,) = index.read_index_file(built / "search" / "units.js")
     measures = np.concatenate([stages.layer(at).clustered.measures[:, 0] for at in stages.collected.layers])
