@@ -1,4 +1,4 @@
-"""The configuration of an atlas: YAML in, one validated object out.
+"""The configuration of an atlas, as one validated, immutable object.
 
 The docstring of a field is its documentation.
 """
@@ -16,15 +16,15 @@ from atlas_builder.shipped import MODELS
 
 
 class IsPath(NamedTuple):
-    """Marks a setting that may be a path: taken from the folder of its file, and published without its folders."""
+    """Marks a setting that may be a path: relative to the folder of its file, published without parent folders."""
 
     names: Collection[str] = ()
-    """What is a name, even where a file is called so."""
+    """Values that are names, even where a file of that name exists."""
     by_slash: bool = False
-    """Whether only what has a slash is a path."""
+    """Whether only a value with a slash is a path."""
 
     def means_path(self, value: str) -> bool:
-        """Whether a value can be one."""
+        """Whether a value may be a path."""
         return value not in self.names and ("/" in value or not self.by_slash)
 
 
@@ -53,26 +53,26 @@ class AtlasSettings(_Section):
     """What the atlas is called and how it is cited."""
 
     id: str = Field(default="atlas", pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=64)
-    """Short name, the first part of every unit's id (`demo/L3/N512`)."""
+    """Short name; the first part of every unit's id, as in `demo/L3/N512`."""
     title: str = Field(default="", max_length=200)
-    """Title as people read it; made from the model's name when empty."""
+    """Title that readers see; made from the model's name when empty."""
     version: str = Field(default="1", min_length=1, max_length=40)
-    """Edition, what a citation names."""
+    """Edition that a citation names."""
     authors: list[Author] = []
-    """Who made the atlas, in the order of a citation."""
+    """Authors of the atlas, in the order of a citation."""
     license: str = Field(default="CC-BY-4.0", pattern=r"^[A-Za-z0-9.+() -]+$")
     """SPDX licence of the atlas's data."""
     url: str | None = Field(default=None, pattern=r"^https?://[^\s\"'<>?#{}\\]+$")
-    """Address where the atlas is published; sitemap and canonical links need it."""
+    """Address where the atlas is published; required for the sitemap and canonical links."""
     doi: str | None = Field(default=None, pattern=r"^10\.\d{4,9}/[^\s{}<>\"\\]+$")
     """DOI of this edition, without `https://doi.org/`."""
     date: str | None = None
-    """Date of the edition, `2026-01-31`; SOURCE_DATE_EPOCH is used when empty, else there is no date."""
+    """Date of the edition, `2026-01-31`; when empty, that of SOURCE_DATE_EPOCH, else none."""
 
     @field_validator("version", "date", mode="before")
     @classmethod
     def _as_written(cls, value: object) -> object:
-        """YAML reads `1.0` and `2026-01-31` as a number and a date; people mean what they wrote."""
+        """YAML reads `1.0` as a number and `2026-01-31` as a date; both are kept as written."""
         if isinstance(value, datetime.date | int | float) and not isinstance(value, bool):
             return str(value)
         return value
@@ -86,48 +86,49 @@ class AtlasSettings(_Section):
 
 
 class ModelSettings(_Section):
-    """The language model that is read."""
+    """The language model whose units the atlas describes."""
 
     name: Annotated[str, IsPath(names=MODELS)] = Field(min_length=1)
-    """`demo`, `relu-demo` or `crate-demo`, a Hugging Face name, or a folder with weights and tokenizer."""
+    """Shipped model (`demo`, `relu-demo`, `crate-demo`), Hugging Face name, or folder with weights and tokenizer."""
     revision: str | None = None
-    """Commit of a Hugging Face model; pins what was read."""
+    """Commit of a Hugging Face model, so that every build uses the same weights."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Precision the model runs in."""
+    """Precision in which the model runs."""
     device: str = Field(default="cpu", pattern=r"^(cpu|cuda(:\d+)?|mps)$")
-    """Where the model runs: cpu, cuda, cuda:1, mps."""
+    """Device on which the model runs: `cpu`, `cuda`, `cuda:1` or `mps`."""
 
 
 class CorpusSettings(_Section):
-    """The text the model reads."""
+    """The text on which activations are collected."""
 
     source: Literal["stdlib", "text", "jsonl", "huggingface"]
-    """`stdlib` is the running interpreter's own topics, docstrings and source."""
+    """`stdlib`: topics, docstrings and source of the running Python interpreter; `text`: text files; `jsonl`: a
+    document per line; `huggingface`: a data set of the Hugging Face hub."""
     path: Annotated[str | None, IsPath()] = None
-    """File or folder, for `text` and `jsonl`."""
+    """For `text`, a file or a folder of `*.txt` files; for `jsonl`, a file."""
     name: str | None = None
-    """Data set, for `huggingface`."""
+    """Name of the data set, for `huggingface`."""
     split: str = "train"
-    """Split of the data set."""
+    """Split of the data set, for `huggingface`."""
     field: str = "text"
-    """Where the text is in a line or row."""
+    """Key of the text in a line of `jsonl` or a row of the data set."""
     revision: str | None = None
-    """Commit of the data set, for `huggingface`; pins what was read."""
+    """Commit of the data set, required for `huggingface`, so that every build uses the same text."""
     context: int = Field(default=128, ge=2, le=1_000_000)
-    """Tokens the model sees at once, a beginning-of-sequence token included."""
+    """Length of a context in tokens, a beginning-of-sequence token included."""
     max_tokens: int | None = Field(default=None, ge=1, le=2**40)
-    """Stop after this many tokens."""
+    """Use at most this many tokens; all when empty."""
     max_documents: int | None = Field(default=None, ge=1, le=2**40)
-    """Stop after this many documents."""
+    """Use at most this many documents; all when empty."""
     on_error: Literal["fail", "skip"] = "fail"
-    """What a broken line does: end the build, or be passed over and counted."""
+    """At a broken line of `jsonl`: `fail` ends the build, `skip` leaves the line out and counts it."""
 
     @model_validator(mode="after")
     def _has_its_place(self) -> CorpusSettings:
         if self.source in ("text", "jsonl") and not self.path:
-            raise ValueError(f"source {self.source} needs corpus.path")
+            raise ValueError(f"source {self.source} requires corpus.path")
         if self.source == "huggingface" and not (self.name and self.revision):
-            raise ValueError("source huggingface needs corpus.name and corpus.revision (a commit)")
+            raise ValueError("source huggingface requires corpus.name and corpus.revision (a commit)")
         return self
 
 
@@ -135,122 +136,125 @@ class UnitSettings(_Section):
     """Which units get a page."""
 
     kind: Literal["mlp", "sae", "crate"] = "mlp"
-    """`mlp`: the neurons of the MLPs, plain or gated; `sae`: the latents of sparse autoencoders; `crate`: the
-    coordinates of a CRATE's codes."""
+    """`mlp`: neurons of the MLPs, plain or gated; `sae`: latents of sparse autoencoders; `crate`: coordinates of a
+    CRATE's sparse codes."""
     path: Annotated[str | None, IsPath()] = None
-    """Folder of one SAE in SAELens's layout, or of several, one a layer."""
+    """Folder of one SAE in SAELens's layout, or of several, one per layer."""
     release: str | None = None
-    """`demo`, a repository of SAEs on the hub, `owner/name`, or a release that sae-lens knows; `id` says which."""
+    """`demo`, a Hugging Face repository of SAEs (`owner/name`), or a release that sae-lens knows; requires `id`."""
     id: str | None = None
-    """Which SAE of the release, like `blocks.8.hook_resid_pre`; of the shipped ones, `plain` or `neuron-embedding`."""
+    """Name of the SAE in the release, like `blocks.8.hook_resid_pre`; for `demo`, `plain` or `neuron-embedding`."""
     layers: Literal["all"] | Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = "all"
     """`all`, or a list of layers, counted from 0."""
 
     @model_validator(mode="after")
     def _has_its_saes(self) -> UnitSettings:
         if self.kind == "sae" and bool(self.path) == bool(self.release and self.id):
-            raise ValueError("kind sae needs units.path, or units.release and units.id")
+            raise ValueError("kind sae requires units.path, or units.release and units.id")
         if self.kind != "sae" and (self.path or self.release or self.id):
-            raise ValueError(f"kind {self.kind} has no path, release or id: those are of kind sae")
+            raise ValueError(f"kind {self.kind} has no path, release or id: remove them, or set units.kind to sae")
         return self
 
 
 class ExampleSettings(_Section):
-    """Which contexts stand for a unit."""
+    """Which contexts are a unit's examples, and which tokens are sampled from its activation range."""
 
     policy: Literal["threshold", "top"] = "threshold"
-    """`threshold`: a uniform sample of the contexts near the maximum (Foote 2024); `top`: the highest."""
+    """`threshold`: a uniform sample of the contexts that reach `threshold` (Foote 2024); `top`: those of the highest
+    activation."""
     threshold: float = Field(default=0.75, gt=0, le=1)
-    """Share of the unit's maximum that a context must reach, for `threshold`."""
+    """Share of the unit's maximum that an example's activation must reach, for policy `threshold`."""
     per_unit: int = Field(default=100, ge=1, le=10_000)
-    """Examples kept for a unit."""
+    """Most examples kept per unit; negative activations have as many of their own."""
     window: tuple[Annotated[int, Field(ge=0, le=500)], Annotated[int, Field(ge=0, le=500)]] = (20, 10)
-    """Tokens shown before and after the key token."""
+    """Tokens kept before and after the key token."""
     bands: list[Annotated[float, Field(ge=0, le=1)]] = Field(default=[0, 0.5, 0.9, 0.99, 0.999, 1], min_length=2)
-    """Quantiles of the positive activations between which bands lie."""
+    """Quantiles of the positive activations at which the bands of the activation range begin and end."""
     per_band: int = Field(default=4, ge=0, le=100)
-    """Tokens drawn from a band to be shown; none draws no bands."""
+    """Tokens sampled from each band to be shown; 0 samples none."""
     seed: int = Field(default=0, ge=0, lt=2**63)
-    """Seed of every sample."""
+    """Seed of every random sample."""
 
     @model_validator(mode="after")
-    def _bands_rise(self) -> ExampleSettings:
+    def _bands_increase(self) -> ExampleSettings:
         if any(low >= high for low, high in zip(self.bands, self.bands[1:], strict=False)):
-            raise ValueError("bands must rise, like [0, 0.5, 0.9, 1]")
+            raise ValueError("bands must increase, like [0, 0.5, 0.9, 1]")
         return self
 
 
 class ClusterSettings(_Section):
-    """How a unit's examples are parted into behaviours."""
+    """How a unit's examples are clustered into behaviours."""
 
     method: Literal["hdbscan", "agglomerative", "components"] = "agglomerative"
-    """`agglomerative` (the paper; best where the truth is known), `hdbscan`, `components` (the paper's viewer)."""
+    """`agglomerative`: average linkage (Foote 2024; best where the true behaviours are known); `hdbscan`; `components`:
+    connected components (the viewer of its author)."""
     min_size: int = Field(default=2, ge=2, le=1000)
-    """Fewest examples that make a behaviour; what is in smaller clusters is noise."""
+    """Fewest examples that make a behaviour; examples in smaller clusters are unclustered."""
     min_samples: int = Field(default=1, ge=1)
-    """How many neighbours make a place dense, for `hdbscan`."""
+    """Neighbours from which density is estimated, for `hdbscan`."""
     epsilon: float = Field(default=0.3, ge=0, lt=2)
-    """Distance under which clusters do not part, for `hdbscan`."""
+    """Distance below which clusters are not divided, for `hdbscan`."""
     cut: float = Field(default=0.55, gt=0, lt=2)
-    """Mean distance up to which clusters are joined (`agglomerative`), or beyond which no two examples are near
-    (`hdbscan`)."""
+    """For `agglomerative`, the largest mean distance at which clusters are joined; for `hdbscan`, the largest distance
+    of two examples that can be near."""
     similarity: float = Field(default=0.5, gt=-1, lt=1)
-    """Cosine from which two examples are joined, for `components`."""
+    """Smallest cosine at which two examples are connected, for `components`."""
     resamples: int = Field(default=10, ge=0, le=1000)
-    """Halves of the examples that are clustered again to see how stable each behaviour is."""
+    """Random halves of the examples that are clustered again to measure the stability of each behaviour."""
 
 
 class DescribeSettings(_Section):
-    """What is said of behaviours."""
+    """Which measurements describe a behaviour."""
 
     importance: Literal["none", "central", "shown"] = "central"
-    """Whose tokens are masked one by one to see what they do: nobody's, each behaviour's central example's, or those of
-    all examples shown. It runs the model some twenty times for each."""
+    """Examples whose token importance (ablation) is measured: `none`, the `central` one of each behaviour, or all that
+    are `shown`. It runs the model about twenty times per example."""
     prediction: bool = True
-    """Whether to try how well tokens foretell where a unit fires, on every tenth context."""
+    """Whether to measure how well tokens predict firing on a held-out tenth of the contexts (token F1, context F1)."""
     steering: bool = False
-    """Whether to hold each unit at its maximum and see what the model then says next on its examples; not for SAEs."""
+    """Whether to clamp each unit to its maximum on its examples and measure the change of next-token probabilities;
+    not for SAEs."""
 
 
 class LinkSettings(_Section):
-    """Similar behaviours of other units, and the map."""
+    """Similar behaviours of other units, and the map of behaviours."""
 
     neighbours: int = Field(default=20, ge=0, le=100)
-    """Most neighbours of a behaviour."""
+    """Most neighbours per behaviour."""
     threshold: Literal["auto"] | Annotated[float, Field(ge=-1, le=1)] = "auto"
-    """Least cosine between the MLP inputs of two behaviours' central examples; `auto` takes, for each pair of layers,
-    the cosine that one in a thousand of all pairs of their behaviours reaches."""
+    """Smallest cosine similarity of neighbours, between the MLP inputs of their central examples; `auto`: for each pair
+    of layers, the cosine that one in a thousand pairs of their behaviours reaches."""
     map: bool = True
-    """Whether behaviours get their places on the map; it takes minutes for 100,000."""
+    """Whether to place behaviours on a map by t-SNE; it takes minutes for 100,000."""
 
 
 class SiteSettings(_Section):
-    """The pages."""
+    """How pages are made, and how much they show."""
 
     theme: Annotated[str, IsPath(by_slash=True)] = "atlas"
-    """Name of a shipped theme, or a path with a slash, `./my-theme`, to a folder of templates."""
+    """Name of a shipped theme, or path of a folder of templates with a slash in it, such as `./my-theme`."""
     examples_per_behaviour: int = Field(default=6, ge=1, le=1000)
-    """Most examples of a behaviour on a page and in a record; its size counts all."""
+    """Most examples shown per behaviour, on a page and in a record; its size counts all."""
     examples_per_unit: int = Field(default=10, ge=1, le=10_000)
-    """What a unit's behaviours share between them, though each shows two at least."""
+    """Most examples that a unit's behaviours show together, though each shows at least two."""
     tokens_before: int = Field(default=20, ge=0, le=500)
-    """Most tokens shown before the key token of an example, of the `examples.window` kept."""
+    """Most tokens shown before the key token of an example, out of `examples.window`."""
     tokens_after: int = Field(default=10, ge=0, le=500)
-    """Most tokens shown after it."""
+    """Most tokens shown after the key token, out of `examples.window`."""
     noise_shown: int = Field(default=2, ge=0, le=1000)
-    """Most examples shown of those that are in no behaviour."""
+    """Most unclustered examples shown per unit, of each sign."""
     neighbours_shown: int = Field(default=3, ge=0, le=100)
-    """Similar behaviours listed under a behaviour, on a page and in a record."""
+    """Similar behaviours listed per behaviour, on a page and in a record."""
     band_examples_shown: int = Field(default=4, ge=0, le=100)
-    """Tokens shown of each band, of the `examples.per_band` drawn to be shown."""
+    """Tokens shown per band, out of `examples.per_band`."""
     host: Literal["github-pages", "none"] = "none"
-    """Fits the site to what a host demands, and checks it: `github-pages` allows 1 GB. Less is shown of each unit where
-    need be."""
+    """Host whose limits the site is fitted to and checked against: `github-pages` allows 1 GB. Where necessary, less is
+    shown per unit."""
     above: str | None = Field(default=None, pattern=r"^[^\s\"'<>{}\\:]+$|^https?://[^\s\"'<>{}\\]+$")
-    """Address of a page that this atlas stands under, absolute or from its folder, `../index.html`: every page's head
-    leads there."""
+    """Address of a page above this atlas, absolute or relative to its folder, such as `../index.html`; every page's
+    header links to it."""
     prose: Annotated[str | None, IsPath()] = None
-    """Folder of Markdown pages to publish beside the atlas; the builder's own when empty."""
+    """Folder of Markdown pages published with the atlas; the builder's own when empty."""
 
 
 class Configuration(_Section):
@@ -268,7 +272,7 @@ class Configuration(_Section):
 
     @property
     def title(self) -> str:
-        """The atlas's title, made from the model's name where none is given."""
+        """The atlas's title; made from the model's name where none is given."""
         return self.atlas.title.strip() or f"Neuron atlas of {Path(self.model.name).name}"
 
 
@@ -283,13 +287,13 @@ _FORMER = {
     "Site": "SiteSettings",
     "Units": "UnitSettings",
 }
-"""Deprecated names of settings, until 0.7."""
+"""Deprecated names of the sections, until 0.7."""
 
 
 def __getattr__(name: str) -> Any:
     if name in _FORMER:
         return globals()[_FORMER[name]]
-    if name in ("load", "validate", "with_overrides"):  # imported here, since that module stands above this one
+    if name in ("load", "validate", "with_overrides"):  # imported here, since that module imports this one
         from importlib import import_module
 
         return getattr(import_module("atlas_builder.config_file"), "load_config" if name == "load" else name)

@@ -1,4 +1,4 @@
-"""Configurations as files: YAML, `--set KEY=VALUE`, and messages that say what to change."""
+"""Configurations as files: YAML, `--set KEY=VALUE`, and error messages that say what to change."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def load_config(path: Path, overrides: tuple[str, ...] = ()) -> Configuration:
     """Read a YAML file and apply `KEY=VALUE` overrides to it.
 
     Relative paths inside (`model.name` as a folder, `corpus.path`, `site.prose`) are
-    taken from the file's own folder. Raises `ConfigurationError` with every problem at
-    once, a line each.
+    resolved against the file's own folder. Raises `ConfigurationError` with every
+    problem at once, one per line.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -28,14 +28,14 @@ def load_config(path: Path, overrides: tuple[str, ...] = ()) -> Configuration:
         raise ConfigurationError(f"{path} cannot be read ({reason}): give the path of a YAML file.") from None
     data = _parse(text, str(path))
     if not isinstance(data, dict):
-        raise ConfigurationError(f"{path} must hold keys such as model: and corpus:, not {_kind(data)}.")
+        raise ConfigurationError(f"{path} must contain keys such as model: and corpus:, not {_kind(data)}.")
     for override in overrides:
         _override(data, override)
     return validate(data, str(path), base=path.parent)
 
 
 def with_overrides(data: dict[str, Any], overrides: tuple[str, ...], source: str) -> Configuration:
-    """Validate plain data after `KEY=VALUE` overrides; raises `ConfigurationError` like `load`."""
+    """Validate plain data after `KEY=VALUE` overrides; raises `ConfigurationError` like `load_config`."""
     changed = copy.deepcopy(data)
     for override in overrides:
         _override(changed, override)
@@ -43,44 +43,44 @@ def with_overrides(data: dict[str, Any], overrides: tuple[str, ...], source: str
 
 
 def validate(data: dict[str, Any], source: str = "configuration", base: Path | None = None) -> Configuration:
-    """Validate plain data as a configuration; `base` is where relative paths start."""
-    given = {key: value for key, value in data.items() if value is not None}  # an empty section has its defaults
+    """Validate plain data as a configuration; relative paths are resolved against `base`."""
+    data = {key: value for key, value in data.items() if value is not None}  # an empty section has its defaults
     try:
-        found = Configuration.model_validate(_lists_to_tuples(given))
+        config = Configuration.model_validate(_lists_to_tuples(data))
     except ValidationError as error:
-        # A field that may be one of two things fails twice, and is said once.
+        # A field of a union type fails once per type, and is reported once.
         problems = list({item["loc"][:2]: _problem(item) for item in error.errors()}.values())
         raise ConfigurationError("\n".join(f"{source}: {problem}" for problem in problems)) from None
-    return found if base is None else _anchored(found, base)
+    return config if base is None else _anchored(config, base)
 
 
 def _anchored(config: Configuration, base: Path) -> Configuration:
-    """With the paths that are taken from a folder as they are from anywhere."""
+    """The configuration with its relative paths resolved against a folder."""
 
     def anchor(value: str) -> str:
         try:
-            there = (base / value).exists()
-        except OSError:  # a name too long to be one
-            there = False
-        return str((base / value).resolve()) if there else value
+            exists = (base / value).exists()
+        except OSError:  # too long for a path
+            exists = False
+        return str((base / value).resolve()) if exists else value
 
     sections = {}
     for name, section in config:
-        given = ((field, mark, getattr(section, field)) for field, mark in paths_in(section))
-        moved = {field: anchor(value) for field, mark, value in given if value and mark.means_path(value)}
-        sections[name] = section.model_copy(update=moved)
+        values = ((field, mark, getattr(section, field)) for field, mark in paths_in(section))
+        anchored = {field: anchor(value) for field, mark, value in values if value and mark.means_path(value)}
+        sections[name] = section.model_copy(update=anchored)
     return config.model_copy(update=sections)
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML without its one silent trap: of two keys of one name, it keeps the last."""
+    """YAML in which a duplicate key is an error; the standard loader silently keeps the last."""
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     seen: set[str] = set()
     for key, _ in node.value:
         if key.value in seen if isinstance(key, yaml.ScalarNode) else False:
-            raise yaml.constructor.ConstructorError(None, None, f"the key {key.value} stands twice", key.start_mark)
+            raise yaml.constructor.ConstructorError(None, None, f"duplicate key {key.value}", key.start_mark)
         seen.add(str(key.value))
     loader.flatten_mapping(node)
     return dict(loader.construct_pairs(node, deep=True))
@@ -96,26 +96,26 @@ def _parse(text: str, source: str) -> Any:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "it cannot be parsed"
-        raise ConfigurationError(f"{source}{where} is not YAML: {problem}.") from None
-    except (ValueError, RecursionError) as error:  # a date that is none, a number too long, a thousand brackets
-        raise ConfigurationError(f"{source} is not YAML that can be read: {error}.") from None
+        raise ConfigurationError(f"{source}{where} is not valid YAML: {problem}.") from None
+    except (ValueError, RecursionError) as error:  # an impossible date, a number too long, a thousand brackets
+        raise ConfigurationError(f"{source} is not valid YAML: {error}.") from None
 
 
 def _override(data: dict[str, Any], override: str) -> None:
     key, separator, value = override.partition("=")
     if not separator or not key.strip():
-        raise ConfigurationError(f"--set {override!r} must read KEY=VALUE, like --set corpus.max_tokens=100000.")
+        raise ConfigurationError(f"--set {override!r} must be KEY=VALUE, like --set corpus.max_tokens=100000.")
     *parents, last = key.strip().split(".")
-    place = data
+    section = data
     for parent in parents:
-        place = place.setdefault(parent, {})
-        if not isinstance(place, dict):
+        section = section.setdefault(parent, {})
+        if not isinstance(section, dict):
             raise ConfigurationError(f"--set {override!r}: {parent} is a value, not a section.")
-    place[last] = _parse(value, f"--set {override!r:.80}")
+    section[last] = _parse(value, f"--set {override!r:.80}")
 
 
 def _lists_to_tuples(data: dict[str, Any]) -> dict[str, Any]:
-    """YAML has no tuples; the one field that wants a pair gets it."""
+    """YAML has no tuples; the one field that is a pair gets one."""
     examples = data.get("examples")
     if isinstance(examples, dict) and isinstance(examples.get("window"), list):
         data = {**data, "examples": {**examples, "window": tuple(examples["window"])}}
@@ -128,7 +128,7 @@ def _problem(item: Any) -> str:
     if item["type"] == "extra_forbidden":
         known = _known_keys(path[:-1])
         near = difflib.get_close_matches(str(path[-1]), known, n=1, cutoff=0.4)
-        hint = f"did you mean {near[0]}?" if near else f"known here are {', '.join(known)}."
+        hint = f"did you mean {near[0]}?" if near else f"the keys here are {', '.join(known)}."
         return f"unknown key {key}: {hint}"
     if item["type"] == "missing":
         return f"{key} is required."

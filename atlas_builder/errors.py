@@ -1,12 +1,12 @@
-"""What can go wrong, as one sentence a person can act on."""
+"""The errors of the package, each one sentence that a person can act on."""
 
 from __future__ import annotations
 
 
 class AtlasError(Exception):
-    """Base of every error that is the user's to mend; its text is one clear sentence.
+    """Base of every error that the user can fix; its text is one clear sentence.
 
-    `exit_status` is what the command line ends with.
+    `exit_status` is the exit status of the command line.
     """
 
     exit_status = 1
@@ -33,18 +33,18 @@ class ActivationError(AtlasError):
 
 
 class SiteError(AtlasError):
-    """A built site that fails a check, or cannot be read."""
+    """A built site that fails a check or cannot be read."""
 
 
 class MissingError(SiteError, KeyError):
-    """A layer, unit or behaviour that an atlas does not have; a `KeyError` whose text is a sentence all the same."""
+    """A layer, unit or behaviour that an atlas does not have; a `KeyError` whose text is still a sentence."""
 
     __str__ = Exception.__str__
 
 
 class NoAtlasError(SiteError, ConfigurationError):
-    """A folder or address that a command was given, and that holds no atlas, or one of another version."""
+    """A folder or address given to a command that holds no atlas, or an atlas of another version."""
 
 
 class OutOfMemoryError(AtlasError):
-    """A device whose memory does not hold what a build needs at least."""
+    """A device with less memory than a build needs at the very least."""

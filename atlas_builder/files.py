@@ -1,8 +1,8 @@
-"""Stage folders: what a build has done so far, and whether it still holds.
+"""Stage folders: what a build has done so far, and whether it is still valid.
 
-A stage writes into a hidden folder beside its place and is renamed when it is
-whole, so a folder that has its name is complete. Its `stage.json` holds the
-fingerprint of everything it was made from.
+A stage writes into a hidden folder, which is renamed when the stage is finished, so a
+folder with a stage's name is complete. Its `stage.json` holds the fingerprint of
+everything it was made from.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ _BEGUN = "begun.json"
 
 
 def fingerprint(*parts: Any) -> str:
-    """SHA-256 of plain data, the same for equal data."""
+    """SHA-256 of plain data, equal for equal data."""
     return hashlib.sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 @contextmanager
 def locked(file: Path, refusal: str) -> Iterator[None]:
-    """Hold a lock for the length of the block; `ConfigurationError` with the `refusal` where another process has it."""
+    """Lock a file during the block; raises `ConfigurationError` with the `refusal` where another process holds it."""
     file.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(file)
     try:
@@ -55,34 +55,34 @@ class Store:
         """Where a stage's results are, whether or not they are there yet."""
         return self.root / stage
 
-    def holds(self, stage: str, wanted: str) -> bool:
-        """Whether the stage is complete and was made from what `wanted` is the fingerprint of."""
-        return _fingerprint_in(self.folder(stage) / MARK) == wanted
+    def holds(self, stage: str, expected: str) -> bool:
+        """Whether the stage is complete and has the `expected` fingerprint."""
+        return _fingerprint_in(self.folder(stage) / MARK) == expected
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Keep other builds out of the folder; `ConfigurationError` where one is at work in it."""
-        with locked(self.root / ".lock", f"another build is at work in {self.root}: wait for it to end."):
+        """Keep other builds out of the folder; raises `ConfigurationError` where one is running in it."""
+        with locked(self.root / ".lock", f"another build is running in {self.root}: wait for it to end."):
             yield
 
     @contextmanager
-    def making(self, stage: str, wanted: str, *, resumes: bool = False) -> Iterator[Path]:
-        """A folder to write a stage into; it takes its place when the block ends well.
+    def making(self, stage: str, expected: str, *, resumes: bool = False) -> Iterator[Path]:
+        """A folder to write a stage into; it becomes the stage's folder when the block succeeds.
 
-        When the block fails, the stage's former results stay as they were, and what was
-        written is removed; from a stage that `resumes` it is kept, and the block is given
-        it again as long as it would be made from the same.
+        When the block fails, the stage's former results stay as they were, and the draft is
+        removed; the draft of a stage that `resumes` is kept, and given to the block again
+        as long as the `expected` fingerprint is the same.
         """
         draft = self.root / f".{stage.replace('/', '-')}.draft"
         mark = draft / _BEGUN
-        if not (resumes and _fingerprint_in(mark) == wanted):
+        if not (resumes and _fingerprint_in(mark) == expected):
             shutil.rmtree(draft, ignore_errors=True)
             draft.mkdir(parents=True)
-            write_json(mark, {"fingerprint": wanted})
+            write_json(mark, {"fingerprint": expected})
         try:
             yield draft
             mark.unlink()
-            write_json(draft / MARK, {"fingerprint": wanted})
+            write_json(draft / MARK, {"fingerprint": expected})
             self.folder(stage).parent.mkdir(parents=True, exist_ok=True)
             replace_folder(draft, self.folder(stage))
         except BaseException:
@@ -99,7 +99,7 @@ def _fingerprint_in(mark: Path) -> str | None:
 
 
 def replace_folder(source: Path, target: Path) -> None:
-    """Put a folder in the place of another; at no moment is there half of one."""
+    """Replace one folder by another; there is never a half-written one."""
     old = target.with_name(f".{target.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if target.exists():
@@ -114,7 +114,7 @@ def replace_folder(source: Path, target: Path) -> None:
 
 
 def write_json(path: Path, data: Any) -> None:
-    """Write plain data as JSON with sorted keys and a line end; at no moment is there half of it."""
+    """Write plain data as JSON with sorted keys and a final newline, atomically."""
     draft = path.with_name(f".{path.name}.draft")
     draft.write_bytes(orjson.dumps(data, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2) + b"\n")
     draft.replace(path)
@@ -126,6 +126,6 @@ def read_json(path: Path) -> Any:
 
 
 def read_array(path: Path, *, on_disk: bool = False) -> np.ndarray[Any, Any]:
-    """An array that `numpy.save` wrote; `on_disk` leaves it there until it is looked at."""
+    """An array that `numpy.save` wrote; with `on_disk` it is memory-mapped."""
     array: np.ndarray[Any, Any] = np.load(path, mmap_mode="r" if on_disk else None, allow_pickle=False)
-    return np.asarray(array)  # indexing a memmap makes a memmap, which costs more than what is read
+    return np.asarray(array)  # indexing a memmap makes a memmap, which costs more than the read itself

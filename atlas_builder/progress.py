@@ -1,4 +1,4 @@
-"""How far long work has come: bars on a terminal, plain lines elsewhere."""
+"""Progress of long work: bars on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ from rich.text import Text
 
 
 class Advance(Protocol):
-    """How a task tells that work was done."""
+    """How a task reports that work was done."""
 
     def __call__(self, count: int, note: str = "") -> None:
-        """So many units of work since the last call; `note` says what that means."""
+        """Report `count` units of work done since the last call; `note` is shown beside the count."""
 
 
 _SECONDS_BETWEEN_LINES = 10.0
 
 
 class _Rate(ProgressColumn):
-    """Units of work a second."""
+    """Units of work per second."""
 
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
         return Text(f"{speed:,.0f}/s" if speed else "", style="progress.data.speed")
 
 
-def _told(done: int, total: int | None, unit: str, rate: float) -> str:
+def _line(done: int, total: int | None, unit: str, rate: float) -> str:
     """`219,456 of 1,000,000 tokens, 21,697 a second, 0:36 left`."""
     if not total:
         return f"{done:,} {unit}, {rate:,.0f} a second"
@@ -50,26 +50,26 @@ def _told(done: int, total: int | None, unit: str, rate: float) -> str:
 
 
 def _ignore(count: int, note: str = "") -> None:
-    """Say nothing."""
+    """Report nothing."""
 
 
 class Progress:
-    """Tells a person what is going on, on standard error."""
+    """Reports progress on standard error."""
 
     def __init__(self, quiet: bool = False) -> None:
         self._quiet = quiet
         self._console = Console(stderr=True, highlight=False, soft_wrap=True)
 
     def say(self, text: str) -> None:
-        """One line."""
+        """Print one line."""
         if not self._quiet:
             self._console.print(text, markup=False)
 
     @contextmanager
     def task(self, name: str, total: int | None, unit: str, done: int = 0) -> Iterator[Advance]:
-        """Follow a task; the block is given a function to tell how many units were done.
+        """Follow a task; the block is given a function that reports how many units were done.
 
-        What was `done` before counts to the total, but not to the speed.
+        What was `done` before counts towards the total, but not towards the speed.
         """
         if self._quiet:
             yield _ignore
@@ -112,8 +112,8 @@ class Progress:
             now = time.monotonic()
             if now - last >= _SECONDS_BETWEEN_LINES:
                 last = now
-                told = _told(before + done, total, f"{unit}{note and f' ({note})'}", done / (now - started))
-                self.say(f"{name}: {told}")
+                line = _line(before + done, total, f"{unit}{note and f' ({note})'}", done / (now - started))
+                self.say(f"{name}: {line}")
 
         yield advance
         seconds = time.monotonic() - started
@@ -122,9 +122,9 @@ class Progress:
 
 @contextmanager
 def gc_paused() -> Iterator[None]:
-    """Put off Python's search for garbage in cycles.
+    """Pause Python's cyclic garbage collector.
 
-    Where millions of lists live at once, none of them in a cycle, it takes half of the time.
+    Where millions of lists are alive at once, none of them in a cycle, it takes half of the time.
     """
     was_on = gc.isenabled()
     gc.disable()

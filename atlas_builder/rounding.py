@@ -25,21 +25,21 @@ def significant_all(values: ArrayLike) -> NDArray[np.float64]:
     places = DIGITS - 1 - np.floor(np.log10(size, out=np.zeros_like(size), where=within)).astype(np.intp)
     up, down = _TENS[np.maximum(places, 0)], _TENS[np.maximum(-places, 0)]  # one of the two is 1
     scaled = np.where(within, exact, 0.0) * up / down
-    # A whole number by an exact power of ten: one operation, rounded rightly.
-    found = np.where(within, np.rint(scaled) / up * down, exact)
-    # `scaled` itself is rounded, so what lies near the middle between two takes more care.
+    # A whole number times or over an exact power of ten: one operation, correctly rounded.
+    rounded = np.where(within, np.rint(scaled) / up * down, exact)
+    # `scaled` itself is rounded, so what lies near a tie between two takes more care.
     hard = (np.abs(scaled % 1 - 0.5) < 1e-9) | (np.isfinite(exact) & ~within & (size > 0))
-    found[hard] = [significant(value) for value in exact[hard].tolist()]
-    return found
+    rounded[hard] = [significant(value) for value in exact[hard].tolist()]
+    return rounded
 
 
 def published_values(values: ArrayLike) -> list[Any]:
-    """`significant` of each number of an array, as lists within lists of its shape."""
+    """`significant` of each number of an array, as nested lists of its shape."""
     rounded = significant_all(values)
-    whole = rounded.astype(object)
-    whole[np.isnan(rounded)] = None
-    found: list[Any] = whole.tolist()
-    return found
+    values_or_none = rounded.astype(object)
+    values_or_none[np.isnan(rounded)] = None
+    nested: list[Any] = values_or_none.tolist()
+    return nested
 
 
 def to_grain(values: ArrayLike, grain: float) -> NDArray[np.float64]:
@@ -48,12 +48,12 @@ def to_grain(values: ArrayLike, grain: float) -> NDArray[np.float64]:
     digits = round(-math.log10(grain))
     if digits < 0:
         return np.rint(exact / 10.0**-digits) * 10.0**-digits + 0.0
-    # Dividing by a power of ten is right to the last bit where multiplying by its inverse is not.
+    # Dividing by a power of ten is exact to the last bit, multiplying by its inverse is not.
     return np.rint(exact * 10.0**digits) / 10.0**digits + 0.0  # + 0.0 turns −0 into 0
 
 
 def shortest(value: float) -> float:
-    """A number as JSON says it shortest: whole ones without a point."""
+    """A number in its shortest JSON form: whole ones without a point."""
     return int(value) if value.is_integer() else value
 
 

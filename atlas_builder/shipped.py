@@ -1,4 +1,4 @@
-"""What comes with the package: small real models and SAEs of one, themes, prose, and configurations."""
+"""What ships with the package: small trained models, SAEs of one of them, themes, prose and configurations."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ _DEMO = _PACKAGE / "demo"
 MODEL = _DEMO / "model"
 """A GPT-2, in the Hugging Face layout."""
 RELU = _DEMO / "relu"
-"""A GPT-2 with ReLU: the twin of CRATE, of its depth and width, trained on the same tokens."""
+"""A GPT-2 with ReLU: the counterpart of CRATE, of equal depth and width, trained on the same tokens."""
 CRATE = _DEMO / "crate"
 """A CRATE."""
 SAES = _DEMO / "saes"
-"""SAEs of the GPT-2's MLP inputs, by name, each a folder of one a layer, in SAELens's layout."""
+"""SAEs of the GPT-2's MLP inputs, by name, each a folder with one SAE per layer, in SAELens's layout."""
 
 MODELS = {"demo": MODEL, "relu-demo": RELU, "crate-demo": CRATE}
-"""The shipped models, by the names that configurations have for them; `demo` is also the release of the SAEs."""
+"""The shipped models, by their names in configurations; `demo` is also the release of the SAEs."""
 
 
 def shipped_folder(name: str) -> Path:

@@ -1,4 +1,4 @@
-"""What surrounds a build: its work folder, its worker processes, and the facts that it publishes of itself."""
+"""What surrounds a build: its work folder, its worker processes, and the facts that it publishes about itself."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from atlas_builder.reader.facts import read_facts
 from atlas_builder.site.metadata import METADATA
 
 CONFIGURATION = "configuration.json"
-"""The file in the work folder that says what the last build was asked for."""
+"""The file in the work folder with the configuration of the last build."""
 
 _PACKAGES = (
     "torch", "transformer-lens", "transformers", "tokenizers", "numpy", "hdbscan", "scikit-learn", "scipy", "openTSNE"
@@ -32,7 +32,7 @@ def work_folder(output: Path) -> Path:
 
 @contextmanager
 def workers(given: Executor | None, count: int | None = None) -> Iterator[Executor]:
-    """The executor that was given, or processes for the length of the block, one a core when not counted."""
+    """The executor that was given, or `count` processes for the length of the block, by default one per core."""
     if given is not None:
         yield given
         return
@@ -50,14 +50,14 @@ def cores() -> int:
 
 def versions() -> dict[str, str]:
     """Versions of the packages that results depend on."""
-    # The build of torch (+cpu, +cu126) is the machine's, the version is the result's.
+    # The build of torch (+cpu, +cu126) belongs to the machine, the version to the result.
     return {name: importlib.metadata.version(name).split("+")[0] for name in _PACKAGES}
 
 
 def atlas_facts(
     config: Configuration, collected: dict[str, Any], loss: dict[str, Any] | None, date: str | None
 ) -> dict[str, Any]:
-    """`atlas.json`: what is true of the whole atlas."""
+    """`atlas.json`: the facts of the whole atlas."""
     bos = collected["bos_token"]
     return {
         "schema": "atlas/1",
@@ -73,7 +73,7 @@ def atlas_facts(
             **{name: collected[name] for name in ("architecture", "layers", "width", "vocabulary")},
             "loss": loss,
         },
-        "bos": f"{bos} heads every context and counts nowhere" if bos else "none",
+        "bos": f"{bos} begins every context and is excluded from all statistics" if bos else "none",
         "mask": collected["mask_token"],
         "corpus": {
             "source": config.corpus.source,
@@ -90,27 +90,27 @@ def atlas_facts(
 
 
 def _portable(name: str | None) -> str | None:
-    """A path without the folders it happens to be in; a hub name as it is."""
+    """A path without its parent folders; a Hugging Face name as it is."""
     return Path(name).name if name and Path(name).exists() else name
 
 
 def portable_configuration(config: Configuration) -> dict[str, Any]:
     """A configuration as it is published: without the folders and devices of one machine."""
-    found = config.model_dump()
+    settings = config.model_dump()
     for name, section in config:
         for field, _ in paths_in(section):
-            found[name][field] = _portable(found[name][field])
-    # Where it ran is not part of what it is.
-    del found["model"]["device"]
-    return found
+            settings[name][field] = _portable(settings[name][field])
+    # Where it ran does not change the result.
+    del settings["model"]["device"]
+    return settings
 
 
 def check_output(output: Path, fresh: bool, is_ours: Callable[[Path], bool]) -> None:
-    """Refuse to replace what a build did not make; with `fresh`, replace any folder one could mean."""
+    """Refuse to replace what a build did not make; with `fresh`, allow any folder but those around the current one."""
     if output.is_file():
         raise ConfigurationError(f"--output: {output} is a file: name a folder.")
     if output in (Path.home(), *Path.cwd().parents, Path.cwd()):
-        raise ConfigurationError(f"--output: {output} holds the folder you work in: name a folder of its own.")
+        raise ConfigurationError(f"--output: {output} is the home folder or contains the current one: name another.")
     if output.is_dir() and any(output.iterdir()) and not fresh and not is_ours(output):
         raise ConfigurationError(
             f"--output: {output} holds something that is not an atlas: name another folder, or replace it with --fresh."

@@ -64,9 +64,9 @@ def test_broken_lines_can_be_skipped_and_are_counted(tmp_path: Path) -> None:
 def test_a_missing_corpus_and_an_empty_one_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"corpus\.path: .* does not exist"):
         list(documents(CorpusSettings(source="text", path=str(tmp_path / "none"))))
-    with pytest.raises(CorpusError, match="holds no text"):
+    with pytest.raises(CorpusError, match="contains no text"):
         list(documents(CorpusSettings(source="text", path=str(tmp_path))))
-    with pytest.raises(CorpusError, match="holds no text"):
+    with pytest.raises(CorpusError, match="contains no text"):
         list(documents(_jsonl(tmp_path, '{"text": "  "}')))
 
 

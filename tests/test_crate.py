@@ -147,7 +147,7 @@ class _Runs:
 
 def test_a_checkpoint_that_could_run_code_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     torch.save({"model": _Runs(), "model_args": {}}, tmp_path / "ckpt.pt")
-    with pytest.raises(ModelError, match="is no checkpoint"):
+    with pytest.raises(ModelError, match="is not a checkpoint"):
         crate.load_crate(tmp_path)
     assert "unpickled!" not in capsys.readouterr().out
 
@@ -167,12 +167,12 @@ def test_a_folder_with_missing_or_other_tensors_is_refused_in_a_sentence(folder:
     refused(
         {key: value for key, value in whole.items() if key != name}, f"lacks the tensor {name} of a CRATE of 2 layers"
     )
-    refused({**whole, name: whole[name][:-1].contiguous()}, r"has the shape \(31, 8\), where .* says \(32, 8\)")
-    refused({**whole, "more": whole[name].clone()}, "holds more, which a CRATE of 2 layers does not have")
+    refused({**whole, name: whole[name][:-1].contiguous()}, r"has the shape \(31, 8\), but .* requires \(32, 8\)")
+    refused({**whole, "more": whole[name].clone()}, "contains more, which a CRATE of 2 layers does not have")
     settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     del settings["heads"]
     (folder / "config.json").write_text(json.dumps(settings), encoding="utf-8")
-    refused(whole, "config.json does not say 'heads'")
+    refused(whole, "config.json lacks the key 'heads'")
 
 
 def test_units_are_those_of_the_model(folder: Path, gpt2_folder: Path) -> None:
@@ -182,7 +182,7 @@ def test_units_are_those_of_the_model(folder: Path, gpt2_folder: Path) -> None:
         open_units(language_model.load_model(settings.model), settings)
 
     opened(folder, "crate")
-    with pytest.raises(ConfigurationError, match="is no CRATE, whose units are of kind mlp or sae"):
+    with pytest.raises(ConfigurationError, match=r"is not a CRATE model: set units\.kind to mlp or sae"):
         opened(gpt2_folder, "crate")
-    with pytest.raises(ConfigurationError, match="is CRATE, whose units are of kind crate"):
+    with pytest.raises(ConfigurationError, match=r"is a CRATE model: set units\.kind to crate"):
         opened(folder, "mlp")

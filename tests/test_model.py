@@ -37,7 +37,7 @@ def _refused(folder: Path, match: str) -> None:
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
-    _refused(tmp_path / "none", "there is no folder")
+    _refused(tmp_path / "none", "is not found")
 
 
 def test_a_folder_without_config_weights_or_tokenizer_is_refused(broken: Path) -> None:
@@ -56,7 +56,7 @@ def test_pickled_weights_that_could_run_code_are_refused_and_not_run(
 ) -> None:
     (broken / "model.safetensors").unlink()
     torch.save({"weight": _Runs()}, broken / "pytorch_model.bin")
-    _refused(broken, "holds more than tensors, which could run code when loaded: convert it to safetensors")
+    _refused(broken, "contains more than tensors, which could run code when loaded: convert it to safetensors")
     assert "unpickled!" not in capsys.readouterr().out
 
 

@@ -113,7 +113,7 @@ def test_two_builds_of_one_site_do_not_meet(configure: Configure, pool: Executor
     (tmp_path / ".site.work").mkdir()
     with (
         FileLock(tmp_path / ".site.work" / ".lock"),
-        pytest.raises(ConfigurationError, match="another build is at work in"),
+        pytest.raises(ConfigurationError, match="another build is running in"),
     ):
         _build(configure(), tmp_path / "site", pool, until="collect")
     _build(configure(), tmp_path / "site", pool, until="collect")
@@ -161,6 +161,32 @@ def test_prose_of_ones_own_is_published_with_its_files(
     from atlas_builder.site.hosting.check import check
 
     assert check(site, Progress(quiet=True)).problems == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "match"),
+    [
+        ("{% block head %}{% endblock %}", "", r"base\.html of .* has no block 'head', which \w+\.html fills"),
+        ("assets/constants.js", "assets/theme.js", r"loads assets/atlas\.js without assets/constants\.js"),
+        (
+            "assets/icon.svg",
+            "assets/table.js",
+            r"loads assets/table\.js, which is not found: it is layer-table\.js now",
+        ),
+    ],
+)
+def test_a_theme_that_lacks_what_pages_need_is_refused_before_any_work(
+    configure: Configure, tmp_path: Path, pool: Executor, old: str, new: str, match: str
+) -> None:
+    theme = tmp_path / "theme"
+    theme.mkdir()
+    base = (shipped_theme() / "base.html").read_text(encoding="utf-8")
+    assert old in base
+    (theme / "base.html").write_text(base.replace(old, new), encoding="utf-8")
+    with pytest.raises(ConfigurationError, match=match) as error:
+        _build(configure(site={"theme": str(theme)}), tmp_path / "site", pool)
+    assert "\n" not in str(error.value)
+    assert not work_folder(tmp_path / "site").exists()
 
 
 def test_a_theme_of_ones_own_changes_what_it_redefines(
@@ -217,7 +243,7 @@ def test_the_folder_one_works_in_is_never_replaced(
     (tmp_path / "project" / "inner").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "project" / "inner")
     for output in (Path(), tmp_path / "project", Path.home()):
-        with pytest.raises(ConfigurationError, match="holds the folder you work in"):
+        with pytest.raises(ConfigurationError, match="contains the current one"):
             _build(configure(), output, pool, fresh=True)
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(ConfigurationError, match="is a file: name a folder"):

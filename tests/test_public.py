@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
+from collections import defaultdict
 from importlib.metadata import version
 from pathlib import Path
 
@@ -45,6 +47,54 @@ def test_the_core_knows_of_no_site() -> None:
             assert not re.search(r"atlas_builder\.site|import site", file.read_text(encoding="utf-8")), file
 
 
-def test_no_module_is_longer_than_a_few_hundred_lines() -> None:
-    for file in (ROOT / "atlas_builder").rglob("*.py"):
-        assert len(file.read_text(encoding="utf-8").splitlines()) <= 400, file
+def _modules() -> dict[Path, ast.Module]:
+    files = sorted((ROOT / "atlas_builder").rglob("*.py"))
+    return {file.relative_to(ROOT / "atlas_builder"): ast.parse(file.read_text(encoding="utf-8")) for file in files}
+
+
+def test_modules_and_functions_are_short() -> None:
+    for file, tree in _modules().items():
+        assert len((ROOT / "atlas_builder" / file).read_text(encoding="utf-8").splitlines()) <= 400, file
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef) and node.end_lineno:
+                assert node.end_lineno - node.lineno < 60, f"{file}: {node.name}"
+
+
+REEXPORTS = {"behaviours", "embeddings", "sureness", "train_sae"}
+
+
+def test_the_root_holds_twelve_modules_at_most() -> None:
+    assert len({file.stem for file in _modules() if len(file.parts) == 1} - REEXPORTS) <= 12
+
+
+def test_every_folder_says_what_lives_there() -> None:
+    for file, tree in _modules().items():
+        if file.name == "__init__.py":
+            assert ast.get_docstring(tree), file
+
+
+def test_no_public_name_is_defined_twice() -> None:
+    """But for commands, which are named after what they call, and scripts that are run on their own."""
+    places = defaultdict(list)
+    for file, tree in _modules().items():
+        if file.stem not in REEXPORTS | {"cli"} and file.parts[0] != "demo":
+            for node in tree.body:
+                if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+                    places[node.name].append(file.as_posix())
+    assert {name: files for name, files in places.items() if len(files) > 1} == {}
+
+
+def test_former_import_paths_still_work() -> None:
+    from atlas_builder import behaviours, config, embeddings, load, load_config, sureness, train_sae
+    from atlas_builder.cluster import clustering, stability
+    from atlas_builder.cluster import embeddings as now
+
+    assert load is load_config is config.load
+    assert (behaviours.cluster, behaviours.measure) == (clustering.cluster, clustering.measure)
+    assert (embeddings.neuron_embeddings, embeddings.cosine_distances) == (now.neuron_embeddings, now.cosine_distances)
+    assert (sureness.sureness, sureness.stability) == (stability.stability_measures, stability.stability)
+    assert train_sae.train.__module__ == "atlas_builder.demo.train_sae"
+    for former, name in config._FORMER.items():
+        assert getattr(config, former) is getattr(config, name)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = config.nothing

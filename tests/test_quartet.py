@@ -112,7 +112,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["demo", "--all", "--output", str(tmp_path)])
     assert result.exit_code == 2
     assert "holds something that is not an atlas" in result.output
-    with pytest.raises(ConfigurationError, match="holds the folder you work in"):
+    with pytest.raises(ConfigurationError, match="contains the current one"):
         build_quartet(Path.cwd().parent, fresh=True)
     assert (tmp_path / "thesis.txt").read_text() == "chapter one"
 

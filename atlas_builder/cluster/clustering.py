@@ -1,7 +1,7 @@
-"""A unit's behaviours: clusterings of its examples, and how polysemantic they make it.
+"""A unit's behaviours: clusters of its examples, and measures of its polysemanticity.
 
 Everything is computed from a matrix of distances and a vector of labels. A label is
-the number of a cluster, from 0; noise, what no cluster takes, is −1.
+the number of a cluster, from 0; −1 is unclustered.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ Labels = NDArray[np.int32]
 
 
 def cluster(distances: Distances, settings: ClusterSettings) -> Labels:
-    """Part examples into behaviours, numbered by falling size.
+    """Cluster examples into behaviours, numbered by descending size: (examples,).
 
     `distances` is (examples, examples). Among clusters of one size, the one whose
     first member comes first has the lower number. Clusters of fewer than `min_size`
-    examples are noise; an only example is a behaviour. Three examples or fewer have no
-    density: `hdbscan` then does as `agglomerative`.
+    examples are unclustered; a single example is a behaviour. Three examples or fewer
+    have no density to estimate: `hdbscan` then does the same as `agglomerative`.
     """
     examples = len(distances)
     if examples < 2:
@@ -45,33 +45,33 @@ def cluster(distances: Distances, settings: ClusterSettings) -> Labels:
 
 
 def average_linkage(distances: Distances, cut: float) -> NDArray[np.int64]:
-    """Clusters joined while their mean distance is at most `cut`: the paper's clustering, (examples,)."""
+    """Clusters joined while their mean distance is at most `cut`, as in the paper: (examples,)."""
     pairs = distances[np.triu_indices(len(distances), 1)].astype(np.float64)
     labels: NDArray[np.int64] = fcluster(linkage(pairs, "average"), cut, "distance").astype(np.int64) - 1
     return labels
 
 
 def _hdbscan(distances: Distances, settings: ClusterSettings) -> NDArray[np.int64]:
-    """HDBSCAN (Campello et al. 2013) with the excess of mass, one cluster allowed, mended in three places.
+    """HDBSCAN (Campello et al. 2013) by excess of mass, a single cluster allowed, with three corrections.
 
-    Clusters that part at a distance under `epsilon` are one: without that, a unit with a
-    single behaviour falls apart into its densest spots. Examples farther apart than `cut`
-    are as far as can be: without that, a few that are unlike everything, each other
-    included, make a cluster, since nothing is near them. And an example that it leaves
-    out joins the cluster to which its mean distance is least, if at most `cut`: of a
-    single cluster, the package takes only those whose nearest is nearer than `epsilon`.
+    Clusters that separate below the distance `epsilon` are one: otherwise a unit with a
+    single behaviour is divided into its densest spots. Examples farther apart than `cut`
+    are at the maximum distance: otherwise a few that are unlike everything, each other
+    included, form a cluster, since nothing is near them. And an example that HDBSCAN leaves
+    out joins the cluster of the smallest mean distance, if at most `cut`: of a single
+    cluster, the package takes only those whose nearest is nearer than `epsilon`.
     """
     severed = np.where(distances > settings.cut, 2.0, distances.astype(np.float64))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # its use of older scikit-learn names is none of the user's business
-        found = HDBSCAN(
+        warnings.simplefilter("ignore")  # about its use of older scikit-learn names
+        clusterer = HDBSCAN(
             metric="precomputed",
             min_cluster_size=settings.min_size,
             min_samples=settings.min_samples,
             cluster_selection_epsilon=settings.epsilon,
             allow_single_cluster=True,
         ).fit(severed)
-    labels: NDArray[np.int64] = found.labels_.astype(np.int64)
+    labels: NDArray[np.int64] = clusterer.labels_.astype(np.int64)
     member = membership(labels)
     if member.shape[1]:
         mean = distances @ member / member.sum(axis=0)  # (examples, clusters)
@@ -80,16 +80,16 @@ def _hdbscan(distances: Distances, settings: ClusterSettings) -> NDArray[np.int6
 
 
 def _by_size(labels: NDArray[np.int64]) -> Labels:
-    found, first, sizes = np.unique(labels, return_index=True, return_counts=True)
-    clusters = found >= 0
+    values, first, sizes = np.unique(labels, return_index=True, return_counts=True)
+    clusters = values >= 0
     order = np.lexsort([first[clusters], -sizes[clusters]])
-    number = np.full(int(found.max()) + 2, -1, dtype=np.int32)
-    number[found[clusters][order]] = np.arange(len(order))
+    number = np.full(int(values.max()) + 2, -1, dtype=np.int32)
+    number[values[clusters][order]] = np.arange(len(order))
     return number[labels]  # −1 reads the last entry, which is −1
 
 
 class Measures(NamedTuple):
-    """How polysemantic a unit is; NaN where there is no pair to take a mean over.
+    """Measures of a unit's polysemanticity; NaN where a mean is over no pair.
 
     With s_c the sizes of the clusters, n the number of examples and d the distances:
     """
@@ -97,7 +97,7 @@ class Measures(NamedTuple):
     behaviours: int
     """Number of clusters."""
     effective_behaviours: float
-    """exp(−Σ p_c ln p_c), p_c = s_c / Σ s: as many equal clusters would be as diverse (Hill 1973, order 1)."""
+    """exp(−Σ p_c ln p_c), p_c = s_c / Σ s: the number of equal clusters of the same diversity (Hill 1973, order 1)."""
     noise_fraction: float
     """1 − Σ s_c / n."""
     mean_distance: float
@@ -107,7 +107,7 @@ class Measures(NamedTuple):
     intra_distance: float
     """Mean of d over pairs within one cluster, pooled over clusters."""
     inter_distance: float
-    """Mean of d over pairs in two different clusters, pooled; noise is in no cluster."""
+    """Mean of d over pairs in two different clusters, pooled; unclustered examples are left out."""
     examples: int
     """n."""
 
@@ -136,16 +136,16 @@ def measure(distances: Distances, labels: Labels) -> Measures:
 def paper_distances(distances: Distances) -> tuple[float, float]:
     """Mean distance within and between the clusters of the paper, average linkage cut at 0.5.
 
-    For comparing representations of the same examples as Foote (2024) does; an example
-    on its own is a cluster of one. NaN where there is no pair to take a mean over.
+    For comparing representations of the same examples as Foote (2024) does; a single
+    example is a cluster of one. NaN where a mean is over no pair.
     """
     labels = average_linkage(distances, _PAPER_CUT) if len(distances) > 1 else np.zeros(len(distances), np.int64)
-    measured = measure(distances, labels.astype(np.int32))
-    return measured.intra_distance, measured.inter_distance
+    measures = measure(distances, labels.astype(np.int32))
+    return measures.intra_distance, measures.inter_distance
 
 
 def central_examples(distances: Distances, labels: Labels) -> NDArray[np.int64]:
-    """For each cluster the member that is most similar to its fellows on average: (clusters,).
+    """The medoid of each cluster, the member of the smallest mean distance to the others: (clusters,).
 
     The first of equals; the only member of a cluster of one.
     """
@@ -155,14 +155,14 @@ def central_examples(distances: Distances, labels: Labels) -> NDArray[np.int64]:
 
 
 def coverage(values: NDArray[np.float32], labels: Labels) -> NDArray[np.float64]:
-    """For each cluster its share of the summed activation of all examples: (clusters,)."""
+    """The share of each cluster in the summed activation of all examples: (clusters,)."""
     total = values.sum(dtype=np.float64)
     mass: NDArray[np.float64] = values.astype(np.float64) @ membership(labels)
     return np.divide(mass, total or 1)
 
 
 def membership(labels: NDArray[np.integer], clusters: int | None = None) -> NDArray[np.float64]:
-    """1 where an example is in a cluster, else 0: (examples, clusters), as many as there are unless said."""
+    """1 where an example is in a cluster, else 0: (examples, clusters), by default up to the highest label."""
     numbers = np.arange(int(labels.max(initial=-1)) + 1 if clusters is None else clusters)
     return np.asarray(labels[:, None] == numbers, dtype=np.float64)
 

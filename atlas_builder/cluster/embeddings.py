@@ -1,6 +1,6 @@
 """Neuron embeddings and their distances (Foote 2024, arXiv 2411.08166).
 
-Plain arrays in, plain arrays out: no language model in sight.
+Plain arrays in, plain arrays out: nothing here needs a language model.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ Floats = NDArray[np.float32]
 
 
 def neuron_embeddings(inputs: Floats, read_weights: Floats) -> Floats:
-    """What in each input a unit answers to: input ⊙ read weights.
+    """What a unit responds to in each input: input ⊙ input weights.
 
     `inputs` is (examples, width), `read_weights` (parts, width): one part for a plain
-    unit, whose embedding sums to its pre-activation less the bias; two for a gated
-    one, whose embedding joins `input ⊙ w_gate` and `input ⊙ w_in` (this project's
+    unit, whose embedding sums to its pre-activation less the bias; two for a gated one,
+    whose embedding concatenates `input ⊙ w_gate` and `input ⊙ w_in` (this project's
     extension of the paper). Returns (examples, parts · width).
     """
     product = inputs[:, None, :] * read_weights[None]  # (examples, parts, width)
@@ -37,40 +37,40 @@ def cosine_distances(embeddings: Floats) -> Floats:
         directed = (norms > 0) & np.isfinite(norms)
         unit = np.where(directed, embeddings / np.where(directed, norms, 1), np.float32(0))
     distances: Floats = np.clip(1 - unit @ unit.T, 0, 2).astype(np.float32, copy=False)
-    distances = (distances + distances.T) / np.float32(2)  # rounding is not symmetric
+    distances = (distances + distances.T) / np.float32(2)  # rounding breaks the symmetry
     np.fill_diagonal(distances, 0)
     return distances
 
 
 class Plane(NamedTuple):
-    """Examples seen from where they spread most."""
+    """Examples in the plane of their first two principal coordinates."""
 
     points: Floats  # (examples, 2)
     share: float
-    """How much of the examples' variance the two axes hold, in [0, 1]; NaN where there is none."""
+    """Share of the examples' variance on the two axes, in [0, 1]; NaN where there is none."""
 
 
 def principal_coordinates(distances: Floats) -> Plane:
-    """The plane in which examples at these cosine distances lie furthest apart.
+    """The first two principal coordinates of examples at these cosine distances.
 
     Principal coordinates (Torgerson 1952; Gower 1966): as 1 − distance is the inner
-    product of two directions, the two largest eigenvectors of the centred matrix, scaled
-    by the roots of their eigenvalues, are what a principal component analysis of the
-    directions would give. On each axis the point furthest out is on the positive side, so
-    that a picture does not depend on the sign that a library happens to choose.
+    product of two directions, the eigenvectors of the two largest eigenvalues of the
+    centred matrix, scaled by the roots of these, equal a principal component analysis of
+    the directions. On each axis the point farthest from zero is positive, so a figure does
+    not depend on the sign that a library happens to choose.
     """
     count = len(distances)
-    nowhere = Plane(np.zeros((count, 2), dtype=np.float32), float("nan"))
+    empty = Plane(np.zeros((count, 2), dtype=np.float32), float("nan"))
     if count < 2:
-        return nowhere
+        return empty
     inner = 1 - distances.astype(np.float64)
     inner -= inner.mean(axis=0)
     inner -= inner.mean(axis=1, keepdims=True)
     variance = float(np.trace(inner))
-    if variance < 1e-6 * count:  # what rounding leaves of examples that are all alike
-        return nowhere
+    if variance < 1e-6 * count:  # rounding errors of equal examples
+        return empty
     values, vectors = scipy.linalg.eigh(inner, subset_by_index=[count - 2, count - 1])
     axes = vectors[:, ::-1] * np.sqrt(np.clip(values[::-1], 0, None))  # (examples, 2), the largest first
-    furthest = np.take_along_axis(axes, np.abs(axes).argmax(axis=0)[None], axis=0)
-    points = (axes * np.where(furthest < 0, -1, 1)).astype(np.float32)
+    farthest = np.take_along_axis(axes, np.abs(axes).argmax(axis=0)[None], axis=0)
+    points = (axes * np.where(farthest < 0, -1, 1)).astype(np.float32)
     return Plane(points, min(1.0, float(np.clip(values, 0, None).sum()) / variance))

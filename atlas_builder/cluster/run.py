@@ -1,4 +1,4 @@
-"""The cluster stage: every unit's examples parted into behaviours, over all cores."""
+"""The cluster stage: every unit's examples clustered into behaviours, on all cores."""
 
 from __future__ import annotations
 
@@ -41,42 +41,42 @@ BEHAVIOUR = np.dtype(
         ("row", "<i8"),
     ]
 )
-"""One behaviour of a layer: `central` is a place among the layer's examples, `row` that of its input.
+"""One behaviour of a layer: `central` indexes its central example in the layer, `row` that example's input.
 
-Behaviours below zero have the sign −1 and are numbered after those above.
+Behaviours of negative activations have the sign −1 and are numbered after the others.
 """
 
 
 @dataclass(frozen=True)
 class Clustered:
-    """One layer of the folder of the cluster stage."""
+    """The results of the cluster stage for one layer."""
 
     layer: int
     folder: Path
 
     @cached_property
     def labels(self) -> NDArray[np.int32]:
-        """The behaviour of each of the layer's examples, −1 for noise."""
+        """The behaviour of each of the layer's examples, −1 for unclustered: (examples,)."""
         return read_array(self.folder / f"L{self.layer}.labels.npy")
 
     @cached_property
     def paper_distances(self) -> NDArray[np.float64]:
-        """The distances of `CONTRAST`, above zero: (units, 4)."""
+        """The distances of `PAPER_DISTANCES`, of positive activations: (units, 4)."""
         return read_array(self.folder / f"L{self.layer}.paper_distances.npy")
 
     @cached_property
     def points(self) -> NDArray[np.float32]:
-        """Where each of the layer's examples lies in the plane of its unit's side: (examples, 2)."""
+        """The principal coordinates of each of the layer's examples, by unit and sign: (examples, 2)."""
         return read_array(self.folder / f"L{self.layer}.points.npy")
 
     @cached_property
     def spread(self) -> NDArray[np.float64]:
-        """How much of the examples' variance that plane holds: (units, sides)."""
+        """The share of the examples' variance on these two coordinates: (units, signs)."""
         return read_array(self.folder / f"L{self.layer}.spread.npy")
 
     @cached_property
     def measures(self) -> np.ndarray:
-        """`Measures` and `Sureness` of each unit, and of its negative side where it has one: (units, sides)."""
+        """`Measures` and `StabilityMeasures` of each unit, by sign: (units, signs)."""
         return read_array(self.folder / f"L{self.layer}.measures.npy")
 
     @cached_property
@@ -86,7 +86,7 @@ class Clustered:
 
     @cached_property
     def starts(self) -> NDArray[np.int64]:
-        """Unit `u` owns behaviours `starts[u]:starts[u + 1]`."""
+        """The behaviours of unit `u` are `starts[u]:starts[u + 1]`: (units + 1,)."""
         return np.searchsorted(self.behaviours["unit"], np.arange(len(self.measures) + 1))
 
 
@@ -111,7 +111,7 @@ def cluster_units(
 
 
 class ClusteredUnits(NamedTuple):
-    """What is found of some units, under the names of its files."""
+    """The results of some units; the fields name the files."""
 
     labels: NDArray[np.int32]
     measures: np.ndarray
@@ -123,37 +123,37 @@ class ClusteredUnits(NamedTuple):
 
 def _cluster_units(layer: CollectedLayer, first: int, last: int, settings: ClusterSettings) -> ClusteredUnits:
     """Cluster units `first` to `last - 1`."""
-    # Thread counts must leave no trace, and workers must not fight over cores.
+    # Results must not depend on the number of threads, and workers must not compete for cores.
     with threadpool_limits(limits=1):
         parts = [_cluster_unit(layer, unit, settings) for unit in range(first, last)]
     return ClusteredUnits(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
 
 def _cluster_unit(layer: CollectedLayer, unit: int, settings: ClusterSettings) -> ClusteredUnits:
-    """Cluster a unit; each side is clustered on its own."""
-    labels, measures, found, planes = [], [], [], []
-    known = 0
+    """Cluster a unit; positive and negative activations are clustered separately."""
+    labels, measures, behaviours, planes = [], [], [], []
+    count = 0
     distances = {}
     for sign in (1, -1)[: layer.signs]:
         first, examples = layer.of_side(unit, sign)
         inputs = layer.inputs[examples["row"]]
         distances[sign] = cosine_distances(neuron_embeddings(inputs, layer.read_weights[:, unit]))
-        side = clustering.cluster(distances[sign], settings)
-        sure, stable = stability_measures(distances[sign], side, examples["value"], settings)
-        own = _behaviours(distances[sign], side, examples, first)
-        own["unit"], own["sign"], own["stability"] = unit, sign, stable
-        own["id"] += known
-        labels.append(np.where(side >= 0, side + np.int32(known), side))
-        measures.append((*clustering.measure(distances[sign], side), *sure))
-        found.append(own)
+        sign_labels = clustering.cluster(distances[sign], settings)
+        sign_measures, stabilities = stability_measures(distances[sign], sign_labels, examples["value"], settings)
+        rows = _behaviours(distances[sign], sign_labels, examples, first)
+        rows["unit"], rows["sign"], rows["stability"] = unit, sign, stabilities
+        rows["id"] += count
+        labels.append(np.where(sign_labels >= 0, sign_labels + np.int32(count), sign_labels))
+        measures.append((*clustering.measure(distances[sign], sign_labels), *sign_measures))
+        behaviours.append(rows)
         planes.append(principal_coordinates(distances[sign]))
-        known += len(own)
-    above = layer.of_side(unit, 1)[1]
-    compared = (*paper_distances(distances[1]), *paper_distances(cosine_distances(layer.inputs[above["row"]])))
+        count += len(rows)
+    positive = layer.of_side(unit, 1)[1]
+    compared = (*paper_distances(distances[1]), *paper_distances(cosine_distances(layer.inputs[positive["row"]])))
     return ClusteredUnits(
         np.concatenate(labels),
         np.array([measures], dtype=MEASURES_DTYPE),
-        np.concatenate(found),
+        np.concatenate(behaviours),
         np.array([compared]),
         np.concatenate([plane.points for plane in planes]),
         np.array([[plane.share for plane in planes]]),
@@ -163,12 +163,12 @@ def _cluster_unit(layer: CollectedLayer, unit: int, settings: ClusterSettings) -
 def _behaviours(
     distances: NDArray[np.float32], labels: NDArray[np.int32], examples: np.ndarray, first: int
 ) -> np.ndarray:
-    """The behaviours of one side of a unit, whose examples begin at `first`."""
+    """The behaviours of one sign of a unit, whose examples begin at `first`."""
     central = clustering.central_examples(distances, labels)
-    found = np.zeros(len(central), dtype=BEHAVIOUR)
-    found["id"] = np.arange(len(central))
-    found["size"] = np.bincount(labels[labels >= 0], minlength=len(central))
-    found["coverage"] = clustering.coverage(np.abs(examples["value"]), labels)
-    found["central"] = first + central
-    found["row"] = examples["row"][central]
-    return found
+    behaviours = np.zeros(len(central), dtype=BEHAVIOUR)
+    behaviours["id"] = np.arange(len(central))
+    behaviours["size"] = np.bincount(labels[labels >= 0], minlength=len(central))
+    behaviours["coverage"] = clustering.coverage(np.abs(examples["value"]), labels)
+    behaviours["central"] = first + central
+    behaviours["row"] = examples["row"][central]
+    return behaviours

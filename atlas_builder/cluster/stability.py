@@ -1,4 +1,4 @@
-"""How sure a unit's behaviours are, and how alike its examples, from distances and labels alone."""
+"""Stability of a unit's behaviours and similarity of its examples, from distances and labels alone."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from atlas_builder.cluster.clustering import Distances, Labels, cluster, membership
 from atlas_builder.config import ClusterSettings
 
-_SHARE = 0.5  # of the examples, in a sample
-_NORMAL_95 = 1.959963984540054  # 97.5 % of a normal distribution lies below
+_SHARE = 0.5  # of the examples in a sample
+_NORMAL_95 = 1.959963984540054  # the 97.5 % quantile of the normal distribution
 
 
 class Interval(NamedTuple):
@@ -22,55 +22,55 @@ class Interval(NamedTuple):
 
 
 class StabilityMeasures(NamedTuple):
-    """How far a unit's behaviours can be relied on; NaN where there is nothing to tell from."""
+    """How far a unit's behaviours can be relied on; NaN where it cannot be estimated."""
 
     effective_low: float
-    """Lower end of the interval of `effective_interval`."""
+    """Lower end of `effective_interval`."""
     effective_high: float
-    """Its upper end."""
+    """Upper end of `effective_interval`."""
     stability: float
-    """Mean of `stability` over the examples in a behaviour, each counting its own's."""
+    """Mean over the clustered examples of the `stability` of their behaviours."""
     mono_score: float
-    """As `mono_score` says."""
+    """The unit's `mono_score`."""
 
 
 def stability_measures(
     distances: Distances, labels: Labels, values: NDArray[np.float32], settings: ClusterSettings, seed: int = 0
 ) -> tuple[StabilityMeasures, NDArray[np.float64]]:
-    """How sure a unit is, and the stability of each of its behaviours, (clusters,)."""
+    """The measures of a unit, and the stability of each of its behaviours, (clusters,)."""
     sizes = np.bincount(labels[labels >= 0])
-    stable = stability(distances, labels, settings, seed)
-    told = ~np.isnan(stable)
-    mean = float(stable[told] @ sizes[told] / sizes[told].sum()) if told.any() else float("nan")
-    return StabilityMeasures(*effective_interval(sizes), mean, mono_score(distances, values)), stable
+    stabilities = stability(distances, labels, settings, seed)
+    known = ~np.isnan(stabilities)
+    mean = float(stabilities[known] @ sizes[known] / sizes[known].sum()) if known.any() else float("nan")
+    return StabilityMeasures(*effective_interval(sizes), mean, mono_score(distances, values)), stabilities
 
 
 def stability(distances: Distances, labels: Labels, settings: ClusterSettings, seed: int = 0) -> NDArray[np.float64]:
-    """How well each cluster is found again when half of the examples are clustered: (clusters,).
+    """How well each cluster is recovered when half of the examples are clustered again: (clusters,).
 
     The mean over `settings.resamples` samples, drawn without replacement, of the largest
     Jaccard index |A ∩ B| / |A ∪ B| between the members A of the cluster that are in the
-    sample and any cluster B of the sample (Hennig 2007, its subset scheme: an example
-    drawn twice would be a cluster of its own). Samples that hold fewer than two members
-    say nothing; NaN where none holds two. From about 0.75 on a cluster is held to be
-    stable, below 0.5 dissolved. Samples depend on the number of examples and `seed` only.
+    sample and any cluster B of the sample (Hennig 2007, subset scheme: an example drawn
+    twice would be a cluster of its own). Samples with fewer than two members do not count;
+    NaN where none has two. From about 0.75 on a cluster counts as stable, below 0.5 as
+    dissolved. Samples depend on the number of examples and `seed` only.
     """
     examples = len(labels)
     total = np.zeros(int(labels.max(initial=-1)) + 1)
-    seen = np.zeros(len(total))
+    samples = np.zeros(len(total))
     chance = np.random.default_rng([seed, examples])
     for _ in range(settings.resamples if len(total) else 0):
         sample = np.sort(chance.permutation(examples)[: round(_SHARE * examples)])
-        again = membership(cluster(distances[np.ix_(sample, sample)], settings))  # (sample, found)
+        again = membership(cluster(distances[np.ix_(sample, sample)], settings))  # (sample, new clusters)
         member = membership(labels, len(total))[sample]  # (sample, clusters)
-        common = member.T @ again  # (clusters, found)
+        common = member.T @ again  # (clusters, new clusters)
         union = member.sum(axis=0)[:, None] + again.sum(axis=0) - common
         best = (common / np.maximum(union, 1)).max(axis=1, initial=0)
-        told = member.sum(axis=0) >= 2
-        total += np.where(told, best, 0)
-        seen += told
+        counted = member.sum(axis=0) >= 2
+        total += np.where(counted, best, 0)
+        samples += counted
     with np.errstate(invalid="ignore"):
-        return np.where(seen > 0, total / np.maximum(seen, 1), np.nan)
+        return np.where(samples > 0, total / np.maximum(samples, 1), np.nan)
 
 
 def effective_interval(sizes: NDArray[np.int64]) -> Interval:
@@ -79,8 +79,8 @@ def effective_interval(sizes: NDArray[np.int64]) -> Interval:
     exp(H ± 1.96 √V), with H = −Σ p ln p + (k − 1) / 2n the entropy corrected for its bias
     (Miller 1955) and V = (Σ p ln² p − (Σ p ln p)²) / n + (k − 1) / 2n² its variance
     (Hutcheson 1970), p the shares, k clusters, n clustered examples; never below 1. It
-    tells how far another draw of examples may move the number, the clusters as they are;
-    behaviours that no example shows are not in it. NaN without a cluster.
+    covers how far another sample of examples may move the number, given the clusters;
+    behaviours that no example shows are not included. NaN without a cluster.
     """
     count, clustered = len(sizes), int(sizes.sum())
     if not count:
@@ -95,11 +95,11 @@ def effective_interval(sizes: NDArray[np.int64]) -> Interval:
 
 
 def mono_score(distances: Distances, values: NDArray[np.float32]) -> float:
-    """How alike the examples are, the strongest counting most (MonoScore, arXiv 2504.02821, on neuron embeddings).
+    """Mean similarity of examples, weighted by activation (MonoScore, arXiv 2504.02821, on neuron embeddings).
 
     Σ_{i<j} ã_i ã_j cos_ij / Σ_{i<j} ã_i ã_j, ã the activations, (examples,), min–max-scaled
-    over the examples, cos the cosine 1 − d. Where all activations are the same, all count
-    alike; NaN for fewer than two examples that count.
+    over the examples, cos the cosine 1 − d. Where all activations are equal, all weights
+    are; NaN for fewer than two examples of a positive weight.
     """
     strength = np.abs(values).astype(np.float64)
     spread = np.ptp(strength) if len(strength) else 0.0

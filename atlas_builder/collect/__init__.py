@@ -1,1 +1,1 @@
-"""The pass over the corpus: what makes every unit fire, and how its activations are spread."""
+"""The pass over the corpus: every unit's examples and the distribution of its activations."""

@@ -1,8 +1,8 @@
-"""The whole range of a unit's activations: bands between quantiles, and tokens drawn from each.
+"""The activation range of a unit: bands between quantiles, and tokens sampled from each.
 
-Quantiles are of the unit's positive activations over all tokens. Where a band begins is
-only known at the end; so while tokens stream by, the pool keeps for every activation
-the first by chance of all tokens at least as active.
+Quantiles are of the unit's positive activations over all tokens. Band edges are only
+known at the end; so while tokens stream by, the pool keeps for every activation the
+first by chance of all tokens at least as active.
 """
 
 from __future__ import annotations
@@ -19,34 +19,34 @@ from atlas_builder.collect.histogram import LOWEST, SIDE, bin_edges
 from atlas_builder.collect.sampling import SIDE_BY_SIDE, Chances, chance_of_token, tokens_chances
 
 _LEVELS = 64
-_FLOOR = np.nextafter(np.float32(2.0**LOWEST), np.float32(0))  # what shares the middle bin counts as none
+_FLOOR = np.nextafter(np.float32(2.0**LOWEST), np.float32(0))  # the middle bin counts as no activation
 DRAWN = 4
-"""Tokens drawn for each one shown: enough to fill a band, and to compare bands by."""
+"""Tokens drawn per token shown: enough to fill a band and to compare bands."""
 
 
 class BandSampling(NamedTuple):
     """How tokens are drawn.
 
-    `limit` is (blocks, levels, SIDE_BY_SIDE): a token whose chance begins with so many
-    zero bits must be above it to matter; it only rises.
+    `limit` is (blocks, levels, SIDE_BY_SIDE): a token whose chance begins with `level`
+    zero bits is a candidate only above it; it never decreases.
     """
 
     keep: int
-    """Tokens drawn from each activation on."""
+    """Tokens drawn at or above any activation."""
     stream: np.uint64
     masks: Chances
     limit: NDArray[np.float32]
 
 
 def band_sampling(per_band: int, units: int, stream: np.uint64, masks: Chances) -> BandSampling:
-    """The draw that shows `per_band` tokens a band."""
+    """The draw for `per_band` shown tokens per band."""
     limit = np.full((len(masks), _LEVELS, SIDE_BY_SIDE), _FLOOR, np.float32)
     return BandSampling(per_band * DRAWN, stream, masks, limit)
 
 
 @njit(nogil=True, cache=True)
 def _level(chance: np.uint64) -> int:
-    """How many zero bits a number begins with, 63 at most."""
+    """Leading zero bits of a number, 63 at most."""
     level = 0
     for step in (32, 16, 8, 4, 2, 1):
         if chance >> np.uint64(64 - step) == 0:
@@ -66,7 +66,7 @@ def scan_tokens(
     chances: Chances,
     row: int,
 ) -> bool:
-    """Take in the tokens of one context that matter; false where there is no room for them.
+    """Add the candidates among the tokens of one context; false where the pool is full.
 
     `tile` is (tokens, SIDE_BY_SIDE): the activations of `units` units from `first` on.
     """
@@ -93,7 +93,7 @@ def scan_tokens(
 
 @njit(nogil=True, cache=True)
 def prune_tokens(draw: BandSampling, pool: Pool, unit: int) -> None:
-    """Drop every token that is beaten, and raise the limits."""
+    """Drop every token that cannot be drawn any more, and raise the limits."""
     block, w = unit // SIDE_BY_SIDE, unit % SIDE_BY_SIDE
     count = pool.fill[unit]
     chances = np.empty(count, np.uint64)
@@ -101,7 +101,7 @@ def prune_tokens(draw: BandSampling, pool: Pool, unit: int) -> None:
         chances[place] = chance_of_token(draw.stream, pool.context[unit, place], pool.position[unit, place])
         chances[place] ^= draw.masks[block]
     order = np.argsort(chances)
-    best = np.empty(draw.keep, np.float32)  # the highest activations that come first by chance, turned to rise
+    best = np.empty(draw.keep, np.float32)  # the highest activations that come first by chance, negated to ascend
     kept = np.empty(count, np.int64)
     held = count = 0
     level = _LEVELS - 1
@@ -127,7 +127,7 @@ def prune_tokens(draw: BandSampling, pool: Pool, unit: int) -> None:
 
 @njit(nogil=True, cache=True)
 def prune_all_tokens(draw: BandSampling, pool: Pool) -> None:
-    """Thin every column."""
+    """Prune every column."""
     for unit in range(len(pool.fill)):
         prune_tokens(draw, pool, unit)
 
@@ -135,23 +135,23 @@ def prune_all_tokens(draw: BandSampling, pool: Pool) -> None:
 def band_edges(
     histogram: NDArray[np.integer], maximum: NDArray[np.floating], quantiles: Sequence[float]
 ) -> NDArray[np.float64]:
-    """The activations between which bands lie: (units, quantiles), NaN where a unit never fires.
+    """The edges of the bands: (units, quantiles), NaN where a unit has no positive activation.
 
     Quantiles are of the positive activations that `histogram`, (units, BINS), counts. An
-    edge is the lower edge of the bin in which the quantile falls, so it is exact to 1/16
-    of itself; that of quantile 1 is the maximum. Activations under 2⁻¹⁶ count as none.
+    edge is the lower edge of the bin that contains the quantile, so its relative error is
+    at most 1/16; that of quantile 1 is the maximum. Activations below 2⁻¹⁶ do not count.
     """
-    reached = np.cumsum(histogram[:, SIDE + 1 :], axis=1, dtype=np.int64)  # (units, SIDE)
-    total = reached[:, -1:]
+    cumulative = np.cumsum(histogram[:, SIDE + 1 :], axis=1, dtype=np.int64)  # (units, SIDE)
+    total = cumulative[:, -1:]
     lower = bin_edges()[SIDE + 1 : -1]
-    edges = np.empty((len(reached), len(quantiles)))
+    edges = np.empty((len(cumulative), len(quantiles)))
     for place, quantile in enumerate(quantiles):
         if quantile <= 0:
             edges[:, place] = 0
         elif quantile >= 1:
             edges[:, place] = maximum
         else:
-            below = (reached < quantile * total).sum(axis=1)
+            below = (cumulative < quantile * total).sum(axis=1)
             edges[:, place] = np.minimum(lower[np.minimum(below, SIDE - 1)], maximum)
     edges[total[:, 0] == 0] = np.nan
     return edges
@@ -163,36 +163,36 @@ class DrawnTokens(NamedTuple):
     candidates: Candidates
     band: NDArray[np.int8]
     rank: NDArray[np.int16]
-    """The token's place among those of its band; the first `per_band` are shown."""
+    """Rank of the token in its band; the first `per_band` are shown."""
 
 
 def draw_bands(draw: BandSampling, pool: Pool, edges: NDArray[np.float64]) -> DrawnTokens:
-    """The tokens that stand for the bands between `edges`, (units, bands + 1).
+    """The tokens sampled from the bands between `edges`, (units, bands + 1).
 
     Of the `keep` first tokens by chance at or above a band's lower edge, those below its
-    upper edge: a uniform sample of the band, whatever lies above it. The maximum belongs
-    to the band that ends there.
+    upper edge: a uniform sample of the band, independent of what lies above it. The
+    maximum belongs to the band that ends there.
     """
     prune_all_tokens(draw, pool)
-    found = candidates(pool)
-    chances = tokens_chances(draw.stream, found.context.astype(np.uint64), found.position.astype(np.uint64))
-    chances ^= draw.masks[found.column // SIDE_BY_SIDE]
-    found = take(found, np.lexsort([chances, found.column]))
+    tokens = candidates(pool)
+    chances = tokens_chances(draw.stream, tokens.context.astype(np.uint64), tokens.position.astype(np.uint64))
+    chances ^= draw.masks[tokens.column // SIDE_BY_SIDE]
+    tokens = take(tokens, np.lexsort([chances, tokens.column]))
     places, bands, ranks = [], [], []
     for band in range(edges.shape[1] - 1):
-        low, high = edges[found.column, band], edges[found.column, band + 1]
+        low, high = edges[tokens.column, band], edges[tokens.column, band + 1]
         last = band == edges.shape[1] - 2
-        reaches = np.flatnonzero(found.value >= low)
-        first = reaches[_rank(found.column[reaches]) < draw.keep]
-        chosen = first[(found.value[first] <= high[first]) if last else (found.value[first] < high[first])]
+        above = np.flatnonzero(tokens.value >= low)
+        first = above[_rank(tokens.column[above]) < draw.keep]
+        chosen = first[(tokens.value[first] <= high[first]) if last else (tokens.value[first] < high[first])]
         places.append(chosen)
         bands.append(np.full(len(chosen), band, np.int8))
-        ranks.append(_rank(found.column[chosen]).astype(np.int16))
+        ranks.append(_rank(tokens.column[chosen]).astype(np.int16))
     place, band_of, rank = np.concatenate(places), np.concatenate(bands), np.concatenate(ranks)
-    order = np.lexsort([rank, band_of, found.column[place]])
-    return DrawnTokens(take(found, place[order]), band_of[order], rank[order])
+    order = np.lexsort([rank, band_of, tokens.column[place]])
+    return DrawnTokens(take(tokens, place[order]), band_of[order], rank[order])
 
 
 def _rank(column: NDArray[np.int32]) -> NDArray[np.int64]:
-    """The place of each row among those of its column; columns rise."""
+    """The rank of each row in its column; columns ascend."""
     return np.arange(len(column)) - np.searchsorted(column, column)

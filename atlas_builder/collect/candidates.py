@@ -1,8 +1,8 @@
-"""What could still become an example, of every unit of a layer, in arrays of one shape.
+"""Candidate examples of every unit of a layer, in arrays of one shape.
 
-A pool keeps, of all tokens met, those that are not beaten: a token is beaten when `keep`
-others are at least as active and come first by chance. However the tokens are later
-narrowed to those above some activation, the `keep` first of them by chance are here.
+A pool drops a token when `keep` others are at least as active and come first by chance.
+However the tokens are later restricted to those above some activation, the `keep` first
+of them by chance are in the pool.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 
 class Pool(NamedTuple):
-    """Candidates by column, one column for each unit, or for each side of it: (columns, capacity).
+    """Candidates by column, one column per unit, or per sign of it: (columns, capacity).
 
-    `row` is the place of a candidate's window on disk; before it is there, −1 − b with b
+    `row` is the row of a candidate's window on disk or, before it is written, −1 − b with b
     the place of its context in the batch.
     """
 
@@ -26,11 +26,11 @@ class Pool(NamedTuple):
     position: NDArray[np.int32]
     row: NDArray[np.int32]
     fill: NDArray[np.int32]
-    """Candidates of each column: (columns,)."""
+    """Number of candidates of each column: (columns,)."""
 
 
 class Candidates(NamedTuple):
-    """Candidates of all columns in one row, column after column: (candidates,) each."""
+    """Candidates of all columns, column after column: (candidates,) each."""
 
     column: NDArray[np.int32]
     value: NDArray[np.float32]
@@ -52,7 +52,7 @@ def empty_pool(columns: int, capacity: int) -> Pool:
 
 
 def widened(pool: Pool, capacity: int) -> Pool:
-    """The same candidates with room for more."""
+    """The same candidates in a pool of larger capacity."""
     wider = empty_pool(len(pool.fill), capacity)
     for name in ("value", "context", "position", "row"):
         getattr(wider, name)[:, : pool.value.shape[1]] = getattr(pool, name)
@@ -60,40 +60,40 @@ def widened(pool: Pool, capacity: int) -> Pool:
     return wider
 
 
-def take(found: Candidates, places: NDArray[np.integer] | NDArray[np.bool_]) -> Candidates:
-    """Candidates by place, in this order."""
+def take(pooled: Candidates, places: NDArray[np.integer] | NDArray[np.bool_]) -> Candidates:
+    """Candidates at these places, in this order."""
     return Candidates(
-        found.column[places], found.value[places], found.context[places], found.position[places], found.row[places]
+        pooled.column[places], pooled.value[places], pooled.context[places], pooled.position[places], pooled.row[places]
     )
 
 
 def candidates(pool: Pool) -> Candidates:
     """All candidates of a pool."""
-    held = np.arange(pool.value.shape[1]) < pool.fill[:, None]
+    filled = np.arange(pool.value.shape[1]) < pool.fill[:, None]
     column = np.repeat(np.arange(len(pool.fill), dtype=np.int32), pool.fill)
-    return Candidates(column, pool.value[held], pool.context[held], pool.position[held], pool.row[held])
+    return Candidates(column, pool.value[filled], pool.context[filled], pool.position[filled], pool.row[filled])
 
 
 def joined(here: Candidates, there: Candidates) -> Candidates:
-    """The candidates of both, column by column."""
-    both = Candidates(*(np.concatenate(parts) for parts in zip(here, there, strict=True)))
-    return take(both, np.argsort(both.column, kind="stable"))
+    """The candidates of two pools, column by column."""
+    union = Candidates(*(np.concatenate(parts) for parts in zip(here, there, strict=True)))
+    return take(union, np.argsort(union.column, kind="stable"))
 
 
-def filled(columns: int, capacity: int, found: Candidates) -> Pool:
-    """A pool of given candidates, sorted by column."""
-    fill = np.bincount(found.column, minlength=columns).astype(np.int32)
+def filled(columns: int, capacity: int, pooled: Candidates) -> Pool:
+    """A pool of given candidates, which are sorted by column."""
+    fill = np.bincount(pooled.column, minlength=columns).astype(np.int32)
     pool = empty_pool(columns, max(capacity, int(fill.max(initial=0))))
-    place = np.arange(len(found.column)) - np.repeat(np.cumsum(fill) - fill, fill)
+    place = np.arange(len(pooled.column)) - np.repeat(np.cumsum(fill) - fill, fill)
     for name in ("value", "context", "position", "row"):
-        getattr(pool, name)[found.column, place] = getattr(found, name)
+        getattr(pool, name)[pooled.column, place] = getattr(pooled, name)
     pool.fill[:] = fill
     return pool
 
 
 @njit(nogil=True, cache=True)
 def append(pool: Pool, column: int, value: float, context: int, position: int, row: int) -> None:
-    """Add a candidate where there is room for it."""
+    """Add a candidate to a column that is not full."""
     place = pool.fill[column]
     pool.value[column, place] = value
     pool.context[column, place] = context
@@ -117,7 +117,7 @@ def retain(pool: Pool, column: int, order: NDArray[np.int64]) -> None:
 
 @njit(nogil=True, cache=True)
 def insert(best: NDArray[Any], held: int, value: float) -> int:
-    """Insert into the rising `best[:held]`, dropping the last where it is full; how many it then holds."""
+    """Insert into the ascending `best[:held]`, dropping the last where it is full; returns the new count."""
     if held < len(best):
         held += 1
     place = held - 1
@@ -130,17 +130,17 @@ def insert(best: NDArray[Any], held: int, value: float) -> int:
 
 @njit(nogil=True, cache=True)
 def unsettled(pool: Pool) -> NDArray[np.int64]:
-    """Column, place in it, and place in the batch of every candidate that has no window on disk."""
+    """Column, place in it, and place in the batch of every candidate without a window on disk: (candidates, 3)."""
     count = 0
     for column in range(len(pool.fill)):
         for place in range(pool.fill[column]):
             count += pool.row[column, place] < 0
-    found = np.empty((count, 3), np.int64)
+    pending = np.empty((count, 3), np.int64)
     count = 0
     for column in range(len(pool.fill)):
         for place in range(pool.fill[column]):
             if pool.row[column, place] < 0:
-                found[count, 0], found[count, 1] = column, place
-                found[count, 2] = -1 - pool.row[column, place]
+                pending[count, 0], pending[count, 1] = column, place
+                pending[count, 2] = -1 - pool.row[column, place]
                 count += 1
-    return found
+    return pending

@@ -1,4 +1,4 @@
-"""A share of the pass: which batches it takes, and what it knows, with checkpoints to go on from."""
+"""Shards of the pass: their batches, and checkpoints from which an interrupted pass continues."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ _MARK = "pass.json"
 
 @dataclass(frozen=True)
 class Shard:
-    """Part `number` of `of`, counted from 1."""
+    """Shard `number` of `of`, counted from 1."""
 
     number: int = 1
     of: int = 1
 
-    def batches(self, read: Contexts, shapes: Sequence[LayerShape]) -> list[NDArray[np.int64]]:
-        """The batches that are this shard's: every n-th, so that all shards take about as long."""
+    def batches(self, contexts: Contexts, shapes: Sequence[LayerShape]) -> list[NDArray[np.int64]]:
+        """The batches of this shard: every n-th, so that all shards take about equally long."""
         tokens = batch_tokens(max(shape.units for shape in shapes))
-        return list(read.batches(tokens))[self.number - 1 :: self.of]
+        return list(contexts.batches(tokens))[self.number - 1 :: self.of]
 
     def __str__(self) -> str:
         return f"{self.number}/{self.of}"
@@ -41,10 +41,10 @@ WHOLE = Shard()
 
 
 class Collectors:
-    """The collectors of all layers, with what they know kept in a folder.
+    """The collectors of all layers, with checkpoints in a folder.
 
-    The mark in the folder names the checkpoint that holds. It changes in one step, so a
-    process that ends at any moment leaves the last one whole.
+    The mark in the folder names the valid checkpoint. It changes atomically, so a process
+    that ends at any moment leaves the last checkpoint intact.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Collectors:
         kept = int(read_json(folder / _MARK)["batches"]) if (folder / _MARK).exists() else None
         self._kept = kept
         self.done = kept or 0
-        """Batches taken in."""
+        """Batches collected."""
         self.layers = {
             shape.layer: LayerCollector(
                 shape,
@@ -72,7 +72,7 @@ class Collectors:
         return self.folder / f"after-{self.done}"
 
     def checkpoint(self) -> None:
-        """Keep what is known now, and remove what was kept before."""
+        """Write a checkpoint, and remove the earlier ones."""
         if self._kept == self.done:
             return
         shutil.rmtree(self._saved, ignore_errors=True)
@@ -90,7 +90,7 @@ class Collectors:
 
 @contextmanager
 def collectors(shapes: list[LayerShape], examples: ExampleSettings, folder: Path, threads: int) -> Iterator[Collectors]:
-    """The collectors kept in a folder, new ones where it is empty, with threads to work in."""
+    """The collectors of a folder, new ones where it is empty, with a pool of threads."""
     with ThreadPoolExecutor(threads) as pool:
         opened = Collectors(shapes, examples, folder, pool, threads)
         try:

@@ -1,4 +1,4 @@
-"""One trip over a batch of activations: each is looked at once, for every purpose."""
+"""One pass over a batch of activations: each is read once, for all statistics and candidates."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from atlas_builder.collect.statistics import Counts, Tally, count_activations, f
 
 _TOGETHER = 8  # contexts
 DONE, POOL_FULL = -1, -2
-"""All was taken in; a pool must be widened and the scan made again without counting."""
+"""All was collected; a pool must be widened and the scan repeated without counting."""
 
 
 @njit(nogil=True, cache=True)
@@ -32,9 +32,9 @@ def scan(
     draw: BandSampling,
     spread: Pool,
 ) -> int:
-    """Take in units `first` to `last - 1` of (batch, context, units) float32 activations.
+    """Collect units `first` to `last - 1` of (batch, context, units) float32 activations.
 
-    The first `head` tokens of each context count nowhere; `batch` holds the contexts'
+    The first `head` tokens of each context are left out; `batch` contains the contexts'
     numbers. Returns `DONE`, `POOL_FULL`, or the place in the batch of a context with an
     activation that is not a number. `first` is a multiple of `SIDE_BY_SIDE`.
     """
@@ -47,7 +47,7 @@ def scan(
     bins = np.zeros((tokens, SIDE_BY_SIDE), np.int32)
     counts = no_counts()
     crowded = False
-    # A few contexts at a time: then the counts of units side by side stay at hand as well as their activations.
+    # A few contexts at a time, so that both the counts and the activations of adjacent units stay in the cache.
     for group in range(0, len(activations), _TOGETHER):
         for start in range(first, last, SIDE_BY_SIDE):
             units = min(SIDE_BY_SIDE, last - start)
@@ -107,9 +107,9 @@ def windows(
     after: int,
 ) -> NDArray[np.float32]:
     """Activations around tokens, NaN outside the context: (tokens, before + 1 + after)."""
-    found = np.full((len(places), before + 1 + after), np.float32(np.nan), np.float32)
+    rows = np.full((len(places), before + 1 + after), np.float32(np.nan), np.float32)
     tokens = activations.shape[1] - head
     for i in range(len(places)):
         for t in range(max(0, positions[i] - before), min(tokens, positions[i] + after + 1)):
-            found[i, t - positions[i] + before] = activations[places[i], head + t, units[i]]
-    return found
+            rows[i, t - positions[i] + before] = activations[places[i], head + t, units[i]]
+    return rows

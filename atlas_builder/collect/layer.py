@@ -1,4 +1,4 @@
-"""What one layer gives up while the contexts stream by."""
+"""Statistics and candidate examples of one layer, collected while the contexts stream by."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from atlas_builder.collect.statistics import Tally
 from atlas_builder.collect.vector_log import RowLog
 from atlas_builder.config import ExampleSettings
 
-_ROOM = 64  # candidates a column holds beside those it is to keep
+_ROOM = 64  # spare candidates of a column beyond those it keeps
 
 
 class NotFiniteError(Exception):
-    """An activation that is NaN or infinite, in the context of this number."""
+    """An activation that is NaN or infinite, in this context."""
 
     def __init__(self, context: int) -> None:
         super().__init__(context)
@@ -33,20 +33,20 @@ class NotFiniteError(Exception):
 
 @dataclass(frozen=True)
 class LayerShape:
-    """A layer, as far as collecting goes."""
+    """What collecting depends on in a layer."""
 
     layer: int
     units: int
     width: int
     signs: int
-    """2 where units also answer below zero."""
+    """2 where units have negative activations, else 1."""
 
 
 class LayerCollector:
     """Statistics, candidates and their inputs for the units of one layer.
 
-    Vectors are logged in `folder`; with `saved`, a file of `save`, it goes on from there,
-    and what was logged since is forgotten. `executor` runs parts of a batch side by side,
+    Vectors are logged in `folder`; with `saved`, a file of `save`, it continues from there,
+    and what was logged since is discarded. `executor` runs parts of a batch in parallel,
     in threads of this process.
     """
 
@@ -83,28 +83,28 @@ class LayerCollector:
         )
 
     def visit(self, batch: NDArray[np.int64], inputs: Tensor, activations: Tensor, head: int) -> None:
-        """Take in a batch: (batch, context, width) and (batch, context, units), float32 on the cpu.
+        """Collect a batch: (batch, context, width) and (batch, context, units), float32 on the CPU.
 
-        The first `head` tokens of every context count nowhere. Raises `NotFiniteError`
+        The first `head` tokens of every context are left out. Raises `NotFiniteError`
         where an activation is not a number.
         """
-        shown = activations.numpy()
-        self._scan(batch, shown, head, counting=True)
-        self.tally.tokens[0] += len(batch) * (shown.shape[1] - head)
-        near = self._log_candidates(self.top_candidates, self.windows, shown, head, self.shape.signs)
-        self._log_candidates(self.band_candidates, self.band_windows, shown, head, 1)
-        if len(near):
-            # Units that fire on the same token share its input.
-            fired = np.zeros(len(batch) * shown.shape[1], bool)
-            fired[near] = True
-            place, position = np.divmod(np.flatnonzero(fired), shown.shape[1])
+        values = activations.numpy()
+        self._scan(batch, values, head, counting=True)
+        self.tally.tokens[0] += len(batch) * (values.shape[1] - head)
+        tokens = self._log_candidates(self.top_candidates, self.windows, values, head, self.shape.signs)
+        self._log_candidates(self.band_candidates, self.band_windows, values, head, 1)
+        if len(tokens):
+            # Units that are active on the same token share its input.
+            is_key = np.zeros(len(batch) * values.shape[1], bool)
+            is_key[tokens] = True
+            place, position = np.divmod(np.flatnonzero(is_key), values.shape[1])
             self.inputs.append(inputs[place, head + position].numpy())
             self.input_tokens = np.append(self.input_tokens, _token(batch[place], position))
 
-    def _scan(self, batch: NDArray[np.int64], shown: NDArray[np.float32], head: int, counting: bool) -> None:
+    def _scan(self, batch: NDArray[np.int64], values: NDArray[np.float32], head: int, counting: bool) -> None:
         def part(units: tuple[int, int]) -> int:
-            found: int = scan(
-                shown,
+            outcome: int = scan(
+                values,
                 head,
                 batch,
                 *units,
@@ -115,52 +115,52 @@ class LayerCollector:
                 self.draw,
                 self.band_candidates,
             )
-            return found
+            return outcome
 
-        found = list(self._executor.map(part, self._parts))
-        if bad := [place for place in found if place >= 0]:
+        outcomes = list(self._executor.map(part, self._parts))
+        if bad := [place for place in outcomes if place >= 0]:
             raise NotFiniteError(int(batch[min(bad)]))
-        if POOL_FULL in found:
-            # Rare: the draw of some unit went so that more must be kept than is usual.
+        if POOL_FULL in outcomes:
+            # Rare: by chance, some unit has more candidates than usual.
             self.top_candidates = candidates.widened(self.top_candidates, self.top_candidates.value.shape[1] * 2)
             self.band_candidates = candidates.widened(self.band_candidates, self.band_candidates.value.shape[1] * 2)
-            self._scan(batch, shown, head, counting=False)
+            self._scan(batch, values, head, counting=False)
 
     def _log_candidates(
-        self, held: Pool, log: RowLog, shown: NDArray[np.float32], head: int, signs: int
+        self, pool: Pool, log: RowLog, values: NDArray[np.float32], head: int, signs: int
     ) -> NDArray[np.int64]:
-        """Log the windows of new candidates; their tokens, numbered through the batch: (new,)."""
-        new = candidates.unsettled(held)
-        # Context by context: what lies together is fetched together.
+        """Log the windows of new candidates; returns their tokens, numbered through the batch: (new,)."""
+        new = candidates.unsettled(pool)
+        # Context by context, so that adjacent memory is read together.
         column, slot, place = new[np.argsort(new[:, 2].astype(np.int16), kind="stable")].T
-        position = held.position[column, slot].astype(np.int64)
+        position = pool.position[column, slot].astype(np.int64)
         edges = np.linspace(0, len(place), len(self._parts) + 1).astype(int)
 
         def part(first: int, last: int) -> NDArray[np.float32]:
             these = slice(first, last)
-            found: NDArray[np.float32] = windows(
-                shown, head, place[these], position[these], column[these] // signs, *self.examples.window
+            rows: NDArray[np.float32] = windows(
+                values, head, place[these], position[these], column[these] // signs, *self.examples.window
             )
-            return found
+            return rows
 
         numbers = [log.append(rows) for rows in self._executor.map(part, edges[:-1], edges[1:])]
-        held.row[column, slot] = np.concatenate(numbers)
-        fired: NDArray[np.int64] = place * shown.shape[1] + position
-        return fired
+        pool.row[column, slot] = np.concatenate(numbers)
+        tokens: NDArray[np.int64] = place * values.shape[1] + position
+        return tokens
 
     def thin(self) -> None:
-        """Let go of all that cannot be chosen any more, on disk as well."""
+        """Drop all candidates that cannot be chosen any more, on disk as well."""
         selection.prune_all(self.rule, self.top_candidates)
         bands.prune_all_tokens(self.draw, self.band_candidates)
         _free_of_waste(self.top_candidates, self.windows)
         _free_of_waste(self.band_candidates, self.band_windows)
-        wanted = np.isin(self.input_tokens, token_numbers(candidates.candidates(self.top_candidates)))
-        if self.inputs.is_mostly_waste(int(wanted.sum())):
-            self.inputs.retain(np.flatnonzero(wanted))
-            self.input_tokens = self.input_tokens[wanted]
+        needed = np.isin(self.input_tokens, token_numbers(candidates.candidates(self.top_candidates)))
+        if self.inputs.is_mostly_waste(int(needed.sum())):
+            self.inputs.retain(np.flatnonzero(needed))
+            self.input_tokens = self.input_tokens[needed]
 
     def save(self, path: Path) -> None:
-        """Write all that is known to a file; the logs stay where they are."""
+        """Write the state of the collector to a file; the logs stay where they are."""
         self.thin()
         for log in self._logs:
             log.settle()
@@ -178,7 +178,7 @@ class LayerCollector:
             np.savez(file, **arrays)
 
     def _load(self, path: Path) -> NDArray[np.int64]:
-        """Take up what `save` wrote; returns generation and rows of each log."""
+        """Restore what `save` wrote; returns generation and rows of each log."""
         with np.load(path, allow_pickle=False) as arrays:
             self.tally = Tally(*(arrays[name] for name in Tally._fields))
             self.top_candidates = self._pool("near", arrays, self.top_candidates)
@@ -191,11 +191,11 @@ class LayerCollector:
 
     @staticmethod
     def _pool(name: str, arrays: Any, like: Pool) -> Pool:
-        found = Candidates(*(arrays[f"{name}_{part}"] for part in Candidates._fields))
-        return candidates.filled(len(like.fill), like.value.shape[1], found)
+        saved = Candidates(*(arrays[f"{name}_{part}"] for part in Candidates._fields))
+        return candidates.filled(len(like.fill), like.value.shape[1], saved)
 
     def merge(self, other: LayerCollector) -> None:
-        """Take in what another collector of the same layer saw of other contexts."""
+        """Merge in another collector of the same layer, of other contexts."""
         statistics.add(self.tally, other.tally)
         np.maximum(self.rule.highest, other.rule.highest, out=self.rule.highest)
         np.maximum(self.rule.bound, other.rule.bound, out=self.rule.bound)
@@ -210,7 +210,7 @@ class LayerCollector:
         self.thin()
 
     def clean(self) -> None:
-        """Remove files that no checkpoint speaks of any more."""
+        """Remove files to which no checkpoint refers any more."""
         for log in self._logs:
             log.clean()
 
@@ -225,7 +225,7 @@ class LayerCollector:
 
 
 def _parts(units: int, threads: int) -> list[tuple[int, int]]:
-    """Ranges of units to look at side by side, each but the last a multiple of `SIDE_BY_SIDE`."""
+    """Ranges of units to scan in parallel, each but the last a multiple of `SIDE_BY_SIDE`."""
     blocks = -(-units // SIDE_BY_SIDE)
     edges = sorted({round(blocks * part / threads) * SIDE_BY_SIDE for part in range(threads)} | {units})
     return list(itertools.pairwise(edges))
@@ -235,27 +235,27 @@ def _token(context: NDArray[np.integer], position: NDArray[np.integer]) -> NDArr
     return (context.astype(np.int64) << 32) | position.astype(np.int64)
 
 
-def token_numbers(found: Candidates) -> NDArray[np.int64]:
-    """Context and position of each candidate, joined into one number that rises with both."""
-    return _token(found.context, found.position)
+def token_numbers(pooled: Candidates) -> NDArray[np.int64]:
+    """Context and position of each candidate, joined into one number that increases with both."""
+    return _token(pooled.context, pooled.position)
 
 
-def _free_of_waste(held: Pool, log: RowLog) -> None:
-    """Rewrite the windows of a pool's candidates if most of the log is of others."""
-    if log.is_mostly_waste(int(held.fill.sum())):
-        inside = np.arange(held.row.shape[1]) < held.fill[:, None]
-        order = np.argsort(held.row[inside])
-        log.retain(held.row[inside][order].astype(np.int64))
+def _free_of_waste(pool: Pool, log: RowLog) -> None:
+    """Rewrite the log of a pool's windows if most of it belongs to dropped candidates."""
+    if log.is_mostly_waste(int(pool.fill.sum())):
+        filled = np.arange(pool.row.shape[1]) < pool.fill[:, None]
+        order = np.argsort(pool.row[filled])
+        log.retain(pool.row[filled][order].astype(np.int64))
         renumbered = np.empty(len(order), np.int32)
         renumbered[order] = np.arange(len(order))
-        held.row[inside] = renumbered
+        pool.row[filled] = renumbered
 
 
-def _joined(held: Pool, log: RowLog, other: Pool, other_log: RowLog) -> Pool:
-    """A pool of the candidates of two, whose windows are in the first one's log."""
-    here, there = candidates.candidates(held), candidates.candidates(other)
+def _joined(pool: Pool, log: RowLog, other: Pool, other_log: RowLog) -> Pool:
+    """A pool of the candidates of two pools, with all windows in the first one's log."""
+    here, there = candidates.candidates(pool), candidates.candidates(other)
     first = log.rows
     for part in other_log.parts(np.arange(other_log.rows)):
         log.append(part)
-    both = candidates.joined(here, there._replace(row=there.row + np.int32(first)))
-    return candidates.filled(len(held.fill), held.value.shape[1], both)
+    union = candidates.joined(here, there._replace(row=there.row + np.int32(first)))
+    return candidates.filled(len(pool.fill), pool.value.shape[1], union)

@@ -1,4 +1,4 @@
-"""What the pass left on disk, opened for the stages behind it; nothing here needs torch."""
+"""The results of the pass on disk, opened for later stages; nothing here needs torch."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from atlas_builder.files import read_array, read_json
 
 
 def example_type(window: int) -> np.dtype:
-    """One example: a context in which a unit fires, seen around its key token.
+    """One example: a context in which a unit is active, with a window around its key token.
 
-    `sign` is 1 where it fires above zero and −1 where below, `value` the activation at
-    the key token, `position` the key token's place in the context, `row` the place of
-    its input in the layer's `inputs`, `window` the activations around it, NaN outside
-    the context.
+    `sign` is 1 for a positive activation and −1 for a negative one, `value` the activation
+    at the key token, `position` the key token's place in the context, `row` the row of its
+    input in the layer's `inputs`, `window` the activations around it, NaN outside the
+    context.
     """
     return np.dtype(
         [
@@ -39,7 +39,7 @@ def example_type(window: int) -> np.dtype:
 band_type = np.dtype(
     [("unit", "<i4"), ("band", "<i2"), ("rank", "<i2"), ("value", "<f4"), ("context", "<i4"), ("position", "<i4")]
 )
-"""One token drawn from a band of a unit's activations; `rank` is its place in the band by chance."""
+"""One token drawn from a band of a unit's activations; `rank` is its random rank in the band."""
 
 
 class Moments(NamedTuple):
@@ -49,9 +49,9 @@ class Moments(NamedTuple):
     minimum: NDArray[np.float64]
     mean: NDArray[np.float64]
     deviation: NDArray[np.float64]
-    """Standard deviation, of the population, not a sample."""
+    """Standard deviation of the population."""
     density: NDArray[np.float64]
-    """Share of tokens on which the activation is above zero."""
+    """Share of tokens with an activation above zero."""
 
 
 @dataclass(frozen=True)
@@ -62,22 +62,22 @@ class CollectedLayer:
     folder: Path
 
     def __reduce__(self) -> tuple[type[CollectedLayer], tuple[int, Path]]:
-        """Workers get the place on disk, not the arrays that happen to be open."""
+        """Workers get the folder, not the open arrays."""
         return CollectedLayer, (self.layer, self.folder)
 
     @cached_property
     def examples(self) -> np.ndarray:
-        """All examples of all units, `example_type`: by unit, above zero first, then by falling strength."""
+        """All examples of all units, `example_type`: by unit, positive first, then by descending magnitude."""
         return read_array(self.folder / "examples.npy", on_disk=True)
 
     @cached_property
     def starts(self) -> NDArray[np.int64]:
-        """Unit `u` owns examples `starts[u]:starts[u + 1]`."""
+        """The examples of unit `u` are `starts[u]:starts[u + 1]`: (units + 1,)."""
         return read_array(self.folder / "starts.npy")
 
     @cached_property
     def inputs(self) -> NDArray[np.float32]:
-        """The units' inputs at key tokens: (rows, width); `examples["row"]` points into it."""
+        """The units' inputs at key tokens: (rows, width); `examples["row"]` indexes it."""
         width = read_json(self.folder / "layer.json")["width"]
         path = self.folder / "inputs.f32"
         if not path.stat().st_size:
@@ -86,12 +86,12 @@ class CollectedLayer:
 
     @cached_property
     def read_weights(self) -> NDArray[np.float32]:
-        """(parts, units, width)."""
+        """Input weights: (parts, units, width)."""
         return read_array(self.folder / "read.npy", on_disk=True)
 
     @cached_property
     def write_weights(self) -> NDArray[np.float32]:
-        """(units, d_model)."""
+        """Output weights: (units, d_model)."""
         return read_array(self.folder / "write.npy", on_disk=True)
 
     @cached_property
@@ -101,7 +101,7 @@ class CollectedLayer:
 
     @cached_property
     def band_edges(self) -> NDArray[np.float64]:
-        """Activations between which the bands of each unit lie: (units, bands + 1), NaN where it never fires."""
+        """Edges of each unit's bands: (units, bands + 1), NaN where it has no positive activation."""
         return read_array(self.folder / "band_edges.npy")
 
     @cached_property
@@ -111,39 +111,39 @@ class CollectedLayer:
 
     @cached_property
     def band_windows(self) -> NDArray[np.float32]:
-        """Activations around the tokens that are shown, those of `bands` of the lowest ranks: (shown, window)."""
+        """Activations around the tokens of `bands` that are shown, those of the lowest ranks: (shown, window)."""
         return read_array(self.folder / "band_windows.npy", on_disk=True)
 
     @cached_property
     def histogram(self) -> NDArray[np.uint32]:
-        """Tokens by bin of `bins.bin_edges`: (units, BINS)."""
+        """Tokens per bin of `histogram.bin_edges`: (units, BINS)."""
         return read_array(self.folder / "histogram.npy", on_disk=True)
 
     @cached_property
     def tokens(self) -> int:
-        """Tokens that count in the statistics."""
+        """Number of tokens in the statistics."""
         return int(read_json(self.folder / "layer.json")["tokens"])
 
     @cached_property
     def signs(self) -> int:
-        """2 where units have examples below zero too, else 1."""
+        """2 where units have negative activations too, else 1."""
         return int(read_json(self.folder / "layer.json")["signs"])
 
     @property
     def units(self) -> int:
-        """How many units the layer has."""
+        """Number of units of the layer."""
         return len(self.starts) - 1
 
     def of(self, unit: int) -> np.ndarray:
-        """The examples of one unit, above zero first, then by falling strength."""
+        """The examples of one unit, positive first, then by descending magnitude."""
         return self.examples[self.starts[unit] : self.starts[unit + 1]]
 
     def of_side(self, unit: int, sign: int) -> tuple[int, np.ndarray]:
-        """The examples of one unit above zero (sign 1) or below (−1), and the place of the first."""
+        """The place of the first example of one unit and sign (1 or −1), and these examples."""
         examples = self.of(unit)
-        above = int(np.count_nonzero(examples["sign"] > 0))
+        positive = int(np.count_nonzero(examples["sign"] > 0))
         first = int(self.starts[unit])
-        return (first, examples[:above]) if sign > 0 else (first + above, examples[above:])
+        return (first, examples[:positive]) if sign > 0 else (first + positive, examples[positive:])
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ class Collected:
 
     @cached_property
     def facts(self) -> dict[str, Any]:
-        """What is true of model and corpus as a whole."""
+        """The facts of model and corpus."""
         facts: dict[str, Any] = read_json(self.folder / "facts.json")
         return facts
 
@@ -165,20 +165,20 @@ class Collected:
 
     @cached_property
     def token_texts(self) -> list[str]:
-        """What each token reads as."""
+        """The text of each token."""
         texts: list[str] = read_json(self.folder / "tokens.json")
         return texts
 
     @cached_property
     def unembedding(self) -> NDArray[np.float32]:
-        """From the residual stream to logits, as `LanguageModel.unembedding` says: (d_model, vocabulary)."""
+        """From the residual stream to logits, as `LanguageModel.unembedding` defines it: (d_model, vocabulary)."""
         return read_array(self.folder / "unembedding.npy", on_disk=True)
 
     def layer(self, number: int) -> CollectedLayer:
-        """One of the layers read."""
+        """One of the collected layers."""
         return CollectedLayer(number, self.folder / f"L{number}")
 
     @property
     def layers(self) -> list[CollectedLayer]:
-        """The layers read, in rising order."""
+        """The collected layers, in ascending order."""
         return [self.layer(number) for number in self.facts["layers_read"]]

@@ -1,7 +1,7 @@
 """The pass over the corpus: one forward run feeds every layer's collector.
 
 A pass is one shard or several, on one machine or several, each in a folder of its own;
-`merge` makes the stage's results of them, which do not depend on how many there were.
+`merge_shards` makes the stage's results of them, which do not depend on the number of shards.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ _SECONDS_BETWEEN_CHECKPOINTS = 300.0
 def collect(
     model: LanguageModel, units: Units, config: Configuration, folder: Path, progress: Progress, shard: Shard = WHOLE
 ) -> None:
-    """Run the model over a shard of the corpus once and keep in `folder` what `merge` needs.
+    """Run the model over a shard of the corpus once and write to `folder` what `merge_shards` needs.
 
-    Where an earlier run of the same shard was stopped, it goes on from that run's last
-    checkpoint. Raises `CorpusError` for a broken or empty corpus, `ActivationError`
+    Where an earlier run of the same shard was interrupted, it continues from that run's
+    last checkpoint. Raises `CorpusError` for a broken or empty corpus, `ActivationError`
     where the model computes NaN or infinity, and `OutOfMemoryError` where not even one
     context fits.
     """
@@ -59,7 +59,7 @@ def collect(
 
 
 def _prepare(model: LanguageModel, units: Units, config: Configuration, folder: Path, progress: Progress) -> None:
-    """Write what does not depend on the shard: contexts, weights and facts, the facts last."""
+    """Write what does not depend on the shard: contexts, weights and, last, facts."""
     shutil.rmtree(folder)
     folder.mkdir()
     skipped = documents.Skipped()
@@ -105,7 +105,7 @@ def _pass(run: _Run, opened: Collectors, batches: list[NDArray[np.int64]], name:
     seen, last = 0, time.monotonic()
     contexts_in_all, contexts_done = (sum(map(len, part)) for part in (batches, batches[: opened.done]))
     if opened.done:
-        progress.say(f"{name}: going on after {contexts_done:,} of {contexts_in_all:,} contexts")
+        progress.say(f"{name}: continuing after {contexts_done:,} of {contexts_in_all:,} contexts")
     known = sum(run.tokens_of(batch) for batch in batches[: opened.done])
     with progress.task(name, total=total, unit="tokens", done=known) as advance:
         for batch in batches[opened.done :]:
@@ -121,56 +121,56 @@ def _pass(run: _Run, opened: Collectors, batches: list[NDArray[np.int64]], name:
 
 
 class _Run:
-    """Runs batches, in parts where memory asks for it."""
+    """Runs batches, in parts where memory is short."""
 
     def __init__(self, units: Units, read: Contexts, opened: Collectors, device: str, progress: Progress) -> None:
         self._units, self._read, self._collectors = units, read, opened.layers
         self._device, self._progress = device, progress
-        self._head = int(read.bos is not None)  # the beginning-of-sequence token counts nowhere
+        self._head = int(read.bos is not None)  # the beginning-of-sequence token is left out
         self._tokens = 1
 
     def fit(self, tokens: int) -> None:
-        """Run no more than so many tokens at once, but one context at least."""
+        """Run at most so many tokens at once, but at least one context."""
         self._tokens = max(1, tokens)
 
     def tokens_of(self, batch: NDArray[np.int64]) -> int:
-        """Tokens of text in a batch."""
+        """Number of tokens of text in a batch."""
         return len(batch) * int(self._read.starts[batch[0] + 1] - self._read.starts[batch[0]])
 
     def batch(self, batch: NDArray[np.int64]) -> None:
-        """Show a batch of contexts of one length to every layer's collector."""
+        """Run a batch of contexts of one length and collect it in every layer."""
         length = self.tokens_of(batch) // len(batch) + self._head
-        at_once = max(1, self._tokens // length)
-        for start in range(0, len(batch), at_once):
-            self._part(batch[start : start + at_once])
+        size = max(1, self._tokens // length)
+        for start in range(0, len(batch), size):
+            self._part(batch[start : start + size])
 
     def _part(self, part: NDArray[np.int64]) -> None:
-        """Run some contexts; where that is too much for memory, layers that have seen some are not shown them again."""
-        shown = {layer: np.zeros(len(part), bool) for layer in self._units.layers}
+        """Run some contexts; after running out of memory, no layer collects the same context twice."""
+        collected = {layer: np.zeros(len(part), bool) for layer in self._units.layers}
 
         def run(rows: slice) -> None:
             def visit(layer: int, inputs: Tensor, activations: Tensor) -> None:
-                if not shown[layer][rows].all():
+                if not collected[layer][rows].all():
                     on_cpu = as_float32(inputs), as_float32(activations)
-                    shown[layer][rows] = True
-                    self._show(layer, part[rows], *on_cpu)
+                    collected[layer][rows] = True
+                    self._visit(layer, part[rows], *on_cpu)
 
             self._units.run(torch.from_numpy(self._read.stack(part[rows])).to(self._device), visit)
 
         def on_halving(contexts: int, half: int) -> None:
             self.fit(half * length)
-            self._progress.say(f"out of memory with {contexts} contexts at once: going on with {half}")
+            self._progress.say(f"out of memory with {contexts} contexts at once: continuing with {half}")
 
         length = self.tokens_of(part) // len(part) + self._head
         refusal = (
-            f"not even one context of {length} tokens fits into the memory of {self._device}: "
+            f"one context of {length} tokens does not fit into the memory of {self._device}: "
             "set a smaller corpus.context or model.dtype bfloat16."
         )
         in_halves(run, len(part), self._device, refusal, on_halving)
 
-    def _show(self, layer: int, part: NDArray[np.int64], shown: Tensor, fired: Tensor) -> None:
+    def _visit(self, layer: int, part: NDArray[np.int64], inputs: Tensor, activations: Tensor) -> None:
         try:
-            self._collectors[layer].visit(part, shown, fired, self._head)
+            self._collectors[layer].visit(part, inputs, activations, self._head)
         except NotFiniteError as error:
             document = self._read.names[self._read.document[error.context]]
             raise ActivationError(
@@ -182,7 +182,7 @@ class _Run:
 def merge_shards(shards: Sequence[Path], config: Configuration, folder: Path, progress: Progress) -> None:
     """Make the results of the pass from the folders of all its shards.
 
-    Raises `ConfigurationError` where they are not shards of one pass.
+    Raises `ConfigurationError` where they belong to different passes.
     """
     first, facts = shards[0], _facts_of_all(shards)
     shapes = [LayerShape(**shape) for shape in facts.pop("shapes")]
@@ -195,11 +195,11 @@ def merge_shards(shards: Sequence[Path], config: Configuration, folder: Path, pr
         shutil.copyfile(first / name, folder / name)
     facts["layers_read"] = [shape.layer for shape in shapes]
     facts["units"] = [{"layer": shape.layer, "units": shape.units} for shape in shapes]
-    write_json(folder / _FACTS, facts)  # the last, see is_merged
+    write_json(folder / _FACTS, facts)  # last, see is_merged
 
 
 def is_merged(folder: Path) -> bool:
-    """Whether `merge` has written all its results to `folder`."""
+    """Whether `merge_shards` has written all its results to `folder`."""
     return (folder / _FACTS).exists()
 
 
@@ -207,11 +207,11 @@ def _merge_layer(shards: Sequence[Path], shape: LayerShape, config: Configuratio
     target = folder / f"L{shape.layer}"
     scratch = folder / "merging"
     with ExitStack() as stack:
-        found = [stack.enter_context(collectors([shape], config.examples, shard, 1)) for shard in shards]
-        collector = found[0].layers[shape.layer]
+        parts = [stack.enter_context(collectors([shape], config.examples, shard, 1)) for shard in shards]
+        collector = parts[0].layers[shape.layer]
         if len(shards) > 1:
             collector = stack.enter_context(collectors([shape], config.examples, scratch, 1)).layers[shape.layer]
-            for other in found:
+            for other in parts:
                 collector.merge(other.layers[shape.layer])
         finish(collector, target)
     shutil.rmtree(scratch, ignore_errors=True)
@@ -220,8 +220,8 @@ def _merge_layer(shards: Sequence[Path], shape: LayerShape, config: Configuratio
 
 
 def _facts_of_all(shards: Sequence[Path]) -> dict[str, Any]:
-    found: list[dict[str, Any]] = [read_json(shard / _FACTS) for shard in shards]
-    for shard, facts in zip(shards, found, strict=True):
-        if facts != found[0]:
-            raise ConfigurationError(f"{shard} and {shards[0]} read different models or texts: run the shards again.")
-    return found[0]
+    records: list[dict[str, Any]] = [read_json(shard / _FACTS) for shard in shards]
+    for shard, facts in zip(shards, records, strict=True):
+        if facts != records[0]:
+            raise ConfigurationError(f"{shard} and {shards[0]} are of different models or texts: run the shards again.")
+    return records[0]

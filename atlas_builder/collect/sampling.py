@@ -1,7 +1,7 @@
-"""Random numbers that depend on a place alone: a draw is the same however the work was divided.
+"""Random numbers that depend on the position in the corpus alone, however the work is divided.
 
-A uniform sample of a set is the members of the smallest numbers, whichever way they
-were met. The generator is SplitMix64 (Steele et al. 2014), a bijection of 64 bits, so
+A uniform sample of a set is its members of the smallest numbers, in whatever order they
+are visited. The generator is SplitMix64 (Steele et al. 2014), a bijection of 64 bits, so
 within a set no two numbers are equal.
 """
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 Chances = NDArray[np.uint64]
 
 SIDE_BY_SIDE = 16
-"""Units in a row that share their draw of tokens; a cache line of activations."""
+"""Adjacent units that share their draw of tokens; a cache line of activations."""
 
 
 @njit(nogil=True, cache=True)
@@ -28,7 +28,7 @@ def mix(x: np.uint64) -> np.uint64:
 
 @njit(nogil=True, cache=True)
 def chance_of_context(stream: np.uint64, unit: int, side: int, context: int) -> np.uint64:
-    """The number of one context among those of a unit's side (0 above zero, 1 below)."""
+    """The random number of one context for a unit and side (0 positive, 1 negative)."""
     key = ((np.uint64(unit) | (np.uint64(side) << np.uint64(31))) << np.uint64(32)) | np.uint64(context)
     chance: np.uint64 = mix(mix(key) ^ stream)
     return chance
@@ -36,35 +36,35 @@ def chance_of_context(stream: np.uint64, unit: int, side: int, context: int) -> 
 
 @njit(nogil=True, cache=True)
 def chance_of_token(stream: np.uint64, context: int, position: int) -> np.uint64:
-    """The number of one token of the corpus, before a unit's own `masks` make it the unit's."""
+    """The random number of one token of the corpus, before it is combined with a unit's `masks`."""
     chance: np.uint64 = mix(mix((np.uint64(context) << np.uint64(32)) | np.uint64(position)) ^ stream)
     return chance
 
 
 def stream(seed: int, layer: int) -> np.uint64:
-    """What makes the numbers of one seed and layer other than those of another."""
+    """The stream of random numbers of one seed and layer."""
     return np.uint64(mix(np.uint64((int(mix(np.uint64(seed))) + layer) % 2**64)))
 
 
 def masks(seed: int, layer: int, units: int) -> Chances:
-    """What is xor-ed to a token's number, one for each `SIDE_BY_SIDE` units: each draws on its own."""
-    own = int(mix(stream(seed, layer)))
-    return np.array([mix(np.uint64(own ^ block)) for block in range(-(-units // SIDE_BY_SIDE))], np.uint64)
+    """Masks to xor with a token's number, one per `SIDE_BY_SIDE` units, so that each block draws independently."""
+    key = int(mix(stream(seed, layer)))
+    return np.array([mix(np.uint64(key ^ block)) for block in range(-(-units // SIDE_BY_SIDE))], np.uint64)
 
 
 @njit(nogil=True, cache=True)
 def contexts_chances(stream: np.uint64, unit: Chances, side: Chances, context: Chances) -> Chances:
     """`chance_of_context`, element by element."""
-    found = np.empty(len(unit), np.uint64)
+    chances = np.empty(len(unit), np.uint64)
     for i in range(len(unit)):
-        found[i] = chance_of_context(stream, unit[i], side[i], context[i])
-    return found
+        chances[i] = chance_of_context(stream, unit[i], side[i], context[i])
+    return chances
 
 
 @njit(nogil=True, cache=True)
 def tokens_chances(stream: np.uint64, context: Chances, position: Chances) -> Chances:
     """`chance_of_token`, element by element."""
-    found = np.empty(len(context), np.uint64)
+    chances = np.empty(len(context), np.uint64)
     for i in range(len(context)):
-        found[i] = chance_of_token(stream, context[i], position[i])
-    return found
+        chances[i] = chance_of_token(stream, context[i], position[i])
+    return chances

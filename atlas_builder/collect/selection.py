@@ -1,7 +1,7 @@
-"""Which contexts stand for a unit, chosen exactly while they stream by.
+"""A unit's examples, selected exactly while the contexts stream by.
 
-Both policies are a total order over contexts, so the choice does not depend on the
-order in which they are met.
+Both policies are a total order over contexts, so the selection does not depend on the
+order in which they are visited.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ _SMALLEST = np.finfo(np.float32).smallest_subnormal
 
 
 class SelectionRule(NamedTuple):
-    """How the examples of a layer's units are chosen.
+    """How the examples of a layer's units are selected.
 
-    A column is a unit, or with two `signs` a unit's positive side and after it its
-    negative side, whose activations count with the sign turned.
+    A column is a unit or, with two `signs`, a unit's positive activations followed by its
+    negative ones with the sign reversed.
     """
 
     top: bool
-    """The highest, instead of a sample of those near the maximum."""
+    """Select the highest instead of a sample of those near the maximum."""
     keep: int
-    """Examples a column."""
+    """Examples per column."""
     threshold: float
     signs: int
     stream: np.uint64
     highest: NDArray[np.float32]
-    """Highest activation met so far: (columns,)."""
+    """Highest activation so far: (columns,)."""
     bound: NDArray[np.float32]
-    """What a context must reach to matter; it only rises: (columns,)."""
+    """Activation that a candidate must reach; it never decreases: (columns,)."""
 
 
 def selection_rule(examples: ExampleSettings, units: int, signs: int, stream: np.uint64) -> SelectionRule:
-    """The rule that a configuration asks for; an example's activation is above zero."""
+    """The rule of a configuration; an example's activation is above zero."""
     return SelectionRule(
         top=examples.policy == "top",
         keep=examples.per_unit,
@@ -54,7 +54,7 @@ def selection_rule(examples: ExampleSettings, units: int, signs: int, stream: np
 
 @njit(nogil=True, cache=True)
 def consider(rule: SelectionRule, pool: Pool, column: int, value: float, context: int, position: int, row: int) -> bool:
-    """Take in a context that reaches the bound; false where there is no room for it."""
+    """Add a context that reaches the bound; false where the pool is full."""
     if pool.fill[column] == pool.value.shape[1]:
         prune(rule, pool, column)
         if pool.fill[column] == pool.value.shape[1]:
@@ -62,7 +62,7 @@ def consider(rule: SelectionRule, pool: Pool, column: int, value: float, context
     if value > rule.highest[column]:
         rule.highest[column] = value
         if not rule.top:
-            # One step down, so that rounding never turns away what the exact test would take.
+            # One step down, so that rounding never rejects what the exact test accepts.
             floor = np.nextafter(np.float32(rule.threshold * value), np.float32(0))
             rule.bound[column] = max(rule.bound[column], floor)
     append(pool, column, value, context, position, row)
@@ -71,7 +71,7 @@ def consider(rule: SelectionRule, pool: Pool, column: int, value: float, context
 
 @njit(nogil=True, cache=True)
 def prune(rule: SelectionRule, pool: Pool, column: int) -> None:
-    """Drop every candidate of a column that cannot be chosen any more, and raise the bound."""
+    """Drop every candidate of a column that cannot be selected any more, and raise the bound."""
     order = _by_value(pool.value[column, : pool.fill[column]], pool.context[column])
     kept = np.empty(len(order), np.int64)
     first = np.empty(rule.keep, np.uint64)  # the smallest chances among candidates as high as this one
@@ -99,14 +99,14 @@ def prune(rule: SelectionRule, pool: Pool, column: int) -> None:
 
 @njit(nogil=True, cache=True)
 def prune_all(rule: SelectionRule, pool: Pool) -> None:
-    """Thin every column."""
+    """Prune every column."""
     for column in range(len(pool.fill)):
         prune(rule, pool, column)
 
 
 @njit(nogil=True, cache=True)
 def _by_value(value: NDArray[np.float32], context: NDArray[np.int32]) -> NDArray[np.int64]:
-    """Places by falling value, equal ones by context; values are positive, so their bits rise with them."""
+    """Places by descending value, ties by context; positive values ascend as their bits do."""
     key = np.empty(len(value), np.uint64)
     bits = value.view(np.uint32)
     for place in range(len(value)):
@@ -116,18 +116,18 @@ def _by_value(value: NDArray[np.float32], context: NDArray[np.int32]) -> NDArray
 
 
 def select(rule: SelectionRule, pool: Pool) -> Candidates:
-    """The chosen examples, by column, highest activation first, ties by place in the corpus."""
+    """The selected examples, by column, highest activation first, ties by position in the corpus."""
     prune_all(rule, pool)
-    found = candidates(pool)
+    selected = candidates(pool)
     if not rule.top:
-        unit, side = np.divmod(found.column.astype(np.uint64), np.uint64(rule.signs))
-        chances = contexts_chances(rule.stream, unit, side, found.context.astype(np.uint64))
-        found = _first(found, np.lexsort([chances, found.column]), rule.keep)
-    return take(found, np.lexsort([found.context, -found.value, found.column]))
+        unit, side = np.divmod(selected.column.astype(np.uint64), np.uint64(rule.signs))
+        chances = contexts_chances(rule.stream, unit, side, selected.context.astype(np.uint64))
+        selected = _first(selected, np.lexsort([chances, selected.column]), rule.keep)
+    return take(selected, np.lexsort([selected.context, -selected.value, selected.column]))
 
 
-def _first(found: Candidates, order: NDArray[np.int64], count: int) -> Candidates:
-    """The first `count` of each column in this order, which goes column by column."""
-    column = found.column[order]
+def _first(pooled: Candidates, order: NDArray[np.int64], count: int) -> Candidates:
+    """The first `count` of each column in this order, which is by column."""
+    column = pooled.column[order]
     rank = np.arange(len(column)) - np.searchsorted(column, column)
-    return take(found, order[rank < count])
+    return take(pooled, order[rank < count])

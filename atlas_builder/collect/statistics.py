@@ -1,8 +1,7 @@
 """Running statistics of every unit of a layer, over every token of the corpus.
 
-All of them are integers or extremes, so that they add up to the same bytes whatever
-the order: sums are kept in units of 2⁻⁵², one integer for the whole part and one for
-the rest.
+All of them are integers or extremes, so that they add up to the same bytes in any
+order: sums are in units of 2⁻⁵², one integer for the whole part and one for the rest.
 """
 
 from __future__ import annotations
@@ -19,13 +18,13 @@ from atlas_builder.collect.results import Moments
 from atlas_builder.collect.sampling import SIDE_BY_SIDE
 
 _DROPPED_BITS = 23 - MANTISSA_BITS
-_BELOW = ((127 + LOWEST) << MANTISSA_BITS) - 1  # code of the magnitudes that share the middle bin
+_BELOW = ((127 + LOWEST) << MANTISSA_BITS) - 1  # code of the magnitudes in the middle bin
 _REST = 2.0**52
 _LARGEST = 2.0**62
 
 
 class Tally(NamedTuple):
-    """What is counted of each unit: (units,), the histogram (units, BINS)."""
+    """Counts of each unit: (units,), the histogram (units, BINS)."""
 
     maximum: NDArray[np.float32]
     minimum: NDArray[np.float32]
@@ -38,7 +37,7 @@ class Tally(NamedTuple):
 
 
 def empty_tally(units: int) -> Tally:
-    """Nothing counted yet."""
+    """A tally of no tokens."""
     return Tally(
         maximum=np.full(units, -np.inf, np.float32),
         minimum=np.full(units, np.inf, np.float32),
@@ -50,7 +49,7 @@ def empty_tally(units: int) -> Tally:
 
 
 def add(to: Tally, other: Tally) -> None:
-    """Count what another counted."""
+    """Add another tally to the first."""
     np.maximum(to.maximum, other.maximum, out=to.maximum)
     np.minimum(to.minimum, other.minimum, out=to.minimum)
     for name in ("positive", "sums", "histogram", "tokens"):
@@ -62,7 +61,7 @@ def add(to: Tally, other: Tally) -> None:
 
 
 def moments(tally: Tally) -> Moments:
-    """Read the statistics off the counts."""
+    """The statistics of a tally."""
     tokens = max(int(tally.tokens[0]), 1)
     total, squares = (tally.sums[:, part] + tally.sums[:, part + 1] / _REST for part in (0, 2))
     mean = total / tokens
@@ -76,7 +75,7 @@ def moments(tally: Tally) -> Moments:
 
 
 class Counts(NamedTuple):
-    """What is counted of units side by side in one context: (SIDE_BY_SIDE,) each."""
+    """Counts of adjacent units in one context: (SIDE_BY_SIDE,) each."""
 
     high: NDArray[np.float32]
     low: NDArray[np.float32]
@@ -87,7 +86,7 @@ class Counts(NamedTuple):
 
 @njit(nogil=True, cache=True)
 def no_counts() -> Counts:
-    """Room for the counts of a tile."""
+    """Buffers for the counts of a tile."""
     width = SIDE_BY_SIDE
     return Counts(
         np.zeros(width, np.float32), np.zeros(width, np.float32), np.zeros(width), np.zeros(width), np.zeros(width)
@@ -96,7 +95,7 @@ def no_counts() -> Counts:
 
 @njit(nogil=True, cache=True)
 def find_peaks(tile: NDArray[np.float32], counts: Counts) -> None:
-    """Highest and lowest of (tokens, SIDE_BY_SIDE) activations."""
+    """Maximum and minimum of (tokens, SIDE_BY_SIDE) activations, per unit."""
     high, low = counts.high, counts.low
     for w in range(SIDE_BY_SIDE):
         high[w] = low[w] = tile[0, w]
@@ -113,7 +112,7 @@ def count_activations(
 ) -> bool:
     """Count one context of `units` units from `first` on; false where an activation is not a number.
 
-    `tile` is (tokens, SIDE_BY_SIDE), its peaks are known; `bins` is room of its shape.
+    `tile` is (tokens, SIDE_BY_SIDE), with its peaks already in `counts`; `bins` is a buffer of its shape.
     """
     _sum(tile, counts)
     for w in range(units):
@@ -135,7 +134,7 @@ def count_activations(
 
 @njit(nogil=True, cache=True)
 def _sum(tile: NDArray[np.float32], counts: Counts) -> None:
-    # In float64 throughout: a small deviation around a large mean would drown in float32.
+    # In float64 throughout: a small deviation around a large mean would be lost in float32.
     total, squares, positive = counts.total, counts.squares, counts.positive
     total[:] = 0
     squares[:] = 0
@@ -150,7 +149,7 @@ def _sum(tile: NDArray[np.float32], counts: Counts) -> None:
 
 @njit(nogil=True, cache=True)
 def _find_bins(bits: NDArray[np.int32], bins: NDArray[np.int32]) -> None:
-    """The bin of each float32, read off its bits."""
+    """The bin of each float32, from its bits."""
     for t in range(len(bits)):
         for w in range(SIDE_BY_SIDE):
             code = bits[t, w]

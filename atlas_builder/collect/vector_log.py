@@ -1,7 +1,7 @@
-"""Vectors on disk: logged while contexts stream by, most of them wanted for a while only.
+"""Vectors on disk: logged while contexts stream by, most of them needed for a while only.
 
 A log is raw little-endian float32, row after row, in a file named by how often it was
-rewritten: `inputs.3.f32`. What a checkpoint speaks of is never overwritten.
+rewritten: `inputs.3.f32`. What a checkpoint refers to is never overwritten.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ class RowLog:
     def __init__(self, folder: Path, name: str, width: int, generation: int = 0, rows: int = 0) -> None:
         self.folder, self.name, self.width = folder, name, width
         self.generation, self.rows = generation, rows
-        # What was written after the checkpoint that knows of `rows` rows is met again.
+        # Rows written after the checkpoint are discarded: they will be collected again.
         self._file = self.path.open("r+b" if self.path.exists() else "w+b")
         self._file.truncate(rows * width * 4)
         self._file.seek(0, os.SEEK_END)
 
     @property
     def path(self) -> Path:
-        """The file it is in now."""
+        """The current file."""
         return self.folder / f"{self.name}.{self.generation}.f32"
 
     def append(self, rows: NDArray[np.float32]) -> NDArray[np.int64]:
@@ -39,12 +39,12 @@ class RowLog:
         self.rows += len(rows)
         return numbers
 
-    def is_mostly_waste(self, wanted: int) -> bool:
-        """Whether so few rows are wanted that the file is worth rewriting."""
-        return self.rows > 2 * wanted + _ROWS_AT_ONCE
+    def is_mostly_waste(self, needed: int) -> bool:
+        """Whether so few rows are needed that the file is worth rewriting."""
+        return self.rows > 2 * needed + _ROWS_AT_ONCE
 
     def retain(self, numbers: NDArray[np.int64]) -> None:
-        """Go on in another file with the rows of these numbers, numbered from 0 in this order."""
+        """Continue in another file with the rows of these numbers, renumbered from 0 in this order."""
         after = RowLog(self.folder, self.name, self.width, self.generation + 1)
         for part in self.parts(numbers):
             after.append(part)
@@ -52,7 +52,7 @@ class RowLog:
         self.generation, self.rows, self._file = after.generation, after.rows, after._file
 
     def parts(self, numbers: NDArray[np.int64]) -> Iterator[NDArray[np.float32]]:
-        """Rows by number, in parts of some thousands."""
+        """Rows by number, a few thousand at a time."""
         self._file.flush()
         if not len(numbers):
             return
@@ -61,7 +61,7 @@ class RowLog:
             yield source[numbers[start : start + _ROWS_AT_ONCE]]
 
     def settle(self) -> None:
-        """Have what was written reach the disk."""
+        """Flush all written rows to disk."""
         self._file.flush()
         os.fsync(self._file.fileno())
 

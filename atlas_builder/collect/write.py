@@ -1,4 +1,4 @@
-"""The end of the pass over a layer: examples chosen, and all that later stages need written in one order."""
+"""The end of the pass over a layer: selects examples and writes all that later stages need."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from atlas_builder.files import write_json
 def finish(collector: LayerCollector, folder: Path) -> None:
     """Write the results of a layer to `folder`.
 
-    Everything lies in an order of its own, whatever order it was met in: examples by
-    unit, side and falling activation, inputs by place in the corpus.
+    The order of rows does not depend on the order of the pass: examples are by unit, sign
+    and descending activation, inputs by position in the corpus.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    shape, counted = collector.shape, collector.tally
+    shape, tally = collector.shape, collector.tally
     chosen = selection.select(collector.rule, collector.top_candidates)
     tokens, row = np.unique(token_numbers(chosen), return_inverse=True)
     _write_inputs(collector, tokens, folder / "inputs.f32")
@@ -35,28 +35,28 @@ def finish(collector: LayerCollector, folder: Path) -> None:
     np.save(folder / "examples.npy", examples)
     np.save(folder / "starts.npy", np.searchsorted(unit, np.arange(shape.units + 1)))
 
-    np.save(folder / "histogram.npy", counted.histogram)
-    np.save(folder / "moments.npy", np.stack(statistics.moments(counted)))
-    edges = bands.band_edges(counted.histogram, counted.maximum, collector.examples.bands)
+    np.save(folder / "histogram.npy", tally.histogram)
+    np.save(folder / "moments.npy", np.stack(statistics.moments(tally)))
+    edges = bands.band_edges(tally.histogram, tally.maximum, collector.examples.bands)
     np.save(folder / "band_edges.npy", edges)
     drawn = bands.draw_bands(collector.draw, collector.band_candidates, edges)
     np.save(folder / "bands.npy", _bands(drawn))
     shown = take(drawn.candidates, drawn.rank < collector.examples.per_band)
     np.save(folder / "band_windows.npy", _windows(collector.band_windows, shown))
-    facts = {"tokens": int(counted.tokens[0]), "units": shape.units, "width": shape.width, "signs": shape.signs}
+    facts = {"tokens": int(tally.tokens[0]), "units": shape.units, "width": shape.width, "signs": shape.signs}
     write_json(folder / "layer.json", facts)
 
 
 def _bands(drawn: bands.DrawnTokens) -> np.ndarray:
-    found = np.empty(len(drawn.band), band_type)
+    rows = np.empty(len(drawn.band), band_type)
     for name in ("value", "context", "position"):
-        found[name] = getattr(drawn.candidates, name)
-    found["unit"], found["band"], found["rank"] = drawn.candidates.column, drawn.band, drawn.rank
-    return found
+        rows[name] = getattr(drawn.candidates, name)
+    rows["unit"], rows["band"], rows["rank"] = drawn.candidates.column, drawn.band, drawn.rank
+    return rows
 
 
-def _windows(log: RowLog, found: Candidates) -> NDArray[np.float32]:
-    parts = list(log.parts(found.row.astype(np.int64)))
+def _windows(log: RowLog, chosen: Candidates) -> NDArray[np.float32]:
+    parts = list(log.parts(chosen.row.astype(np.int64)))
     return np.concatenate(parts) if parts else np.zeros((0, log.width), np.float32)
 
 

@@ -1,1 +1,1 @@
-"""Text: documents, the contexts they are cut into, and what tokens read as. Nothing here runs a model."""
+"""Text: documents, the contexts they are cut into, and the text of tokens. Nothing here runs a model."""

@@ -1,6 +1,6 @@
 """Documents cut into contexts: runs of tokens that the model sees at once.
 
-Contexts lie on disk as flat arrays, so that a corpus of any size costs no memory.
+Contexts are flat arrays on disk, so a corpus of any size costs no memory.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class Contexts:
     """All contexts of a corpus.
 
     Context `i` is `tokens[starts[i]:starts[i + 1]]`, from document `document[i]`,
-    whose own tokens it shows from `offset[i]` on. Where `bos` is a token, it heads
-    every context when the model runs; it is not stored.
+    where it begins at token `offset[i]`. Where `bos` is a token, it begins every context
+    when the model runs; it is not stored.
     """
 
     tokens: NDArray[np.int32]
@@ -44,7 +44,7 @@ class Contexts:
 
     @property
     def token_count(self) -> int:
-        """Tokens of text, beginning-of-sequence tokens not counted."""
+        """Number of tokens of text, without beginning-of-sequence tokens."""
         return int(self.starts[-1])
 
     def text_of(self, context: int) -> NDArray[np.int32]:
@@ -52,7 +52,7 @@ class Contexts:
         return self.tokens[self.starts[context] : self.starts[context + 1]]
 
     def batches(self, tokens_at_once: int) -> Iterator[NDArray[np.int64]]:
-        """Numbers of contexts to run together: equal in length, so that nothing is padded.
+        """Numbers of contexts to run together: of equal length, so nothing is padded.
 
         Which contexts share a batch depends on the corpus and on `tokens_at_once` only.
         """
@@ -61,12 +61,12 @@ class Contexts:
         edges = np.flatnonzero(np.diff(lengths[order])) + 1
         for group in np.split(order, edges):
             if len(group):
-                at_once = max(1, tokens_at_once // int(lengths[group[0]]))
-                for start in range(0, len(group), at_once):
-                    yield group[start : start + at_once]
+                size = max(1, tokens_at_once // int(lengths[group[0]]))
+                for start in range(0, len(group), size):
+                    yield group[start : start + size]
 
     def stack(self, batch: NDArray[np.integer], end: int | None = None) -> NDArray[np.int64]:
-        """The tokens of contexts of one length, or of each the first `end`, headed by `bos`: (batch, context)."""
+        """The tokens of contexts of one length, or the first `end` of each, after `bos`: (batch, context)."""
         rows = np.stack([self.text_of(int(context))[:end] for context in batch]).astype(np.int64)
         if self.bos is None:
             return rows
@@ -84,9 +84,9 @@ def write_contexts(
     max_documents: int | None = None,
     on_tokens: Callable[[int], None] = lambda count: None,
 ) -> Contexts:
-    """Tokenise documents one by one, cut them into contexts and write these to a folder.
+    """Tokenise documents, cut them into contexts and write these to a folder.
 
-    `on_tokens` is told how many tokens each step added.
+    `on_tokens` is called with the number of tokens that each step added.
     """
     room = context - (bos is not None)
     folder.mkdir(parents=True, exist_ok=True)
@@ -120,7 +120,7 @@ def write_contexts(
 
 
 def read_contexts(folder: Path) -> Contexts:
-    """The contexts that `write` left in a folder; tokens stay on disk until looked at."""
+    """The contexts that `write_contexts` wrote to a folder; the tokens are memory-mapped."""
     facts = read_json(folder / "contexts.json")
     starts = read_array(folder / "starts.npy")
     tokens: NDArray[np.int32] = np.zeros(0, dtype=np.int32)

@@ -1,7 +1,7 @@
-"""Documents: where a corpus comes from, one source a function.
+"""Documents: where a corpus comes from, one function per source.
 
 A corpus is an ordered stream of named documents. Nothing here knows tokens or
-models; `atlas_builder.contexts` cuts documents into what a model sees at once.
+models; `atlas_builder.corpus.contexts` cuts documents into contexts.
 """
 
 from __future__ import annotations
@@ -24,41 +24,41 @@ from atlas_builder.errors import ConfigurationError, CorpusError
 
 
 class Document(NamedTuple):
-    """One text with a name that a reader could look it up by."""
+    """One text, with a name by which a reader can look it up."""
 
     name: str
     text: str
 
 
 class Skipped:
-    """Counts the broken lines that `corpus.on_error: skip` passed over."""
+    """Counts the broken lines that `corpus.on_error: skip` leaves out."""
 
     def __init__(self) -> None:
         self.lines = 0
 
 
 def documents(corpus: CorpusSettings, skipped: Skipped | None = None) -> Iterator[Document]:
-    """Yield the documents of a configured corpus, in an order that never changes.
+    """Yield the documents of a configured corpus, always in the same order.
 
     Raises `ConfigurationError` where the corpus is missing and `CorpusError` where
     it is empty or a line of it is broken.
     """
     skipped = skipped if skipped is not None else Skipped()
     if corpus.source == "stdlib":
-        found = stdlib_documents()
+        stream = stdlib_documents()
     elif corpus.source == "text":
-        found = text_documents(_existing(corpus), corpus, skipped)
+        stream = text_documents(_existing(corpus), corpus, skipped)
     elif corpus.source == "jsonl":
-        found = jsonl_documents(_existing(corpus), corpus, skipped)
+        stream = jsonl_documents(_existing(corpus), corpus, skipped)
     else:
-        found = huggingface_documents(corpus)
+        stream = huggingface_documents(corpus)
     empty = True
-    for document in found:
+    for document in stream:
         if document.text.strip():
             empty = False
             yield Document(_encodable(document.name), _encodable(document.text))
     if empty:
-        raise CorpusError(f"corpus {_where(corpus)} holds no text: give it at least one document.")
+        raise CorpusError(f"corpus {_where(corpus)} contains no text: give it at least one document.")
 
 
 # --- the standard library ----------------------------------------------------
@@ -70,23 +70,23 @@ _MACHINE_SPECIFIC = ("_sysconfigdata", "sitecustomize", "usercustomize", "config
 def stdlib_documents() -> Iterator[Document]:
     """The running interpreter's documentation topics, docstrings and source.
 
-    A topic is a document, so is a source file, so are the docstrings of a module
-    written in C (those of the others stand in their source, and no text is taken
+    Each topic is a document, as is each source file, and the docstrings of each module
+    written in C (those of other modules are in their source, and no text is used
     twice). Tests and character tables are left out. The order is that of a hash of
-    the name, so that any first part is a fair mixture.
+    the name, so any leading part is a fair mixture.
     """
-    found: dict[str, Document | Path | str] = {}
+    entries: dict[str, Document | Path | str] = {}
     for topic, text in pydoc_data.topics.topics.items():
-        found[f"topic:{topic}"] = Document(f"topic:{topic}", text)
+        entries[f"topic:{topic}"] = Document(f"topic:{topic}", text)
     root = Path(sysconfig.get_path("stdlib"))
     for path in _sources(root):
         name = path.relative_to(root).with_suffix("").as_posix().replace("/", ".")
-        found[f"source:{name}"] = path
+        entries[f"source:{name}"] = path
     for name in sorted(sys.stdlib_module_names):
         if _is_compiled(name):
-            found[f"docs:{name}"] = name
-    for name in sorted(found, key=lambda name: hashlib.sha256(name.encode()).digest()):
-        entry = found[name]
+            entries[f"docs:{name}"] = name
+    for name in sorted(entries, key=lambda name: hashlib.sha256(name.encode()).digest()):
+        entry = entries[name]
         if isinstance(entry, Path):
             yield Document(name, entry.read_text(encoding="utf-8", errors="replace"))
         elif isinstance(entry, str):
@@ -121,11 +121,11 @@ def _docstrings(module_name: str) -> str:
 
 
 def _describe(owner: object, path: str, seen: set[int | str]) -> Iterator[str]:
-    """A docstring under the name it documents, then those of what the owner holds."""
+    """A docstring under the name it documents, then those of the owner's members."""
     if id(owner) in seen:
         return
     seen.add(id(owner))
-    # A class attribute `__doc__` can be a descriptor, which is no text.
+    # A class attribute `__doc__` can be a descriptor instead of text.
     doc = inspect.cleandoc(owner.__doc__) if isinstance(owner.__doc__, str) else ""
     if doc and doc not in seen:
         seen.add(doc)
@@ -141,7 +141,7 @@ def _describe(owner: object, path: str, seen: set[int | str]) -> Iterator[str]:
 
 
 def text_documents(path: Path, corpus: CorpusSettings, skipped: Skipped) -> Iterator[Document]:
-    """A file is a document; a folder is its `*.txt` files, in the order of their names."""
+    """A file is one document; a folder is its `*.txt` files, in the order of their names."""
     files = sorted(path.rglob("*.txt")) if path.is_dir() else [path]
     for file in files:
         name = file.relative_to(path).as_posix() if path.is_dir() else file.name
@@ -149,7 +149,7 @@ def text_documents(path: Path, corpus: CorpusSettings, skipped: Skipped) -> Iter
 
 
 def jsonl_documents(path: Path, corpus: CorpusSettings, skipped: Skipped) -> Iterator[Document]:
-    """A line is a JSON object, whose `corpus.field` is the text of a document."""
+    """Each line is a JSON object, whose `corpus.field` is the text of a document."""
     with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             if not line.strip():
@@ -166,7 +166,7 @@ def jsonl_documents(path: Path, corpus: CorpusSettings, skipped: Skipped) -> Ite
                     continue
                 problem = f"has no text field '{corpus.field}'"
             if corpus.on_error == "fail":
-                raise CorpusError(f"{path}, line {number} {problem}: mend the line, or set corpus.on_error to skip.")
+                raise CorpusError(f"{path}, line {number} {problem}: fix the line, or set corpus.on_error to skip.")
             skipped.lines += 1
 
 
@@ -198,10 +198,10 @@ def _existing(corpus: CorpusSettings) -> Path:
     assert corpus.path is not None  # the configuration requires it for these sources
     path = Path(corpus.path)
     try:
-        there = path.exists()
+        exists = path.exists()
     except OSError:
-        there = False
-    if not there:
+        exists = False
+    if not exists:
         raise ConfigurationError(f"corpus.path: {path!s:.200} does not exist: give the path of a file or folder.")
     if corpus.source == "jsonl" and path.is_dir():
         raise ConfigurationError(f"corpus.path: {path} is a folder: source jsonl reads one file.")
@@ -213,7 +213,7 @@ def _where(corpus: CorpusSettings) -> str:
 
 
 def _encodable(text: str) -> str:
-    """Replace lone surrogates, which no tokenizer takes, by U+FFFD."""
+    """Replace lone surrogates, which no tokenizer accepts, by U+FFFD."""
     return text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
 
 

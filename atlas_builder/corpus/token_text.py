@@ -1,4 +1,4 @@
-"""What a token looks like to a reader."""
+"""The text of tokens, as readers see it."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ HIDDEN = re.compile(
     "\ufdd0-\ufdef\ufff0-\uffff\ud800-\udfff\U000e0000-\U000e0fff"
     f"{_NONCHARACTERS}]"
 )
-"""What cannot be seen, or changes how text is laid out."""
+"""Characters that are invisible or change how text is laid out."""
 
 
 def token_texts(tokenizer: Any) -> list[str]:
     """The text of every token of a Hugging Face tokenizer, by its id.
 
-    A token that is part of a character reads as its bytes, `<0xE2><0x80>`: the way
-    SentencePiece writes them, applied to every kind of tokenizer.
+    A token that is part of a character is written as its bytes, `<0xE2><0x80>`, as
+    SentencePiece writes them, for every kind of tokenizer.
     """
     vocabulary = {int(index): str(token) for token, index in tokenizer.get_vocab().items()}
     size = max(vocabulary, default=-1) + 1
@@ -42,24 +42,24 @@ def token_texts(tokenizer: Any) -> list[str]:
         elif match := _BYTE.fullmatch(token):
             texts.append(_readable(bytes([int(match[1], 16)])))
         else:
-            # A decoder drops the space that heads a text, so the token is read behind another.
+            # A decoder drops a leading space, so the token is decoded after another.
             decoded = str(tokenizer.decode([*anchor, index]))
             texts.append(decoded[len(anchored) :] if decoded.startswith(anchored) else token)
     return texts
 
 
 def join_bytes(text: str) -> str:
-    """Text in which the bytes of a character, where they stand side by side, are that character."""
+    """Text in which adjacent bytes of one character are joined into that character."""
     return _BYTES.sub(_join, text) if "<0x" in text else text
 
 
 def plain(text: str) -> str:
-    """Text for titles and attributes: nothing invisible, one line, not escaped."""
+    """Text for titles and attributes: one line, without invisible characters, not escaped."""
     return HIDDEN.sub(lambda match: spelt(match.group()), text)
 
 
 def spelt(character: str) -> str:
-    """What stands for a character that cannot be seen."""
+    """The visible replacement of an invisible character."""
     return SIGNS.get(character) or f"U+{ord(character):04X}"
 
 

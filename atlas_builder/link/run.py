@@ -1,4 +1,4 @@
-"""The link stage: behaviours of other units that look alike, and whether the weights wire the one unit to the other."""
+"""The link stage: similar behaviours of other units, and the cosines between the weights of two such units."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _SEED = 0
 
 @dataclass(frozen=True)
 class Links:
-    """The folder of the link stage. Behaviours are numbered through all layers, in order."""
+    """The results of the link stage. Behaviours are numbered across all layers, in order."""
 
     folder: Path
 
@@ -60,11 +60,11 @@ class Links:
 
     @cached_property
     def weight_cosine(self) -> Floats:
-        """How much of what the earlier of two units writes the later one reads: (behaviours, neighbours).
+        """Weight cosine of the two units: (behaviours, neighbours).
 
-        The cosine between the output weights of the earlier layer's unit and the read
-        weights of the later layer's, gains of norms between them left out. A gated unit
-        reads with two vectors; the one of the larger absolute cosine counts. NaN between
+        The cosine between the output weights of the earlier layer's unit and the input
+        weights of the later layer's, without the gains of norms between them. A gated unit
+        has two input vectors; the one of the larger absolute cosine counts. NaN between
         units of one layer, where units do not read the residual stream, and where there is
         no neighbour.
         """
@@ -72,21 +72,20 @@ class Links:
 
     @cached_property
     def thresholds(self) -> Doubles:
-        """The least cosine of neighbours between each two layers, in the order of the layers read: (layers, layers).
+        """The smallest cosine of neighbours for each pair of layers, in ascending order: (layers, layers).
 
-        Either what the configuration says, the same for all, or the cosine that one in a
-        thousand pairs of behaviours reaches, one of the one layer and one of the other,
-        of different units: the lowest of the cosines at or above the quantile 0.999,
-        over all such pairs where there are at most 2^20, else over 2^20 drawn with a
-        fixed seed. Infinite where there is no pair.
+        Either the configured value, the same for all, or the cosine that one in a thousand
+        pairs of behaviours reaches, one of each layer and of different units: the lowest of
+        the cosines at or above the quantile 0.999, over all such pairs where there are at
+        most 2^20, else over 2^20 drawn with a fixed seed. Infinite where there is no pair.
         """
         return read_array(self.folder / "thresholds.npy")
 
     @cached_property
     def map(self) -> Floats:
-        """The place of each behaviour in the unit square, as `map.places` says: (behaviours, 2).
+        """The position of each behaviour on the map, from `tsne.places`: (behaviours, 2).
 
-        NaN where a behaviour has none: its vector is zero, or `link.map` is off.
+        NaN where a behaviour's vector is zero, or `link.map` is off.
         """
         return read_array(self.folder / "map.npy")
 
@@ -105,44 +104,44 @@ def link(
 ) -> None:
     """Find each behaviour's neighbours and write them.
 
-    As in the paper, two behaviours are compared by the cosine of what enters the MLP at
-    their central examples, not by their embeddings, so that it can be asked of any two
-    units; a unit's own behaviours are no neighbours of each other.
+    As in the paper, two behaviours are compared by the cosine of the MLP inputs of their
+    central examples, not of their embeddings, so that any two units are comparable;
+    behaviours of one unit are not neighbours of each other.
     """
     layers = collected.layers
-    found = [Clustered(layer.layer, clustered).behaviours for layer in layers]
-    address = _address(layers, found)
+    behaviours = [Clustered(layer.layer, clustered).behaviours for layer in layers]
+    address = _address(layers, behaviours)
     with tempfile.TemporaryDirectory(dir=folder) as name:
         scratch = Path(name)
-        _write_points(layers, found, address, scratch)
-        least = _thresholds([layer.layer for layer in layers], settings, scratch, executor, progress)
-        neighbours, similarities = _neighbours(scratch, settings.neighbours, least, executor, progress)
+        _write_points(layers, behaviours, address, scratch)
+        thresholds = _thresholds([layer.layer for layer in layers], settings, scratch, executor, progress)
+        neighbours, similarities = _neighbours(scratch, settings.neighbours, thresholds, executor, progress)
         np.save(folder / "map.npy", _map(scratch, settings, executor, progress))
     np.save(folder / "address.npy", address)
-    np.save(folder / "thresholds.npy", least)
+    np.save(folder / "thresholds.npy", thresholds)
     np.save(folder / "neighbours.npy", neighbours)
     np.save(folder / "similarities.npy", similarities)
     np.save(folder / "wiring.npy", weight_cosine(layers, address, neighbours))
 
 
-def _address(layers: Sequence[CollectedLayer], found: Sequence[np.ndarray]) -> NDArray[np.int32]:
+def _address(layers: Sequence[CollectedLayer], behaviours: Sequence[np.ndarray]) -> NDArray[np.int32]:
     """Layer, unit and number of each behaviour: (behaviours, 3)."""
     parts = [
         np.stack([np.full(len(part), layer.layer), part["unit"], part["id"]], axis=1)
-        for layer, part in zip(layers, found, strict=True)
+        for layer, part in zip(layers, behaviours, strict=True)
     ]
     return np.concatenate(parts).astype(np.int32)
 
 
 def _write_points(
-    layers: Sequence[CollectedLayer], found: Sequence[np.ndarray], address: NDArray[np.int32], folder: Path
+    layers: Sequence[CollectedLayer], behaviours: Sequence[np.ndarray], address: NDArray[np.int32], folder: Path
 ) -> None:
-    """Write `Points` to a folder, layer by layer, so that memory never holds all inputs."""
+    """Write `Points` to a folder, layer by layer, so that all inputs are never in memory at once."""
     width = layers[0].inputs.shape[1]
-    starts = np.cumsum([0, *map(len, found)])
+    starts = np.cumsum([0, *map(len, behaviours)])
     vectors = np.lib.format.open_memmap(folder / "vectors.npy", "w+", np.dtype("<f4"), (len(address), width))
     zero = np.zeros(len(address), dtype=np.bool_)
-    for layer, part, (first, end) in zip(layers, found, pairwise(starts), strict=True):
+    for layer, part, (first, end) in zip(layers, behaviours, pairwise(starts), strict=True):
         vectors[first:end] = directions(layer.inputs[part["row"]])
         zero[first:end] = ~vectors[first:end].any(axis=1)
     vectors.flush()
@@ -157,26 +156,26 @@ def _save_points(points: Points, folder: Path) -> None:
 
 
 def _read_points(folder: Path) -> Points:
-    """What `_write_points` wrote, the vectors left on disk."""
+    """What `_write_points` wrote, with the vectors memory-mapped."""
     unit, zero, starts = (read_array(folder / f"{name}.npy") for name in ("unit", "zero", "starts"))
-    # A plain array of the mapped memory: numba knows it at once.
+    # A plain array of the mapped memory: numba need not compile for another type.
     return Points(np.asarray(read_array(folder / "vectors.npy", on_disk=True)), unit, zero, starts)
 
 
 def _thresholds(
     layers: Sequence[int], settings: LinkSettings, folder: Path, executor: Executor, progress: Progress
 ) -> Doubles:
-    """As `Links.thresholds` says, for points on disk: (layers, layers)."""
+    """`Links.thresholds`, for points on disk: (layers, layers)."""
     if settings.threshold != "auto":
         return np.full((len(layers), len(layers)), settings.threshold, dtype=np.float64)
-    least = np.full((len(layers), len(layers)), np.inf)
+    thresholds = np.full((len(layers), len(layers)), np.inf)
     pairs = list(combinations_with_replacement(range(len(layers)), 2))
     tasks = [executor.submit(_threshold_on_disk, folder, a, b, [_SEED, layers[a], layers[b]]) for a, b in pairs]
     with progress.task("threshold", total=len(pairs), unit="pairs of layers") as advance:
         for (a, b), task in zip(pairs, tasks, strict=True):
-            least[a, b] = least[b, a] = task.result()
+            thresholds[a, b] = thresholds[b, a] = task.result()
             advance(1)
-    return least
+    return thresholds
 
 
 def _threshold_on_disk(folder: Path, a: int, b: int, seed: Sequence[int]) -> float:
@@ -184,42 +183,43 @@ def _threshold_on_disk(folder: Path, a: int, b: int, seed: Sequence[int]) -> flo
 
 
 def threshold(points: Points, a: int, b: int, seed: Sequence[int]) -> float:
-    """The cosine that one in a thousand pairs of behaviours reaches, as `Links.thresholds` says.
+    """The cosine that one in a thousand pairs of behaviours reaches, defined at `Links.thresholds`.
 
-    `a` and `b` are places among the layers, the first not behind the second.
+    `a` and `b` are indices of layers, a ≤ b.
     """
     this, that = _pairs(points, a, b, seed)
     if not len(this):
         return float("inf")
-    # An actual cosine, so that what reaches it does not hang on how a mean of two is rounded.
+    # An actual cosine, so that comparisons do not depend on how a mean of two is rounded.
     return float(np.quantile(cosines_of(points.vectors, this, that), 1 - 1 / _ONE_IN, method="higher"))
 
 
 def _pairs(points: Points, a: int, b: int, seed: Sequence[int]) -> tuple[Numbers, Numbers]:
     """Behaviours of two layers, of different units, each pair once or drawn with replacement: (pairs,) twice."""
-    own = np.arange(points.starts[a], points.starts[a + 1])
+    first = np.arange(points.starts[a], points.starts[a + 1])
     last = points.starts[b + 1]
-    # Behaviours are in the order of their units: partners begin behind the unit's own, or with the other layer.
-    end_of_unit = np.searchsorted(points.unit, points.unit[own], side="right")
+    # Behaviours are in the order of their units: partners begin after those of the same unit, or with the other layer.
+    end_of_unit = np.searchsorted(points.unit, points.unit[first], side="right")
     partner = np.maximum(end_of_unit, points.starts[b])
-    before = np.concatenate([[0], np.cumsum(last - partner)])  # pairs of the behaviours before
+    before = np.concatenate([[0], np.cumsum(last - partner)])  # pairs of all earlier behaviours
     total = int(before[-1])
     if total <= _PAIRS_DRAWN:
         pair = np.arange(total)
-    else:  # in order: a vector met again is still at hand
+    else:  # in order, so that vectors are still in the cache
         pair = np.sort(np.random.default_rng(seed).integers(total, size=_PAIRS_DRAWN))
     place = np.searchsorted(before, pair, side="right") - 1
-    return own[place], partner[place] + pair - before[place]
+    return first[place], partner[place] + pair - before[place]
 
 
 def _neighbours(
-    folder: Path, count: int, least: Doubles, executor: Executor, progress: Progress, name: str = "link"
+    folder: Path, count: int, thresholds: Doubles, executor: Executor, progress: Progress, name: str = "link"
 ) -> tuple[Neighbours, Floats]:
     """`nearest` for all points on disk: (behaviours, neighbours) twice."""
     starts = read_array(folder / "starts.npy")
     rows, total = list(blocks(starts, _ROWS_AT_ONCE)), int(starts[-1])
     tasks = [
-        executor.submit(_nearest_on_disk, folder, part, count, least[layer], COLUMNS_AT_ONCE) for layer, part in rows
+        executor.submit(_nearest_on_disk, folder, part, count, thresholds[layer], COLUMNS_AT_ONCE)
+        for layer, part in rows
     ]
     neighbours = np.full((total, count), -1, dtype=np.int32)
     similarities = np.full((total, count), np.nan, dtype=np.float32)
@@ -230,32 +230,34 @@ def _neighbours(
     return neighbours, similarities
 
 
-def _nearest_on_disk(folder: Path, rows: slice, count: int, least: Doubles, columns: int) -> tuple[Neighbours, Floats]:
-    # Thread counts must leave no trace, and workers must not fight over cores.
+def _nearest_on_disk(
+    folder: Path, rows: slice, count: int, thresholds: Doubles, columns: int
+) -> tuple[Neighbours, Floats]:
+    # Results must not depend on the number of threads, and workers must not compete for cores.
     with threadpool_limits(limits=1):
-        return nearest(_read_points(folder), rows, count, least, columns)
+        return nearest(_read_points(folder), rows, count, thresholds, columns)
 
 
 def _map(folder: Path, settings: LinkSettings, executor: Executor, progress: Progress) -> Floats:
-    """As `Links.map` says, for points on disk: (behaviours, 2)."""
+    """`Links.map`, for points on disk: (behaviours, 2)."""
     points = _read_points(folder)
-    found = np.full((len(points.unit), 2), np.nan, dtype=np.float32)
+    positions = np.full((len(points.unit), 2), np.nan, dtype=np.float32)
     placed = np.flatnonzero(~points.zero)
     if not settings.map:
-        return found
+        return positions
     vectors = narrowed(points.vectors[placed])
     with tempfile.TemporaryDirectory(dir=folder) as name:
-        # Each by itself, in one layer: here a unit's own behaviours may be near each other.
-        each = Points(vectors, np.arange(len(placed)), np.zeros(len(placed), np.bool_), np.array([0, len(placed)]))
-        _save_points(each, Path(name))
+        # Each behaviour as a unit of its own, in one layer: here behaviours of one unit may be neighbours.
+        separate = Points(vectors, np.arange(len(placed)), np.zeros(len(placed), np.bool_), np.array([0, len(placed)]))
+        _save_points(separate, Path(name))
         neighbours, _ = _neighbours(Path(name), NEIGHBOURS, np.full((1, 1), -1.0), executor, progress, "map")
-    found[placed] = places(vectors, neighbours)
-    return found
+    positions[placed] = places(vectors, neighbours)
+    return positions
 
 
 def weight_cosine(layers: Sequence[CollectedLayer], address: NDArray[np.int32], neighbours: Neighbours) -> Floats:
-    """As `Links.wiring` says, for `neighbours` (behaviours, neighbours) of `address` (behaviours, 3): their shape."""
-    found = np.full(neighbours.shape, np.nan, dtype=np.float32)
+    """`Links.weight_cosine`, for `neighbours` (behaviours, neighbours) of `address` (behaviours, 3): their shape."""
+    cosines = np.full(neighbours.shape, np.nan, dtype=np.float32)
     row, rank = np.nonzero(neighbours >= 0)  # (links,) each
     other = neighbours[row, rank]
     earlier, later = np.minimum(row, other), np.maximum(row, other)  # behaviours are numbered by layer
@@ -263,14 +265,14 @@ def weight_cosine(layers: Sequence[CollectedLayer], address: NDArray[np.int32], 
     pair = place[later] * len(layers) + place[earlier]
     order = np.argsort(pair, kind="stable")
     ends = np.searchsorted(pair[order], np.arange(len(layers) ** 2 + 1))
-    written = [_weights(layer.write_weights) for layer in layers]
+    writes = [_weights(layer.write_weights) for layer in layers]
     for b, layer in enumerate(layers):
         reads = _weights(layer.read_weights)
         for a in range(b):
             links = order[ends[b * len(layers) + a] : ends[b * len(layers) + a + 1]]
             units = address[earlier[links], 1], address[later[links], 1]
-            found[row[links], rank[links]] = _wired(written[a], reads, *units)
-    return found
+            cosines[row[links], rank[links]] = _weight_cosines(writes[a], reads, *units)
+    return cosines
 
 
 class _Weights(NamedTuple):
@@ -282,11 +284,11 @@ def _weights(vectors: Floats) -> _Weights:
     return _Weights(np.asarray(vectors), lengths(vectors))
 
 
-def _wired(writes: _Weights, reads: _Weights, earlier: Neighbours, later: Neighbours) -> Floats:
-    """Of the cosines of a unit's (units, d_model) writes with another's (parts, units, width) reads the largest.
+def _weight_cosines(writes: _Weights, reads: _Weights, earlier: Neighbours, later: Neighbours) -> Floats:
+    """The largest cosine of (units, d_model) output weights with (parts, units, width) input weights: (links,).
 
-    By absolute value, with its sign, the first part where they are equal; 0 where a unit
-    reads or writes nothing. (links,) units each; NaN where the two live in other spaces.
+    By absolute value, with its sign, the first part where they are equal; 0 where weights
+    are zero. (links,) units each; NaN where the two widths differ.
     """
     if writes.vectors.shape[1] != reads.vectors.shape[2]:
         return np.full(len(earlier), np.nan, dtype=np.float32)
@@ -295,5 +297,5 @@ def _wired(writes: _Weights, reads: _Weights, earlier: Neighbours, later: Neighb
     cosines = np.divide(products, length, out=np.zeros_like(products), where=length > 0)
     largest = np.abs(cosines).argmax(axis=0)
     strongest = np.take_along_axis(cosines, largest[None], axis=0)[0]
-    found: Floats = np.clip(strongest, -1, 1).astype(np.float32)
-    return found
+    clipped: Floats = np.clip(strongest, -1, 1).astype(np.float32)
+    return clipped

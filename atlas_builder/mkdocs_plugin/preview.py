@@ -129,8 +129,7 @@ class Preview:
         return {unit: place for place, unit in enumerate(self.site.units)}
 
     def _drawn(self) -> DrawnMap:
-        drawn = atlas_map(self.site.stages)
-        return DrawnMap(drawn.picture, drawn.placed)
+        return atlas_map(self.site.stages).drawn
 
     @cached_property
     def _summaries(self) -> dict[int, list[Summary]]:

@@ -5,8 +5,8 @@ A block compresses, then sparsifies:
     x ← x + MSSA(LN₁ x)      attention whose queries, keys and values are one projection
     x ← D A₂(LN₂ x)          two steps of ISTA towards a sparse code in an overcomplete dictionary D
 
-There is no residual path around the second step, so all that a layer hands on is a sum of
-columns of D: coordinate j of A₂ is what the layer says with column j, and is a unit.
+There is no residual path around the second step, so a layer's output is a sum of columns
+of D, weighted by A₂: coordinate j of A₂ is a unit, and column j is its output weights.
 """
 
 from __future__ import annotations
@@ -30,17 +30,16 @@ KIND = "crate"
 CODES = 4
 """Columns of a dictionary, as a multiple of the width."""
 STEP = 0.1
-"""η, the length of a step of ISTA."""
+"""η, the step size of ISTA."""
 SPARSITY = 0.1
-"""λ, the price of a coordinate."""
+"""λ, the sparsity penalty."""
 EPSILON = 1e-5
 
 See = Callable[[int, Tensor, Tensor], None]
 """Called with a layer, the input of its dictionary, (batch, context, width), and the code, (batch, context, codes)."""
 
-
 Change = Callable[[int, Tensor], Tensor]
-"""From a layer and its code to another code of the same shape."""
+"""Maps a layer and its code to another code of the same shape."""
 
 
 @dataclass(frozen=True)
@@ -55,15 +54,15 @@ class CrateShape:
 
     @property
     def parameters(self) -> int:
-        """Parameters without positions: V·d + L(6d² + 5d) + 2d, as the paper's sizes have it."""
+        """Parameters without positions: V·d + L(6d² + 5d) + 2d, as the paper counts them."""
         width = self.width
         return self.vocabulary * width + self.layers * (6 * width**2 + 5 * width) + 2 * width
 
 
 class SubspaceAttention(nn.Module):
-    """MSSA: each head softly projects a token on those before it, within the head's subspace.
+    """MSSA: each head softly projects a token onto those before it, within the head's subspace.
 
-    softmax(v vᵀ / √(d/K)) v with v = x U: one matrix where others have three.
+    softmax(v vᵀ / √(d/K)) v with v = x U: one matrix for queries, keys and values.
     """
 
     def __init__(self, shape: CrateShape) -> None:
@@ -73,20 +72,20 @@ class SubspaceAttention(nn.Module):
         self.join = nn.Linear(shape.width, shape.width)
 
     def forward(self, x: Tensor, remember: Callable[[Tensor], Tensor]) -> Tensor:
-        """From (batch, context, width) to the same; `remember` gives v of the tokens before, too."""
-        own = (
+        """From (batch, context, width) to the same shape; `remember` prepends v of the tokens before."""
+        queries = (
             self.subspaces(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
         )  # (batch, heads, context, width / heads)
-        every = remember(own)
-        past = every.shape[2] - own.shape[2]
-        seen = torch.ones(own.shape[2], every.shape[2], dtype=torch.bool, device=x.device).tril(past) if past else None
-        found = functional.scaled_dot_product_attention(own, every, every, attn_mask=seen, is_causal=seen is None)
-        joined: Tensor = self.join(found.transpose(1, 2).flatten(-2))
+        keys = remember(queries)
+        new, past = queries.shape[2], keys.shape[2] - queries.shape[2]
+        mask = torch.ones(new, past + new, dtype=torch.bool, device=x.device).tril(past) if past else None
+        heads = functional.scaled_dot_product_attention(queries, keys, keys, attn_mask=mask, is_causal=mask is None)
+        joined: Tensor = self.join(heads.transpose(1, 2).flatten(-2))
         return joined
 
 
 class SparseCode(nn.Module):
-    """ISTA: A₁ = ReLU(ηDᵀx − ηλ), A₂ = ReLU(A₁ + η(Dᵀx − DᵀD A₁) − ηλ); hands on D A₂."""
+    """ISTA: A₁ = ReLU(ηDᵀx − ηλ), A₂ = ReLU(A₁ + η(Dᵀx − DᵀD A₁) − ηλ); the output is D A₂."""
 
     def __init__(self, shape: CrateShape) -> None:
         super().__init__()
@@ -128,7 +127,7 @@ class Crate(nn.Module):
         self.ln_final = nn.LayerNorm(shape.width, EPSILON)
         self.apply(self._start)
         for block in self._layers:
-            # As in GPT-2: what adds to the residual stream starts smaller the deeper the model.
+            # As in GPT-2: what adds to the residual stream starts smaller in deeper models.
             nn.init.normal_(block.attention.join.weight, std=0.02 / (2 * shape.layers) ** 0.5)
 
     @property
@@ -156,9 +155,9 @@ class Crate(nn.Module):
     ) -> Tensor:
         """The residual stream after the last layer, or after the layer `last`: (batch, context, width).
 
-        `see` is shown each layer's input and code, and `change` gives what stands for the
-        code. A `cache` of transformers is read and added to; the tokens are those that come
-        after what it holds.
+        `see` is called with each layer's input and code, and `change` returns what replaces
+        the code. A transformers `cache` is read and extended; the tokens are those that
+        follow the cached ones.
         """
         past = 0 if cache is None else int(cache.get_seq_length())
         places = torch.arange(past, past + tokens.shape[1], device=tokens.device)
@@ -178,7 +177,7 @@ class Crate(nn.Module):
         """A layer's dictionary, a column of D as a row: (codes, width)."""
         return self._layers[layer].ista.dictionary
 
-    # What the builder asks of a model, under the names that TransformerLens has for it.
+    # What the builder needs of a model, under TransformerLens's names.
 
     @property
     def cfg(self) -> SimpleNamespace:
@@ -207,12 +206,12 @@ class Crate(nn.Module):
 
 
 def _memory(cache: Any, layer: int) -> Callable[[Tensor], Tensor]:
-    """What an attention's values are given to, to have those of earlier tokens before them."""
-    return lambda own: own if cache is None else cache.update(own, own, layer)[1]
+    """A function that prepends the cached values of earlier tokens to an attention's values, and caches these."""
+    return lambda values: values if cache is None else cache.update(values, values, layer)[1]
 
 
 def is_crate(folder: Path) -> bool:
-    """Whether a folder says that it holds a CRATE, in this project's layout or in its authors'."""
+    """Whether a folder contains a CRATE, in this project's layout or in its authors'."""
     if any(folder.glob("*.pt")):
         return True
     try:
@@ -230,25 +229,25 @@ def save_crate(model: Crate, folder: Path) -> None:
 
 
 def load_crate(folder: Path) -> Crate:
-    """Read what `save` wrote, or a checkpoint (`*.pt`) of the authors' training script.
+    """Read what `save_crate` wrote, or a checkpoint (`*.pt`) of the authors' training script.
 
-    Raises `ModelError` where tensors are missing, too many, or of another shape than the
-    configuration says.
+    Raises `ModelError` where tensors are missing, unexpected, or of another shape than the
+    configuration gives.
     """
     checkpoint = next(iter(sorted(folder.glob("*.pt"))), None)
     shape, tensors = _authors(checkpoint) if checkpoint else _ours(folder)
     model = Crate(shape)
-    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     given = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    if missing := sorted(wanted.keys() - given.keys()):
+    if missing := sorted(expected.keys() - given.keys()):
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise ModelError(f"model {folder} lacks the tensor {missing[0]}{more} of a CRATE of {shape.layers} layers.")
-    if surplus := sorted(given.keys() - wanted.keys()):
-        raise ModelError(f"model {folder} holds {surplus[0]}, which a CRATE of {shape.layers} layers does not have.")
-    if other := [name for name in wanted if wanted[name] != given[name]]:
+    if surplus := sorted(given.keys() - expected.keys()):
+        raise ModelError(f"model {folder} contains {surplus[0]}, which a CRATE of {shape.layers} layers does not have.")
+    if other := [name for name in expected if expected[name] != given[name]]:
         name = other[0]
         raise ModelError(
-            f"model {folder}: {name} has the shape {given[name]}, where its configuration says {wanted[name]}."
+            f"model {folder}: {name} has the shape {given[name]}, but its configuration requires {expected[name]}."
         )
     model.load_state_dict(tensors)
     return model.eval()
@@ -260,10 +259,10 @@ def _ours(folder: Path) -> tuple[CrateShape, dict[str, Tensor]]:
         shape = CrateShape(**{name: int(config[name]) for name in CrateShape.__dataclass_fields__})
         return shape, load_file(folder / "model.safetensors")
     except KeyError as error:
-        raise ModelError(f"model {folder}: config.json does not say {error}.") from None
+        raise ModelError(f"model {folder}: config.json lacks the key {error}.") from None
     except Exception as error:  # safetensors raises its own kinds
         raise ModelError(
-            f"model {folder} cannot be read as a CRATE ({error}): it wants config.json and model.safetensors."
+            f"model {folder} cannot be read as a CRATE ({error}): it requires config.json and model.safetensors."
         ) from error
 
 
@@ -279,7 +278,7 @@ _NAMES = {
     "ista.weight": "ista.dictionary",
     "_orig_mod.": "",
 }
-"""What the authors call a part, and what it is called here."""
+"""The authors' names of the parts, and those used here."""
 
 
 def _authors(path: Path) -> tuple[CrateShape, dict[str, Tensor]]:
@@ -296,11 +295,11 @@ def _authors(path: Path) -> tuple[CrateShape, dict[str, Tensor]]:
         )
         tensors = {}
         for name, tensor in checkpoint["model"].items():
-            for theirs, own in _NAMES.items():
-                name = name.replace(theirs, own)
+            for theirs, ours in _NAMES.items():
+                name = name.replace(theirs, ours)
             if name != "lm_head.weight":  # tied to the embeddings
                 tensors[name] = tensor.float()
-    except Exception as error:  # torch raises whatever its depths raise
+    except Exception as error:  # torch raises many kinds
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ModelError(f"{path} is no checkpoint of CRATE's training script ({reason}).") from error
+        raise ModelError(f"{path} is not a checkpoint of CRATE's training script ({reason}).") from error
     return shape, tensors

@@ -1,4 +1,4 @@
-"""A language model, loaded once: its tokenizer, its units, and what it says with them."""
+"""A language model, loaded once, with its tokenizer and unembedding."""
 
 from __future__ import annotations
 
@@ -28,34 +28,34 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 @dataclass(frozen=True)
 class LanguageModel:
-    """A TransformerLens bridge, or a CRATE, which has what is asked of one, with its tokenizer."""
+    """A TransformerLens bridge, or a CRATE with the same interface, and its tokenizer."""
 
     bridge: Any
     tokenizer: Any
 
     @property
     def bos(self) -> int | None:
-        """The token that heads every context, where the tokenizer has one."""
+        """The beginning-of-sequence token that begins every context, where the tokenizer has one."""
         token: int | None = self.tokenizer.bos_token_id
         return token
 
     @property
     def mask(self) -> int:
-        """The token that stands for a masked one: padding, as in the paper, or else another special one."""
+        """The token that replaces a masked one: padding, as in the paper, or else another special token."""
         tokenizer = self.tokenizer
-        known = (tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.bos_token_id)
+        special = (tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.bos_token_id)
         size = int(self.bridge.cfg.d_vocab)
-        return next((int(token) for token in known if token is not None and token < size), 0)
+        return next((int(token) for token in special if token is not None and token < size), 0)
 
     @property
     def token_texts(self) -> list[str]:
-        """What each token of the model's vocabulary reads as."""
+        """The text of each token of the model's vocabulary."""
         texts = token_texts(self.tokenizer)
         return texts + [""] * (int(self.bridge.cfg.d_vocab) - len(texts))
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What is true of the model as a whole, for `atlas.json`."""
+        """The facts of the whole model, for `atlas.json`."""
         cfg = self.bridge.cfg
         return {
             "architecture": str(cfg.architecture),
@@ -75,9 +75,9 @@ class LanguageModel:
         """The linear map from the residual stream to logits: (d_model, vocabulary).
 
         The final norm divides by a positive number that depends on the context and
-        multiplies by a gain; a LayerNorm also takes the mean away. Gain and mean are
-        in the map, the division is not, so a direction times this map is the change
-        of the logits up to a positive factor.
+        multiplies by a gain; a LayerNorm also subtracts the mean. Gain and mean are in
+        the map, the division is not, so a direction times this map is the change of
+        the logits up to a positive factor.
         """
         unembed = as_float32(self.bridge.W_U)
         gain, centred = self._final_norm()
@@ -85,7 +85,7 @@ class LanguageModel:
         return unembed - unembed.mean(dim=0) if centred else unembed
 
     def _final_norm(self) -> tuple[Tensor, bool]:
-        """Gain of the final norm and whether it takes the mean away, read off by running it.
+        """Gain of the final norm and whether it subtracts the mean, found by running it.
 
         Every architecture stores its norm differently (Gemma adds one to the weight),
         but all of them compute z(x) · gain + bias.
@@ -100,7 +100,7 @@ class LanguageModel:
             with torch.inference_mode():
                 return as_float32(norm(x.to(weight.device, weight.dtype)[None, None])[0, 0]).double()
 
-        # Large enough for the norm's epsilon not to count.
+        # Large enough to make the norm's epsilon negligible.
         constant = torch.full((width,), 64.0)
         centred = torch.allclose(run(constant), run(-constant), atol=1e-3)
         wave = 64.0 * torch.tensor([1.0, -1.0]).repeat((width + 1) // 2)[:width].double()
@@ -113,7 +113,7 @@ def load_model(model: ModelSettings) -> LanguageModel:
     """Load a model by Hugging Face name or from a folder.
 
     Raises `ModelError` with one sentence where weights or tokenizer are missing or
-    unsafe, and `ConfigurationError` where the device is not there.
+    unsafe, and `ConfigurationError` where the device is not available.
     """
     _check_device(model.device)
     name = place(model)
@@ -122,17 +122,17 @@ def load_model(model: ModelSettings) -> LanguageModel:
     if local and not is_crate:
         _check_weights(Path(name))
     elif not local and name.startswith((".", "/", "~")):
-        raise ModelError(f"model.name: there is no folder {name}: give a folder or a Hugging Face name.")
+        raise ModelError(f"model.name: folder {name} is not found: give a folder or a Hugging Face name.")
     with quiet():
         from transformer_lens.model_bridge import TransformerBridge
         from transformers import AutoTokenizer
 
         try:
             tokenizer = AutoTokenizer.from_pretrained(name, revision=model.revision)
-            # Without its files some tokenizers load all the same, and know no word.
+            # Some tokenizers load without their files, with an empty vocabulary.
             if not set(tokenizer.encode("the", add_special_tokens=False)) - {tokenizer.unk_token_id}:
                 raise ValueError("its vocabulary is empty")
-        except Exception as error:  # the loaders raise whatever their depths raise
+        except Exception as error:  # the loaders raise many kinds
             problem = "has no tokenizer that can be read" if local else "cannot be loaded from Hugging Face"
             hint = "put tokenizer.json beside the weights" if local else "check the name, the revision and the network"
             raise ModelError(f"model {name} {problem} ({reason(error)}): {hint}.") from error
@@ -155,17 +155,17 @@ def load_model(model: ModelSettings) -> LanguageModel:
 
 
 def place(model: ModelSettings) -> str:
-    """Where a model is: the folder of a shipped one, else the name as it was given."""
+    """Where a model is: the folder of a shipped one, else the name as given."""
     return str(MODELS.get(model.name, model.name))
 
 
 def load_plain(model: ModelSettings) -> Any:
-    """The model as transformers alone loads it, without TransformerLens; the name was found good before."""
+    """The model as transformers alone loads it, without TransformerLens; the name has been checked before."""
     from transformers import AutoModelForCausalLM
 
     with quiet():
-        found = AutoModelForCausalLM.from_pretrained(place(model), revision=model.revision, dtype=_DTYPES[model.dtype])
-    return found.to(model.device).eval()
+        plain = AutoModelForCausalLM.from_pretrained(place(model), revision=model.revision, dtype=_DTYPES[model.dtype])
+    return plain.to(model.device).eval()
 
 
 def _check_device(device: str) -> None:
@@ -189,12 +189,12 @@ def _check_weights(folder: Path) -> None:
             torch.load(file, map_location="meta", weights_only=True)
         except (pickle.UnpicklingError, RuntimeError, EOFError, OSError):
             raise ModelError(
-                f"{file} holds more than tensors, which could run code when loaded: convert it to safetensors."
+                f"{file} contains more than tensors, which could run code when loaded: convert it to safetensors."
             ) from None
 
 
 def reason(error: BaseException) -> str:
-    """The first line of what a library says, with its kind."""
+    """Kind and first line of a library's error."""
     line = (str(error).strip().splitlines() or [""])[0]
     return f"{type(error).__name__}: {line[:200]}"
 

@@ -1,4 +1,4 @@
-"""Memory on the device that the model runs on: how much is free, and what to do when it is not enough."""
+"""Memory of the device on which the model runs: how much is free, and what to do when it is too little."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from torch import Tensor
 from atlas_builder.errors import OutOfMemoryError
 
 REUSED_BYTES = 1 << 25
-"""Tensors below this size come from memory that was used before; glibc takes no higher threshold."""
+"""Tensors below this size are allocated from reused memory; glibc accepts no higher threshold."""
 BATCH_TOKENS = 8192
-"""Most tokens of a batch."""
+"""Most tokens per batch."""
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
-_SHARE = 0.5  # of what is free: the estimate is rough, and others live here too
+_SHARE = 0.5  # of free memory: the estimate is rough, and other processes need some
 
 
 def keep_memory() -> None:
-    """Have glibc keep freed memory instead of handing it back to the system.
+    """Make glibc keep freed memory instead of returning it to the system.
 
     Tensors of a few megabytes come and go with every operation; by default each costs
     its page faults anew.
@@ -32,11 +32,11 @@ def keep_memory() -> None:
         libc.mallopt(_M_MMAP_THRESHOLD, REUSED_BYTES)
         libc.mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
     except (OSError, AttributeError):
-        return  # another C library, with habits of its own
+        return  # another C library
 
 
 def free_memory(device: str) -> int:
-    """Bytes that are free on a device."""
+    """Bytes of free memory on a device."""
     if device.startswith("cuda"):
         return int(torch.cuda.mem_get_info(device)[0])
     if device == "mps":
@@ -47,9 +47,9 @@ def free_memory(device: str) -> int:
 def tokens_that_fit(shape: Any, context: int, device: str) -> int:
     """About how many tokens a model can run at once in half of the free memory.
 
-    `shape` is TransformerLens's configuration. What is alive at a time: two MLP
-    activations of float32 and what they were made from, a dozen residual streams, and
-    attention patterns before and after the softmax.
+    `shape` is TransformerLens's configuration. Alive at one time are two MLP activations
+    in float32 and what they were computed from, a dozen residual streams, and attention
+    patterns before and after the softmax.
     """
     per_token = 4 * (
         6 * int(shape.d_mlp or 4 * shape.d_model) + 12 * int(shape.d_model) + 3 * int(shape.n_heads) * context
@@ -58,11 +58,11 @@ def tokens_that_fit(shape: Any, context: int, device: str) -> int:
 
 
 def batch_tokens(units: int) -> int:
-    """How many tokens make a batch where the widest layer that is looked at has so many units.
+    """Tokens per batch where the widest layer has so many units.
 
-    It depends on the model only, so that batches are the same on every machine: where memory
-    is short they run in parts. A layer's activations stay small enough for memory to be
-    reused, which a larger batch would pay for with page faults.
+    It depends on the model only, so batches are the same on every machine; where memory is
+    short they run in parts. A layer's activations stay small enough for memory to be reused;
+    a larger batch would cost page faults.
     """
     return max(1, min(BATCH_TOKENS, REUSED_BYTES // (4 * units)))
 
@@ -74,11 +74,11 @@ def in_halves(
     refusal: str,
     on_halving: Callable[[int, int], None] = lambda rows, half: None,
 ) -> None:
-    """Run `rows` rows at once, or where the device's memory does not hold them in halves, and these likewise.
+    """Run `rows` rows at once or, where the device's memory is too small, recursively in halves.
 
-    `run` is given a range of rows; what it did before it failed it is asked to do again. It
-    is told by `on_halving` of how many rows were too many, and how many are tried next.
-    Raises `OutOfMemoryError` with the `refusal` where one row alone is too many.
+    `run` is called with a range of rows, and again with parts of the range where it ran out
+    of memory. `on_halving` is called with the number of rows that was too large and the
+    number tried next. Raises `OutOfMemoryError` with the `refusal` where one row is too many.
     """
 
     def part(first: int, last: int) -> None:
@@ -89,7 +89,7 @@ def in_halves(
                 raise
         else:
             return
-        # Only now is what the error held on to let go.
+        # Only here is the memory that the error referred to released.
         if last - first == 1:
             raise OutOfMemoryError(refusal)
         if device.startswith("cuda"):
@@ -103,7 +103,7 @@ def in_halves(
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error of torch says that memory ran out, on any device."""
+    """Whether an error of torch means that memory ran out, on any device."""
     if isinstance(error, torch.OutOfMemoryError):
         return True
     text = str(error).lower()
@@ -111,5 +111,5 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def as_float32(tensor: Tensor) -> Tensor:
-    """A tensor as results are kept: float32, on the cpu, contiguous, without a gradient."""
+    """A tensor in the form of results: float32, on the CPU, contiguous, detached."""
     return tensor.detach().to(device="cpu", dtype=torch.float32).contiguous()

@@ -1,6 +1,6 @@
 """Sparse autoencoders in SAELens's layout: a folder with cfg.json and sae_weights.safetensors.
 
-What each architecture computes is as in SAELens 6 (`SAE.encode`), which is the judge of it.
+Each architecture computes what SAELens 6 computes (`SAE.encode`).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _ENCODERS = {
     "topk": ("b_enc",),
     "batchtopk": ("b_enc", "threshold"),
 }
-"""Architectures, and the tensors of (latents,) that their encoders have beside `W_enc`."""
+"""Architectures, and the (latents,) tensors of their encoders besides `W_enc`."""
 
 _PLACES = {
     "ln2.hook_normalized": "mlp.hook_in",
@@ -38,7 +38,7 @@ _PLACES = {
     "hook_resid_mid": "hook_resid_mid",
     "hook_resid_post": "hook_resid_post",
 }
-"""Where an SAE may read, as SAELens names it and as TransformerLens's bridges do."""
+"""Hooks whose output an SAE may read, by SAELens's names and by those of TransformerLens's bridges."""
 
 
 @dataclass(frozen=True)
@@ -53,26 +53,26 @@ class SAE:
     k: int = 0
     """Latents that are active at a token, for `topk`."""
     b_dec_first: bool = True
-    """Whether `b_dec` is taken from the input before it is encoded."""
+    """Whether `b_dec` is subtracted from the input before encoding."""
     normalises: bool = False
-    """Whether each input is brought to mean 0 and variance 1 first."""
+    """Whether each input is first normalised to mean 0 and variance 1."""
     by_decoder_norm: bool = False
-    """Whether latents are scaled by the length of their decoder row, for `topk`."""
+    """Whether latents are scaled by the norm of their decoder row, for `topk`."""
     model: str | None = None
-    """What the SAE says it was trained on."""
+    """The model that the SAE was trained on, by its metadata."""
 
     @property
     def width(self) -> int:
-        """Of what it reads."""
+        """Width of its input."""
         return int(self.tensors["W_enc"].shape[0])
 
     @property
     def latents(self) -> int:
-        """How many units it has."""
+        """Number of latents."""
         return int(self.tensors["W_enc"].shape[1])
 
     def read(self, x: Tensor) -> Tensor:
-        """The encoder's own input, of what stands at its place: (…, width)."""
+        """The encoder's own input, from the output of its hook: (…, width)."""
         if self.normalises:
             x = x - x.mean(-1, keepdim=True)
             x = x / (x.std(-1, keepdim=True) + 1e-5)
@@ -97,14 +97,14 @@ class SAE:
         return active
 
     def decode(self, latents: Tensor) -> Tensor:
-        """What the latents say stood at its place, where inputs are not normalised: (…, width)."""
+        """Reconstruction of the hook's output, where inputs are not normalised: (…, width)."""
         rows = self.tensors["W_dec"]
         if self.by_decoder_norm:
             latents = latents / rows.norm(dim=-1)
         return latents @ rows + self.tensors["b_dec"]
 
     def to(self, device: str | torch.device, dtype: torch.dtype) -> SAE:
-        """The same elsewhere."""
+        """The same SAE on another device or in another precision."""
         moved = {name: tensor.to(device, dtype) for name, tensor in self.tensors.items()}
         return replace(self, tensors=moved)
 
@@ -112,28 +112,28 @@ class SAE:
 def load_sae(folder: Path) -> SAE:
     """Read one SAE.
 
-    Raises `ModelError` where the folder is not one, its architecture or place is unknown,
-    or tensors are missing or do not fit each other.
+    Raises `ModelError` where the folder is not an SAE, its architecture or hook is unknown,
+    or tensors are missing or have mismatched shapes.
     """
     try:
         config: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         tensors = {name: tensor.float() for name, tensor in load_file(folder / WEIGHTS).items()}
     except Exception as error:  # safetensors raises its own kinds
-        raise ModelError(f"SAE {folder} cannot be read ({error}): it wants {CONFIG} and {WEIGHTS}.") from error
-    config = {**config, **(config.get("metadata") or {})}  # SAELens 6 moved what concerns the model there
+        raise ModelError(f"SAE {folder} cannot be read ({error}): it requires {CONFIG} and {WEIGHTS}.") from error
+    config = {**config, **(config.get("metadata") or {})}  # SAELens 6 moved the model's facts there
     architecture = str(config.get("architecture", "standard"))
     if architecture not in _ENCODERS:
         known = ", ".join(_ENCODERS)
-        raise ModelError(f"SAE {folder}: its architecture {architecture!r} is not known: it must be one of {known}.")
+        raise ModelError(f"SAE {folder}: architecture {architecture!r} is unknown: it must be one of {known}.")
     if "topk_threshold" in tensors:
         tensors["threshold"] = tensors.pop("topk_threshold")
     normalised = str(config.get("normalize_activations", "none"))
     if normalised not in ("none", "layer_norm"):
         raise ModelError(f"SAE {folder}: fold its normalize_activations {normalised!r} into the weights first.")
     if (function := config.get("activation_fn") or config.get("activation_fn_str")) not in (None, "relu", "topk"):
-        raise ModelError(f"SAE {folder}: its activation_fn {function!r} is not known: it must be relu.")
+        raise ModelError(f"SAE {folder}: activation_fn {function!r} is unknown: it must be relu.")
     layer, place = _place(str(config.get("hook_name", "")), folder)
-    found = SAE(
+    sae = SAE(
         architecture=architecture,
         layer=layer,
         place=place,
@@ -144,12 +144,12 @@ def load_sae(folder: Path) -> SAE:
         by_decoder_norm=bool(config.get("rescale_acts_by_decoder_norm", False)),
         model=config.get("model_name"),
     )
-    _check(found, folder)
-    return found
+    _check(sae, folder)
+    return sae
 
 
 def save_sae(sae: SAE, folder: Path, **more: Any) -> None:
-    """Write an SAE as SAELens reads it; `more` goes into its metadata."""
+    """Write an SAE in SAELens's layout; `more` goes into its metadata."""
     folder.mkdir(parents=True, exist_ok=True)
     config = {
         "architecture": sae.architecture,
@@ -168,20 +168,20 @@ def save_sae(sae: SAE, folder: Path, **more: Any) -> None:
 
 
 def find_saes(folder: Path) -> list[Path]:
-    """The SAEs of a folder: itself, or folders in it, by name. Raises `ConfigurationError` where there is none."""
+    """The SAEs of a folder: itself, or its subfolders, by name. Raises `ConfigurationError` where there is none."""
     if (folder / CONFIG).is_file():
         return [folder]
-    found = sorted(path.parent for path in folder.glob(f"*/{CONFIG}"))
-    if not found:
-        raise ConfigurationError(f"units.path: {folder} holds no SAE: name a folder with {CONFIG} and {WEIGHTS}.")
-    return found
+    folders = sorted(path.parent for path in folder.glob(f"*/{CONFIG}"))
+    if not folders:
+        raise ConfigurationError(f"units.path: {folder} contains no SAE: name a folder with {CONFIG} and {WEIGHTS}.")
+    return folders
 
 
 def _place(hook: str, folder: Path) -> tuple[int, str]:
     match = re.fullmatch(r"blocks\.(\d+)\.(.+)", hook)
     if not match or match[2] not in _PLACES:
         known = ", ".join(f"blocks.N.{place}" for place in _PLACES)
-        raise ModelError(f"SAE {folder}: it reads at {hook or 'no hook'}, where none is read here: {known}.")
+        raise ModelError(f"SAE {folder}: hook_name {hook!r} is not supported: it must be one of {known}.")
     return int(match[1]), _PLACES[match[2]]
 
 
@@ -190,17 +190,17 @@ def _check(sae: SAE, folder: Path) -> None:
     if encoder is None or encoder.ndim != 2:
         raise ModelError(f"SAE {folder} lacks the matrix W_enc.")
     width, latents = encoder.shape
-    wanted: dict[str, tuple[int, ...]] = {"W_dec": (latents, width), "b_dec": (width,)}
-    wanted |= dict.fromkeys(_ENCODERS[sae.architecture], (latents,))
+    expected: dict[str, tuple[int, ...]] = {"W_dec": (latents, width), "b_dec": (width,)}
+    expected |= dict.fromkeys(_ENCODERS[sae.architecture], (latents,))
     if sae.architecture == "batchtopk":
-        wanted["threshold"] = ()
-    for name, shape in wanted.items():
+        expected["threshold"] = ()
+    for name, shape in expected.items():
         if name not in sae.tensors:
-            raise ModelError(f"SAE {folder} lacks the tensor {name} that its architecture, {sae.architecture}, needs.")
+            raise ModelError(f"SAE {folder} lacks the tensor {name}, which architecture {sae.architecture} requires.")
         given = tuple(sae.tensors[name].shape)
         if given != shape and not (name == "threshold" and given in ((), (1,), (latents,))):
-            raise ModelError(f"SAE {folder}: {name} has the shape {given}, where W_enc asks for {shape}.")
+            raise ModelError(f"SAE {folder}: {name} has the shape {given}, but W_enc requires {shape}.")
     if sae.architecture == "topk" and not 0 < sae.k <= latents:
         raise ModelError(
-            f"SAE {folder}: its k is {sae.k}, of {latents} latents: {CONFIG} must say how many are active."
+            f"SAE {folder}: k is {sae.k}, with {latents} latents: set k in {CONFIG} to the number of active latents."
         )

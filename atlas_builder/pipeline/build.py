@@ -19,6 +19,7 @@ from atlas_builder.files import Store, read_json, replace_folder, write_json
 from atlas_builder.pipeline.fingerprints import STAGES, Stage, edition_date, fingerprints
 from atlas_builder.progress import Progress
 from atlas_builder.site.prose.render import check_prose
+from atlas_builder.site.theme import check_theme
 from atlas_builder.workspace import CONFIGURATION, atlas_facts, check_output, is_atlas, work_folder, workers
 
 _SITE = "site"
@@ -43,6 +44,7 @@ def build(
     progress = progress or Progress(quiet=True)
     output = output.resolve()
     check_output(output, fresh, is_atlas)
+    check_theme(config.site.theme)
     check_prose(config.site.prose)
     prints = fingerprints(config)
     store = Store(work_folder(output))

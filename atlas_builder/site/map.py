@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from atlas_builder.corpus import token_text
 from atlas_builder.progress import gc_paused
+from atlas_builder.records.address import UnitAddress
 from atlas_builder.records.stages import Stages
 from atlas_builder.rounding import significant_all
 from atlas_builder.site.search.index import BLOCK
@@ -37,6 +38,9 @@ _FEWEST = 4  # behaviours that make a word worth writing
 _SHARE_OF_A_CELL = 0.08
 _SHARE_OF_A_WORD = 0.2  # of a behaviour's examples
 
+_REGIONS = 60  # told in words
+_NEAREST = 6  # behaviours told of each
+
 _COLUMNS = 84  # of dots in the picture
 _SIZES = 5
 _WIDTH = 840
@@ -49,6 +53,23 @@ class Word(NamedTuple):
     y: float
     level: int
     word: str
+
+
+class NearbyBehaviour(NamedTuple):
+    """A behaviour near a word, as a page names it."""
+
+    page: str
+    """Its address."""
+    name: str
+    label: str
+
+
+class Region(NamedTuple):
+    """A word of the map with the behaviours around it, for those who do not see the map."""
+
+    word: Word
+    near: list[NearbyBehaviour]
+    """The nearest first; those as near by layer, unit and number."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +86,8 @@ class Map:
     """Where behaviours lie in the unit square, NaN for one that has no place: (n, 2)."""
     key_words: Sequence[Sequence[str]]
     """The words that each behaviour activates on: (n,)."""
+    labels: Sequence[str] = ()
+    """The label of each behaviour: (n,)."""
 
     @cached_property
     def layer(self) -> NDArray[np.int64]:
@@ -96,6 +119,39 @@ class Map:
                     found.append(Word(x, y, level, word))
                     standing[word].append((x, y))
         return found
+
+    @property
+    def regions(self) -> list[Region]:
+        """The first of the words, and the behaviours nearest to the place of each."""
+        placed = np.flatnonzero(~np.isnan(self.places[:, 0]))
+        at = self.places[placed].astype(np.float64)  # (placed, 2)
+        found = []
+        for word in self.words[:_REGIONS]:
+            distance = ((at - (word.x, word.y)) ** 2).sum(axis=1)
+            last = min(_NEAREST, len(placed)) - 1
+            within = np.flatnonzero(distance <= np.partition(distance, last)[last])
+            nearest = within[np.argsort(distance[within], kind="stable")][:_NEAREST]
+            found.append(Region(word, [self._named(number) for number in placed[nearest].tolist()]))
+        return found
+
+    def _named(self, number: int) -> NearbyBehaviour:
+        """A behaviour by its number in the atlas."""
+        place = int(np.searchsorted(self._ends, number, side="right"))
+        behaviour = number - int(self._ends[place] - self.counts[place]) + 1
+        index = int(self.layer[number])
+        layer, unit = self.layers[index][0], place - sum(units for _, units in self.layers[:index])
+        address = UnitAddress(layer, unit)
+        return NearbyBehaviour(address.anchor(behaviour), f"{address.id}.b{behaviour}", self.labels[number])
+
+    @cached_property
+    def _ends(self) -> NDArray[np.int64]:
+        """How many behaviours there are up to the end of each unit: (units,)."""
+        return np.cumsum(self.counts)
+
+    @property
+    def drawn(self) -> DrawnMap:
+        """What pages show of it."""
+        return DrawnMap(self.picture, self.placed, self.regions)
 
     def _candidates(
         self, placed: Sequence[int], overall: Mapping[str, int], across: int
@@ -175,6 +231,7 @@ def atlas_map(stages: Stages) -> Map:
             for own in described
             for behaviour in own
         ],
+        labels=[behaviour["label"] for own in described for behaviour in own],
     )
 
 
@@ -183,6 +240,7 @@ class DrawnMap(NamedTuple):
 
     picture: Markup
     placed: int
+    regions: list[Region]
 
 
 def publish_map(stages: Stages, folder: Path) -> DrawnMap:
@@ -190,7 +248,7 @@ def publish_map(stages: Stages, folder: Path) -> DrawnMap:
     with gc_paused():
         drawn = atlas_map(stages)
         write_map(folder, drawn)
-        return DrawnMap(drawn.picture, drawn.placed)
+        return drawn.drawn
 
 
 def preview(picture: Markup) -> Markup:

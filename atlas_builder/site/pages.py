@@ -241,6 +241,7 @@ class Pages:
             noun=noun(self.facts["kind"]),
             picture=drawn.picture,
             placed=drawn.placed,
+            regions=drawn.regions,
         )
 
     def plain(self, template: str, page: str, title: str) -> str:

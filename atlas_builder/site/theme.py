@@ -3,17 +3,35 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from base64 import b64encode
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError, nodes
 
 from atlas_builder.corpus import token_text
 from atlas_builder.errors import ConfigurationError
 from atlas_builder.shipped import shipped_folder
 from atlas_builder.site import html
 from atlas_builder.site.search.normalise import search_key
+
+_ASSET = re.compile(r"\bassets/([\w.-]+\.(?:js|css|svg))")
+_GENERATED = {"constants.js"}
+"""Assets that are written at publish."""
+_RENAMED = {
+    "drawing.js": "map-canvas.js",
+    "edition.js": "edition-notice.js",
+    "hands.js": "map-input.js",
+    "lookup.js": "search-index.js",
+    "map.js": "map-page.js",
+    "plane.js": "map-data.js",
+    "query.js": "search-query.js",
+    "search.js": "search-page.js",
+    "table.js": "layer-table.js",
+}
+"""Scripts by their names until version 0.5."""
 
 
 def find_theme(name: str) -> Path:
@@ -65,3 +83,59 @@ def environment(theme: Path) -> Environment:
 def sha256(text: str) -> str:
     """The hash by which a Content-Security-Policy knows an inline script."""
     return b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def check_theme(name: str) -> None:
+    """Refuse a theme whose templates lack a block that pages fill: what they put there would be left out in silence.
+
+    Raises `ConfigurationError`, also where there is no such theme or a template cannot be parsed.
+    """
+    theme = find_theme(name)
+    jinja = environment(theme)
+    try:
+        for template in jinja.list_templates(extensions=["html"]):
+            _check_assets(theme, template, _source(jinja, template))
+            tree = jinja.parse(_source(jinja, template))
+            for parent in tree.find_all(nodes.Extends):
+                if not isinstance(parent.template, nodes.Const):
+                    continue
+                known = {block.name for block in _blocks(jinja, parent.template.value)}
+                for block in tree.body:
+                    if isinstance(block, nodes.Block) and block.name not in known:
+                        raise ConfigurationError(
+                            f"site.theme: {parent.template.value} of {theme} has no block {block.name!r}, which "
+                            f"{template} fills: add {{% block {block.name} %}}{{% endblock %}} to it."
+                        )
+    except TemplateError as error:
+        raise ConfigurationError(f"site.theme: a template of {theme} cannot be read: {error}.") from None
+
+
+def _check_assets(theme: Path, template: str, source: str) -> None:
+    """Refuse a template that names a script or style sheet which is not there, or one without what that requires."""
+    named = set(_ASSET.findall(source))
+    for asset in sorted(named - _GENERATED):
+        if not any((folder / "assets" / asset).is_file() for folder in (theme, shipped_folder("themes") / "atlas")):
+            renamed = _RENAMED.get(asset)
+            hint = f"it is {renamed} now" if renamed else "add it to the theme, or remove the reference"
+            raise ConfigurationError(
+                f"site.theme: {template} of {theme} loads assets/{asset}, which is not found: {hint}."
+            )
+    if "atlas.js" in named and not named >= _GENERATED:
+        raise ConfigurationError(
+            f"site.theme: {template} of {theme} loads assets/atlas.js without assets/constants.js, which it requires: "
+            'add <script defer src="{{ root }}assets/constants.js"></script> before it.'
+        )
+
+
+def _blocks(jinja: Environment, template: str) -> Iterator[nodes.Block]:
+    """The blocks of a template and of those that it extends."""
+    tree = jinja.parse(_source(jinja, template))
+    yield from tree.find_all(nodes.Block)
+    for parent in tree.find_all(nodes.Extends):
+        if isinstance(parent.template, nodes.Const):
+            yield from _blocks(jinja, parent.template.value)
+
+
+def _source(jinja: Environment, template: str) -> str:
+    assert jinja.loader is not None  # `environment` gives it one
+    return jinja.loader.get_source(jinja, template)[0]

@@ -1,1 +1,1 @@
-"""What a unit is, and how its input, activation and weights are reached: one module a kind."""
+"""What a unit is, and how its input, activation and weights are read: one module per kind."""

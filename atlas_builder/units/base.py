@@ -1,7 +1,7 @@
-"""The seam: all that the rest of the builder knows of a unit.
+"""The interface of units: all that the rest of the builder knows about them.
 
-Whatever reads a vector and answers with a number can be a unit: implement `Units`
-and every stage works on it. Shapes are written `(units, d_model)`.
+Anything that maps a vector to a number can be a unit: implement `Units` and every stage
+works on it. Shapes are written `(units, d_model)`.
 """
 
 from __future__ import annotations
@@ -25,61 +25,61 @@ class Units(Protocol):
 
     @property
     def kind(self) -> str:
-        """Short name of the kind, as it stands in records: `mlp`."""
+        """Short name of the kind, as in records: `mlp`."""
 
     @property
     def layers(self) -> Sequence[int]:
-        """The layers read, in rising order."""
+        """The layers of the units, in ascending order."""
 
     def count(self, layer: int) -> int:
-        """How many units the layer has."""
+        """Number of units of the layer."""
 
     def has_negative(self, layer: int) -> bool:
-        """Whether the layer's units also answer below zero, so that their negative side has examples too."""
+        """Whether the layer's units have negative activations, whose examples are then collected too."""
 
     @property
     def activation(self) -> str:
-        """Name of the function that makes the activation."""
+        """Name of the activation function."""
 
     def run(self, tokens: Tensor, visit: ActivationHook, last: int | None = None, cache: Any = None) -> None:
         """Run the model on `(batch, context)` tokens and visit each layer once, in order.
 
-        Nothing behind the last layer read is computed, or behind the layer `last` where
-        that comes first. A `cache` of keys and values, transformers', is added to; where it
-        holds some, the tokens are those that come after.
+        Nothing after the last layer of the units is computed, nor after the layer `last` where
+        that comes first. A transformers `cache` of keys and values is extended; the tokens
+        are those that follow the cached ones.
         """
 
     def read_weights(self, layer: int) -> Tensor:
-        """The vectors units read their input with: (parts, units, width).
+        """The input weights of the units: (parts, units, width).
 
-        A neuron embedding joins `input ⊙ part` over the parts.
+        A neuron embedding concatenates `input ⊙ part` over the parts.
         """
 
     def write_weights(self, layer: int) -> Tensor:
-        """What each unit adds to the residual stream when it is active: (units, d_model)."""
+        """The output weights of the units, added to the residual stream when active: (units, d_model)."""
 
 
 @runtime_checkable
 class Steerable(Protocol):
-    """Units that can be held at a value."""
+    """Units that can be clamped to a value."""
 
     def logits_with_clamp(
         self, tokens: Tensor, layer: int, unit: Tensor | None = None, value: Tensor | None = None
     ) -> Tensor:
         """Logits after (rows, context) tokens: (rows, vocabulary).
 
-        Where given, `unit` of the layer, (rows,), is `value`, (rows,), at every position.
+        Where given, `unit` of the layer, (rows,), is clamped to `value`, (rows,), at every position.
         """
 
 
-class StopForwardPass(Exception):  # noqa: N818 - an order, not an error
-    """Ends a forward run whose rest nobody looks at."""
+class StopForwardPass(Exception):  # noqa: N818 - a signal, not an error
+    """Ends a forward run whose remaining layers are not needed."""
 
 
 def run_with_hooks(bridge: Any, tokens: Tensor, hooks: Sequence[tuple[str, Any]], cache: Any = None) -> None:
-    """Run a TransformerLens bridge until a hook raises `LastLayerSeenError`; a `cache` is as in `Units.run`.
+    """Run a TransformerLens bridge until a hook raises `StopForwardPass`; a `cache` is as in `Units.run`.
 
-    TransformerLens's own stop_at_layer comes before a block: after the last one, it runs the unembedding too.
+    TransformerLens's own stop_at_layer stops before a block: after the last one, it runs the unembedding too.
     """
     caching = {} if cache is None else {"past_key_values": cache, "use_cache": True}
     with torch.inference_mode(), suppress(StopForwardPass):
@@ -87,17 +87,17 @@ def run_with_hooks(bridge: Any, tokens: Tensor, hooks: Sequence[tuple[str, Any]]
 
 
 def chosen_layers(layers: Literal["all"] | Sequence[int], depth: int) -> list[int]:
-    """The layers that are asked for, in rising order; `ConfigurationError` for one that does not exist."""
-    found = list(range(depth)) if layers == "all" else sorted(set(layers))
-    if missing := [layer for layer in found if layer >= depth]:
+    """The configured layers, in ascending order; raises `ConfigurationError` for one that does not exist."""
+    chosen = list(range(depth)) if layers == "all" else sorted(set(layers))
+    if missing := [layer for layer in chosen if layer >= depth]:
         raise ConfigurationError(
             f"units.layers: layer {missing[0]} does not exist: the model has layers 0 to {depth - 1}."
         )
-    return found
+    return chosen
 
 
 def clamped(activations: Tensor, unit: Tensor | None, value: Tensor | None) -> Tensor:
-    """(rows, context, units) with one unit of each row at one value, at every position."""
+    """(rows, context, units) activations with one unit of each row set to one value at every position."""
     if unit is None or value is None:
         return activations
     changed = activations.clone()

@@ -14,11 +14,11 @@ from atlas_builder.units.base import ActivationHook, chosen_layers, clamped
 
 
 class CrateUnits:
-    """A unit is a coordinate of A₂, what two steps of ISTA make of a layer's input (arXiv 2410.16443).
+    """A unit is a coordinate of A₂, the result of two steps of ISTA on a layer's input (arXiv 2410.16443).
 
-    It reads with its column of the dictionary D, which is also what it writes: a layer hands
-    on D A₂ and nothing beside it. An embedding is the dictionary's input ⊙ the column; its
-    sum is what the first step starts from, so it says what was answered to as far as one step
+    Its column of the dictionary D is both its input and its output weights: a layer's output
+    is D A₂ and nothing else. An embedding is the dictionary's input ⊙ the column; its sum is
+    the start of the first step, so it shows what the unit responds to as far as one step
     goes. Raises `ConfigurationError` for a layer that does not exist.
     """
 
@@ -30,7 +30,7 @@ class CrateUnits:
         self.layers = chosen_layers(layers, model.shape.layers)
 
     def count(self, layer: int) -> int:
-        """How many columns the dictionary has."""
+        """Number of columns of the dictionary."""
         return CODES * self._model.shape.width
 
     def has_negative(self, layer: int) -> bool:
@@ -38,12 +38,12 @@ class CrateUnits:
         return False
 
     def run(self, tokens: Tensor, visit: ActivationHook, last: int | None = None, cache: Any = None) -> None:
-        """Run the model on (batch, context) tokens as far as the last layer read, visiting each."""
+        """Run the model on (batch, context) tokens up to the last layer of the units, visiting each."""
         layers = [layer for layer in self.layers if last is None or layer <= last]
 
-        def see(layer: int, read: Tensor, code: Tensor) -> None:
+        def see(layer: int, inputs: Tensor, code: Tensor) -> None:
             if layer in layers:
-                visit(layer, read, code)
+                visit(layer, inputs, code)
 
         with torch.inference_mode():
             self._model.stream(tokens, see, layers[-1], cache)
@@ -51,7 +51,7 @@ class CrateUnits:
     def logits_with_clamp(
         self, tokens: Tensor, layer: int, unit: Tensor | None = None, value: Tensor | None = None
     ) -> Tensor:
-        """Logits after (rows, context) tokens, (rows, vocabulary), with coordinates (rows,) held at values (rows,)."""
+        """Logits after (rows, context) tokens, (rows, vocabulary), coordinates (rows,) clamped to values (rows,)."""
 
         def change(at: int, code: Tensor) -> Tensor:
             return clamped(code, unit, value) if at == layer else code

@@ -16,13 +16,13 @@ from atlas_builder.units.base import ActivationHook, StopForwardPass, chosen_lay
 class MLPUnits:
     """The neurons of a `TransformerBridge`'s MLPs.
 
-    A plain neuron reads the MLP's input with a column of `W_in`; a gated one reads
-    it twice, with `W_gate` and with `W_in`, and its embedding joins both parts
-    (this project's extension; the paper has plain ones only). The activation is
-    what the neuron hands to `W_out`.
+    The input weights of a plain neuron are a column of `W_in`; those of a gated one
+    are two, of `W_gate` and of `W_in`, and its embedding concatenates both parts
+    (this project's extension; the paper has plain neurons only). The activation is
+    what the neuron passes to `W_out`.
 
     Raises `ConfigurationError` for a layer that does not exist and `ModelError`
-    where a layer has no MLP that can be read.
+    where a layer has no readable MLP.
     """
 
     kind = "mlp"
@@ -34,19 +34,19 @@ class MLPUnits:
 
     @property
     def activation(self) -> str:
-        """Name of the activation function, as the model's configuration has it."""
+        """Name of the activation function, as in the model's configuration."""
         return str(self._bridge.cfg.act_fn)
 
     def count(self, layer: int) -> int:
-        """How many neurons the layer has."""
+        """Number of neurons of the layer."""
         return int(self._weight(layer, "W_in").shape[1])
 
     def has_negative(self, layer: int) -> bool:
-        """Whether the neurons are gated: gate times linear part, of either sign."""
+        """Whether the neurons are gated: gate times linear part has either sign."""
         return self._is_gated(layer)
 
     def run(self, tokens: Tensor, visit: ActivationHook, last: int | None = None, cache: Any = None) -> None:
-        """Run the model on (batch, context) tokens as far as the last activation read, visiting each layer."""
+        """Run the model on (batch, context) tokens up to the last layer of the units, visiting each."""
         layers = [layer for layer in self.layers if last is None or layer <= last]
         inputs: dict[int, Tensor] = {}
 
@@ -72,12 +72,12 @@ class MLPUnits:
     def logits_with_clamp(
         self, tokens: Tensor, layer: int, unit: Tensor | None = None, value: Tensor | None = None
     ) -> Tensor:
-        """Logits after (rows, context) tokens, (rows, vocabulary), with neurons (rows,) held at values (rows,)."""
+        """Logits after (rows, context) tokens, (rows, vocabulary), neurons (rows,) clamped to values (rows,)."""
 
-        def hold(activations: Tensor, hook: Any) -> Tensor:
+        def clamp(activations: Tensor, hook: Any) -> Tensor:
             return clamped(activations, unit, value)
 
-        hooks = [] if unit is None else [(f"blocks.{layer}.mlp.out.hook_in", hold)]
+        hooks = [] if unit is None else [(f"blocks.{layer}.mlp.out.hook_in", clamp)]
         with torch.inference_mode():
             logits: Tensor = self._bridge.run_with_hooks(tokens, fwd_hooks=hooks, return_type="logits")
         return logits[:, -1]
@@ -100,14 +100,14 @@ class MLPUnits:
         return getattr(self._mlps[layer], "W_gate", None) is not None
 
     def _mlp(self, layer: int) -> Any:
-        wanted = [f"blocks.{layer}.mlp.{name}" for name in ("hook_in", "out.hook_in")]
-        absent = [name for name in wanted if name not in self._bridge.hook_dict]
+        hooks = [f"blocks.{layer}.mlp.{name}" for name in ("hook_in", "out.hook_in")]
+        absent = [name for name in hooks if name not in self._bridge.hook_dict]
         mlp = getattr(self._bridge.blocks[layer], "mlp", None)
         absent += [f"blocks.{layer}.mlp.{name}" for name in ("W_in", "W_out") if getattr(mlp, name, None) is None]
         if absent:
             raise ModelError(
-                f"layer {layer} of this architecture ({self._bridge.cfg.architecture}) has no MLP that can be "
-                f"read: {', '.join(absent)} {'is' if len(absent) == 1 else 'are'} missing; choose other "
+                f"layer {layer} of this architecture ({self._bridge.cfg.architecture}) has no readable MLP: "
+                f"{', '.join(absent)} {'is' if len(absent) == 1 else 'are'} missing; choose other "
                 "units.layers or another model."
             )
         return mlp

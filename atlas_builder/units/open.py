@@ -1,4 +1,4 @@
-"""The units that a configuration asks for: the one place that knows the kinds."""
+"""The units of a configuration: the only module that knows all kinds."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from atlas_builder.units.sae import SAEUnits
 
 
 def open_units(model: LanguageModel, config: Configuration) -> Units:
-    """The units a configuration asks for; the one place that knows the kinds."""
+    """Open the units of a configuration; raises `ConfigurationError` where they do not fit the model."""
     limit = getattr(model.bridge.cfg, "n_ctx", None)
     if limit and config.corpus.context > limit:
         raise ConfigurationError(f"corpus.context: {config.corpus.context} is more than the model's {limit} tokens.")
     units = config.units
     if isinstance(model.bridge, crate.Crate) != (units.kind == "crate"):
-        has, wants = ("is", "crate") if units.kind != "crate" else ("is no", "mlp or sae")
-        raise ConfigurationError(f"units.kind: {config.model.name} {has} CRATE, whose units are of kind {wants}.")
+        verb, kinds = ("is", "crate") if units.kind != "crate" else ("is not", "mlp or sae")
+        raise ConfigurationError(f"units.kind: {config.model.name} {verb} a CRATE model: set units.kind to {kinds}.")
     if units.kind == "crate":
         return CrateUnits(model.bridge, units.layers)
     if units.kind == "sae":
-        found = load_saes(units)
-        for one in found:
-            _check_trained_on(one, config.model.name)
-        return SAEUnits(model.bridge, found, units.layers)
+        saes = load_saes(units)
+        for loaded in saes:
+            _check_trained_on(loaded, config.model.name)
+        return SAEUnits(model.bridge, saes, units.layers)
     return MLPUnits(model.bridge, units.layers)
 
 
 def load_saes(units: UnitSettings) -> list[sae.SAE]:
-    """The SAEs of a configuration: from a folder, the shipped ones, the hub, or a release that sae-lens knows."""
+    """The SAEs of a configuration: from a folder, the shipped ones, Hugging Face, or a release that sae-lens knows."""
     if units.path:
         return [sae.load_sae(folder) for folder in sae.find_saes(Path(units.path))]
     release, name = str(units.release), str(units.id)
@@ -48,37 +48,37 @@ def load_saes(units: UnitSettings) -> list[sae.SAE]:
         from huggingface_hub import snapshot_download
 
         try:
-            whole = snapshot_download(release, allow_patterns=[f"{name}/*"])
-        except Exception as error:  # the hub's client raises whatever its depths raise
+            snapshot = snapshot_download(release, allow_patterns=[f"{name}/*"])
+        except Exception as error:  # the hub's client raises many kinds
             raise ModelError(
                 f"SAE {name} of {release} cannot be loaded from Hugging Face ({reason(error)}): check units.release, "
                 "units.id and the network."
             ) from error
-        return [sae.load_sae(Path(whole) / name)]
+        return [sae.load_sae(Path(snapshot) / name)]
     try:
         from sae_lens import SAE
     except ImportError:
         raise ConfigurationError(
-            f"units.release: {release} is no repository like owner/name; to look it up among SAELens's releases, "
-            "install atlas-builder[sae]."
+            f"units.release: {release} is not a repository like owner/name; to look it up among SAELens's "
+            "releases, install atlas-builder[sae]."
         ) from None
     with TemporaryDirectory() as scratch, quiet():
         SAE.from_pretrained(release, name).save_model(scratch)
         return [sae.load_sae(Path(scratch))]
 
 
-def _check_trained_on(found: sae.SAE, name: str) -> None:
-    """Refuse an SAE that says it was trained on another model, where both are known by name."""
-    theirs, own = _official(found.model or ""), _official(name)
-    if theirs and own and theirs != own:
+def _check_trained_on(loaded: sae.SAE, name: str) -> None:
+    """Refuse an SAE whose metadata names another model, where both are known by name."""
+    trained_on, model = _official(loaded.model or ""), _official(name)
+    if trained_on and model and trained_on != model:
         raise ConfigurationError(
-            f"units: the SAE of layer {found.layer} was trained on {found.model}, not on {name}: "
-            "set model.name to that, or name SAEs of this model."
+            f"units: the SAE of layer {loaded.layer} was trained on {loaded.model}, not on {name}: "
+            "change model.name, or choose SAEs of this model."
         )
 
 
 def _official(name: str) -> str | None:
-    """The one name of a model that is known by several, gpt2-small's gpt2; None for a folder or what is not known."""
+    """The official name of a model with several, gpt2 for gpt2-small; None for a folder or an unknown model."""
     if name in MODELS:
         return name
     try:

@@ -1,4 +1,4 @@
-"""Latents of sparse autoencoders that read a model's MLPs or its residual stream."""
+"""Latents of sparse autoencoders of a model's MLPs or its residual stream."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from atlas_builder.units.base import ActivationHook, StopForwardPass, chosen_lay
 
 
 class SAEUnits:
-    """A unit is a latent of the SAE of its layer, at most one a layer.
+    """A unit is a latent of its layer's SAE, at most one SAE per layer.
 
-    Its embedding is the encoder's own input ⊙ its encoder row, and what it writes is its
-    decoder row (Foote 2024 has h − b_dec, where the encoder takes b_dec away). Raises
+    Its embedding is the encoder's own input ⊙ its encoder row, and its output weights are
+    its decoder row (Foote 2024 has h − b_dec, where the encoder subtracts b_dec). Raises
     `ConfigurationError` where an SAE does not fit the model or two are of one layer.
     """
 
@@ -35,18 +35,18 @@ class SAEUnits:
                 )
             if sae.width != width:
                 raise ConfigurationError(
-                    f"units.path: the SAE of layer {sae.layer} reads {sae.width} numbers, but the model's are {width} "
-                    "wide: it was trained on another model."
+                    f"units.path: the SAE of layer {sae.layer} has width {sae.width}, but the model has "
+                    f"width {width}: choose an SAE of this model."
                 )
             if sae.layer in self._saes:
                 raise ConfigurationError(
                     f"units.path: two SAEs read layer {sae.layer}: name the folder of one of them."
                 )
             self._saes[sae.layer] = sae.to(weight.device, weight.dtype)
-        read = chosen_layers(layers, depth)
-        if layers != "all" and (missing := [layer for layer in read if layer not in self._saes]):
-            raise ConfigurationError(f"units.layers: there is no SAE of layer {missing[0]}.")
-        self.layers = [layer for layer in read if layer in self._saes]
+        chosen = chosen_layers(layers, depth)
+        if layers != "all" and (missing := [layer for layer in chosen if layer not in self._saes]):
+            raise ConfigurationError(f"units.layers: there is no SAE of layer {missing[0]}: choose layers with an SAE.")
+        self.layers = [layer for layer in chosen if layer in self._saes]
 
     @property
     def activation(self) -> str:
@@ -54,7 +54,7 @@ class SAEUnits:
         return ", ".join(sorted({sae.architecture for sae in self._saes.values()}))
 
     def count(self, layer: int) -> int:
-        """How many latents the layer's SAE has."""
+        """Number of latents of the layer's SAE."""
         return self._saes[layer].latents
 
     def has_negative(self, layer: int) -> bool:
@@ -62,14 +62,14 @@ class SAEUnits:
         return False
 
     def run(self, tokens: Tensor, visit: ActivationHook, last: int | None = None, cache: Any = None) -> None:
-        """Run the model on (batch, context) tokens as far as the last SAE read, visiting each layer."""
+        """Run the model on (batch, context) tokens up to the last layer with an SAE, visiting each."""
         layers = [layer for layer in self.layers if last is None or layer <= last]
 
         def show(layer: int) -> Any:
             def hook(tensor: Tensor, hook: Any) -> None:
                 sae = self._saes[layer]
-                read = sae.read(tensor)
-                visit(layer, read, sae.encode(read))
+                inputs = sae.read(tensor)
+                visit(layer, inputs, sae.encode(inputs))
                 if layer == layers[-1]:
                     raise StopForwardPass
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -46,6 +48,99 @@ def test_axe_finds_what_is_planted(demo_site: Path, page: Page) -> None:
     assert {line.split(":")[0] for line in violations(page)} >= {"image-alt", "link-name"}
 
 
+EASED: dict[str, dict[str, Any]] = {"contrast": {"contrast": "more"}, "forced": {"forced_colors": "active"}}
+"""What readers who see little ask their system for."""
+
+
+@pytest.mark.parametrize("asked", EASED)
+@pytest.mark.parametrize("kind", KINDS)
+def test_axe_finds_no_fault_with_more_contrast_or_forced_colours(
+    demo_site: Path, tiny_site: Path, page: Page, errors: list[str], kind: str, asked: str
+) -> None:
+    visit(page, tiny_site if kind in ("layer", "unit") else demo_site, kind)
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme, **EASED[asked])
+        assert violations(page) == [], scheme
+    assert errors == []
+
+
+# Each level's line, and that of a token without a level.
+LINES = """() => {
+    const line = document.querySelector('.examples p.weighed');
+    line.innerHTML = [1, 2, 3, 4, 5, 6, 7, 8, 9].map(level => `<i class="a${level} w${10 - level}">x</i>`).join('')
+        + '<i class="a5">x</i>';
+    return Array.from(line.children, token => {
+        const style = getComputedStyle(token);
+        return [style.textDecorationLine, style.textDecorationStyle, style.textDecorationThickness].join(' ');
+    });
+}"""
+
+
+@pytest.mark.parametrize("asked", EASED)
+def test_levels_are_told_by_lines_where_tints_do_not_tell_them(tiny_site: Path, page: Page, asked: str) -> None:
+    visit(page, tiny_site, "unit")
+    assert all(line.startswith("none") for line in page.evaluate(LINES))
+    page.emulate_media(**EASED[asked])
+    by_activation = page.evaluate(LINES)
+    assert by_activation[9] == by_activation[4]
+    assert len(set(by_activation)) == 9
+    assert all(line.startswith("underline") for line in by_activation)
+    # By importance, the levels of the other measure; what has none is plain.
+    page.get_by_label("importance").check()
+    by_importance = page.evaluate(LINES)
+    assert by_importance[:9] == by_activation[:9][::-1]
+    assert by_importance[9].startswith("none")
+
+
+def _style(page: Page, selector: str, name: str, part: str | None = None) -> str:
+    script = "([selector, name, part]) => getComputedStyle(document.querySelector(selector), part)[name]"
+    found: str = page.evaluate(script, [selector, name, part])
+    return found
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_forced_colours_leave_what_only_colours_tell(
+    demo_site: Path, page: Page, scheme: Literal["light", "dark"]
+) -> None:
+    page.emulate_media(forced_colors="active", color_scheme=scheme)
+    page.goto((demo_site / _with_two_behaviours(demo_site)).as_uri())
+    ground = _style(page, "body", "backgroundColor")
+    for selector, name, part in (
+        (".bar .c{}", "stroke", None),
+        (".sum .c{}", "backgroundColor", "::before"),
+        (".behaviour.c{}", "borderLeftColor", None),
+    ):
+        colours = {_style(page, selector.format(number), name, part) for number in (1, 2)}
+        assert len(colours) == 2, selector
+        assert ground not in colours, selector
+    assert _style(page, ".histogram .bars", "fill") != ground
+    assert _style(page, ".examples mark", "outlineStyle") == "solid"
+    for name in ("outlineColor", "color"):
+        assert _style(page, ".examples mark", name) == _style(page, "body", "color"), name
+
+    visit(page, demo_site, "map")
+    pressed, plain = (_style(page, selector, "backgroundColor") for selector in ("#lasso", "#list"))
+    assert pressed == plain
+    page.locator("#lasso").click()
+    assert _style(page, "#lasso", "backgroundColor") != plain
+    page.wait_for_timeout(100)
+    drawn = page.evaluate("""() => {
+        const dots = document.getElementById('points');
+        const data = dots.getContext('2d').getImageData(0, 0, dots.width, dots.height).data;
+        return [data.slice(0, 3).join(', '), new Set(new Uint32Array(data.buffer)).size];
+    }""")
+    assert drawn[0] in _style(page, "body", "backgroundColor")
+    assert drawn[1] > 10
+
+
+def _with_two_behaviours(site: Path) -> str:
+    for path in sorted(site.glob("L0/N*.json")):
+        record = json.loads(path.read_bytes())
+        if len(record["behaviours"]) >= 2:
+            return f"L0/{path.stem}.html"
+    raise AssertionError("no unit of the demo has two behaviours")
+
+
 class Hands:
     """A reader with a keyboard alone, who must see at each step where they are."""
 
@@ -75,6 +170,32 @@ class Hands:
         }""")
         assert found["within"], found
         assert found["ring"], found
+
+
+def test_a_keyboard_sees_where_it_is_with_forced_colours(demo_site: Path, page: Page) -> None:
+    page.emulate_media(forced_colors="active")
+    hands = Hands(page)
+    for kind in ("home", "search", "unit"):
+        visit(page, demo_site, kind)
+        page.evaluate("document.activeElement.blur()")
+        for _ in range(12):
+            page.keyboard.press("Tab")
+            hands.sees_focus()
+
+
+def test_a_keyboard_reads_the_map_in_words(demo_site: Path, page: Page, errors: list[str]) -> None:
+    page.emulate_media(reduced_motion="reduce")
+    visit(page, demo_site, "map")
+    hands = Hands(page)
+    hands.tab_to("#regions summary")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="Regions of the map")).to_be_visible()
+    assert violations(page) == []
+    hands.tab_to("#regions a", most=1)
+    target = page.evaluate("document.activeElement.getAttribute('href')")
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"**/{target}")
+    assert errors == []
 
 
 def test_a_keyboard_leads_from_home_through_search_to_a_unit_its_behaviour_and_its_citation(

@@ -227,8 +227,8 @@ def test_a_batch_that_does_not_fit_is_halved_and_nothing_is_lost(
     build(settings, tmp_path / "halved", until="collect", executor=pool, progress=listener)
     said = [line for line in listener.lines if "out of memory" in line]
     assert said
-    assert "going on with" in said[0]
-    assert "going on with 2" in said[-1]
+    assert "continuing with" in said[0]
+    assert "continuing with 2" in said[-1]
     # Other shapes of the same products round otherwise in the last bit, so places are compared, not bytes.
     _same_places(tmp_path / "whole", tmp_path / "halved")
 

@@ -14,6 +14,7 @@ from markupsafe import Markup
 from atlas_builder.progress import Progress
 from atlas_builder.records.address import UnitAddress
 from atlas_builder.site.hosting.check import check
+from atlas_builder.site.html import markup, percent
 from atlas_builder.site.map import Map, preview, write_map
 from atlas_builder.workspace import work_folder
 
@@ -117,6 +118,71 @@ def test_words_stand_where_their_behaviours_are() -> None:
 def test_a_word_of_few_is_not_written() -> None:
     assert draw([[0.1, 0.1]] * 3 + [[0.9, 0.9]] * 50, [["rare"]] * 3 + [["common"]] * 50).words[0].word == "common"
     assert not draw([[0.1, 0.1]] * 3, [["rare"]] * 3).words
+
+
+def _regions_slowly(drawn: Map) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Of each word the six nearest behaviours: all of them by distance, then as they are numbered."""
+    every = []
+    number = 0
+    counts = iter(drawn.counts.tolist())
+    for layer, units in drawn.layers:
+        for unit in range(units):
+            for behaviour in range(1, next(counts) + 1):
+                x, y = map(float, drawn.places[number])
+                if x == x:
+                    every.append((x, y, f"L{layer}/N{unit}.html#b{behaviour}", drawn.labels[number]))
+                number += 1
+    found = []
+    for word in drawn.words[:60]:
+        near = sorted(every, key=lambda one: (one[0] - word.x) ** 2 + (one[1] - word.y) ** 2)
+        found.append((word.word, [(page, label) for _, _, page, label in near[:6]]))
+    return found
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_regions_tell_the_nearest_behaviours_of_each_word(seed: int) -> None:
+    chance = np.random.default_rng(seed)
+    total = 400
+    # On a coarse grid, so that many are as near as each other; some without a place.
+    places = (chance.integers(0, 9, (total, 2)) / 8).astype(np.float32)
+    places[chance.random(total) < 0.1] = np.nan
+    units = [(0, 5), (3, 7), (4, 4)]
+    counts = chance.multinomial(total, np.ones(16) / 16)
+    words = [[f"w{chance.integers(12)}"] for _ in range(total)]
+    drawn = Map(units, counts, np.ones(16), places, words, [f"label {number}" for number in range(total)])
+    found = [(region.word.word, [(one.page, one.label) for one in region.near]) for region in drawn.regions]
+    assert found == _regions_slowly(drawn)
+    assert found
+    assert [one.page.replace(".html#", ".") for region in drawn.regions for one in region.near] == [
+        one.name for region in drawn.regions for one in region.near
+    ]
+
+
+def test_few_behaviours_make_regions_of_few() -> None:
+    drawn = Map([(0, 1)], np.array([54]), np.ones(1), np.full((54, 2), 0.5, np.float32), [["a"]] * 4 + [["b"]] * 50)
+    assert drawn.words
+    few = Map([(0, 2)], np.array([4, 0]), np.ones(2), np.full((4, 2), 0.5, np.float32), [["a"]] * 4, list("abcd"))
+    assert [len(region.near) for region in few.regions] == [4] * len(few.words)
+
+
+def test_the_page_tells_the_regions_in_words(demo_site: Path) -> None:
+    page = (demo_site / "map.html").read_text(encoding="utf-8")
+    tree = html5lib.parse(page, namespaceHTMLElements=False)
+    words = read(demo_site / "map" / "points.js")["words"][:60]
+    items = tree.findall(".//details[@id='regions']/ol/li")
+    assert len(items) == len(words) > 0
+    for item, (x, y, level, word) in zip(items, words, strict=True):
+        heading = " ".join("".join(item.find("h3").itertext()).split())
+        shown = " ".join("".join(html5lib.parseFragment(markup(word)).itertext()).split())
+        # The data hold four digits of a place, the page's percentages come from all of them.
+        wanted = {f"{percent(x + dx)} {percent(y + dy)}" for dx in (-5e-5, 5e-5) for dy in (-5e-5, 5e-5)}
+        assert heading in {f"{shown} level {level + 1}, {place}" for place in wanted}
+        for link in item.iter("a"):
+            unit, behaviour = link.get("href").split(".html#b")
+            record = json.loads((demo_site / f"{unit}.json").read_bytes())
+            assert link.text == f"{unit}.b{behaviour}"
+            assert record["behaviours"][int(behaviour) - 1]["id"] == int(behaviour)
+    assert len(page[page.index('<details class="regions"') :].encode()) < 40_000
 
 
 def test_hostile_words_are_text(tmp_path: Path) -> None:

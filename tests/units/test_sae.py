@@ -154,21 +154,21 @@ def test_what_is_no_sae_is_refused_in_a_sentence(folder: Path) -> None:
         save_file(weights if tensors is None else tensors, folder / "sae_weights.safetensors")
 
     now(architecture="temporal")
-    _refused(folder, "its architecture 'temporal' is not known: it must be one of standard, gated")
+    _refused(folder, "architecture 'temporal' is unknown: it must be one of standard, gated")
     now(architecture="gated")
-    _refused(folder, "lacks the tensor b_gate that its architecture, gated, needs")
+    _refused(folder, "lacks the tensor b_gate, which architecture gated requires")
     now(architecture="topk", k=0)
-    _refused(folder, "its k is 0, of 40 latents")
+    _refused(folder, "k is 0, with 40 latents: set k")
     now(metadata={"hook_name": "blocks.0.attn.hook_z"})
-    _refused(folder, r"it reads at blocks.0.attn.hook_z, where none is read here: blocks.N.ln2")
+    _refused(folder, r"hook_name 'blocks.0.attn.hook_z' is not supported: it must be one of blocks.N.ln2")
     now(normalize_activations="expected_average_only_in")
     _refused(folder, "fold its normalize_activations")
     now(activation_fn="tanh-relu")
-    _refused(folder, "its activation_fn 'tanh-relu' is not known")
+    _refused(folder, "activation_fn 'tanh-relu' is unknown")
     now({**weights, "W_dec": weights["W_dec"][:, :-1].contiguous()})
-    _refused(folder, r"W_dec has the shape \(40, 15\), where W_enc asks for \(40, 16\)")
+    _refused(folder, r"W_dec has the shape \(40, 15\), but W_enc requires \(40, 16\)")
     (folder / "sae_weights.safetensors").unlink()
-    _refused(folder, "cannot be read .*: it wants cfg.json and sae_weights.safetensors")
+    _refused(folder, "cannot be read .*: it requires cfg.json and sae_weights.safetensors")
 
 
 def test_an_sae_of_another_model_or_layer_is_refused(gpt2_folder: Path, tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ def test_an_sae_of_another_model_or_layer_is_refused(gpt2_folder: Path, tmp_path
         SAEUnits(bridge, [an_sae("standard", 7)])
     wide = an_sae("standard")
     wide.tensors["W_enc"] = torch.randn(17, LATENTS)
-    with pytest.raises(ConfigurationError, match="reads 17 numbers, but the model's are 16 wide"):
+    with pytest.raises(ConfigurationError, match="has width 17, but the model has width 16"):
         SAEUnits(bridge, [wide])
     with pytest.raises(ConfigurationError, match="two SAEs read layer 1"):
         SAEUnits(bridge, [an_sae("standard"), an_sae("gated")])
@@ -185,7 +185,7 @@ def test_an_sae_of_another_model_or_layer_is_refused(gpt2_folder: Path, tmp_path
         SAEUnits(bridge, [an_sae("standard")], [0, 1])
     sae.save_sae(an_sae("standard", model="gpt2-small"), tmp_path / "saes" / "one")
     for name, match in (
-        ("demo", "was trained on gpt2-small, not on demo: set model.name"),
+        ("demo", "was trained on gpt2-small, not on demo: change model.name"),
         (str(gpt2_folder), None),
     ):
         settings = validate({
@@ -198,13 +198,13 @@ def test_an_sae_of_another_model_or_layer_is_refused(gpt2_folder: Path, tmp_path
         else:
             with pytest.raises(ConfigurationError, match=match):
                 open_units(loaded, settings)
-    with pytest.raises(ConfigurationError, match="holds no SAE"):
+    with pytest.raises(ConfigurationError, match="contains no SAE"):
         sae.find_saes(tmp_path)
 
 
 def test_a_configuration_says_where_its_saes_are() -> None:
     whole = {"model": {"name": "demo"}, "corpus": {"source": "stdlib"}}
-    with pytest.raises(ConfigurationError, match=r"kind sae needs units\.path, or units\.release and units\.id"):
+    with pytest.raises(ConfigurationError, match=r"kind sae requires units\.path, or units\.release and units\.id"):
         validate({**whole, "units": {"kind": "sae"}})
     with pytest.raises(ConfigurationError, match="kind mlp has no path, release or id"):
         validate({**whole, "units": {"path": "somewhere"}})
@@ -212,7 +212,7 @@ def test_a_configuration_says_where_its_saes_are() -> None:
 
 def test_a_release_that_only_saelens_knows_asks_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sae_lens", None)
-    with pytest.raises(ConfigurationError, match=r"is no repository like owner/name; to look it up .* install"):
+    with pytest.raises(ConfigurationError, match=r"is not a repository like owner/name; to look it up .* install"):
         load_saes(UnitSettings(kind="sae", release="gpt2-small-res-jb", id="blocks.8.hook_resid_pre"))
 
 

@@ -1,0 +1,28 @@
+"""The kinds of units, as pages speak of them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Kind(NamedTuple):
+    """A kind of unit."""
+
+    noun: str
+    """What one unit is called."""
+    reads: str
+    """What the input of its neuron embedding is the input of."""
+
+
+KINDS = {
+    "mlp": Kind("neuron", "MLP"),
+    "sae": Kind("latent", "encoder"),
+    "crate": Kind("coordinate", "dictionary"),
+}
+"""By the name that configurations and records have for it."""
+_OTHER = Kind("unit", "unit")
+
+
+def kind_of(name: str) -> Kind:
+    """A kind by its name; an atlas of another version may have one that is not known here."""
+    return KINDS.get(name, _OTHER)

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import atlas_builder
+from atlas_builder.pipeline import imports
+from atlas_builder.pipeline.fingerprints import STAGES, Stage, code_fingerprint, stage_modules
+
+PACKAGE = Path(atlas_builder.__file__).parent
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package's source and schema, for tests to change."""
+    ignored = shutil.ignore_patterns("__pycache__", "*.safetensors", "tokenizer.json")
+    return shutil.copytree(PACKAGE, tmp_path_factory.mktemp("package") / "atlas_builder", ignore=ignored)
+
+
+def _own_modules() -> Iterator[tuple[Stage, str]]:
+    """Each module with the first stage that it is a part of."""
+    earlier: set[str] = set()
+    for stage in STAGES:
+        yield from ((stage, module) for module in sorted(stage_modules(stage) - earlier))
+        earlier |= stage_modules(stage)
+
+
+@pytest.mark.parametrize(("stage", "module"), list(_own_modules()))
+def test_changing_a_module_of_a_stage_repeats_that_stage_and_no_earlier_one(
+    copy: Path, stage: Stage, module: str
+) -> None:
+    before = {name: code_fingerprint(name, copy) for name in STAGES}
+    file = copy / imports.import_graph(PACKAGE)[module].file.relative_to(PACKAGE)
+    source = file.read_bytes()
+    try:
+        file.write_bytes(source + b"# changed\n")
+        after = {name: code_fingerprint(name, copy) for name in STAGES}
+    finally:
+        file.write_bytes(source)
+    assert before[stage] != after[stage]
+    for earlier in STAGES[: STAGES.index(stage)]:
+        assert before[earlier] == after[earlier]
+
+
+def test_the_schema_of_records_is_a_part_of_publishing(copy: Path) -> None:
+    before = code_fingerprint("publish", copy)
+    schema = copy / "records" / "neuron-record.schema.json"
+    source = schema.read_bytes()
+    schema.write_bytes(source + b"\n")
+    assert code_fingerprint("publish", copy) != before
+    schema.write_bytes(source)
+    assert code_fingerprint("publish", copy) == before
+
+
+def test_every_module_of_a_stage_s_folder_belongs_to_the_stage() -> None:
+    """Even one that nobody imports by name, such as an extension that Markdown loads."""
+    for stage in STAGES[:-1]:
+        folder = {f"atlas_builder.{stage}.{file.stem}" for file in (PACKAGE / stage).glob("*.py")}
+        assert folder - {f"atlas_builder.{stage}.__init__"} <= stage_modules(stage), stage
+    assert "atlas_builder.site.prose.markdown" in stage_modules("publish")
+
+
+def test_an_import_graph_follows_lazy_imports_and_not_those_of_type_checkers(tmp_path: Path) -> None:
+    package = tmp_path / "pack"
+    (package / "inner").mkdir(parents=True)
+    for name, text in {
+        "__init__.py": "",
+        "a.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from pack.c import C\nfrom pack import b\n",
+        "b.py": "def later():\n    from pack.inner.d import D\n",
+        "c.py": "",
+        "inner/__init__.py": "",
+        "inner/d.py": "import json\n",
+    }.items():
+        (package / name).write_text(text, encoding="utf-8")
+    graph = imports.import_graph(package)
+    assert imports.reached(graph, ["pack.a"]) == {"pack.a", "pack.b", "pack.inner.d"}
+    assert imports.reached(graph, ["pack.a"], stop=["pack.inner.d"]) == {"pack.a", "pack.b"}
