@@ -276,7 +276,7 @@ def archive(folder: Path, output: Path | None) -> None:
     click.echo(f"{result.checksum}: SHA-256 for sha256sum --check")
     click.echo(f"{result.metadata}: metadata for Zenodo")
     for requirement in result.missing:
-        click.echo(f"Zenodo requires {requirement}")
+        click.echo(f"for Zenodo, add {requirement}")
 
 
 @main.command(short_help="Run the model again and compare some units.")

@@ -212,7 +212,7 @@ def test_the_command_says_what_it_wrote(tiny_site: Path, tmp_path: Path) -> None
     assert result.exit_code == 0
     assert f"SHA-256 {hashlib.sha256((tmp_path / 'a.zip').read_bytes()).hexdigest()}" in result.output
     assert "a.zenodo.json" in result.output
-    assert "Zenodo requires creators" in result.output
+    assert "for Zenodo, add creators" in result.output
     assert CliRunner().invoke(main, ["archive", str(tmp_path)]).exit_code == 2
 
 

@@ -92,7 +92,7 @@ def test_the_tar_is_as_large_as_a_tar_is(tmp_path: Path, length: int) -> None:
         ("a:b.html", "is not allowed in file names"),
         ("x/<i>.html", "is not allowed in file names"),
         ("back\\slash.html", "is not allowed in file names"),
-        ("line\nend.html", r"'line\nend.html': '\n' cannot stand"),
+        ("line\nend.html", r"'line\nend.html': '\n' is not allowed"),
         ("dot./a.html", "cannot end with a dot or a space"),
         ("space ", "cannot end with a dot or a space"),
         ("aux.html", "is a device"),

@@ -44,7 +44,7 @@ class Archive(NamedTuple):
     metadata: Path
     """Beside it, the metadata for Zenodo, as its API takes it."""
     missing: list[str]
-    """What Zenodo requires in addition, a sentence each."""
+    """What to add for Zenodo, a sentence each."""
 
 
 def archive(site: Path, output: Path | None = None, progress: Progress | None = None) -> Archive:
@@ -139,7 +139,7 @@ def _sha256(path: Path) -> str:
 
 
 def zenodo(facts: dict[str, Any], atlas: AtlasSettings) -> tuple[dict[str, Any], list[str]]:
-    """An atlas's metadata for Zenodo, as its API takes it, and what Zenodo requires in addition.
+    """An atlas's metadata for Zenodo, as its API takes it, and what to add.
 
     The fields are those of https://developers.zenodo.org/#representation. A DOI that Zenodo
     reserved for a draft belongs to the draft and is left out; one from elsewhere is included.
