@@ -25,7 +25,7 @@ from atlas_builder.units import open as open_module
 from atlas_builder.units.mlp import MLPUnits
 from atlas_builder.units.open import open_units
 from atlas_builder.workspace import work_folder
-from tests.conftest import Configure, Listener
+from tests.support.atlases import Configure, Listener
 
 
 def contents(folder: Path) -> dict[str, str]:

@@ -18,8 +18,8 @@ from atlas_builder.models import crate, language_model
 from atlas_builder.pipeline.build import build
 from atlas_builder.units.open import open_units
 from atlas_builder.workspace import work_folder
-from tests import reference
-from tests.conftest import Configure
+from tests.support import reference
+from tests.support.atlases import Configure
 
 
 def test_the_largest_changes_come_first() -> None:

@@ -19,7 +19,7 @@ from atlas_builder.site.hosting.check import check
 from atlas_builder.units.base import Units
 from atlas_builder.units.open import open_units
 from atlas_builder.verify.run import verify
-from tests.conftest import Configure
+from tests.support.atlases import Configure
 from tests.units.test_sae import an_sae
 
 

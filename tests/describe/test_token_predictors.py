@@ -20,7 +20,7 @@ from atlas_builder.models import language_model
 from atlas_builder.pipeline.build import build
 from atlas_builder.units.open import open_units
 from atlas_builder.workspace import work_folder
-from tests.conftest import Configure
+from tests.support.atlases import Configure
 
 _tokens = st.integers(0, 3)
 _pattern = st.tuples(

@@ -22,7 +22,7 @@ from atlas_builder.pipeline.build import build
 from atlas_builder.units.mlp import MLPUnits
 from atlas_builder.verify.claims import _orders
 from atlas_builder.verify.run import verify
-from tests.conftest import Configure
+from tests.support.atlases import Configure
 
 
 # Each family and each policy.

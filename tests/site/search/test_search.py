@@ -17,7 +17,7 @@ from atlas_builder.site.search import index, normalise, postings
 from atlas_builder.site.search.postings import LayerWords, Postings, read_back, written
 from atlas_builder.site.search.snippets import MIDDLE, Snippet, snippet
 from atlas_builder.workspace import work_folder
-from tests.conftest import Configure
+from tests.support.atlases import Configure
 
 
 def test_a_word_is_found_as_typed_by_people() -> None:
@@ -230,7 +230,7 @@ def test_words_and_units_are_listed_for_patterns_and_filters(built: Path) -> Non
         if (count := sum(share > 0 for share in built_index.answers(word).values()))
     }
     (columns,) = index.read_index_file(built / "search" / "units.js")
-    measures = np.concatenate([stages.layer(at).clustered.measures[:, 0] for at in stages.collected.layers])
+    measures = np.concatenate([layer.clustered.measures[:, 0] for layer in stages.layers])
     density = np.concatenate([layer.moments.density for layer in stages.collected.layers])
     for (values, codes), exact, within in (
         (columns["effective"], measures["effective_behaviours"], 0.05),

@@ -21,7 +21,7 @@ from atlas_builder.comparison import SHARED, Mean, compare, matches, mean
 from atlas_builder.errors import ConfigurationError
 from atlas_builder.explain.results import Explained, ExplanationScores, beside, digest
 from atlas_builder.pipeline.build import build
-from tests.conftest import Configure
+from tests.support.atlases import Configure
 
 
 @pytest.fixture(scope="module")
