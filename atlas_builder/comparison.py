@@ -128,12 +128,27 @@ _KEY = ("layer", "unit", "behaviour")
 
 
 def compare(sites: Sequence[Path], output: Path, *, note: str = "", theme: str = "atlas") -> Path:
-    """Write a page that compares built atlases, and what it is styled with, into a folder; gives the page.
+    """Write a page that compares atlases of the same text.
 
-    `note` says at its head what a reader must know of these atlases.
+    Args:
+        sites: The folders of two or more built atlases.
+        output: The folder of the page and its assets; the page links to the atlases where they are.
+        note: What a reader must know of these atlases, shown at the head of the page.
+        theme: The theme's name, or the path of its folder.
 
-    Raises `ConfigurationError` where there are not two atlases, where one is none, or where
-    they were not made from the same text.
+    Returns:
+        The page.
+
+    Raises:
+        ConfigurationError: If there are fewer than two atlases, one of the folders holds none, or
+            they are of different texts.
+
+    Example:
+        >>> import atlas_builder
+        >>> from pathlib import Path
+        >>> sites = [Path("output/my-model"), Path("output/another")]
+        >>> atlas_builder.compare(sites, Path("output/compared")).name
+        'index.html'
     """
     if len(sites) < 2:
         raise ConfigurationError("compare: name two atlases at least, the folders that build wrote.")

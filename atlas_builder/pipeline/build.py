@@ -36,10 +36,29 @@ def build(
 ) -> Path:
     """Build an atlas and return the folder of its site.
 
-    Intermediate results are kept in a hidden folder beside `output`, so that a later
-    build takes up where this one ended. `executor` runs the shards of a stage; by
-    default, one process a core. Raises an `AtlasError` with one sentence where
-    something is the user's to mend; `output` is then as it was before.
+    Intermediate results are kept in a hidden folder beside `output`, so that a later build
+    continues where this one ended.
+
+    Args:
+        config: What to build.
+        output: The folder of the site; it is replaced if it holds an atlas, or is empty.
+        fresh: Build every stage again, and replace whatever `output` holds.
+        until: The last stage to build.
+        progress: Where to report; quiet by default.
+        executor: What runs the shards of a stage; one process a core by default.
+
+    Returns:
+        The folder of the site.
+
+    Raises:
+        AtlasError: With one sentence that says what to do; `output` is then as it was.
+
+    Example:
+        >>> import atlas_builder
+        >>> from pathlib import Path
+        >>> config = atlas_builder.load_config(Path("my-model.yml"))
+        >>> atlas_builder.build(config, Path("output/my-model")).name
+        'my-model'
     """
     progress = progress or Progress(quiet=True)
     output = output.resolve()
