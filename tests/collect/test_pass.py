@@ -191,7 +191,7 @@ def test_shards_that_do_not_fit_are_refused(configure: Configure, tmp_path: Path
     with pytest.raises(ConfigurationError, match=r"another configuration.*run build --shard 2/2 again"):
         shards.merge_shards(settings, output)
     shutil.rmtree(first / "shard")
-    with pytest.raises(ConfigurationError, match="unfinished"):
+    with pytest.raises(ConfigurationError, match="incomplete"):
         shards.merge_shards(settings, output)
     (tmp_path / "mine").mkdir()
     with pytest.raises(ConfigurationError, match="must read like 2-of-7"):
