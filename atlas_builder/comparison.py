@@ -22,9 +22,10 @@ from atlas_builder import reader
 from atlas_builder.errors import ConfigurationError, NoAtlasError, SiteError
 from atlas_builder.explain.results import Explained, beside, of_atlas, scores_of
 from atlas_builder.explain.results import read_explanations as explained
+from atlas_builder.records.kinds import kind_of
 from atlas_builder.records.measures import shown_in
 from atlas_builder.site import figures
-from atlas_builder.site.pages import COLOURS, noun
+from atlas_builder.site.pages import COLOURS
 from atlas_builder.site.render import write_text
 from atlas_builder.site.theme import environment, find_theme
 
@@ -89,7 +90,7 @@ class Compared:
     @property
     def noun(self) -> str:
         """What one of its units is called."""
-        return noun(self.atlas.facts["kind"])
+        return kind_of(self.atlas.facts["kind"]).noun
 
     @property
     def loss(self) -> float | None:

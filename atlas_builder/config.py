@@ -293,8 +293,4 @@ _FORMER = {
 def __getattr__(name: str) -> Any:
     if name in _FORMER:
         return globals()[_FORMER[name]]
-    if name in ("load", "validate", "with_overrides"):  # imported here, since that module imports this one
-        from importlib import import_module
-
-        return getattr(import_module("atlas_builder.config_file"), "load_config" if name == "load" else name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

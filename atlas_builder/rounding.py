@@ -60,3 +60,24 @@ def shortest(value: float) -> float:
 def grain_of(maximum: float) -> float:
     """The power of ten to which a unit's activations are published: three digits of its maximum."""
     return 10.0 ** (math.floor(math.log10(maximum)) - 2) if maximum > 0 else 1.0
+
+
+def percent(share: float | None) -> str:
+    """A share as people read it: whole per cent, but never 0% or 100% of what is neither."""
+    if share is None:
+        return "–"
+    if 0 < share <= 0.005:
+        return "<1%"
+    if 0.995 <= share < 1:
+        return ">99%"
+    return f"{share:.0%}"
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A number for people, with a true minus; a dash where there is none."""
+    return "–" if value is None else f"{value:.{digits}g}".replace("-", "−")
+
+
+def aligned(value: float | None, digits: int = 3) -> str:
+    """As `number`, with the zeros that a column of numbers has at its end."""
+    return "–" if value is None else f"{value:#.{digits}g}".removesuffix(".").replace("-", "−")

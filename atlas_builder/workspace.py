@@ -15,7 +15,7 @@ from typing import Any
 from atlas_builder.config import Configuration, paths_in
 from atlas_builder.errors import ConfigurationError, SiteError
 from atlas_builder.reader.facts import read_facts
-from atlas_builder.site.metadata import METADATA
+from atlas_builder.site.citing.metadata import METADATA
 
 CONFIGURATION = "configuration.json"
 """The file in the work folder with the configuration of the last build."""

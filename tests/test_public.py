@@ -89,7 +89,7 @@ def test_former_import_paths_still_work() -> None:
     from atlas_builder.cluster import clustering, stability
     from atlas_builder.cluster import embeddings as now
 
-    assert load is load_config is config.load
+    assert load is load_config
     assert (behaviours.cluster, behaviours.measure) == (clustering.cluster, clustering.measure)
     assert (embeddings.neuron_embeddings, embeddings.cosine_distances) == (now.neuron_embeddings, now.cosine_distances)
     assert (sureness.sureness, sureness.stability) == (stability.stability_measures, stability.stability)

@@ -268,7 +268,7 @@ def test_a_record_is_verified_when_asked(tiny_site: Path, copy_of: Callable[[Pat
     _write(site, "L0/N2", record)
     atlas = atlas_builder.open(site)
     assert atlas[0, 2].hash == record["hash"]
-    with pytest.raises(SiteError, match="tiny/L0/N2: its hash is not that of its content"):
+    with pytest.raises(SiteError, match="tiny/L0/N2: hash does not match the content"):
         atlas[0, 2].verify()
     for unit in atlas[1]:
         unit.verify()
@@ -291,12 +291,12 @@ def test_the_tables_come_with_the_atlas(atlas: Atlas) -> None:
         ((1, 24), "tiny/L1 has no unit 24: they are 0 to 23."),
         ((1, -1), "tiny/L1 has no unit -1"),
         ("L1/N24", "tiny/L1 has no unit 24"),
-        ("other/L1/N2", "'other/L1/N2' is no unit of this atlas: its ids read like tiny/L3/N512."),
-        ("L1/N2.html", "is no unit of this atlas"),
+        ("other/L1/N2", "'other/L1/N2' is not a unit of this atlas: use an id like tiny/L3/N512."),
+        ("L1/N2.html", "is not a unit of this atlas"),
         ((1, 2, 3), "write atlas[layer] or atlas[layer, unit]."),
-        ((), "names nothing in an atlas"),
-        (1.0, "names nothing in an atlas"),
-        (None, "names nothing in an atlas"),
+        ((), "is not a key of an atlas"),
+        (1.0, "is not a key of an atlas"),
+        (None, "is not a key of an atlas"),
     ],
 )
 def test_what_an_atlas_does_not_have_is_said_in_a_sentence(tiny_site: Path, key: Any, said: str) -> None:
@@ -338,9 +338,11 @@ def test_a_path_may_be_text_relative_or_of_the_first_page(tiny_site: Path, monke
 
 def test_where_there_is_no_atlas_that_is_said(tiny_site: Path, tmp_path: Path) -> None:
     for place in (tmp_path, tmp_path / "none", tiny_site / "L0" / "N0.json"):
-        with pytest.raises(SiteError, match=r"holds no built atlas \(no atlas.json\): name the folder or address"):
+        with pytest.raises(
+            SiteError, match=r"is not a built atlas \(atlas.json is not found\): name the folder or address"
+        ):
             atlas_builder.open(place)
-    with _served(tiny_site) as address, pytest.raises(SiteError, match=f"{address}/nowhere/ holds no built atlas"):
+    with _served(tiny_site) as address, pytest.raises(SiteError, match=f"{address}/nowhere/ is not a built atlas"):
         atlas_builder.open(f"{address}/nowhere")
     with pytest.raises(SiteError, match=r"cannot be read: .*refused"):
         atlas_builder.open(address)
@@ -353,7 +355,7 @@ def test_a_server_that_fails_is_quoted(tiny_site: Path, monkeypatch: pytest.Monk
     from atlas_builder.site.hosting import serve
 
     monkeypatch.setattr(serve._Handler, "do_GET", lambda self: self.send_error(503))
-    with _served(tiny_site) as address, pytest.raises(SiteError, match="the server says 503 Service Unavailable"):
+    with _served(tiny_site) as address, pytest.raises(SiteError, match="the server returns 503 Service Unavailable"):
         atlas_builder.open(address)
 
 
@@ -363,7 +365,7 @@ def test_a_server_that_fails_is_quoted(tiny_site: Path, monkeypatch: pytest.Monk
         (b"<html>", "is not JSON"),
         (b"[]", "has the schema None"),
         (b'{"schema": "atlas/2"}', "has the schema 'atlas/2', this version of Atlas Builder reads 'atlas/1'"),
-        (b'{"schema": "atlas/1", "atlas": {}}', r"is not whole \('id'\)"),
+        (b'{"schema": "atlas/1", "atlas": {}}', r"is incomplete \('id'\)"),
     ],
 )
 def test_an_atlas_that_cannot_be_read_is_named(tmp_path: Path, content: bytes, said: str) -> None:

@@ -1,7 +1,7 @@
 """The pass over the corpus: one forward run feeds every layer's collector.
 
 A pass is one shard or several, on one machine or several, each in a folder of its own;
-`merge_shards` makes the stage's results of them, which do not depend on the number of shards.
+`merge_passes` makes the stage's results of them, which do not depend on the number of shards.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _SECONDS_BETWEEN_CHECKPOINTS = 300.0
 def collect(
     model: LanguageModel, units: Units, config: Configuration, folder: Path, progress: Progress, shard: Shard = WHOLE
 ) -> None:
-    """Run the model over a shard of the corpus once and write to `folder` what `merge_shards` needs.
+    """Run the model over a shard of the corpus once and write to `folder` what `merge_passes` needs.
 
     Where an earlier run of the same shard was interrupted, it continues from that run's
     last checkpoint. Raises `CorpusError` for a broken or empty corpus, `ActivationError`
@@ -179,7 +179,7 @@ class _Run:
             ) from None
 
 
-def merge_shards(shards: Sequence[Path], config: Configuration, folder: Path, progress: Progress) -> None:
+def merge_passes(shards: Sequence[Path], config: Configuration, folder: Path, progress: Progress) -> None:
     """Make the results of the pass from the folders of all its shards.
 
     Raises `ConfigurationError` where they belong to different passes.
@@ -199,7 +199,7 @@ def merge_shards(shards: Sequence[Path], config: Configuration, folder: Path, pr
 
 
 def is_merged(folder: Path) -> bool:
-    """Whether `merge_shards` has written all its results to `folder`."""
+    """Whether `merge_passes` has written all its results to `folder`."""
     return (folder / _FACTS).exists()
 
 

@@ -1,1 +1,1 @@
-"""What a unit's behaviours are about: tokens, labels and effects on the next token."""
+"""Descriptions of units and behaviours: tokens, labels, and effects on the next token."""

@@ -20,13 +20,13 @@ class Effects(NamedTuple):
 
 
 def logit_effects(write_weights: Floats, unembedding: Floats) -> Floats:
-    """What one unit of activation adds to each logit through the residual stream alone.
+    """The direct logit effect: what one unit of activation adds to each logit through the residual stream alone.
 
     `write_weights` (units, d_model) · `unembedding` (d_model, vocabulary), which has the
-    final norm's gain and centring in it (`LanguageModel.unembedding`); less the mean
-    over the vocabulary, which no probability depends on. The final norm's division,
-    one positive number a context, is left out, so values compare within a model, not
-    between models.
+    final norm's gain and centring folded in (`LanguageModel.unembedding`); the mean over
+    the vocabulary, which no probability depends on, is subtracted. The final norm's
+    division, one positive number a context, is left out, so values are comparable within
+    a model, not between models.
     """
     effects = write_weights @ unembedding
     centred: Floats = effects - effects.mean(axis=1, keepdims=True)
@@ -48,7 +48,7 @@ def _top(keys: Floats, count: int) -> NDArray[np.int32]:
     """The places of the smallest keys of each row, in rising order."""
     count = min(count, keys.shape[1])
     place = np.argpartition(keys, count - 1, axis=1)[:, :count]
-    # argpartition may leave out an equal key of a lower place: take the bound, then choose among equals.
+    # argpartition may leave out an equal key at a lower place: take the bound, then choose among equals.
     bound = np.take_along_axis(keys, place, axis=1).max(axis=1, keepdims=True)
     if (np.count_nonzero(keys <= bound, axis=1) > count).any():
         place = np.argsort(keys, axis=1, kind="stable")[:, :count]

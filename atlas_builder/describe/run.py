@@ -1,4 +1,4 @@
-"""The describe stage: tokens, labels, logit effects and bands of every layer."""
+"""The describe stage: tokens, labels, direct logit effects and bands of every layer."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from atlas_builder.progress import Progress
 TOKENS_SHOWN = 6
 """Tokens kept for a behaviour."""
 NEXT_SHOWN = 4
-"""Tokens kept of those that come next in a behaviour's examples."""
+"""Next tokens kept for a behaviour."""
 LOGITS_SHOWN = 10
-"""Tokens kept on each side of a unit's logit effects."""
+"""Tokens kept on each side of a unit's direct logit effects."""
 _UNITS_AT_ONCE = 256
 
 
@@ -86,14 +86,14 @@ def _describe_layer(
 
 
 def _novelty(collected: Collected, layer: CollectedLayer) -> Novelty:
-    contexts, found = collected.contexts, layer.bands
-    token = contexts.tokens[contexts.starts[found["context"]] + found["position"]]
+    contexts, tokens = collected.contexts, layer.bands
+    token = contexts.tokens[contexts.starts[tokens["context"]] + tokens["position"]]
     words = reads_like(collected.token_texts)[token]
-    return novelty(found["unit"], found["band"], words, layer.units, layer.band_edges.shape[1] - 1)
+    return novelty(tokens["unit"], tokens["band"], words, layer.units, layer.band_edges.shape[1] - 1)
 
 
 def behaviour_of_examples(units: Clustered, example_starts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """For each example of a layer the place of its behaviour in the layer's list, −1 for noise."""
+    """For each example of a layer the place of its behaviour in the layer's list, −1 for unclustered ones."""
     owner = np.repeat(np.arange(len(example_starts) - 1), np.diff(example_starts))
     return np.where(units.labels >= 0, units.starts[owner] + units.labels, -1)
 
@@ -101,10 +101,10 @@ def behaviour_of_examples(units: Clustered, example_starts: NDArray[np.int64]) -
 def _scenes(
     tokens: NDArray[np.int32], behaviour: NDArray[np.int64], count: int, before: int, texts: list[str]
 ) -> list[list[Scene]]:
-    found: list[list[Scene]] = [[] for _ in range(count)]
+    scenes: list[list[Scene]] = [[] for _ in range(count)]
     lead = (tokens[:, :before] < 0).sum(axis=1)
     for row, owner, missing in zip(tokens, behaviour, lead, strict=True):
         if owner >= 0:
             words = [texts[token] for token in row if token >= 0]
-            found[owner].append(scene(words, before - int(missing)))
-    return found
+            scenes[owner].append(scene(words, before - int(missing)))
+    return scenes

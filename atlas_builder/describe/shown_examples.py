@@ -1,4 +1,4 @@
-"""Which of a unit's examples are shown."""
+"""Which of a unit's examples are published in its record."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from atlas_builder.config import SiteSettings
 from atlas_builder.corpus.contexts import Contexts
 
 SHOWN_BY = ("examples_per_behaviour", "examples_per_unit", "noise_shown")
-"""The settings of `Site` that decide it."""
+"""The settings of `SiteSettings` that decide it."""
 _ALIKE = 6  # tokens up to the key token by which two examples count as the same text
 
 
@@ -28,10 +28,10 @@ class Shown:
     contexts: Contexts
 
     def of(self, unit: int, site: SiteSettings) -> list[int]:
-        """Places among the unit's examples: each behaviour's, its central one first, then some that fit none."""
+        """Places among the unit's examples: those of each behaviour, the central one first, then unclustered ones."""
         first, last = self.layer.starts[unit : unit + 2].tolist()
         begin, end = self.clustered.starts[unit : unit + 2].tolist()
-        most = min(site.examples_per_behaviour, max(2, site.examples_per_unit // max(1, end - begin)))
+        limit = min(site.examples_per_behaviour, max(2, site.examples_per_unit // max(1, end - begin)))
         leads: list[bytes] = self._leads[first:last].tolist()
         members: list[list[int]] = [[] for _ in range(end - begin)]
         noise: dict[int, list[int]] = {1: [], -1: []}
@@ -39,10 +39,10 @@ class Shown:
         for place, (label, sign) in enumerate(zip(self.clustered.labels[first:last].tolist(), signs, strict=True)):
             (members[label] if label >= 0 else noise[sign]).append(place)
         chosen: list[int] = []
-        for own, central in zip(members, self.clustered.behaviours["central"][begin:end].tolist(), strict=True):
-            chosen += _spread(leads, own, most, central - first)
-        for own in noise.values():
-            chosen += _spread(leads, own, site.noise_shown)
+        for places, central in zip(members, self.clustered.behaviours["central"][begin:end].tolist(), strict=True):
+            chosen += _spread(leads, places, limit, central - first)
+        for places in noise.values():
+            chosen += _spread(leads, places, site.noise_shown)
         return chosen
 
     @cached_property
@@ -51,7 +51,7 @@ class Shown:
 
     @cached_property
     def _leads(self) -> np.ndarray:
-        """The tokens up to the key token of each of the layer's examples, as a mark of the text: (examples,)."""
+        """The last tokens up to the key token of each of the layer's examples, as bytes to compare: (examples,)."""
         examples = self.layer.examples
         starts = self.contexts.starts[examples["context"]]
         key = starts + examples["position"]
@@ -65,18 +65,18 @@ class Shown:
         return np.asarray(self.contexts.tokens)
 
 
-def _spread(leads: Sequence[bytes], members: Sequence[int], most: int, first: int | None = None) -> list[int]:
-    """At most `most` members, evenly from the highest to the lowest, no text twice.
+def _spread(leads: Sequence[bytes], members: Sequence[int], limit: int, first: int | None = None) -> list[int]:
+    """At most `limit` members, evenly from the highest to the lowest, no text twice.
 
-    `first` leads them. Members are in the order of falling activation.
+    `first` comes first. Members are in the order of falling activation.
     """
     kept, seen = ([], set()) if first is None else ([first], {leads[first]})
     for member in members:
         if leads[member] not in seen:
             seen.add(leads[member])
             kept.append(member)
-    if len(kept) <= most:
+    if len(kept) <= limit:
         return kept
     head = 0 if first is None else 1
-    picked, steps = max(0, most - head), max(1, most - head - 1)
+    picked, steps = max(0, limit - head), max(1, limit - head - 1)
     return kept[:head] + [kept[round(head + step * (len(kept) - 1 - head) / steps)] for step in range(picked)]

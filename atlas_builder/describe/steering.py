@@ -1,9 +1,9 @@
-"""What the model says next when a unit is held at its maximum at every position.
+"""Steering: how next-token probabilities change when a unit is clamped to its maximum at every position.
 
-As for CRATE (Bai and Ma 2024, arXiv 2410.16443), a unit is overwritten with a constant. On the
-contexts of its strongest examples, up to the key token, the distribution of the next token is
-taken with and without; what is kept are the largest mean changes of a probability. Unlike the
-logit effect this goes through all later layers and the final norm.
+As for CRATE (Bai and Ma 2024, arXiv 2410.16443), a unit is overwritten with a constant. The
+distribution of the next token is computed with and without the clamp on the contexts of the unit's
+strongest examples, up to the key token; the largest mean changes of a probability are kept. Unlike
+the direct logit effect, this goes through all later layers and the final norm.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from atlas_builder.progress import Progress
 from atlas_builder.units.base import Steerable
 
 EXAMPLES_CLAMPED = 3
-"""Examples of a unit that are taken, the strongest above zero."""
+"""Examples used for a unit, the strongest above zero."""
 SHOWN = 5
 """Tokens kept on each side."""
 _ROWS_AT_ONCE = 256
 
 
 class Changes(NamedTuple):
-    """The tokens whose probability changes most, and by how much: (units, `SHOWN`); 0 where a unit never fires."""
+    """The tokens whose probability changes most, and by how much: (units, `SHOWN`); 0 where a unit is never active."""
 
     more: NDArray[np.int32]
     more_by: NDArray[np.float32]
@@ -47,37 +47,37 @@ def clamp_units(units: Steerable, collected: Collected, folder: Path, device: st
         batches = list(_batches(layer))
         with progress.task(f"steer layer {layer.layer}", total=sum(map(len, batches)), unit="examples") as advance:
             for places in batches:
-                found = layer.examples[places]
-                tokens = _text(collected.contexts, found).to(device)
-                unit = torch.from_numpy(found["unit"].astype(np.int64)).to(device)
-                value = torch.from_numpy(layer.moments.maximum[found["unit"]].astype(np.float32)).to(device)
+                examples = layer.examples[places]
+                tokens = _text(collected.contexts, examples).to(device)
+                unit = torch.from_numpy(examples["unit"].astype(np.int64)).to(device)
+                value = torch.from_numpy(layer.moments.maximum[examples["unit"]].astype(np.float32)).to(device)
                 change = _next(units, tokens, layer.layer, unit, value) - _next(units, tokens, layer.layer)
-                np.add.at(sums, found["unit"], change.cpu().numpy())
+                np.add.at(sums, examples["unit"], change.cpu().numpy())
                 advance(len(places))
         taken = np.clip(_above(layer), 1, EXAMPLES_CLAMPED)
         means = (sums / taken[:, None]).astype(np.float32)
         np.savez(folder / f"L{layer.layer}.steering.npz", **largest(means)._asdict())
 
 
-def _next(units: Steerable, tokens: Tensor, layer: int, *held: Tensor) -> Tensor:
+def _next(units: Steerable, tokens: Tensor, layer: int, *clamp: Tensor) -> Tensor:
     """The distribution of the token after (rows, context) tokens: (rows, vocabulary)."""
-    return units.logits_with_clamp(tokens, layer, *held).float().softmax(-1)
+    return units.logits_with_clamp(tokens, layer, *clamp).float().softmax(-1)
 
 
 def largest(changes: NDArray[np.float32]) -> Changes:
-    """The largest changes up and down of (units, vocabulary), ties by token."""
+    """The largest increases and decreases of (units, vocabulary), ties by token."""
     up = np.argsort(-changes, axis=1, kind="stable")[:, :SHOWN].astype(np.int32)
     down = np.argsort(changes, axis=1, kind="stable")[:, :SHOWN].astype(np.int32)
     return Changes(up, np.take_along_axis(changes, up, axis=1), down, np.take_along_axis(changes, down, axis=1))
 
 
 def _above(layer: CollectedLayer) -> NDArray[np.int64]:
-    """How many examples above zero each unit has: (units,)."""
+    """The number of examples above zero of each unit: (units,)."""
     return np.bincount(layer.examples["unit"][layer.examples["sign"] > 0], minlength=layer.units)
 
 
 def _batches(layer: CollectedLayer) -> Iterator[NDArray[np.int64]]:
-    """Each unit's strongest examples, those together whose key tokens have one position: nothing is padded."""
+    """Each unit's strongest examples, batched by the position of the key token, so that nothing is padded."""
     starts = layer.starts[:-1]
     places = (starts[:, None] + np.arange(EXAMPLES_CLAMPED))[
         np.arange(EXAMPLES_CLAMPED) < np.minimum(_above(layer), EXAMPLES_CLAMPED)[:, None]

@@ -1,4 +1,4 @@
-"""The held-out contexts: what tokens foretell there is learnt from the others, and counted."""
+"""Counts of predicted and true activations on held-out contexts, by patterns learnt from the other contexts."""
 
 from __future__ import annotations
 
@@ -21,37 +21,37 @@ NEEDED = 0.75
 
 
 def predict(units: Units, collected: Collected, folder: Path, device: str, progress: Progress) -> None:
-    """Run the model over the held-out contexts and write what each way said of each unit, `COUNTS`, layer by layer."""
+    """Run the model over the held-out contexts and write the `COUNTS` of every unit, layer by layer."""
     read = collected.contexts
     layers = {layer.layer: layer for layer in collected.layers}
     ways = {number: _ways(layer, folder, read) for number, layer in layers.items()}
-    found = {number: np.zeros(layer.units, COUNTS) for number, layer in layers.items()}
+    counts = {number: np.zeros(layer.units, COUNTS) for number, layer in layers.items()}
     head = int(read.bos is not None)
     at_once = batch_tokens(max(layer.units for layer in layers.values()))
-    batches = [held for batch in read.batches(at_once) if len(held := _held(batch))]
+    batches = [held_out for batch in read.batches(at_once) if len(held_out := _held_out(batch))]
     with progress.task("prediction", total=sum(len(batch) for batch in batches), unit="contexts") as advance:
         for batch in batches:
             text = read.stack(batch)
 
             def visit(layer: int, _: torch.Tensor, activations: torch.Tensor, text: Numbers = text) -> None:
-                fired = as_float32(activations[:, head:]).flatten(0, 1).numpy()
-                count_predictions(found[layer], ways[layer], text[:, head:], fired, layers[layer].moments.maximum)
+                flat = as_float32(activations[:, head:]).flatten(0, 1).numpy()
+                count_predictions(counts[layer], ways[layer], text[:, head:], flat, layers[layer].moments.maximum)
 
             units.run(torch.from_numpy(text).to(device), visit)
             advance(len(batch))
-    for number, counts in found.items():
+    for number, layer_counts in counts.items():
         if not len(Importance(importance_file(folder, number)).all[0]):
-            counts["context_predicted"] = UNTRIED
-        np.save(folder / f"L{number}.prediction.npy", counts)
+            layer_counts["context_predicted"] = UNTRIED
+        np.save(folder / f"L{number}.prediction.npy", layer_counts)
 
 
-def _held(contexts: Numbers) -> Numbers:
-    held: Numbers = contexts[contexts % HELD_OUT_EVERY == HELD_OUT_EVERY - 1]
-    return held
+def _held_out(contexts: Numbers) -> Numbers:
+    held_out: Numbers = contexts[contexts % HELD_OUT_EVERY == HELD_OUT_EVERY - 1]
+    return held_out
 
 
 def _ways(layer: CollectedLayer, folder: Path, read: Contexts) -> tuple[Patterns, Patterns]:
-    """The look-up and the context patterns of a layer's units, above zero, from examples that are not held out."""
+    """Token look-up and context patterns of a layer's units, from examples above zero that are not held out."""
     examples = layer.examples
     learnt = np.flatnonzero((examples["sign"] > 0) & (examples["context"] % HELD_OUT_EVERY != HELD_OUT_EVERY - 1))
     tokens = np.asarray(read.tokens)
@@ -68,7 +68,7 @@ def _ways(layer: CollectedLayer, folder: Path, read: Contexts) -> tuple[Patterns
 
 
 def _needed(tokens: NDArray[np.int32], key: int, importance: NDArray[np.float32]) -> tuple[tuple[int, int], ...]:
-    """How far before the key token each token without which little is left stands, and which it is."""
+    """The tokens that the activation needs: how far before the key token each stands, and which it is."""
     before = np.flatnonzero(np.nan_to_num(importance[:-1], nan=0.0) > NEEDED)
     return tuple(
         (int(len(importance) - 1 - place), int(tokens[key - (len(importance) - 1 - place)])) for place in before

@@ -1,12 +1,12 @@
-"""How well tokens foretell where a unit fires, on contexts that nothing was learnt from.
+"""How well tokens predict where a unit fires, on held-out contexts.
 
-Two proxies for being told in words, which need no other model (Foote et al. 2023, arXiv
-2304.12918 and 2305.19911). A unit **fires** where its activation is at least half of its
-maximum on the corpus. The **token look-up** says that it fires on the key tokens of its
-examples. The **context patterns**, a plain relative of Neuron to Graph's tries, say that it
-fires where a whole pattern is met: the key token of an example and those of the tokens
-before it without which more than three quarters of the activation are lost. Examples from
-every tenth context are left out, and there both are tried.
+Two measures of how far a unit can be described in words, which need no other model (Foote
+et al. 2023, arXiv 2304.12918 and 2305.19911). A unit **fires** where its activation is at
+least half of its maximum on the corpus. The **token look-up** predicts that it fires on the
+key tokens of its examples. The **context patterns**, a simple relative of Neuron to Graph's
+tries, predict that it fires where a whole pattern matches: the key token of an example and
+those tokens before it whose masking removes more than three quarters of the activation.
+Every tenth context is held out: patterns are learnt from the others and scored there.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 WAYS = ("lookup", "context")
-"""The ways to foretell."""
+"""The predictors: token look-up and context patterns."""
 FIRES = 0.5
 """Share of its maximum from which a unit fires."""
 HELD_OUT_EVERY = 10
-"""Of so many contexts one, the last, is held out."""
+"""One context of so many, the last, is held out."""
 Numbers = NDArray[np.int64]
 
 COUNTS = np.dtype(
@@ -38,38 +38,38 @@ COUNTS = np.dtype(
         )
     ]
 )
-"""Of a unit: held-out tokens on which it fires, and how often each way said so and was right."""
+"""Of a unit: held-out tokens on which it fires, and how many each way predicted, and predicted rightly."""
 UNTRIED = -1
-"""Stands for how often a way said something where there was nothing to learn it from."""
+"""Stands in place of a number of predictions where there was nothing to learn them from."""
 
 
 @dataclass(frozen=True)
 class Patterns:
-    """What is looked for, p patterns of the units of a layer: a key token and tokens at places before it."""
+    """p patterns of the units of a layer: a key token, and tokens at distances before it."""
 
     unit: Numbers
     """(p,)"""
     key: Numbers
     """(p,)"""
     before: Numbers
-    """How many tokens before the key token each other one stands, 0 for none: (p, most)."""
+    """The distance of each other token before the key token, 0 for none: (p, width)."""
     token: Numbers
-    """Which one stands there: (p, most)."""
+    """The token there: (p, width)."""
 
     @classmethod
-    def of(cls, found: Iterable[tuple[int, int, tuple[tuple[int, int], ...]]]) -> Patterns:
-        """From unit, key token, and (place before, token) of the others; what is found twice counts once."""
-        every = sorted(set(found))
-        most = max((len(others) for _, _, others in every), default=0)
-        before, token = np.zeros((2, len(every), most), np.int64)
-        for row, (_, _, others) in enumerate(every):
-            for column, (place, wanted) in enumerate(others):
-                before[row, column], token[row, column] = place, wanted
-        unit, key = np.array([entry[:2] for entry in every], np.int64).reshape(-1, 2).T
+    def of(cls, patterns: Iterable[tuple[int, int, tuple[tuple[int, int], ...]]]) -> Patterns:
+        """From unit, key token, and (distance before, token) of the others; duplicates count once."""
+        rows = sorted(set(patterns))
+        width = max((len(others) for _, _, others in rows), default=0)
+        before, token = np.zeros((2, len(rows), width), np.int64)
+        for row, (_, _, others) in enumerate(rows):
+            for column, (place, other) in enumerate(others):
+                before[row, column], token[row, column] = place, other
+        unit, key = np.array([entry[:2] for entry in rows], np.int64).reshape(-1, 2).T
         return cls(unit, key, before, token)
 
     def met(self, tokens: Numbers) -> tuple[Numbers, Numbers]:
-        """Where in (contexts, context) tokens a pattern is met whole: place in the flat text and unit, none twice."""
+        """Where in (contexts, context) tokens a whole pattern matches: place in the flat text and unit, none twice."""
         flat, context = tokens.ravel(), tokens.shape[1]
         order = np.argsort(flat, kind="stable")
         first, last = (np.searchsorted(flat, self.key, side, sorter=order) for side in ("left", "right"))
@@ -78,18 +78,18 @@ class Patterns:
         place = order[np.arange(len(pattern)) + np.repeat(first - (np.cumsum(counts) - counts), counts)]
         for column in range(self.before.shape[1]):
             before, token = self.before[pattern, column], self.token[pattern, column]
-            held = (before == 0) | ((place % context >= before) & (flat[np.maximum(place - before, 0)] == token))
-            pattern, place = pattern[held], place[held]
+            matches = (before == 0) | ((place % context >= before) & (flat[np.maximum(place - before, 0)] == token))
+            pattern, place = pattern[matches], place[matches]
         units = int(self.unit.max(initial=0)) + 1
-        both = np.unique(place * units + self.unit[pattern])
-        return both // units, both % units
+        pairs = np.unique(place * units + self.unit[pattern])
+        return pairs // units, pairs % units
 
 
 def count_predictions(
     counts: np.ndarray, ways: tuple[Patterns, Patterns], text: Numbers, activations: NDArray[np.float32],
     maximum: NDArray[np.float64],
 ) -> None:  # fmt: skip
-    """Add what is seen on (contexts, context) tokens; `activations` are (tokens, units)."""
+    """Add the counts on (contexts, context) tokens; `activations` are (tokens, units)."""
     fires = (activations >= FIRES * maximum) & (maximum > 0)
     counts["positives"] += fires.sum(axis=0)
     for name, patterns in zip(WAYS, ways, strict=True):
@@ -99,7 +99,7 @@ def count_predictions(
 
 
 class PredictorScores(NamedTuple):
-    """How good a way to foretell is, of each unit: NaN where nothing was said or nothing fired."""
+    """Precision, recall and F1 of a predictor for each unit; NaN where it predicts nothing or the unit never fires."""
 
     precision: NDArray[np.float64]
     recall: NDArray[np.float64]
@@ -107,7 +107,10 @@ class PredictorScores(NamedTuple):
 
 
 def predictor_scores(counts: np.ndarray, way: str) -> PredictorScores:
-    """Of `COUNTS`: precision right / said, recall right / fired, F1 = 2 right / (said + fired) where it fires."""
+    """From `COUNTS`: precision = true positives / predicted, recall = true positives / positives.
+
+    F1 = 2 · true positives / (predicted + positives), where the unit fires.
+    """
     positives, predicted, true_positives = (
         counts[name].astype(np.float64) for name in ("positives", f"{way}_predicted", f"{way}_true_positives")
     )

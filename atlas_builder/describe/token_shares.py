@@ -1,4 +1,4 @@
-"""Which tokens a behaviour answers to, and how much of it each is."""
+"""The tokens a behaviour responds to, and the share of each."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ def window_tokens(
 
 
 def token_shares(
-    tokens: NDArray[np.int32], values: NDArray[np.float32], behaviour: NDArray[np.int64], count: int, most: int
+    tokens: NDArray[np.int32], values: NDArray[np.float32], behaviour: NDArray[np.int64], count: int, limit: int
 ) -> list[list[tuple[int, float]]]:
-    """For each of `count` behaviours its `most` weightiest tokens with their weights.
+    """For each of `count` behaviours its `limit` weightiest tokens with their weights.
 
     A token's weight is its share of the positive activation in the windows of the
-    behaviour's examples: Σ max(a, 0) over its occurrences / Σ max(a, 0) over all; below
-    zero, `values` come with the sign turned. Shapes
-    (examples, window), (examples, window), (examples,); examples of no behaviour are −1.
+    behaviour's examples: Σ max(a, 0) over its occurrences / Σ max(a, 0) over all; for
+    behaviours below zero, `values` are negated. Shapes
+    (examples, window), (examples, window), (examples,); unclustered examples are −1.
     """
     mass = np.where((tokens >= 0) & (values > 0) & (behaviour >= 0)[:, None], np.nan_to_num(values), 0)
     rows, columns = np.nonzero(mass)
-    return _shares(behaviour[rows], tokens[rows, columns], mass[rows, columns].astype(np.float64), count, most)
+    return _shares(behaviour[rows], tokens[rows, columns], mass[rows, columns].astype(np.float64), count, limit)
 
 
 def next_tokens(
@@ -53,21 +53,21 @@ def next_tokens(
 
 
 def next_shares(
-    following: NDArray[np.int32], behaviour: NDArray[np.int64], count: int, most: int
+    following: NDArray[np.int32], behaviour: NDArray[np.int64], count: int, limit: int
 ) -> list[list[tuple[int, float]]]:
-    """For each of `count` behaviours the `most` frequent tokens that really come next, with their shares.
+    """For each of `count` behaviours its `limit` most frequent next tokens in the text, with their shares.
 
     A token's share is of the behaviour's examples that have a next token. Shapes
-    (examples,), (examples,); examples of no behaviour are −1.
+    (examples,), (examples,); unclustered examples are −1.
     """
-    told = (following >= 0) & (behaviour >= 0)
-    return _shares(behaviour[told], following[told], np.ones(int(told.sum())), count, most)
+    counted = (following >= 0) & (behaviour >= 0)
+    return _shares(behaviour[counted], following[counted], np.ones(int(counted.sum())), count, limit)
 
 
 def _shares(
-    owner: NDArray[np.int64], token: NDArray[np.int32], weight: NDArray[np.float64], count: int, most: int
+    owner: NDArray[np.int64], token: NDArray[np.int32], weight: NDArray[np.float64], count: int, limit: int
 ) -> list[list[tuple[int, float]]]:
-    """For each of `count` owners its `most` weightiest tokens, each with its share of the owner's weight."""
+    """For each of `count` owners its `limit` weightiest tokens, each with its share of the owner's weight."""
     pairs, inverse = np.unique(owner << 32 | token, return_inverse=True)
     sums = np.bincount(inverse, weights=weight, minlength=len(pairs))
     whose, which = pairs >> 32, pairs & 0xFFFFFFFF
@@ -77,6 +77,6 @@ def _shares(
     whose, which, shares = whose[order], which[order], shares[order]
     starts = np.searchsorted(whose, np.arange(count + 1))
     return [
-        [(int(which[i]), float(shares[i])) for i in range(low, min(high, low + most))]
+        [(int(which[i]), float(shares[i])) for i in range(low, min(high, low + limit))]
         for low, high in itertools.pairwise(starts)
     ]

@@ -1,1 +1,1 @@
-"""Explanations by another language model, and how well they foretell a unit: only when somebody asks."""
+"""Explanations of units by another language model, scored by simulation; run by `explain` only."""

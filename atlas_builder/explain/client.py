@@ -1,4 +1,4 @@
-"""The other language model: anything that answers a question."""
+"""The explaining language model: anything that answers a question."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Protocol
 from atlas_builder.errors import AtlasError, ConfigurationError
 
 _SECONDS = 300
-_LEAST_CHANCE = {"temperature": 0, "seed": 0}
+_DETERMINISTIC = {"temperature": 0, "seed": 0}
 
 
 class ServerError(AtlasError):
-    """A server that cannot be reached, or does not answer."""
+    """The server cannot be reached, or does not answer."""
 
 
 class Server(Protocol):
-    """Implement this to ask another model:
+    """The interface of a model to ask:
 
     >>> class Parrot:
     ...     name = "parrot"
@@ -26,52 +26,52 @@ class Server(Protocol):
 
     @property
     def name(self) -> str:
-        """What the model is called."""
+        """The name of the model."""
 
     def ask(self, question: str) -> str:
-        """Its answer. Raises `ServerError` where there is none; called from several threads."""
+        """The model's answer. Raises `ServerError` if there is none; called from several threads."""
 
 
 class OpenAIServer:
-    """A server with OpenAI's interface for chats: theirs, vLLM, llama.cpp, Ollama, ….
+    """A server with OpenAI's chat API: theirs, vLLM, llama.cpp, Ollama, ….
 
-    Raises `ConfigurationError` where the package openai is not installed.
+    Raises `ConfigurationError` if the package openai is not installed.
     """
 
     def __init__(self, address: str, name: str) -> None:
         try:
             import openai
         except ImportError:
-            raise ConfigurationError("explain: to ask a server, install atlas-builder[explain].") from None
+            raise ConfigurationError("explain requires the package openai: install atlas-builder[explain].") from None
         self.address, self.name = address, name
-        # What is no answer of such a server, a page of HTML for one, fails wherever its parts are looked for.
+        # Any other response, such as a page of HTML, fails where its parts are accessed.
         self._errors = (openai.OpenAIError, AttributeError, IndexError, ValueError)
         self._refused = openai.BadRequestError
-        key = os.environ.get("OPENAI_API_KEY") or "none"  # servers of one's own want none
+        key = os.environ.get("OPENAI_API_KEY") or "none"  # local servers need none
         try:
             self._client = openai.OpenAI(base_url=address, api_key=key, timeout=_SECONDS)
-        except Exception as error:  # the client's client raises its own kinds
-            raise ConfigurationError(f"--server: {address} is no address ({error}).") from None
+        except Exception as error:  # the HTTP library below it raises its own kinds
+            raise ConfigurationError(f"--server: {address} is not a valid address ({error}).") from None
 
     def ask(self, question: str) -> str:
-        """Its answer, of as little chance as it allows."""
+        """The model's answer, as deterministic as the server allows."""
         try:
             try:
-                answer = self._answer(question, **_LEAST_CHANCE)
+                answer = self._answer(question, **_DETERMINISTIC)
             except self._refused as error:
-                if not any(setting in str(error) for setting in _LEAST_CHANCE):
+                if not any(setting in str(error) for setting in _DETERMINISTIC):
                     raise
-                answer = self._answer(question)  # some models take no such settings
+                answer = self._answer(question)  # some models refuse these settings
         except self._errors as error:
             reason = (str(error).strip().splitlines() or [""])[0][:200]
             raise ServerError(
                 f"{self.address} does not answer ({reason}): check the address, model and key."
             ) from error
         if not answer:
-            raise ServerError(f"{self.address}: {self.name} gave an empty answer.")
+            raise ServerError(f"{self.address}: {self.name} returned an empty answer: check the model and try again.")
         return answer
 
     def _answer(self, question: str, **settings: int) -> str:
         messages = [{"role": "user", "content": question}]
-        found = self._client.chat.completions.create(model=self.name, messages=messages, **settings)
-        return str(found.choices[0].message.content or "")
+        completion = self._client.chat.completions.create(model=self.name, messages=messages, **settings)
+        return str(completion.choices[0].message.content or "")

@@ -1,4 +1,4 @@
-"""Which pieces of text stand for a unit: some to explain it from, others to score the explanation on."""
+"""The choice of excerpts for a unit: some to explain it from, others to score the explanation on."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from numpy.typing import NDArray
 LONG = 64
 """Tokens of an excerpt, as in OpenAI's method."""
 SHORT = 16
-"""Tokens of one that stands for an interval of activations; ours."""
+"""Tokens of an excerpt for an interval of activations; our choice."""
 TOP, RANDOM = 5, 5
-"""Contexts of highest activation, and any, that an explanation is scored on; as many of the highest explain it."""
+"""Contexts of highest activation, and random ones, to score on; to explain from, as many of the highest."""
 INTERVALS, PER_INTERVAL = 12, 2
-"""Equal parts of the range from 0 to the maximum, and contexts of each that explain, and that score."""
+"""Equal intervals from 0 to the maximum; contexts of each to explain from, and as many to score on."""
 RANGE_TOP, RANGE_RANDOM = (10, 6), (5, 10)
-"""Of the whole range: contexts of highest activation, and any, that explain, and that score."""
+"""For the whole range: contexts of highest activation, and random ones, each to explain from and to score on."""
 
 Numbers = NDArray[np.intp]
 
 
 class ExcerptPlace(NamedTuple):
-    """An excerpt: its context, its first token there, and how many tokens it has at most."""
+    """An excerpt: its context, its first token there, and its largest number of tokens."""
 
     context: int
     first: int
@@ -32,7 +32,7 @@ class ExcerptPlace(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """The excerpts of one unit: no context that explains scores what it explained."""
+    """The excerpts of one unit; an explanation is never scored on a context that it is made from."""
 
     explained: list[ExcerptPlace]
     top: list[ExcerptPlace]
@@ -47,7 +47,7 @@ class Plan(NamedTuple):
 
 
 class Excerpt(NamedTuple):
-    """Tokens, and the unit's activations on them, 0 where it is below: (tokens,)."""
+    """Tokens, and the unit's activations on them, clipped below at 0: (tokens,)."""
 
     tokens: list[str]
     values: NDArray[np.float32]
@@ -56,16 +56,16 @@ class Excerpt(NamedTuple):
 def plan(
     high: NDArray[np.float32], high_at: NDArray[np.int32], lengths: NDArray[np.int64], seed: Sequence[int]
 ) -> Plan:
-    """Choose excerpts of a unit from its highest activation in each context, and where that is: (contexts,) each.
+    """Choose excerpts of a unit from its highest activation in each context and its position: (contexts,) each.
 
-    `lengths` are those of the contexts, and `seed` is the unit's own.
+    `lengths` are those of the contexts; `seed` is specific to the unit.
     """
-    chance = np.random.default_rng(seed)
+    generator = np.random.default_rng(seed)
     order = np.argsort(-high, kind="stable")
     order = order[high[order] > 0]
     best = order[: 2 * TOP]
-    anywhere = chance.permutation(np.setdiff1d(np.arange(len(high)), best))[:RANDOM]
-    explains, scores = _whole_range(high, order, chance)
+    elsewhere = generator.permutation(np.setdiff1d(np.arange(len(high)), best))[:RANDOM]
+    explains, scores = _whole_range(high, order, generator)
 
     def around_keys(contexts: Numbers, tokens: int) -> list[ExcerptPlace]:
         return [_around(one, int(high_at[one]), int(lengths[one]), tokens) for one in contexts.tolist()]
@@ -73,28 +73,32 @@ def plan(
     return Plan(
         explained=around_keys(best[::2], LONG),
         top=around_keys(best[1::2], LONG),
-        random=[_around(one, int(chance.integers(lengths[one])), int(lengths[one]), LONG) for one in anywhere.tolist()],
+        random=[
+            _around(one, int(generator.integers(lengths[one])), int(lengths[one]), LONG) for one in elsewhere.tolist()
+        ],
         range_explained=around_keys(explains, SHORT),
         range_scored=around_keys(scores, SHORT),
     )
 
 
-def _whole_range(high: NDArray[np.float32], order: Numbers, chance: np.random.Generator) -> tuple[Numbers, Numbers]:
-    """Contexts from the top, from every interval below, and from anywhere: those that explain, and that score."""
+def _whole_range(high: NDArray[np.float32], order: Numbers, generator: np.random.Generator) -> tuple[Numbers, Numbers]:
+    """Contexts from the top, from every interval below, and random ones: to explain from, and to score on."""
     best, rest = order[: sum(RANGE_TOP)], order[sum(RANGE_TOP) :]
     edges = high.max(initial=0) * np.arange(INTERVALS + 1) / INTERVALS
     drawn = [
-        chance.permutation(rest[(high[rest] > low) & (high[rest] <= top)])[: 2 * PER_INTERVAL]
+        generator.permutation(rest[(high[rest] > low) & (high[rest] <= top)])[: 2 * PER_INTERVAL]
         for low, top in pairwise(edges)
     ]
-    free = chance.permutation(np.setdiff1d(np.arange(len(high)), np.concatenate([best, *drawn])))[: sum(RANGE_RANDOM)]
-    explains = [best[: RANGE_TOP[0]], *(own[::2] for own in drawn), free[: RANGE_RANDOM[0]]]
-    scores = [best[RANGE_TOP[0] :], *(own[1::2] for own in drawn), free[RANGE_RANDOM[0] :]]
+    free = generator.permutation(np.setdiff1d(np.arange(len(high)), np.concatenate([best, *drawn])))[
+        : sum(RANGE_RANDOM)
+    ]
+    explains = [best[: RANGE_TOP[0]], *(contexts[::2] for contexts in drawn), free[: RANGE_RANDOM[0]]]
+    scores = [best[RANGE_TOP[0] :], *(contexts[1::2] for contexts in drawn), free[RANGE_RANDOM[0] :]]
     return np.concatenate(explains), np.concatenate(scores)
 
 
 def _around(context: int, key: int, length: int, tokens: int) -> ExcerptPlace:
-    """An excerpt with three quarters of it before the key token, where the context has room for that."""
+    """An excerpt with three quarters of it before the key token, if the context allows."""
     return ExcerptPlace(context, min(max(0, key - 3 * tokens // 4), max(0, length - tokens)), tokens)
 
 
@@ -103,9 +107,9 @@ def cut(
     tokens_of: Callable[[int], list[str]],
     values_of: Callable[[int], NDArray[np.float32]],
 ) -> list[Excerpt]:
-    """The text and the activations at some places."""
-    found = []
+    """The text and activations at some places."""
+    excerpts = []
     for context, first, tokens in places:
-        own = slice(first, first + tokens)
-        found.append(Excerpt(tokens_of(context)[own], np.maximum(values_of(context)[own], 0)))
-    return found
+        window = slice(first, first + tokens)
+        excerpts.append(Excerpt(tokens_of(context)[window], np.maximum(values_of(context)[window], 0)))
+    return excerpts

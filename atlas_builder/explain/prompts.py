@@ -1,7 +1,7 @@
-"""What is asked of the explaining and simulating model, and how its answers are read.
+"""The prompts for explaining and simulating, and the parsing of answers.
 
-Activations are whole numbers from 0 to 10, 10 the unit's highest (Bills et al. 2023). The
-answers are read from the text itself, not from the chances of tokens: every server has that.
+Activations are whole numbers from 0 to 10, 10 the unit's highest (Bills et al. 2023). Answers
+are parsed from the text itself, not from token probabilities, which not every server returns.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ _NONE = re.compile(r"\W*(?:answer\W+)?none\W*", re.IGNORECASE)
 
 def levels(values: NDArray[np.float32], maximum: float) -> NDArray[np.int64]:
     """Activations as whole numbers from 0 to `LEVELS`."""
-    found: NDArray[np.int64] = np.clip(np.rint(values / maximum * LEVELS), 0, LEVELS).astype(np.int64)
-    return found
+    rounded: NDArray[np.int64] = np.clip(np.rint(values / maximum * LEVELS), 0, LEVELS).astype(np.int64)
+    return rounded
 
 
 def explaining(excerpts: Sequence[Excerpt], maximum: float) -> str:
-    """The question for an explanation."""
+    """The prompt for an explanation."""
     parts = [
         "\n".join(
             f"{_quoted(token)} {level}" for token, level in zip(tokens, levels(values, maximum).tolist(), strict=True)
@@ -61,7 +61,7 @@ def explaining(excerpts: Sequence[Excerpt], maximum: float) -> str:
 
 
 def simulating(explanation: str, excerpts: Sequence[Sequence[str]]) -> str:
-    """The question what a unit does that is explained so."""
+    """The prompt to simulate a unit from its explanation."""
     lines, number = [], 0
     for tokens in excerpts:
         if number:
@@ -73,21 +73,21 @@ def simulating(explanation: str, excerpts: Sequence[Sequence[str]]) -> str:
 
 
 def simulated(answer: str, tokens: int) -> NDArray[np.float64] | None:
-    """The activations that an answer gives to so many tokens, (tokens,); None where it is no answer.
+    """The activations that an answer gives for so many tokens, (tokens,); None if it is unreadable.
 
-    Numbers of no token are passed over, and activations beyond `LEVELS` are `LEVELS`.
+    Numbers out of range are ignored, and activations are clipped to `LEVELS`.
     """
     pairs = [(int(number), float(value)) for number, value in _ANSWER.findall(answer)]
     if not pairs and not _NONE.fullmatch(answer):
         return None
-    found = np.zeros(tokens)
+    activations = np.zeros(tokens)
     for number, value in pairs:
         if 1 <= number <= tokens:
-            found[number - 1] = min(value, LEVELS)
-    return found
+            activations[number - 1] = min(value, LEVELS)
+    return activations
 
 
 def _quoted(text: str) -> str:
-    """Text that cannot be taken for a line of the question, nor be more than one line, nor fail to be sent."""
+    """Text quoted as one line that cannot be taken for a part of the prompt and always encodes."""
     quoted = json.dumps(text, ensure_ascii=False).encode(errors="replace").decode()
-    return re.sub("[\x85\u2028\u2029]", lambda found: f"\\u{ord(found[0]):04x}", quoted)
+    return re.sub("[\x85\u2028\u2029]", lambda match: f"\\u{ord(match[0]):04x}", quoted)

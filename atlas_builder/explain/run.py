@@ -1,17 +1,17 @@
 """Explain random units of a built atlas with another language model, and score the explanations.
 
-A model is shown where a unit is active and says what for; from these words alone it then
-says how active the unit is on other text. The score is the correlation of that with the
-truth, in three ways (CRATE's paper uses these three):
+A model is shown where a unit is active and explains it in words; from the explanation alone
+it then simulates the unit's activations on other text. The score is the correlation of
+simulated with true activations, in three ways (CRATE's paper uses these three):
 
 - `top_and_random` (Bills et al. 2023): Pearson's r over tokens of five of the highest
   contexts and five random ones, 64 tokens of each.
 - `random_only`: over those of the random ones.
 - `whole_range` (after Bricken et al. 2023): Spearman's rho over tokens of short excerpts from
-  the top, from twelve equal intervals below it, and random ones, with an explanation of its
-  own from other excerpts of that kind. Theirs also has the top tokens in other contexts.
+  the top, from twelve equal intervals below it, and random ones, with a separate explanation
+  from other excerpts of that kind. Theirs also has the top tokens in other contexts.
 
-It says as much about the model that is asked as about the unit: compare only what one model said.
+A score depends on the explaining model as much as on the unit: compare only scores by one model.
 """
 
 from __future__ import annotations
@@ -52,13 +52,13 @@ def explain(
     overrides: tuple[str, ...] = (),
     progress: Progress | None = None,
 ) -> list[Explained]:
-    """Ask about some random units, and write a line of JSON about each to `output`.
+    """Explain and score some random units, and append a line of JSON for each to `output`.
 
-    Lines that are there already, of these units as they are now, are kept and not asked for
-    again, so what was stopped goes on. `at_once` questions are asked at a time. A unit that
-    never fires, and one whose answers cannot be read, has no scores. Raises `ServerError`
-    where no answer comes, what `verify.source.find` raises, and `ConfigurationError` where
-    `output` holds anything else, or what another model or seed gave.
+    Lines already there for these units and their current activations are kept, so that an
+    interrupted run resumes. `at_once` questions are asked at a time. A unit that never
+    fires, or whose answers cannot be parsed, has no scores. Raises `ServerError` if the
+    server does not answer, what `open_rerun` raises, and `ConfigurationError` if `output`
+    holds anything else, or explanations by another model or seed.
     """
     progress = progress or Progress(quiet=True)
     keep_memory()
@@ -66,32 +66,32 @@ def explain(
     with _alone(output):
         known = {(one.layer, one.unit): one for one in _kept(site, output, server.name, seed)}
         chosen = source.draw(units, seed)
-        wanted = {
-            layer: still
-            for layer, own in chosen.items()
-            if (still := [unit for unit in own if (layer, unit) not in known])
+        missing = {
+            layer: unexplained
+            for layer, numbers in chosen.items()
+            if (unexplained := [unit for unit in numbers if (layer, unit) not in known])
         }
-        if wanted:
+        if missing:
             with progress.task("read", total=source.text.tokens, unit="tokens") as advance:
-                read = trace_units(source.reader, source.text, wanted, advance)
+                read = trace_units(source.reader, source.text, missing, advance)
             with (
                 output.open("a", encoding="utf-8") as lines,
                 ThreadPoolExecutor(at_once) as threads,
-                progress.task("explain", total=sum(map(len, wanted.values())), unit="units") as advance,
+                progress.task("explain", total=sum(map(len, missing.values())), unit="units") as advance,
             ):
                 asking = _Asking(site, source, server, threads, seed)
-                for layer, own in wanted.items():
-                    for column, unit in enumerate(own):
-                        one = known[layer, unit] = asking.of(layer, unit, read[layer], column)
-                        lines.write(one.line)
+                for layer, numbers in missing.items():
+                    for column, unit in enumerate(numbers):
+                        explanation = known[layer, unit] = asking.of(layer, unit, read[layer], column)
+                        lines.write(explanation.line)
                         lines.flush()
                         advance(1)
-    return [known[layer, unit] for layer, own in sorted(chosen.items()) for unit in own]
+    return [known[layer, unit] for layer, numbers in sorted(chosen.items()) for unit in numbers]
 
 
 @contextmanager
 def _alone(output: Path) -> Iterator[None]:
-    """Refuse to write to a file that another run writes to."""
+    """Lock `output`; refused while another run writes to it."""
     lock = output.with_name(f".{output.name}.lock")
     with locked(lock, f"another run writes to {output}: wait for it, or name another file."):
         try:
@@ -101,20 +101,22 @@ def _alone(output: Path) -> Iterator[None]:
 
 
 def _kept(site: Path, output: Path, model: str, seed: int) -> list[Explained]:
-    """What an earlier run wrote of the atlas's units as they are; takes away a last line that was not finished."""
-    found = results.read_explanations(output)
-    if any((one.model, one.seed) != (model, seed) for one in found):
-        raise ConfigurationError(f"{output} is of another model or seed: name another file with --output.")
+    """The lines of an earlier run that fit the atlas as it is now; an unfinished last line is removed."""
+    explanations = results.read_explanations(output)
+    if any((one.model, one.seed) != (model, seed) for one in explanations):
+        raise ConfigurationError(
+            f"{output} holds explanations by another model or seed: name another file with --output."
+        )
     if output.exists() and not output.read_bytes().endswith(b"\n"):
         draft = output.with_name(f".{output.name}.draft")
-        draft.write_text("".join(one.line for one in found), encoding="utf-8")
+        draft.write_text("".join(one.line for one in explanations), encoding="utf-8")
         draft.replace(output)
-    return results.of_atlas(site, found)
+    return results.of_atlas(site, explanations)
 
 
 @dataclass(frozen=True)
 class _Asking:
-    """All that the questions about a unit are made from, and who is asked."""
+    """The atlas that questions are made from, and the server that is asked."""
 
     site: Path
     source: Rerun
@@ -122,20 +124,22 @@ class _Asking:
     threads: ThreadPoolExecutor
     seed: int
 
-    def of(self, layer: int, unit: int, read: UnitTrace, column: int) -> Explained:
-        """What is said of a unit, whose course is a column of what was read."""
-        high = read.high[:, column]
+    def of(self, layer: int, unit: int, trace: UnitTrace, column: int) -> Explained:
+        """The explanations and scores of a unit, whose activations are a column of `trace`."""
+        high = trace.high[:, column]
         maximum = float(high.max(initial=0))
-        said = ("", "", ExplanationScores(None, None, None))
+        result = ("", "", ExplanationScores(None, None, None))
         if maximum > 0:
             lengths = np.array([len(tokens) for _, _, tokens in self.source.text.contexts])
-            planned = plan(high, read.high_at[:, column], lengths, [self.seed, layer, unit])
-            said = self._said(self._excerpts(layer, unit, planned), maximum)
+            planned = plan(high, trace.high_at[:, column], lengths, [self.seed, layer, unit])
+            result = self._explained(self._excerpts(layer, unit, planned), maximum)
         name = UnitAddress(layer, unit).within(self.source.config.atlas.id)
-        return Explained(name, layer, unit, results.digest(self.site, layer, unit), self.server.name, self.seed, *said)
+        return Explained(
+            name, layer, unit, results.digest(self.site, layer, unit), self.server.name, self.seed, *result
+        )
 
     def _excerpts(self, layer: int, unit: int, planned: Plan) -> list[list[Excerpt]]:
-        """The texts of a plan, part by part."""
+        """The excerpts of a plan, part by part."""
         reader, text = self.source.reader, self.source.text
         values = {
             number: seen[layer][1][row, :, unit].numpy().copy()
@@ -148,28 +152,30 @@ class _Asking:
 
         return [cut(part, words, values.__getitem__) for part in planned]
 
-    def _said(self, parts: list[list[Excerpt]], maximum: float) -> tuple[str, str, ExplanationScores]:
-        """Two explanations, and how well they foretell."""
+    def _explained(self, parts: list[list[Excerpt]], maximum: float) -> tuple[str, str, ExplanationScores]:
+        """Two explanations, and the scores of their simulations."""
         explained, top, random, range_explained, ranged = parts
         ask = self.threads.map
-        said, range_said = ask(
+        explanation, range_explanation = ask(
             lambda part: " ".join(self.server.ask(explaining(part, maximum)).split()), (explained, range_explained)
         )
-        *told, range_told = ask(
-            self._simulated, [said] * len([*top, *random]) + [range_said], [*([one] for one in (*top, *random)), ranged]
+        *simulations, range_simulation = ask(
+            self._simulated,
+            [explanation] * len([*top, *random]) + [range_explanation],
+            [*([excerpt] for excerpt in (*top, *random)), ranged],
         )
         return (
-            said,
-            range_said,
+            explanation,
+            range_explanation,
             ExplanationScores(
-                top_and_random=_score(correlation, told, [*top, *random]),
-                random_only=_score(correlation, told[len(top) :], random),
-                whole_range=_score(rank_correlation, [range_told], ranged),
+                top_and_random=_score(correlation, simulations, [*top, *random]),
+                random_only=_score(correlation, simulations[len(top) :], random),
+                whole_range=_score(rank_correlation, [range_simulation], ranged),
             ),
         )
 
     def _simulated(self, explanation: str, excerpts: list[Excerpt]) -> Simulated:
-        """What the explanation makes of the tokens of some excerpts, (tokens,); None where no answer can be read."""
+        """Activations simulated from an explanation on some excerpts, (tokens,); None if the answer is unreadable."""
         tokens = sum(len(excerpt.tokens) for excerpt in excerpts)
         if not tokens:
             return np.zeros(0)
@@ -181,12 +187,14 @@ Simulated = NDArray[np.float64] | None
 
 
 def _score(
-    measure: Callable[[ArrayLike, ArrayLike], float | None], told: Sequence[Simulated], excerpts: Sequence[Excerpt]
+    measure: Callable[[ArrayLike, ArrayLike], float | None],
+    simulations: Sequence[Simulated],
+    excerpts: Sequence[Excerpt],
 ) -> float | None:
-    """A correlation over all tokens of excerpts, as records have numbers; None where an answer is missing."""
-    known = [one for one in told if one is not None]
-    if len(known) < len(told):
+    """A correlation over all tokens of excerpts, rounded as in records; None if an answer is missing."""
+    known = [simulation for simulation in simulations if simulation is not None]
+    if len(known) < len(simulations):
         return None
     true = np.concatenate([np.zeros(0), *(excerpt.values for excerpt in excerpts)])
-    found = measure(np.concatenate([np.zeros(0), *known]), true)
-    return None if found is None else significant(found)
+    score = measure(np.concatenate([np.zeros(0), *known]), true)
+    return None if score is None else significant(score)

@@ -1,7 +1,7 @@
-"""How well simulated activations follow the true ones.
+"""Correlations of simulated with true activations.
 
-Both correlations are over all tokens of all scored excerpts together. None where the unit
-does the same at every token, so that nothing can be foretold; 0 where the simulation does.
+Both are over all tokens of all scored excerpts together; None if the true activations are
+all equal, 0 if the simulated ones are.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from scipy.stats import rankdata
 
 
 def correlation(simulated: ArrayLike, true: ArrayLike) -> float | None:
-    """Pearson's r, as OpenAI scores explanations (Bills et al. 2023)."""
+    """Pearson's r, OpenAI's score of explanations (Bills et al. 2023)."""
     x, y = np.asarray(simulated, np.float64), np.asarray(true, np.float64)
     if len(y) == 0 or np.ptp(y) == 0:
         return None
@@ -23,5 +23,5 @@ def correlation(simulated: ArrayLike, true: ArrayLike) -> float | None:
 
 
 def rank_correlation(simulated: ArrayLike, true: ArrayLike) -> float | None:
-    """Spearman's rho, as Anthropic does (Bricken et al. 2023): Pearson's r of the ranks, ties sharing theirs."""
+    """Spearman's rho, Anthropic's score (Bricken et al. 2023): Pearson's r of the ranks, with mean ranks for ties."""
     return correlation(rankdata(simulated), rankdata(true))

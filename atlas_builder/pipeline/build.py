@@ -75,7 +75,7 @@ def holds_pass(config: Configuration, output: Path) -> bool:
 
 def _collect(config: Configuration, store: Store, folder: Path, pool: Executor, progress: Progress) -> None:
     # Only stages that run the model wait for torch to load.
-    from atlas_builder.collect.run import collect, is_merged, merge_shards
+    from atlas_builder.collect.run import collect, is_merged, merge_passes
     from atlas_builder.models import language_model
     from atlas_builder.units.open import open_units
 
@@ -84,7 +84,7 @@ def _collect(config: Configuration, store: Store, folder: Path, pool: Executor, 
         loaded = language_model.load_model(config.model)
         collect(loaded, open_units(loaded, config), config, whole, progress)
         del loaded  # its memory is better used
-        merge_shards([whole], config, folder, progress)
+        merge_passes([whole], config, folder, progress)
     shutil.rmtree(whole, ignore_errors=True)
 
 

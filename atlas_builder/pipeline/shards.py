@@ -92,7 +92,7 @@ def merge_shards(
     folder. Raises `ConfigurationError` where one is missing or was made from something
     else.
     """
-    from atlas_builder.collect.run import merge_shards
+    from atlas_builder.collect.run import merge_passes
 
     progress = progress or Progress(quiet=True)
     store = Store(work_folder(output.resolve()))
@@ -105,7 +105,7 @@ def merge_shards(
             )
     wanted = fingerprints(config)["collect"]
     with store.alone(), store.making("collect", wanted) as target:
-        merge_shards([folder / _STAGE / _PASS for folder in found], config, target, progress)
+        merge_passes([folder / _STAGE / _PASS for folder in found], config, target, progress)
 
 
 def _complete(folders: Sequence[Path]) -> list[Path]:

@@ -1,13 +1,13 @@
-"""A built atlas, read: from its folder or over http, a file at a time, when it is looked at.
+"""Reading a built atlas from its folder or over http, file by file as needed.
 
 import atlas_builder
 atlas = atlas_builder.open("output/demo")
 for example in atlas[3, 512].behaviours[1].examples:
     print(example)
 
-Everything is addressed by the number it is published under: `atlas[3, 512].behaviours[2]`
-is what `L3/N512.html#b2` shows. Where a record points (by an index, an id), the thing
-itself follows: a behaviour's examples, a neighbour's unit. Nothing here needs a model.
+Everything is addressed by its published number: `atlas[3, 512].behaviours[2]` is shown at
+`L3/N512.html#b2`. References in a record (by index or id) are resolved to objects: a
+behaviour's examples, a neighbour's unit. Nothing here needs a model.
 """
 
 from atlas_builder.reader.atlas import Atlas, Layer, open

@@ -1,4 +1,4 @@
-"""An atlas and its layers: which units there are, each read when it is asked for."""
+"""An atlas and its layers; units are read on first access."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from atlas_builder.records.schema import SCHEMA
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_REMEMBERED = 128  # units: some megabytes
+_CACHED_UNITS = 128  # some megabytes
 
 
 def open(place: str | os.PathLike[str]) -> Atlas:
     """Open a built atlas, in a folder or at an http address.
 
-    Reads `atlas.json` and nothing else. Raises `SiteError` where there is no atlas, or
-    one that this version cannot read.
+    Reads only `atlas.json`. Raises `SiteError` if there is no atlas, or one that this
+    version cannot read.
     """
     return Atlas(source(place))
 
@@ -35,9 +35,9 @@ class Atlas:
     """A built atlas.
 
     `atlas[3]` is a layer, `atlas[3, 512]` a unit, and so is `atlas["demo/L3/N512"]`, by
-    its id. Iteration goes through all units, in order, and reads each when it comes; its
-    length is their number. A unit that was read is kept until 128 others were. What is
-    not there raises `MissingError`, a `KeyError`; what cannot be read, `SiteError`.
+    its id. Iteration yields all units in order and reads each in turn; `len` is their
+    number. The last 128 units read are cached. Raises `MissingError`, a `KeyError`, for
+    what does not exist, and `SiteError` for what cannot be read.
     """
 
     def __init__(self, source: Source) -> None:
@@ -46,20 +46,20 @@ class Atlas:
         """`atlas.json`: model, corpus, settings, versions, layers."""
         try:
             self.id: str = self.facts["atlas"]["id"]
-            """The short name, the first part of every unit's id."""
+            """The short name, with which every unit's id begins."""
             self.title: str = self.facts["title"]
-            """The title as people read it."""
+            """The title shown on pages."""
             self.edition: str = self.facts["atlas"]["version"]
-            """What a citation names."""
+            """The edition, named in citations."""
             self.layers = tuple(Layer(self, layer["layer"], layer["units"]) for layer in self.facts["layers"])
-            """The layers that the atlas has, in rising order."""
+            """The layers of the atlas, in rising order."""
         except (KeyError, TypeError) as error:
-            raise SiteError(f"{source.url('atlas.json')} is not whole ({error}): build the atlas again.") from None
-        self._unit = lru_cache(_REMEMBERED)(self._read_unit)
+            raise SiteError(f"{source.url('atlas.json')} is incomplete ({error}): build the atlas again.") from None
+        self._unit = lru_cache(_CACHED_UNITS)(self._read_unit)
 
     @property
     def url(self) -> str:
-        """The address of the first page, where it is read from."""
+        """The address of the first page."""
         return self.url_of("index.html")
 
     @cached_property
@@ -104,26 +104,26 @@ class Atlas:
         return f"<Atlas {self.title!r}, edition {self.edition}: {len(self):,} units of {self._source}>"
 
     def __reduce__(self) -> tuple[type[Atlas], tuple[Source]]:
-        """A copy in another process reads for itself."""
+        """A copy in another process reads files itself."""
         return Atlas, (self._source,)
 
     def url_of(self, page: str) -> str:
-        """The address of a page of the atlas, where it is read from."""
+        """The address of a page of the atlas."""
         return self._source.url(page)
 
     def _find(self, key: object) -> tuple[Layer, int | None]:
-        """The layer that a key names, and the number of the unit, None for the layer itself."""
+        """The layer named by a key, and the number of the unit, None for the layer itself."""
         if isinstance(key, str):
             parsed = UnitAddress.parse(key)
             if not parsed or parsed[0] not in (None, self.id):
-                raise MissingError(f"{key!r} is no unit of this atlas: its ids read like {self.id}/L3/N512.")
+                raise MissingError(f"{key!r} is not a unit of this atlas: use an id like {self.id}/L3/N512.")
             key = parsed[1]
         try:
             numbers = [index(part) for part in (key if isinstance(key, tuple) else (key,))]
         except TypeError:
             numbers = []
         if len(numbers) not in (1, 2):
-            raise MissingError(f"{key!r} names nothing in an atlas: write atlas[layer] or atlas[layer, unit].")
+            raise MissingError(f"{key!r} is not a key of an atlas: use atlas[layer] or atlas[layer, unit].")
         layer = next((layer for layer in self.layers if layer.number == numbers[0]), None)
         if layer is None:
             there = ", ".join(str(layer.number) for layer in self.layers)
@@ -138,7 +138,7 @@ class Atlas:
         name = UnitAddress(layer, number).record
         content, url = self._source.read(name), self._source.url(name)
         if content is None:
-            raise SiteError(f"{url} is missing, though atlas.json counts it: build the atlas again.")
+            raise SiteError(f"{url} is missing, though atlas.json lists it: build the atlas again.")
         record = read_object(content, url)
         check_schema(record, SCHEMA, url)
         if (record.get("layer"), record.get("unit")) != (layer, number):
@@ -152,7 +152,7 @@ class Atlas:
         file = f"tables/{name}.parquet"
         content = self._source.read(file)
         if content is None:
-            raise SiteError(f"{self._source.url(file)} is missing: atlases have it since Atlas Builder 0.4.")
+            raise SiteError(f"{self._source.url(file)} is missing: build the atlas with Atlas Builder 0.4 or later.")
         try:
             return pq.ParquetFile(pa.BufferReader(content)).read()
         except pa.ArrowException as error:
@@ -161,7 +161,7 @@ class Atlas:
 
 @dataclass(frozen=True, repr=False)
 class Layer:
-    """A layer of an atlas: `layer[512]` is a unit, its length their number; iteration reads each when it comes."""
+    """A layer of an atlas: `layer[512]` is a unit, `len` their number; iteration reads each unit in turn."""
 
     atlas: Atlas
     number: int
@@ -169,7 +169,7 @@ class Layer:
 
     @property
     def url(self) -> str:
-        """The address of its page, where it is read from."""
+        """The address of its page."""
         return self.atlas.url_of(f"L{self.number}/index.html")
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""`atlas.json`: what is true of an atlas as a whole, read in one way."""
+"""`atlas.json`: the facts of an atlas as a whole."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ FILE = "atlas.json"
 def read_facts(place: Source | str | os.PathLike[str]) -> dict[str, Any]:
     """The facts of the atlas in a folder or at an address.
 
-    Raises `NoAtlasError` where there is none, or one that this version cannot read.
+    Raises `NoAtlasError` if there is no atlas, or one that this version cannot read.
     """
-    found = source(place) if isinstance(place, str | os.PathLike) else place
-    content = found.read(FILE)
+    files = source(place) if isinstance(place, str | os.PathLike) else place
+    content = files.read(FILE)
     if content is None:
-        raise NoAtlasError(f"{found} holds no built atlas (no {FILE}): name the folder or address of one.")
-    facts = read_object(content, found.url(FILE))
-    check_schema(facts, ATLAS_SCHEMA, found.url(FILE))
+        raise NoAtlasError(f"{files} is not a built atlas ({FILE} is not found): name the folder or address of one.")
+    facts = read_object(content, files.url(FILE))
+    check_schema(facts, ATLAS_SCHEMA, files.url(FILE))
     return facts
 
 
-def read_object(content: bytes, name: str) -> dict[str, Any]:
-    """A JSON object; `SiteError` where it is none."""
+def read_object(text: bytes, name: str) -> dict[str, Any]:
+    """Parse a JSON object; anything else is read as an empty one. Raises `SiteError` if `text` is not JSON."""
     try:
-        found = orjson.loads(content)
+        content = orjson.loads(text)
     except ValueError as error:
         raise SiteError(f"{name} is not JSON: {error}.") from None
-    return found if isinstance(found, dict) else {}
+    return content if isinstance(content, dict) else {}
 
 
-def check_schema(found: dict[str, Any], wanted: str, name: str) -> None:
-    """Refuse what another version of the builder wrote."""
-    if found.get("schema") != wanted:
+def check_schema(content: dict[str, Any], schema: str, name: str) -> None:
+    """Raise `NoAtlasError` for files written by another version of the builder."""
+    if content.get("schema") != schema:
         raise NoAtlasError(
-            f"{name} has the schema {found.get('schema')!r}, this version of Atlas Builder reads {wanted!r}: "
-            "take the version that the atlas was built with."
+            f"{name} has the schema {content.get('schema')!r}, this version of Atlas Builder reads {schema!r}: "
+            "use the version that the atlas was built with."
         )

@@ -1,4 +1,4 @@
-"""The numbers of a record, by name."""
+"""The numbers of a record as dataclasses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _Part = TypeVar("_Part")
 
 
 class Token(NamedTuple):
-    """A token and its number: a share of a behaviour, or an effect on the logit."""
+    """A token and its weight: a share of a behaviour, or an effect on a logit or probability."""
 
     text: str
     weight: float
@@ -28,7 +28,7 @@ class Histogram:
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """Of the activation over every token of the corpus."""
+    """Statistics of the activation over every token of the corpus."""
 
     max: float
     min: float | None
@@ -41,7 +41,7 @@ class Stats:
 
 @dataclass(frozen=True, slots=True)
 class Polysemanticity:
-    """How many things a unit does, and how far apart they are; None where there is nothing to measure."""
+    """Measures of a unit's behaviours and of the distances between them; None where undefined."""
 
     behaviours: int
     effective_behaviours: float
@@ -59,14 +59,14 @@ class Polysemanticity:
 
 @dataclass(frozen=True, slots=True)
 class Negative:
-    """What a unit does below zero."""
+    """Measures of a unit's negative activations."""
 
     polysemanticity: Polysemanticity
 
 
 @dataclass(frozen=True, slots=True)
 class Logits:
-    """The tokens that a unit makes likelier, and those that it makes less likely, strongest first."""
+    """Direct logit effects: the tokens that a unit promotes and suppresses, strongest first."""
 
     positive: tuple[Token, ...]
     negative: tuple[Token, ...]
@@ -74,7 +74,7 @@ class Logits:
 
 @dataclass(frozen=True, slots=True)
 class PredictionScores:
-    """How good a way to foretell where a unit fires is; None where nothing was said or nothing fired."""
+    """Scores of predicting where a unit fires; None where nothing is predicted or the unit never fires."""
 
     precision: float | None
     recall: float | None
@@ -83,7 +83,7 @@ class PredictionScores:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """How well tokens foretell where a unit fires, on text that nothing was learnt from."""
+    """Token F1 and context F1: how well tokens predict where a unit fires, on held-out text."""
 
     fired: int
     lookup: PredictionScores
@@ -92,7 +92,7 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class Steering:
-    """What becomes more probable after a unit's strongest examples, and less, when it is held at a value."""
+    """Next tokens that become more and less probable after a unit's strongest examples, clamped to `value`."""
 
     value: float
     more: tuple[Token, ...]
@@ -100,10 +100,10 @@ class Steering:
 
 
 def taken(kind: type[_Part], record: Record) -> _Part:
-    """The fields that a class knows; a record may have more, an old one fewer."""
+    """An instance of a dataclass from a record, which may have other fields too; missing ones are None."""
     return kind(**{part.name: record.get(part.name) for part in fields(kind)})  # type: ignore[arg-type]
 
 
 def tokens_of(pairs: Sequence[Sequence[Any]]) -> tuple[Token, ...]:
-    """Tokens and their numbers, as records list them."""
+    """Tokens and their weights, from the pairs of a record."""
     return tuple(Token(*pair) for pair in pairs)

@@ -1,4 +1,4 @@
-"""A pointer of a record to a behaviour of another unit."""
+"""A record's reference to a similar behaviour of another unit."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Neighbour:
-    """A similar behaviour of another unit, which is read when it is followed."""
+    """A similar behaviour of another unit, whose record is read on first access."""
 
     atlas: Atlas
     record: Record
@@ -26,12 +26,12 @@ class Neighbour:
 
     @property
     def similarity(self) -> float:
-        """The cosine of what enters the MLP at both central examples."""
+        """The cosine of the MLP inputs at both central examples."""
         return float(self.record["similarity"])
 
     @property
     def wiring(self) -> float | None:
-        """The cosine of the earlier unit's output weights with the later one's read weights; None within a layer."""
+        """Weight cosine: the earlier unit's output weights with the later one's read weights; None within a layer."""
         return self.record.get("wiring")
 
     @property

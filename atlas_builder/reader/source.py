@@ -1,4 +1,4 @@
-"""Where the files of a built site are: in a folder, or behind an address."""
+"""Sources of the files of a built site: a folder, or an http address."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from urllib.request import Request, url2pathname, urlopen
 
 from atlas_builder.errors import SiteError
 
-_PATIENCE = 30  # seconds without a byte
+_TIMEOUT = 30  # seconds without a byte
 _FRONT = ("index.html", "atlas.json")
 
 
@@ -41,7 +41,7 @@ class FolderSource:
 
 @dataclass(frozen=True)
 class HttpSource:
-    """A site behind an address, which ends with a slash."""
+    """A site at an http address, which ends with a slash."""
 
     root: str
 
@@ -53,18 +53,20 @@ class HttpSource:
         return self.root + name
 
     def read(self, name: str) -> bytes | None:
-        """As `Folder.read`; None is what the server says by 404."""
-        # Some hosts turn urllib's own name away.
+        """As `FolderSource.read`; None for the status 404."""
+        # Some hosts refuse urllib's own name.
         request = Request(self.url(name), headers={"User-Agent": "atlas-builder"})
         try:
-            with urlopen(request, timeout=_PATIENCE) as answer:
-                content: bytes = answer.read()
+            with urlopen(request, timeout=_TIMEOUT) as response:
+                content: bytes = response.read()
                 return content
         except HTTPError as error:
             error.close()
             if error.code == 404:
                 return None
-            raise SiteError(f"{self.url(name)} cannot be read: the server says {error.code} {error.reason}.") from None
+            raise SiteError(
+                f"{self.url(name)} cannot be read: the server returns {error.code} {error.reason}."
+            ) from None
         except (OSError, HTTPException, ValueError) as error:
             raise SiteError(f"{self.url(name)} cannot be read: {getattr(error, 'reason', error)}.") from None
 
@@ -73,7 +75,7 @@ Source = FolderSource | HttpSource
 
 
 def source(place: str | os.PathLike[str]) -> Source:
-    """The source that a path or an address names, be it of the site or of its first page."""
+    """The source at a path or an address, of the site or of its first page."""
     text = os.fspath(place)
     if not text.lower().startswith(("http://", "https://", "file:")):
         return _folder(Path(text).expanduser())

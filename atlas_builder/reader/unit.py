@@ -1,8 +1,8 @@
-"""A unit as its record tells of it: behaviours, examples, bands, numbers.
+"""A unit of an atlas: behaviours, examples, bands and numbers from its record.
 
-Attributes have the names of the record's fields, whose meaning its schema states; each
-part holds its piece of the record as `record`. A field that an older edition has not is
-None, or empty.
+Attributes have the names of the record's fields, which its schema defines; each object
+holds its part of the record as `record`. A field missing from an older edition is None,
+or empty.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from atlas_builder.records.schema import Record, content_hash
 if TYPE_CHECKING:
     from atlas_builder.reader.atlas import Atlas
 
-_GLIMPSE = 24  # characters shown on either side of a key token where an example is named
+_GLIMPSE = 24  # characters shown on either side of the key token in an example's repr
 
 
 @dataclass(frozen=True, repr=False)
@@ -45,7 +45,7 @@ class Unit:
     layer: int
     number: int
     record: Record = field(compare=False)
-    """All that is published of it, as plain data."""
+    """The published record, as plain data."""
 
     @property
     def id(self) -> str:
@@ -54,28 +54,28 @@ class Unit:
 
     @property
     def kind(self) -> str:
-        """What sort of unit it is: `mlp`, a neuron of an MLP."""
+        """The kind of unit, such as `mlp`, a neuron of an MLP."""
         return str(self.record["kind"])
 
     @property
     def page(self) -> str:
-        """The address of its page in the atlas, `L3/N512.html`."""
+        """The path of its page in the atlas, `L3/N512.html`."""
         return UnitAddress(self.layer, self.number).page
 
     @property
     def url(self) -> str:
-        """The address of its page, where it is read from."""
+        """The address of its page."""
         return self.atlas.url_of(self.page)
 
     @property
     def hash(self) -> str:
-        """SHA-256 of the record, as it claims; `verify` recomputes it."""
+        """The SHA-256 stated in the record; `verify` recomputes it."""
         return str(self.record["hash"])
 
     def verify(self) -> None:
-        """Recompute the hash of the record; `SiteError` where it is another than the record claims."""
+        """Recompute the hash of the record. Raises `SiteError` if it differs from the one stated there."""
         if content_hash(self.record) != self.record.get("hash"):
-            raise SiteError(f"{self.id}: its hash is not that of its content; the record was damaged or changed.")
+            raise SiteError(f"{self.id}: hash does not match the content, so the record was changed: fetch it again.")
 
     @cached_property
     def stats(self) -> Stats:
@@ -86,53 +86,53 @@ class Unit:
 
     @cached_property
     def polysemanticity(self) -> Polysemanticity:
-        """The measures of what it does above zero."""
+        """The measures of its positive activations."""
         return taken(Polysemanticity, self.record["polysemanticity"])
 
     @cached_property
     def negative(self) -> Negative | None:
-        """What it does below zero; None where units have no such side."""
-        found = self.record.get("negative")
-        return found and Negative(taken(Polysemanticity, found["polysemanticity"]))
+        """The measures of its negative activations; None for kinds of units without them."""
+        record = self.record.get("negative")
+        return record and Negative(taken(Polysemanticity, record["polysemanticity"]))
 
     @property
     def middle_differs(self) -> bool:
-        """Whether a band between the first and the last shows other tokens than the top."""
+        """Whether a band between the first and the last shows other tokens than the top band."""
         return bool(self.record.get("middle_differs"))
 
     @cached_property
     def behaviours(self) -> Behaviours:
-        """What it does, by number: `behaviours[2]` is what `#b2` on its page shows."""
+        """Its behaviours by number: `behaviours[2]` is shown at `#b2` on its page."""
         return Behaviours(self)
 
     @cached_property
     def bands(self) -> tuple[Band, ...]:
-        """Ranges of its activation, from low to high."""
+        """Its activation range in bands, from low to high."""
         return tuple(Band(self, place, band) for place, band in enumerate(self.record["bands"]))
 
     @cached_property
     def examples(self) -> tuple[Example, ...]:
-        """All examples that are published: of behaviours, of none, and of bands."""
+        """All published examples: of behaviours, unclustered, and of bands."""
         return tuple(Example(self, place, example) for place, example in enumerate(self.record["examples"]))
 
     @cached_property
     def logits(self) -> Logits:
-        """Direct effects on the logits."""
+        """Direct logit effects."""
         return Logits(*(tokens_of(self.record["logits"][side]) for side in ("positive", "negative")))
 
     @cached_property
     def prediction(self) -> Prediction | None:
-        """How well tokens foretell where it fires; None where that was not tried."""
-        found = self.record.get("prediction")
-        return found and Prediction(
-            found["fired"], *(taken(PredictionScores, found[way]) for way in ("lookup", "context"))
+        """How well tokens predict where it fires; None if not measured."""
+        record = self.record.get("prediction")
+        return record and Prediction(
+            record["fired"], *(taken(PredictionScores, record[way]) for way in ("lookup", "context"))
         )
 
     @cached_property
     def steering(self) -> Steering | None:
-        """What the model says next when it is held at its maximum; None where that was not tried."""
-        found = self.record.get("steering")
-        return found and Steering(found["value"], tokens_of(found["more"]), tokens_of(found["less"]))
+        """Changes of next-token probabilities when it is clamped to its maximum; None if not measured."""
+        record = self.record.get("steering")
+        return record and Steering(record["value"], tokens_of(record["more"]), tokens_of(record["less"]))
 
     def __repr__(self) -> str:
         count = len(self.behaviours)
@@ -140,9 +140,9 @@ class Unit:
 
 
 class Behaviours(Collection["Behaviour"]):
-    """The behaviours of a unit, each under its published number, from 1; `MissingError` for one that is not there.
+    """The behaviours of a unit by published number, from 1; raises `MissingError` for any other.
 
-    Iteration goes through the behaviours themselves, in the order of their numbers.
+    Iteration yields the behaviours in the order of their numbers.
     """
 
     __slots__ = ("_by_id", "_unit")
@@ -176,56 +176,56 @@ class Behaviours(Collection["Behaviour"]):
 
 @dataclass(frozen=True, repr=False)
 class Behaviour:
-    """One of the things that a unit does."""
+    """A behaviour of a unit: a cluster of its examples."""
 
     unit: Unit
     id: int
-    """The number it is published under."""
+    """The published number."""
     record: Record = field(compare=False)
 
     @property
     def page(self) -> str:
-        """The address of it in the atlas, `L3/N512.html#b2`."""
+        """Its path in the atlas, `L3/N512.html#b2`."""
         return f"{self.unit.page}#b{self.id}"
 
     @property
     def url(self) -> str:
-        """The address of it, where it is read from."""
+        """Its address."""
         return self.unit.atlas.url_of(self.page)
 
     @property
     def sign(self) -> int:
-        """1 above zero, −1 below."""
+        """1 for positive activations, −1 for negative ones."""
         return int(self.record.get("sign", 1))
 
     @property
     def size(self) -> int:
-        """Examples in it, of which the record holds some."""
+        """The number of its examples, of which the record holds some."""
         return int(self.record["size"])
 
     @property
     def coverage(self) -> float:
-        """Share of the summed activation of the unit's examples of its sign."""
+        """Share of the summed peak activation of the unit's examples of its sign."""
         return float(self.record["coverage"])
 
     @property
     def stability(self) -> float | None:
-        """How well it is found again in halves of the examples."""
+        """Mean best Jaccard index with clusters of half of the examples."""
         return self.record.get("stability")
 
     @property
     def label(self) -> str:
-        """A few words for it, made from its tokens."""
+        """A short description in words from its examples."""
         return str(self.record["label"])
 
     @cached_property
     def tokens(self) -> tuple[Token, ...]:
-        """Its tokens, with their share of its activation."""
+        """The tokens it responds to, with their shares of its activation."""
         return tokens_of(self.record["tokens"])
 
     @cached_property
     def next(self) -> tuple[Token, ...]:
-        """Tokens that come after the key token, with their share of its examples."""
+        """Next tokens in the text, after the key token, with their shares of its examples."""
         return tokens_of(self.record.get("next", ()))
 
     @property
@@ -240,7 +240,7 @@ class Behaviour:
 
     @property
     def neighbours(self) -> tuple[Neighbour, ...]:
-        """Behaviours of other units that look alike, most similar first."""
+        """Similar behaviours of other units, most similar first."""
         return tuple(Neighbour(self.unit.atlas, record) for record in self.record["neighbours"])
 
     def __repr__(self) -> str:
@@ -249,7 +249,7 @@ class Behaviour:
 
 @dataclass(frozen=True, repr=False)
 class Example:
-    """A token of the corpus with the text around it; as a string, one line with the key token in «»."""
+    """A key token of the corpus with the text around it; `str` gives one line with the key token in «»."""
 
     unit: Unit
     place: int
@@ -263,7 +263,7 @@ class Example:
 
     @property
     def source(self) -> str | None:
-        """The name of the document; None where it stands for a band."""
+        """The name of the document; None for an example of a band."""
         return self.record.get("source")
 
     @property
@@ -278,7 +278,7 @@ class Example:
 
     @property
     def tokens(self) -> tuple[str, ...]:
-        """The text, token by token; a part of a character reads as its bytes, `<0xE2>`."""
+        """The text, token by token; an incomplete character is written as its bytes, `<0xE2>`."""
         return tuple(self.record["tokens"])
 
     @property
@@ -293,18 +293,18 @@ class Example:
 
     @property
     def importance(self) -> tuple[float | None, ...]:
-        """What each token up to the key token does for its activation; empty where that was not asked."""
+        """Token importance (ablation) of each token up to the key token; empty if not measured."""
         return tuple(self.record.get("importance", ()))
 
     @property
     def behaviour(self) -> Behaviour | None:
-        """The behaviour it belongs to; None where none takes it, or where it stands for a band."""
+        """Its behaviour; None if unclustered, or an example of a band."""
         number = self.record["behaviour"]
         return None if number is None else self.unit.behaviours[number]
 
     @property
     def text(self) -> str:
-        """The text as it was, bytes of one character joined where all are there."""
+        """The text, with the bytes of each complete character joined."""
         return join_bytes("".join(self.tokens))
 
     def __str__(self) -> str:
@@ -317,7 +317,7 @@ class Example:
         return f"<Example {self.place} of {self.unit.id}: {cut}«{key}»{rest}>"
 
     def _parts(self) -> tuple[str, str, str]:
-        """The text before the key token, the token and the text after it, fit for a terminal."""
+        """The text before the key token, the token, and the text after it, safe to print in a terminal."""
         tokens, key = self.tokens, self.key
         before, here, after = (_line(part) for part in (tokens[:key], tokens[key : key + 1], tokens[key + 1 :]))
         return before, here, after
@@ -325,7 +325,7 @@ class Example:
 
 @dataclass(frozen=True, repr=False)
 class Band:
-    """A range of a unit's activation, and tokens drawn from it."""
+    """A band of a unit's activation range, and tokens drawn from it."""
 
     unit: Unit
     place: int
@@ -334,24 +334,24 @@ class Band:
 
     @property
     def quantiles(self) -> tuple[float, float]:
-        """Its ends, as quantiles of the unit's positive activations."""
+        """Its limits, as quantiles of the unit's positive activations."""
         low, high = self.record["quantiles"]
         return low, high
 
     @property
     def range(self) -> tuple[float, float]:
-        """Its ends, as activations."""
+        """Its limits, as activations."""
         low, high = self.record["range"]
         return low, high
 
     @property
     def examples(self) -> tuple[Example, ...]:
-        """Some tokens drawn from it."""
+        """Some of the tokens drawn from it."""
         return tuple(self.unit.examples[place] for place in self.record["examples"])
 
     @property
     def drawn(self) -> int | None:
-        """How many tokens were drawn, to compare it by."""
+        """The number of tokens drawn for the comparison with the top band."""
         return self.record.get("drawn")
 
     @property
@@ -361,7 +361,7 @@ class Band:
 
     @property
     def p(self) -> float | None:
-        """The chance of that many, were it like the top band; None for the top band."""
+        """P-value of that many if it were equal to the top band; None for the top band."""
         return self.record.get("p")
 
     def __repr__(self) -> str:
@@ -370,5 +370,5 @@ class Band:
 
 
 def _line(tokens: Sequence[str]) -> str:
-    """Tokens as one line of text in which nothing is invisible, so that a terminal shows it and does nothing else."""
+    """Tokens as one line of text without invisible or control characters, safe to print in a terminal."""
     return plain(join_bytes("".join(tokens)))

@@ -1,1 +1,1 @@
-"""What is published of a unit, as plain data: records, tables, their schema and measures. Nothing here needs torch."""
+"""Published data of units: records, tables, their schema and measures. Nothing here needs torch."""

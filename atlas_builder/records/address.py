@@ -1,4 +1,4 @@
-"""Where a unit is: its name in ids, pages, records and links."""
+"""The address of a unit: its name in ids, pages, records and links."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ class UnitAddress(NamedTuple):
         return f"{self.id}.json"
 
     def anchor(self, behaviour: int) -> str:
-        """`L3/N512.html#b2`: the place of a behaviour, counted from 1, on the unit's page."""
+        """`L3/N512.html#b2`: the anchor of a behaviour, counted from 1, on the unit's page."""
         return f"{self.page}#b{behaviour}"
 
     def within(self, atlas: str) -> str:
-        """`demo/L3/N512`: the unit among all atlases, as records have it."""
+        """`demo/L3/N512`: the id of the unit in its record, with the atlas."""
         return f"{atlas}/{self.id}"
 
     @classmethod
     def parse(cls, text: str) -> tuple[str | None, UnitAddress] | None:
-        """The atlas, where one is named, and the address that `L3/N512` or `demo/L3/N512` means; None for others."""
+        """The atlas, if named, and the address in `L3/N512` or `demo/L3/N512`; None for any other text."""
         match = _ID.fullmatch(text)
         return match and (match["atlas"], cls(int(match["layer"]), int(match["unit"])))

@@ -1,4 +1,4 @@
-"""The columns of the tables of an atlas: their names, types, and the fields of records that they repeat."""
+"""The columns of the tables of an atlas: their names, types, and the fields of records that they correspond to."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from atlas_builder.records.schema import SCHEMA, schema
 
 
 class Column(NamedTuple):
-    """A column; `path` leads to its field in the record, whose description it shares."""
+    """A column; `path` is that of its field in the record, whose description it shares."""
 
     name: str
     type: pa.DataType
@@ -43,7 +43,7 @@ UNITS = [
     *(_column(measure) for measure in MEASURES if measure.path[0] == "prediction"),
     _PAGE,
 ]
-"""One row a unit. What is below zero is null where units have no such side."""
+"""One row a unit. Measures below zero are null for units without negative activations."""
 
 BEHAVIOURS = [
     *_ADDRESS,
@@ -60,7 +60,7 @@ BEHAVIOURS = [
     Column("neighbours", pa.list_(NEIGHBOUR), ("behaviours", "neighbours")),
     _PAGE,
 ]
-"""One row a behaviour, by unit and number. A token's weight stands at its place in the list beside it."""
+"""One row a behaviour, by unit and number. Weights are in the order of the tokens in the list beside."""
 
 EXAMPLES = [
     *_ADDRESS,
@@ -69,28 +69,30 @@ EXAMPLES = [
     Column("position", pa.int32(), ("examples", "position")),
     Column("activation", pa.float64(), ()),
 ]
-"""One row an example, all that the measures rest on, those that records show and the others."""
+"""One row an example: all that the measures are computed from, shown in records or not."""
 
 TABLES = {"units": UNITS, "behaviours": BEHAVIOURS, "examples": EXAMPLES}
 
 
 def table_schema(columns: Sequence[Column], config: Configuration) -> pa.Schema:
-    """The schema of a table, which says what its columns mean and which atlas it is of."""
+    """The schema of a table, with the meaning of its columns and the facts of its atlas as metadata."""
     atlas = config.atlas
     facts = {"atlas": atlas.id, "edition": atlas.version, "license": atlas.license, "records": SCHEMA}
     fields = []
     for column in columns:
-        said = _description(column)
-        fields.append(pa.field(column.name, column.type, metadata={"description": said} if said else None))
+        description = _description(column)
+        fields.append(
+            pa.field(column.name, column.type, metadata={"description": description} if description else None)
+        )
     return pa.schema(fields, metadata={name: value.encode("utf-8", "replace") for name, value in facts.items()})
 
 
 def _description(column: Column) -> str:
-    """What the records' schema says on the way to a column's field."""
-    node, said = schema(), []
+    """The descriptions in the schema of records along the path of a column's field."""
+    node, descriptions = schema(), []
     for step in column.path:
         node = node.get("items", node)["properties"][step]
-        said.append(node.get("description"))
+        descriptions.append(node.get("description"))
         if "$ref" in node:
             node = schema()["$defs"][node["$ref"].rpartition("/")[2]]
-    return " ".join(filter(None, said))
+    return " ".join(filter(None, descriptions))

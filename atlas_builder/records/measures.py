@@ -1,7 +1,7 @@
-"""Every measure of a unit: what it is called, what it means, how it is written, and where it is shown.
+"""Every measure of a unit: its name, meaning, number format, and where it is shown.
 
-One table, `MEASURES`. The schema of records, the table of a layer with its filters, the
-unit's page, the comparison and the columns of Parquet take theirs from it.
+One table, `MEASURES`, defines the measures for the schema of records, the table of a layer with
+its filters, the unit's page, the comparison and the columns of Parquet.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any, Literal, NamedTuple
 
 Place = Literal["activation", "unit", "negative", "layer", "comparison"]
-"""Where a measure is shown: the two lists of a unit's page and that of its negative side, tables, comparisons."""
+"""Where a measure is shown: two lists on a unit's page, that of its negative activations, tables, comparisons."""
 Values = Literal["count", "share", "distance", "cosine", "number", "effective"]
-"""What numbers it can be."""
+"""The kind of number, and so its range."""
 
 _POLYSEMANTICITY = ("polysemanticity",)
 _ALL: tuple[Place, ...] = ("unit", "negative", "layer", "comparison")
@@ -23,31 +23,31 @@ class Measure(NamedTuple):
     name: str
     """Its column in `tables/units.parquet`."""
     path: tuple[str, ...]
-    """Where it is in a record."""
+    """Its field in a record."""
     title: str
-    """On pages."""
+    """Its name on pages."""
     description: str
-    """In half a sentence: under a heading, in the schema, in the metadata of a column."""
+    """Half a sentence for headings, the schema, and the metadata of a column."""
     values: Values
     shown: tuple[Place, ...] = ()
     digits: int = 3
-    """Significant digits on pages; of a count all, of a share 0 for whole per cent."""
+    """Significant digits on pages; counts are written in full, shares with 0 digits as whole per cent."""
     filter: str = ""
-    """What a layer's filter calls it, where that is not its name."""
+    """Its name in a layer's filter, if not `name`."""
     former: str = ""
-    """What filters called it until version 0.5; still understood."""
+    """Its name in filters until version 0.5; still understood."""
 
     @property
     def word(self) -> str:
-        """What a layer's filter calls it."""
+        """Its name in a layer's filter."""
         return self.filter or self.name
 
     def of(self, record: dict[str, Any]) -> Any:
         """Its value in a record; None where the record has none."""
-        found: Any = record
+        value: Any = record
         for key in self.path:
-            found = found.get(key) if isinstance(found, dict) else None
-        return found
+            value = value.get(key) if isinstance(value, dict) else None
+        return value
 
 
 def _of_clusters(name: str, title: str, description: str, values: Values, *shown: Place, **more: Any) -> Measure:
@@ -112,12 +112,12 @@ MEASURES = (
     ),
     _of_clusters("examples", "Examples", "number of examples that the measures rest on", "count", "layer"),
 )  # fmt: skip
-"""In the order in which pages list them."""
+"""In the order of the lists on pages."""
 
 OF_CLUSTERS = tuple(measure for measure in MEASURES if measure.path[:1] == _POLYSEMANTICITY)
-"""Those that rest on a unit's clusters."""
+"""The measures of a unit's clusters."""
 
 
 def shown_in(place: Place) -> list[Measure]:
-    """The measures that a place shows, in order."""
+    """The measures shown in a place, in order."""
     return [measure for measure in MEASURES if place in measure.shown]

@@ -1,4 +1,4 @@
-"""The record of a unit: all that is published of it, as plain data, made from what the stages left."""
+"""The record of a unit: all that is published of it, as plain data, made from the results of the stages."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from atlas_builder.records.stages import Stages
 from atlas_builder.rounding import grain_of, published_values, shortest, significant, to_grain
 
 _IMPORTANCE_GRAIN = 0.01
-_AROUND_A_BAND = (5, 2)  # tokens shown before and after a token drawn from a band, at most
+_AROUND_A_BAND = (5, 2)  # most tokens shown before and after a token drawn from a band
 
 
 class LayerRecords:
@@ -39,13 +39,13 @@ class LayerRecords:
         self._shown = Shown(layer, self.clustered, self._contexts)
 
     def record(self, unit: int, site: SiteSettings | None = None) -> Record:
-        """The record of a unit, with as much of it as these settings show; by default the configuration's."""
+        """The record of a unit, with as much as `site` shows; by default the configuration's settings."""
         layer, atlas, site = self.layer, self.config.atlas, site or self.config.site
         labels = self.clustered.labels[layer.starts[unit] : layer.starts[unit + 1]]
         shown = self._shown.of(unit, site)
         place = {int(example): index for index, example in enumerate(shown)}
         grain = grain_of(float(layer.moments.maximum[unit]))
-        # Below zero the scale is that of the minimum.
+        # Negative activations are scaled by the minimum.
         grains = {1: grain, -1: grain_of(-float(layer.moments.minimum[unit]))}
         drawn = self._shown_of_bands(unit, site.band_examples_shown)
         around = self._around(site.tokens_before, site.tokens_after)
@@ -74,16 +74,16 @@ class LayerRecords:
         return record
 
     def plane(self, unit: int, sign: int) -> tuple[NDArray[np.float32], NDArray[np.int32], float]:
-        """Where the examples of one side of a unit lie in its plane, their behaviours from 1, and how much it holds.
+        """Principal coordinates of a unit's examples of one sign, their behaviours, and the share of variance.
 
-        (examples, 2) and (examples,), 0 for none; the share is as in `embeddings.Plane`.
+        (examples, 2) and (examples,), behaviours from 1, 0 for unclustered; the share is as in `embeddings.Plane`.
         """
         first, examples = self.layer.of_side(unit, sign)
-        own = slice(first, first + len(examples))
+        rows = slice(first, first + len(examples))
         side = 0 if sign > 0 else 1
         return (
-            self.clustered.points[own],
-            self.clustered.labels[own] + 1,
+            self.clustered.points[rows],
+            self.clustered.labels[rows] + 1,
             float(self.clustered.spread[unit, side]),
         )
 
@@ -119,8 +119,8 @@ class LayerRecords:
             for name in measures.dtype.names or ()
         }
 
-    def _bands(self, unit: int, own: Sequence[int], first: int) -> list[Record]:
-        """The bands of a unit; the tokens that stand for them, of bands `own`, come after `first` other examples."""
+    def _bands(self, unit: int, of_bands: Sequence[int], first: int) -> list[Record]:
+        """The bands of a unit; tokens drawn from bands `of_bands` are listed after `first` other examples."""
         if np.isnan(self.layer.band_edges[unit, 0]):
             return []
         quantiles = self.config.examples.bands
@@ -129,7 +129,7 @@ class LayerRecords:
             {
                 "quantiles": [quantiles[band], quantiles[band + 1]],
                 "range": [edges[band], edges[band + 1]],
-                "examples": [first + place for place, of in enumerate(own) if of == band],
+                "examples": [first + place for place, band_of in enumerate(of_bands) if band_of == band],
                 "drawn": drawn[band],
                 "novelty": share[band],
                 "p": chance[band],
@@ -139,7 +139,7 @@ class LayerRecords:
 
     @cached_property
     def _banded(self) -> tuple[list[Any], ...]:
-        """Edges of the bands of each unit, tokens drawn from each, and their novelty: its share and its p."""
+        """Edges of the bands of each unit, numbers of tokens drawn, and the share and p of their novelty."""
         drawn, share, chance = self.described.bands
         return (
             published_values(self.layer.band_edges),
@@ -154,40 +154,40 @@ class LayerRecords:
 
     @cached_property
     def _of_bands(self) -> np.ndarray:
-        """The tokens that stand for bands, each beside its window."""
+        """The tokens drawn from bands that may be shown, in the order of `layer.band_windows`."""
         bands = self.layer.bands
         return bands[bands["rank"] < self.config.examples.per_band]
 
     @cached_property
     def _band_starts(self) -> list[int]:
-        """Unit `u` owns the band tokens `_band_starts[u]:_band_starts[u + 1]`."""
+        """The band tokens of unit `u` are `_band_starts[u]:_band_starts[u + 1]`."""
         starts: list[int] = np.searchsorted(self._of_bands["unit"], np.arange(self.layer.units + 1)).tolist()
         return starts
 
-    def _shown_of_bands(self, unit: int, most: int) -> tuple[np.ndarray, NDArray[np.float32]]:
-        """The tokens that are shown of a unit's bands, and the activations around each."""
+    def _shown_of_bands(self, unit: int, limit: int) -> tuple[np.ndarray, NDArray[np.float32]]:
+        """The tokens shown for a unit's bands, and the activations around each."""
         first, last = self._band_starts[unit : unit + 2]
-        shown = first + np.flatnonzero(self._of_bands["rank"][first:last] < most)
+        shown = first + np.flatnonzero(self._of_bands["rank"][first:last] < limit)
         return self._of_bands[shown], self.layer.band_windows[shown]
 
     def _band_examples(self, tokens: np.ndarray, windows: NDArray[np.float32], grain: float) -> list[Record]:
         return self._places(tokens, to_grain(windows, grain), self._around(*_AROUND_A_BAND))
 
     def _around(self, before: int, after: int) -> tuple[int, int]:
-        """Tokens to show before and after a key token, at most those that are kept."""
+        """The numbers of tokens to show before and after a key token, at most those that were collected."""
         kept = self.config.examples.window
         return min(before, kept[0]), min(after, kept[1])
 
     def _behaviours(self, unit: int, labels: NDArray[np.int32], place: dict[int, int], neighbours: int) -> list[Record]:
-        first, own = int(self.layer.starts[unit]), range(*self.clustered.starts[unit : unit + 2].tolist())
-        examples: list[list[int]] = [[] for _ in own]
+        first, numbers = int(self.layer.starts[unit]), range(*self.clustered.starts[unit : unit + 2].tolist())
+        examples: list[list[int]] = [[] for _ in numbers]
         for example, index in place.items():
             if labels[example] >= 0:
                 examples[labels[example]].append(index)
-        found = []
-        for number, members in zip(own, examples, strict=True):
+        records = []
+        for number, members in zip(numbers, examples, strict=True):
             behaviour, described = self._listed[number], self.described.behaviours[number]
-            found.append(
+            records.append(
                 {
                     "id": behaviour["id"] + 1,  # people count from one
                     "sign": behaviour["sign"],
@@ -202,42 +202,42 @@ class LayerRecords:
                     "neighbours": self._neighbours(number, neighbours),
                 }
             )
-        return found
+        return records
 
     @cached_property
     def _listed(self) -> list[Record]:
-        """The layer's behaviours as the cluster stage found them."""
-        found = self.clustered.behaviours
+        """The layer's behaviours from the cluster stage, with rounded numbers."""
+        behaviours = self.clustered.behaviours
         columns = [
-            published_values(found[name]) if found.dtype[name].kind == "f" else found[name].tolist()
-            for name in found.dtype.names or ()
+            published_values(behaviours[name]) if behaviours.dtype[name].kind == "f" else behaviours[name].tolist()
+            for name in behaviours.dtype.names or ()
         ]
-        return [dict(zip(found.dtype.names or (), row, strict=True)) for row in zip(*columns, strict=True)]
+        return [dict(zip(behaviours.dtype.names or (), row, strict=True)) for row in zip(*columns, strict=True)]
 
-    def _neighbours(self, number: int, most: int) -> list[Record]:
-        """The behaviours most like one of the layer's, by its place there."""
-        addresses, similarities, wiring = self._near
+    def _neighbours(self, number: int, limit: int) -> list[Record]:
+        """The behaviours most similar to one of the layer's, given its place in the layer."""
+        addresses, similarities, weight_cosines = self._near
         return [
             {
                 "id": UnitAddress(layer, unit).within(self.config.atlas.id),
                 "behaviour": behaviour + 1,
                 "similarity": similarity,
-                "wiring": wired,
+                "wiring": weight_cosine,
             }
-            for (layer, unit, behaviour), similarity, wired in zip(
-                addresses[number][:most], similarities[number][:most], wiring[number][:most], strict=True
+            for (layer, unit, behaviour), similarity, weight_cosine in zip(
+                addresses[number][:limit], similarities[number][:limit], weight_cosines[number][:limit], strict=True
             )
             if similarity is not None
         ]
 
     @cached_property
     def _near(self) -> tuple[list[Any], list[Any], list[Any]]:
-        """Addresses of the nearest behaviours of each of the layer's, their likeness and their wiring."""
-        links, most = self.stages.links, self.config.site.neighbours_shown
+        """For each of the layer's behaviours, the addresses, similarities and weight cosines of its neighbours."""
+        links, limit = self.stages.links, self.config.site.neighbours_shown
         first = links.first_of(self.layer.layer)
-        own = np.s_[first : first + len(self.clustered.behaviours), :most]
-        addresses = links.address[links.neighbours[own]].tolist()
-        return addresses, published_values(links.similarities[own]), published_values(links.weight_cosine[own])
+        rows = np.s_[first : first + len(self.clustered.behaviours), :limit]
+        addresses = links.address[links.neighbours[rows]].tolist()
+        return addresses, published_values(links.similarities[rows]), published_values(links.weight_cosine[rows])
 
     def _examples(
         self,
@@ -247,22 +247,22 @@ class LayerRecords:
         grains: dict[int, float],
         around: tuple[int, int],
     ) -> list[Record]:
-        """The examples at these places of the unit, each with the number of its behaviour, −1 for none."""
+        """The unit's examples at the places `shown`; `labels` are those of their behaviours, −1 for unclustered."""
         examples = self.layer.of(unit)[shown]
         windows = np.empty(examples["window"].shape)  # (shown, window)
         for sign, grain in grains.items():
-            own = examples["sign"] == sign
-            windows[own] = to_grain(examples["window"][own], grain)
-        found = self._places(examples, windows, around)
+            of_sign = examples["sign"] == sign
+            windows[of_sign] = to_grain(examples["window"][of_sign], grain)
+        records = self._places(examples, windows, around)
         first = int(self.layer.starts[unit])
-        for place, number, label in zip(found, shown, labels.tolist(), strict=True):
-            place["source"] = self._contexts.names[place["document"]]
-            place["behaviour"] = label + 1 if label >= 0 else None
+        for record, number, label in zip(records, shown, labels.tolist(), strict=True):
+            record["source"] = self._contexts.names[record["document"]]
+            record["behaviour"] = label + 1 if label >= 0 else None
             importance = self.described.importance.of(first + number)
             if importance is not None:
-                up_to_key = to_grain(importance[len(importance) - 1 - place["key"] :], _IMPORTANCE_GRAIN)
-                place["importance"] = [None if np.isnan(value) else shortest(value) for value in up_to_key.tolist()]
-        return found
+                up_to_key = to_grain(importance[len(importance) - 1 - record["key"] :], _IMPORTANCE_GRAIN)
+                record["importance"] = [None if np.isnan(value) else shortest(value) for value in up_to_key.tolist()]
+        return records
 
     def _places(self, tokens: np.ndarray, windows: NDArray[np.float64], around: tuple[int, int]) -> list[Record]:
         """Tokens of the corpus with the text around them; `windows` are the activations there: (tokens, window)."""
@@ -301,7 +301,7 @@ class LayerRecords:
 
     @cached_property
     def _effects(self) -> dict[str, tuple[list[list[int]], list[list[float | None]]]]:
-        """The tokens that each unit does most for and against, and how much."""
+        """The tokens that each unit promotes and suppresses most, and the direct logit effects."""
         effects = self.described.effects
         return {
             "positive": (effects.positive.tolist(), published_values(effects.positive_values)),
@@ -309,16 +309,16 @@ class LayerRecords:
         }
 
     def _prediction(self, unit: int) -> Record | None:
-        found = self._predicted
-        if found is None:
+        predicted = self._predicted
+        if predicted is None:
             return None
-        fired, ways = found
-        said = {way: dict(zip(PredictorScores._fields, rows[unit], strict=True)) for way, rows in ways.items()}
-        return {"fired": fired[unit], **said}
+        positives, ways = predicted
+        scores = {way: dict(zip(PredictorScores._fields, rows[unit], strict=True)) for way, rows in ways.items()}
+        return {"fired": positives[unit], **scores}
 
     @cached_property
     def _predicted(self) -> tuple[list[int], dict[str, list[list[float | None]]]] | None:
-        """Held-out tokens on which each unit fires, and the scores of each way to foretell them."""
+        """The number of held-out tokens on which each unit fires, and the scores of each predictor."""
         counts = self.described.prediction
         if counts is None:
             return None
@@ -337,8 +337,8 @@ class LayerRecords:
 
     @cached_property
     def _steered(self) -> dict[str, tuple[list[list[int]], list[list[float | None]]]] | None:
-        """The tokens that become more and less probable when each unit is held at its maximum, and by how much."""
-        found = self.described.steering
-        if found is None:
+        """The tokens that become more and less probable with each unit clamped to its maximum, and by how much."""
+        changes = self.described.steering
+        if changes is None:
             return None
-        return {side: (found[side].tolist(), published_values(found[f"{side}_by"])) for side in ("more", "less")}
+        return {side: (changes[side].tolist(), published_values(changes[f"{side}_by"])) for side in ("more", "less")}

@@ -1,8 +1,8 @@
-"""The form of a record: its schema, its bytes and its hash.
+"""The format of a record: its schema, its bytes and its hash.
 
-The schema is `neuron-record.schema.json` beside this file, with what `MEASURES` says of each
-measure; its `$id` changes when the meaning of a field does. Nothing here is heavy, so that a
-reader of records loads in no time.
+The schema is `neuron-record.schema.json` beside this file, with the descriptions from
+`MEASURES`; its `$id` changes when the meaning of a field does. Nothing heavy is imported,
+so that a reader of records loads quickly.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ _VALUES: dict[Values, dict[str, Any]] = {
 
 @cache
 def schema() -> dict[str, Any]:
-    """The JSON Schema of a record, as it is published beside the records."""
-    found: dict[str, Any] = orjson.loads(SCHEMA_FILE.read_bytes())
-    found["$defs"]["polysemanticity"] = {
+    """The JSON Schema of a record, as published beside the records."""
+    document: dict[str, Any] = orjson.loads(SCHEMA_FILE.read_bytes())
+    document["$defs"]["polysemanticity"] = {
         "type": "object",
         "required": [measure.path[-1] for measure in OF_CLUSTERS],
         "properties": {
@@ -44,8 +44,8 @@ def schema() -> dict[str, Any]:
     }
     for measure in MEASURES:
         if measure.path[0] == "stats":
-            found["properties"]["stats"]["properties"][measure.path[-1]]["description"] = _sentence(measure)
-    return found
+            document["properties"]["stats"]["properties"][measure.path[-1]]["description"] = _sentence(measure)
+    return document
 
 
 def _sentence(measure: Measure) -> str:
@@ -53,14 +53,14 @@ def _sentence(measure: Measure) -> str:
 
 
 def serialise(record: Record) -> bytes:
-    """A record as its file holds it: compact JSON in UTF-8 with sorted keys."""
+    """The bytes of a record's file: compact JSON in UTF-8 with sorted keys."""
     return orjson.dumps(record, option=orjson.OPT_SORT_KEYS)
 
 
 def content_hash(record: Record) -> str:
     """SHA-256 of the record as `serialise` writes it, without its `hash` field.
 
-    So it is that of the file's own bytes with `"hash":"…",` taken out, and a reader in any
-    language recomputes it without writing a number: libraries differ in how they write 8.035e-05.
+    It is the hash of the file's bytes with `"hash":"…",` removed, so that any language can
+    recompute it without formatting numbers: libraries differ in how they write 8.035e-05.
     """
     return hashlib.sha256(serialise({key: value for key, value in record.items() if key != "hash"})).hexdigest()

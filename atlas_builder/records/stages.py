@@ -1,4 +1,4 @@
-"""The folders of a build's stages, opened for what is made of them."""
+"""The results of a build's stages, opened for the records and pages made from them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from atlas_builder.link.run import Links
 
 
 class StagedLayer(NamedTuple):
-    """One layer in the folders of the stages; each reads from disk when it is looked at."""
+    """One layer in the folders of the stages; attributes are read from disk on first access."""
 
     collected: CollectedLayer
     clustered: Clustered
@@ -24,7 +24,7 @@ class StagedLayer(NamedTuple):
 
     @property
     def number(self) -> int:
-        """The layer's, from 0."""
+        """The layer's number, from 0."""
         return self.collected.layer
 
 
@@ -39,12 +39,12 @@ class Stages:
 
     @property
     def fingerprint(self) -> str:
-        """Of everything the folders were made from; the same folders may hold another build later."""
+        """The fingerprint of all that the folders were made from; they may hold another build later."""
         return str(read_json(self.link / MARK)["fingerprint"])
 
     @cached_property
     def collected(self) -> Collected:
-        """What the pass found."""
+        """The results of the pass."""
         return Collected(self.collect)
 
     @classmethod
@@ -53,21 +53,21 @@ class Stages:
         return cls(work / "collect", work / "cluster", work / "describe", work / "link")
 
     def layer(self, number: int) -> StagedLayer:
-        """What the stages found of one layer."""
+        """The results for one layer."""
         return StagedLayer(
             self.collected.layer(number), Clustered(number, self.cluster), Described(number, self.describe)
         )
 
     @property
     def layers(self) -> list[StagedLayer]:
-        """What the stages found of each layer, in rising order."""
+        """The results for each layer, in rising order."""
         return [self.layer(number) for number in self.collected.facts["layers_read"]]
 
     @cached_property
     def links(self) -> Links:
-        """Similar behaviours."""
+        """Links between similar behaviours."""
         return Links(self.link)
 
     def __reduce__(self) -> tuple[Callable[..., Stages], tuple[Path, ...]]:
-        """Workers get places on disk, not what happens to be open."""
+        """Workers get the paths, not the arrays that happen to be loaded."""
         return Stages, (self.collect, self.cluster, self.describe, self.link)

@@ -1,7 +1,7 @@
-"""All units, behaviours and examples as tables: what takes a program thousands of records comes in three Parquet files.
+"""All units, behaviours and examples as three Parquet tables, in place of thousands of records.
 
-A column carries the name and the number that the records have, so that either can be
-looked up in the other. Each layer is one row group, in the order of the atlas.
+Names and numbers are those of the records, so that either can be looked up in the other.
+Each layer is one row group, in the order of the atlas.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ _Numbers = NDArray[np.integer[Any]]
 
 
 def write_tables(folder: Path, stages: Stages, config: Configuration) -> None:
-    """Write the tables into a folder, made if need be.
+    """Write the tables into a folder, which is created if needed.
 
-    Memory holds one layer at a time. `config` is what the records are made with: it says
-    how many neighbours are shown.
+    Memory holds one layer at a time. `config` is the one that the records are made with,
+    and sets how many neighbours are listed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     source = _Source(stages, config)
@@ -44,28 +44,28 @@ def write_tables(folder: Path, stages: Stages, config: Configuration) -> None:
 
 
 def table_problems(folder: Path, layers: Sequence[Mapping[str, int]]) -> list[str]:
-    """What is wrong with the tables of an atlas of these layers, as `atlas.json` lists them."""
-    files, found = {}, []
+    """The problems of the tables of an atlas whose `atlas.json` lists these layers."""
+    files, problems = {}, []
     for name, columns in TABLES.items():
         file = folder / f"{name}.parquet"
         try:
             files[name] = pq.ParquetFile(file)
         except (OSError, pa.ArrowException) as error:
-            found.append(f"tables/{file.name}: cannot be read ({str(error).splitlines()[0]})")
+            problems.append(f"tables/{file.name}: cannot be read ({str(error).splitlines()[0]})")
             continue
         missing = {column.name for column in columns} - set(files[name].schema_arrow.names)
-        found += [f"tables/{file.name}: it has no column {column}" for column in sorted(missing)]
-    if found:
-        return found
+        problems += [f"tables/{file.name}: the column {column} is missing" for column in sorted(missing)]
+    if problems:
+        return problems
     units = files["units"].read(["layer", "unit", "behaviours", "negative_behaviours"])
-    wanted = [(layer["layer"], unit) for layer in layers for unit in range(layer["units"])]
-    if list(zip(units["layer"].to_pylist(), units["unit"].to_pylist(), strict=True)) != wanted:
-        return [f"tables/units.parquet: its {len(units):,} rows are not the {len(wanted):,} units of atlas.json"]
+    expected = [(layer["layer"], unit) for layer in layers for unit in range(layer["units"])]
+    if list(zip(units["layer"].to_pylist(), units["unit"].to_pylist(), strict=True)) != expected:
+        return [f"tables/units.parquet: {len(units):,} rows do not match the {len(expected):,} units of atlas.json"]
     total = sum(sum(filter(None, units[name].to_pylist())) for name in ("behaviours", "negative_behaviours"))
     rows = files["behaviours"].metadata.num_rows
     if rows != total:
-        found.append(f"tables/behaviours.parquet: it has {rows:,} rows, the units have {total:,} behaviours")
-    return found
+        problems.append(f"tables/behaviours.parquet: {rows:,} rows do not match the units' {total:,} behaviours")
+    return problems
 
 
 class _Source:
@@ -110,41 +110,41 @@ class _Source:
 
     def behaviours(self, layer: CollectedLayer) -> dict[str, Any]:
         """The columns of a layer's behaviours."""
-        found = self._stages.layer(layer.layer).clustered.behaviours
+        behaviours = self._stages.layer(layer.layer).clustered.behaviours
         described = self._stages.layer(layer.layer).described.behaviours
         tokens, weights = self._weighted([behaviour["tokens"] for behaviour in described])
         following, shares = self._weighted([behaviour["next"] for behaviour in described])
-        numbers = found["id"] + 1  # people count from one
+        numbers = behaviours["id"] + 1  # people count from one
         return {
-            **self._address(layer.layer, found["unit"]),
+            **self._address(layer.layer, behaviours["unit"]),
             "behaviour": numbers,
-            "sign": found["sign"],
-            "size": found["size"],
-            "coverage": _numbers(found["coverage"]),
-            "stability": _numbers(found["stability"]),
+            "sign": behaviours["sign"],
+            "size": behaviours["size"],
+            "coverage": _numbers(behaviours["coverage"]),
+            "stability": _numbers(behaviours["stability"]),
             "label": [behaviour["label"] for behaviour in described],
             "tokens": tokens,
             "weights": weights,
             "next": following,
             "next_weights": shares,
-            "neighbours": self._neighbours(layer.layer, len(found)),
+            "neighbours": self._neighbours(layer.layer, len(behaviours)),
             "page": [
                 UnitAddress(layer.layer, unit).anchor(number)
-                for unit, number in zip(found["unit"].tolist(), numbers.tolist(), strict=True)
+                for unit, number in zip(behaviours["unit"].tolist(), numbers.tolist(), strict=True)
             ],
         }
 
     def examples(self, layer: CollectedLayer) -> dict[str, Any]:
         """The columns of a layer's examples."""
-        found, contexts = layer.examples, self._stages.collected.contexts
+        examples, contexts = layer.examples, self._stages.collected.contexts
         labels = self._stages.layer(layer.layer).clustered.labels
-        context = found["context"]
+        context = examples["context"]
         return {
-            **self._address(layer.layer, found["unit"]),
+            **self._address(layer.layer, examples["unit"]),
             "behaviour": pa.array(labels + 1, mask=labels < 0),
             "document": contexts.document[context],
-            "position": contexts.offset[context] + found["position"],
-            "activation": _numbers(found["value"]),
+            "position": contexts.offset[context] + examples["position"],
+            "activation": _numbers(examples["value"]),
         }
 
     def _address(self, layer: int, units: _Numbers) -> dict[str, Any]:
@@ -154,14 +154,14 @@ class _Source:
         return self._ids.take(pa.array(self._firsts[layer] + unit))
 
     def _weighted(self, pairs: Sequence[Sequence[tuple[int, float]]]) -> tuple[pa.Array, pa.Array]:
-        """A list of tokens and a list of their weights for each behaviour, of [token id, weight] pairs."""
+        """For each behaviour a list of tokens and a list of their weights, from [token id, weight] pairs."""
         flat = np.fromiter(chain.from_iterable(chain.from_iterable(pairs)), dtype=np.float64).reshape(-1, 2)
         tokens = self._texts.take(pa.array(flat[:, 0].astype(np.int64)))
         counts = [len(part) for part in pairs]
         return _lists(counts, tokens), _lists(counts, _numbers(flat[:, 1]))
 
     def _neighbours(self, layer: int, behaviours: int) -> pa.Array:
-        """The similar behaviours of each of a layer's behaviours, as many as records show."""
+        """The neighbours of each of a layer's behaviours, as many as records list."""
         links, first = self._stages.links, self._stages.links.first_of(layer)
         shown = np.s_[first : first + behaviours, : self._config.site.neighbours_shown]
         there = ~np.isnan(links.similarities[shown])  # (behaviours, neighbours)
@@ -176,12 +176,12 @@ class _Source:
 
 
 def _lists(lengths: ArrayLike, values: pa.Array) -> pa.Array:
-    """Lists of these lengths, of all values in a row."""
+    """An array of lists of these lengths, from all values in a row."""
     ends = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
     return pa.ListArray.from_arrays(pa.array(ends), values)
 
 
 def _numbers(values: ArrayLike) -> pa.Array:
-    """Numbers as they are published: counts as they are, others at four significant digits, null for NaN."""
-    found = np.asarray(values)
-    return pa.array(found if found.dtype.kind == "i" else significant_all(found), from_pandas=True)
+    """Numbers as published: counts in full, others to four significant digits, null for NaN."""
+    array = np.asarray(values)
+    return pa.array(array if array.dtype.kind == "i" else significant_all(array), from_pandas=True)

@@ -1,1 +1,1 @@
-"""An atlas's model and text run again, independently of the pass: what `verify` and `explain` rest on."""
+"""An atlas's model run on its text again, independently of the pass, for `verify` and `explain`."""

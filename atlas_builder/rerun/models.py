@@ -1,4 +1,4 @@
-"""What units do, found a second way: by hooks on a model's own modules, and by formulas written down anew."""
+"""A second implementation of units: hooks on a model's own modules, and formulas written independently."""
 
 from __future__ import annotations
 
@@ -17,47 +17,47 @@ from atlas_builder.models.sae import SAE
 from atlas_builder.units.open import load_saes
 
 Reading = dict[int, tuple[Tensor, Tensor]]
-"""Of each layer the inputs of its units, (batch, context, width), and their activations, (batch, context, units)."""
+"""For each layer the inputs of its units, (batch, context, width), and their activations, (batch, context, units)."""
 
 
 class SecondReading(Protocol):
-    """A model and its units, read without what the pass reads them with."""
+    """A model and its units, run without the code of the pass."""
 
     def __call__(self, tokens: Tensor, layers: Sequence[int]) -> Reading:
-        """From (batch, context) tokens and layers."""
+        """Inputs and activations for (batch, context) tokens and layers."""
 
 
 @runtime_checkable
-class Holding(Protocol):
-    """A second reading whose units can be held at a value."""
+class Clampable(Protocol):
+    """A second reading whose units can be clamped."""
 
     def next_token(self, tokens: Tensor, layer: int, unit: int, value: float | None) -> Tensor:
-        """The distribution of what comes after (batch, context) tokens, (batch, vocabulary).
+        """The distribution of the next token after (batch, context) tokens: (batch, vocabulary).
 
-        The unit is held at the value at every position, where there is one.
+        The unit is clamped to `value` at every position, unless it is None.
         """
 
 
 def second_reading(config: Configuration, loaded: language_model.LanguageModel) -> SecondReading:
-    """How the units of a configuration are read without what the pass reads them with."""
+    """The second reading for the units of a configuration."""
     if config.units.kind == "crate":
         folder = Path(language_model.place(config.model))
         return _Codes(crate.load_crate(folder).double().state_dict(), loaded.bridge.cfg.n_heads)
     place = loaded.bridge.adapter.translate_transformer_lens_path
     plain = language_model.load_plain(config.model)
     if config.units.kind == "sae":
-        return _Latents(plain, place, {found.layer: found for found in load_saes(config.units)})
+        return _Latents(plain, place, {sae.layer: sae for sae in load_saes(config.units)})
     return _Neurons(plain, place)
 
 
 class _Hooked:
-    """A model of transformers, some of whose modules are listened to while it runs."""
+    """A model of transformers with hooks on some of its modules."""
 
     def __init__(self, plain: Any, place: Callable[[str], str]) -> None:
         self._plain, self._place = plain, place
 
-    def heard(self, tokens: Tensor, wanted: Sequence[tuple[str, bool]]) -> list[Tensor]:
-        """What goes into each module, or where the flag says so what comes out of it: (batch, context, …)."""
+    def captured(self, tokens: Tensor, modules: Sequence[tuple[str, bool]]) -> list[Tensor]:
+        """The input of each module, or its output if the flag is set: (batch, context, …)."""
         seen: dict[tuple[str, bool], Tensor] = {}
 
         def before(name: str) -> Callable[..., None]:
@@ -73,7 +73,7 @@ class _Hooked:
             return hook
 
         handles = []
-        for name, comes_out in wanted:
+        for name, comes_out in modules:
             module = self._plain.get_submodule(self._place(name))
             if comes_out:
                 handles.append(module.register_forward_hook(after(name)))
@@ -85,19 +85,19 @@ class _Hooked:
         finally:
             for handle in handles:
                 handle.remove()
-        return [seen[name, comes_out] for name, comes_out in wanted]
+        return [seen[name, comes_out] for name, comes_out in modules]
 
 
 class _Neurons(_Hooked):
-    """The input of an MLP, and of its output matrix."""
+    """MLP neurons: the input of the MLP, and that of its output matrix."""
 
     def __call__(self, tokens: Tensor, layers: Sequence[int]) -> Reading:
         names = [f"blocks.{layer}.mlp{part}" for layer in layers for part in ("", ".out")]
-        found = self.heard(tokens, [(name, False) for name in names])
-        return {layer: (found[2 * at], found[2 * at + 1]) for at, layer in enumerate(layers)}
+        tensors = self.captured(tokens, [(name, False) for name in names])
+        return {layer: (tensors[2 * at], tensors[2 * at + 1]) for at, layer in enumerate(layers)}
 
     def next_token(self, tokens: Tensor, layer: int, unit: int, value: float | None) -> Tensor:
-        """With the neuron written over before the output matrix reads it."""
+        """As `Clampable.next_token`; the neuron is overwritten in the input of the output matrix."""
 
         def hook(module: Any, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
             changed = given[0].clone()
@@ -121,7 +121,7 @@ _MODULES = {
     "hook_resid_mid": (".ln2", False),
     "hook_resid_post": ("", True),
 }
-"""The module of a block beside which an SAE's place lies, and whether behind it."""
+"""For each place of an SAE, the module of a block beside it, and whether it is that module's output."""
 
 
 class _Latents(_Hooked):
@@ -133,30 +133,30 @@ class _Latents(_Hooked):
 
     def __call__(self, tokens: Tensor, layers: Sequence[int]) -> Reading:
         modules = [_MODULES[self._saes[layer].place] for layer in layers]
-        found = self.heard(
+        tensors = self.captured(
             tokens, [(f"blocks.{layer}{name}", after) for layer, (name, after) in zip(layers, modules, strict=True)]
         )
-        return {layer: _latents(self._saes[layer], x.cpu().double()) for layer, x in zip(layers, found, strict=True)}
+        return {layer: _latents(self._saes[layer], x.cpu().double()) for layer, x in zip(layers, tensors, strict=True)}
 
 
-def _latents(found: SAE, x: Tensor) -> tuple[Tensor, Tensor]:
-    weights = {name: tensor.double() for name, tensor in found.tensors.items()}
-    if found.normalises:
+def _latents(sae: SAE, x: Tensor) -> tuple[Tensor, Tensor]:
+    weights = {name: tensor.double() for name, tensor in sae.tensors.items()}
+    if sae.normalises:
         spread, mean = torch.std_mean(x, dim=-1, keepdim=True)
         x = (x - mean) / (spread + 1e-5)
-    if found.b_dec_first:
+    if sae.b_dec_first:
         x = x - weights["b_dec"]
     drive = torch.einsum("bcw,wu->bcu", x, weights["W_enc"])
-    if found.architecture == "gated":
+    if sae.architecture == "gated":
         size = (drive * torch.exp(weights["r_mag"]) + weights["b_mag"]).clamp(min=0)
         return x, torch.where(drive > -weights["b_gate"], size, 0.0)
     drive = drive + weights["b_enc"]
-    if found.by_decoder_norm:
+    if sae.by_decoder_norm:
         drive = drive * weights["W_dec"].square().sum(1).sqrt()
-    least = weights.get("threshold", torch.zeros((), dtype=torch.float64)).clamp(min=0)
-    if found.architecture == "topk":
-        least = least.maximum(drive.sort(dim=-1, descending=True).values[..., found.k : found.k + 1])
-    return x, torch.where(drive > least, drive, 0.0)
+    threshold = weights.get("threshold", torch.zeros((), dtype=torch.float64)).clamp(min=0)
+    if sae.architecture == "topk":
+        threshold = threshold.maximum(drive.sort(dim=-1, descending=True).values[..., sae.k : sae.k + 1])
+    return x, torch.where(drive > threshold, drive, 0.0)
 
 
 class _Codes:
@@ -166,23 +166,23 @@ class _Codes:
         self._weights, self._heads = weights, heads
 
     def __call__(self, tokens: Tensor, layers: Sequence[int]) -> Reading:
-        found = {}
-        for layer, (_, read, code) in enumerate(self._course(tokens)):
+        readings = {}
+        for layer, (_, read, code) in enumerate(self._forward(tokens)):
             if layer in layers:
-                found[layer] = read, code
+                readings[layer] = read, code
             if layer == max(layers):
                 break
-        return found
+        return readings
 
     def next_token(self, tokens: Tensor, layer: int, unit: int, value: float | None) -> Tensor:
-        """With the coordinate written over before the dictionary reads it."""
-        *_, (x, _, _) = self._course(tokens, (layer, unit, value))
+        """As `Clampable.next_token`; the coordinate is overwritten before the dictionary is applied."""
+        *_, (x, _, _) = self._forward(tokens, (layer, unit, value))
         return as_float32((self._norm(x[:, -1], "ln_final") @ self._weights["tokens.weight"].T).softmax(-1))
 
-    def _course(
-        self, tokens: Tensor, held: tuple[int, int, float | None] | None = None
+    def _forward(
+        self, tokens: Tensor, clamp: tuple[int, int, float | None] | None = None
     ) -> Iterator[tuple[Tensor, ...]]:
-        """Layer by layer what it leaves, what it codes and its code, a coordinate held where that is asked for."""
+        """The output, input and code of each layer in turn, with `clamp` applied: layer, unit and value."""
         weights = self._weights
         with torch.inference_mode():
             x = weights["tokens.weight"][tokens.cpu()] + weights["positions.weight"][: tokens.shape[1]]
@@ -193,8 +193,8 @@ class _Codes:
                 drive, gram = read @ columns, columns.T @ columns
                 first = (0.1 * drive - 0.01).clamp(min=0)
                 code = (first + 0.1 * (drive - first @ gram) - 0.01).clamp(min=0)
-                if held is not None and held[0] == layer and held[2] is not None:
-                    code[..., held[1]] = held[2]
+                if clamp is not None and clamp[0] == layer and clamp[2] is not None:
+                    code[..., clamp[1]] = clamp[2]
                 x = code @ columns.T
                 yield x, read, code
 

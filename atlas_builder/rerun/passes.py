@@ -1,7 +1,7 @@
-"""The model read a second time, for a few units only.
+"""A second pass over the corpus, for a few units only.
 
-Nothing here is shared with the pass over the corpus: documents are cut again, plain
-PyTorch hooks sit on the modules themselves, and everything is kept in memory.
+No code is shared with the pass over the corpus: documents are cut again, plain PyTorch
+hooks are set on the modules themselves, and everything is kept in memory.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from atlas_builder.config import Configuration
 from atlas_builder.corpus import documents
 from atlas_builder.models import language_model
 from atlas_builder.models.memory import as_float32
-from atlas_builder.rerun.models import Holding, second_reading
+from atlas_builder.rerun.models import Clampable, second_reading
 from atlas_builder.units.open import open_units
 
 _TOKENS_AT_ONCE = 4096
@@ -31,7 +31,7 @@ _TOKENS_AT_ONCE = 4096
 
 @dataclass(frozen=True)
 class Text:
-    """The corpus cut into contexts: document, place of the first token in it, and the tokens of each."""
+    """The corpus cut into contexts: for each the document, the position of its first token there, and its tokens."""
 
     contexts: list[tuple[int, int, list[int]]]
 
@@ -40,21 +40,21 @@ class Text:
 
     @property
     def tokens(self) -> int:
-        """Tokens of text."""
+        """The number of tokens."""
         return sum(len(tokens) for _, _, tokens in self.contexts)
 
     @property
     def sha256(self) -> str:
-        """Of the documents' tokens, as `atlas.json` has it: of each document its length in bytes, then its tokens."""
+        """Digest of the corpus as in `atlas.json`: for each document its length in bytes, then its tokens."""
         digest = hashlib.sha256()
-        for _, own in groupby(self.contexts, lambda context: context[0]):
-            raw = np.array([token for _, _, tokens in own for token in tokens], "<i4").tobytes()
+        for _, contexts in groupby(self.contexts, lambda context: context[0]):
+            raw = np.array([token for _, _, tokens in contexts for token in tokens], "<i4").tobytes()
             digest.update(len(raw).to_bytes(8, "little") + raw)
         return digest.hexdigest()
 
 
 class UnitTrace(NamedTuple):
-    """What some units of one layer did over the corpus.
+    """The trace of some units of one layer over the corpus.
 
     `high` and `low` are the extremes of each context and the positions of the first
     tokens that reach them: (contexts, units) each.
@@ -89,18 +89,18 @@ class Reader:
         weights: NDArray[np.float32] = self._read_weights(layer)[:, list(units)].numpy()
         return weights
 
-    def next_token_held(self, rows: Sequence[list[int]], layer: int, unit: int, value: float) -> Tensor | None:
-        """How the chances of the next token change, on average over texts, when a unit is held: (vocabulary,).
+    def clamp_effect(self, rows: Sequence[list[int]], layer: int, unit: int, value: float) -> Tensor | None:
+        """Mean change of next-token probabilities over texts when a unit is clamped: (vocabulary,).
 
-        None where such units cannot be held.
+        None for kinds of units that cannot be clamped.
         """
-        if not isinstance(self._read, Holding):
+        if not isinstance(self._read, Clampable):
             return None
         changes = []
         for row in rows:
             tokens = torch.tensor([self._head + row])
-            held, free = (self._read.next_token(tokens, layer, unit, to) for to in (value, None))
-            changes.append(held[0] - free[0])
+            clamped, free = (self._read.next_token(tokens, layer, unit, to) for to in (value, None))
+            changes.append(clamped[0] - free[0])
         return torch.stack(changes).mean(0)
 
     def text(self) -> Text:
@@ -108,24 +108,24 @@ class Reader:
         settings = self._config.corpus
         room = settings.context - (self.tokenizer.bos_token_id is not None)
         left = settings.max_tokens if settings.max_tokens is not None else 1 << 62
-        found: list[tuple[int, int, list[int]]] = []
+        contexts: list[tuple[int, int, list[int]]] = []
         document = 0
         for read, (_, words) in enumerate(documents.documents(settings)):
             if left <= 0 or read == settings.max_documents:
                 break
             ids = self.tokenizer(words, add_special_tokens=False, verbose=False)["input_ids"][:left]
             left -= len(ids)
-            found += [(document, offset, ids[offset : offset + room]) for offset in range(0, len(ids), room)]
+            contexts += [(document, offset, ids[offset : offset + room]) for offset in range(0, len(ids), room)]
             document += bool(ids)
-        return Text(found)
+        return Text(contexts)
 
     def run(
         self, text: Text, contexts: Sequence[int], layers: Sequence[int]
     ) -> Iterator[tuple[list[int], dict[int, tuple[Tensor, Tensor]]]]:
-        """Run contexts, those of a length together; yields their numbers and each layer's inputs and activations.
+        """Run contexts in batches of equal length; yields their numbers and each layer's inputs and activations.
 
-        Inputs are (batch, context, width), activations (batch, context, units), the
-        beginning-of-sequence token left out.
+        Inputs are (batch, context, width), activations (batch, context, units), without
+        the beginning-of-sequence token.
         """
         by_length: dict[int, list[int]] = defaultdict(list)
         for number in contexts:
@@ -138,18 +138,18 @@ class Reader:
 
     def _run(self, rows: list[list[int]], layers: Sequence[int]) -> dict[int, tuple[Tensor, Tensor]]:
         head = self._head
-        found = self._read(torch.tensor([head + row for row in rows]), layers)
+        readings = self._read(torch.tensor([head + row for row in rows]), layers)
         return {
             layer: (as_float32(inputs[:, len(head) :]), as_float32(activations[:, len(head) :]))
-            for layer, (inputs, activations) in found.items()
+            for layer, (inputs, activations) in readings.items()
         }
 
 
 def trace_units(
     reader: Reader, text: Text, units: dict[int, list[int]], on_tokens: Callable[[int], None]
 ) -> dict[int, UnitTrace]:
-    """Read some units of some layers over the whole corpus."""
-    found = {
+    """Trace some units of some layers over the whole corpus."""
+    traces = {
         layer: UnitTrace(
             high=np.zeros((len(text), len(chosen)), np.float32),
             high_at=np.zeros((len(text), len(chosen)), np.int32),
@@ -164,24 +164,24 @@ def trace_units(
     }
     for batch, seen in reader.run(text, range(len(text)), list(units)):
         for layer, (_, activations) in seen.items():
-            course, values = found[layer], activations[:, :, units[layer]].numpy()
-            course.high[batch], course.high_at[batch] = values.max(1), values.argmax(1)
-            course.low[batch], course.low_at[batch] = values.min(1), values.argmin(1)
+            trace, values = traces[layer], activations[:, :, units[layer]].numpy()
+            trace.high[batch], trace.high_at[batch] = values.max(1), values.argmax(1)
+            trace.low[batch], trace.low_at[batch] = values.min(1), values.argmin(1)
             exact = values.astype(np.float64).reshape(-1, values.shape[2])
             for total, part in (
-                (course.total, exact.sum(0)),
-                (course.squares, (exact**2).sum(0)),
-                (course.positive, (exact > 0).sum(0)),
+                (trace.total, exact.sum(0)),
+                (trace.squares, (exact**2).sum(0)),
+                (trace.positive, (exact > 0).sum(0)),
             ):
                 total += part
             for unit in range(exact.shape[1]):
-                course.histogram[unit] += np.bincount(bins_of(exact[:, unit]), minlength=BINS)
+                trace.histogram[unit] += np.bincount(bins_of(exact[:, unit]), minlength=BINS)
         on_tokens(sum(len(text.contexts[number][2]) for number in batch))
-    return found
+    return traces
 
 
 def bins_of(values: NDArray[np.float64]) -> NDArray[np.int64]:
-    """The bin of each activation, looked up among the edges; an edge is of the bin farther from zero."""
+    """The bin of each activation; an edge belongs to the bin farther from zero."""
     edges = bin_edges()
     above = np.searchsorted(edges, values, side="right") - 1
     below = np.searchsorted(edges, values, side="left") - 1

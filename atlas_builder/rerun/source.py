@@ -1,4 +1,4 @@
-"""A published atlas and what it was made from: its model and its text, found again."""
+"""A published atlas opened with the model and text that it was built from."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from atlas_builder.workspace import CONFIGURATION, portable_configuration, work_
 
 
 class Rerun(NamedTuple):
-    """What `atlas.json` says, the configuration, the model, and the whole text."""
+    """The facts of `atlas.json`, the configuration, the model, and the whole text."""
 
     facts: dict[str, Any]
     config: Configuration
@@ -29,18 +29,18 @@ class Rerun(NamedTuple):
         """Random units, by layer."""
         every = [(layer["layer"], unit) for layer in self.facts["layers"] for unit in range(layer["units"])]
         picks = np.random.default_rng(seed).choice(len(every), min(units, len(every)), replace=False)
-        found: dict[int, list[int]] = {}
+        drawn: dict[int, list[int]] = {}
         for layer, unit in sorted(every[pick] for pick in picks):
-            found.setdefault(layer, []).append(unit)
-        return found
+            drawn.setdefault(layer, []).append(unit)
+        return drawn
 
 
 def open_rerun(site: Path, overrides: tuple[str, ...] = ()) -> Rerun:
-    """Load the model of an atlas and read its text again.
+    """Load the model and the text of an atlas again.
 
-    `overrides` are `KEY=VALUE`, for a model or corpus that lies elsewhere than when the
-    atlas was built. Raises `NoAtlasError` where `site` is none, `ConfigurationError`
-    where model or corpus are not to be found, or the text is another.
+    `overrides` are `KEY=VALUE`, for a model or corpus that was moved since the atlas was
+    built. Raises `NoAtlasError` if `site` is not an atlas, `ConfigurationError` if the
+    model or corpus is not found, or the text differs.
     """
     facts = read_facts(site)
     config = _configuration(site, facts, overrides)
@@ -49,19 +49,19 @@ def open_rerun(site: Path, overrides: tuple[str, ...] = ()) -> Rerun:
         text = reader.text()
     except (ModelError, ConfigurationError) as error:
         raise ConfigurationError(
-            f"{error} If it lies elsewhere than when the atlas was built, say where with --set model.name=… "
-            "and --set corpus.path=…"
+            f"{error} If it was moved since the atlas was built, give its place with --set model.name=… "
+            "or --set corpus.path=…"
         ) from error
     if text.tokens != facts["corpus"]["tokens"]:
         raise ConfigurationError(
-            f"the corpus has {text.tokens:,} tokens, and the atlas was made from {facts['corpus']['tokens']:,}: "
-            "it is not the same text; name it with --set corpus.path=…"
+            f"the corpus has {text.tokens:,} tokens, but the atlas was built from {facts['corpus']['tokens']:,}: "
+            "name the same text with --set corpus.path=…"
         )
     if text.sha256 != facts["corpus"]["sha256"]:
         raise ConfigurationError(
-            "the corpus has other tokens than the text the atlas was made from: name that with --set corpus.path=…"
+            "the corpus has other tokens than the text the atlas was built from: name that with --set corpus.path=…"
             + (
-                f", or run Python {facts['packages']['python']}, whose own text it is"
+                f", or use Python {facts['packages']['python']}, whose standard library it is"
                 if config.corpus.source == "stdlib"
                 else ""
             )
@@ -71,13 +71,13 @@ def open_rerun(site: Path, overrides: tuple[str, ...] = ()) -> Rerun:
 
 
 def _configuration(site: Path, facts: dict[str, Any], overrides: tuple[str, ...]) -> Configuration:
-    """The configuration that the atlas was built with, with the places of its model and corpus where they are known."""
+    """The configuration that the atlas was built with, with the paths of its model and corpus if known."""
     data = facts["configuration"]
     try:
         known = read_json(work_folder(site.resolve()) / CONFIGURATION)
-        # Written and read again, so that both are plain.
+        # Through JSON, so that both hold plain types.
         if orjson.loads(orjson.dumps(portable_configuration(validate(known)))) == data:
             data = known
     except (OSError, ValueError, ConfigurationError):
-        pass  # an atlas that was carried here: names and --set must do
+        pass  # an atlas copied from elsewhere: only names and --set can be used
     return with_overrides(data, overrides, str(site / "atlas.json"))

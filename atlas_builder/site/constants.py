@@ -7,8 +7,8 @@ from typing import Any
 import orjson
 
 from atlas_builder.corpus import token_text
-from atlas_builder.site import cite
 from atlas_builder.site import map as site_map
+from atlas_builder.site.citing import cite
 from atlas_builder.site.search import normalise, postings, snippets
 
 

@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from atlas_builder.corpus.token_text import HIDDEN, join_bytes, plain, spelt
 from atlas_builder.records.measures import Measure
+from atlas_builder.rounding import number, percent
 
 LEVELS = 9
 _FAINTEST = 0.1  # share of the unit's maximum below which a token is left unmarked
@@ -112,22 +113,6 @@ def rows(pairs: Sequence[tuple[str, float]], scale: float = 1) -> Markup:
     return Markup("\n".join(f"<tr><td>{token(text)}<td>{number(scale * value, 2)}" for text, value in pairs))
 
 
-def percent(share: float | None) -> str:
-    """A share as people read it: whole per cent, but never 0% or 100% of what is neither."""
-    if share is None:
-        return "–"
-    if 0 < share <= 0.005:
-        return "<1%"
-    if 0.995 <= share < 1:
-        return ">99%"
-    return f"{share:.0%}"
-
-
-def number(value: float | None, digits: int = 3) -> str:
-    """A number for people, with a true minus; a dash where there is none."""
-    return "–" if value is None else f"{value:.{digits}g}".replace("-", "−")
-
-
 def measured(value: Any, measure: Measure) -> str:
     """A measure's value as pages show it."""
     if measure.values == "count":
@@ -138,11 +123,6 @@ def measured(value: Any, measure: Measure) -> str:
 def in_per_cent(measure: Measure) -> bool:
     """Whether a measure is shown in whole per cent: a share without a number of digits."""
     return measure.values == "share" and not measure.digits
-
-
-def aligned(value: float | None, digits: int = 3) -> str:
-    """As `number`, with the zeros that a column of numbers has at its end."""
-    return "–" if value is None else f"{value:#.{digits}g}".removesuffix(".").replace("-", "−")
 
 
 def _run(tokens: Sequence[str]) -> str:

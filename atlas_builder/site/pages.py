@@ -17,11 +17,12 @@ from atlas_builder.config import Configuration
 from atlas_builder.corpus import token_text
 from atlas_builder.errors import ConfigurationError
 from atlas_builder.records.address import UnitAddress
+from atlas_builder.records.kinds import kind_of
 from atlas_builder.records.measures import MEASURES, shown_in
 from atlas_builder.records.schema import Record
 from atlas_builder.site import figures, html, layer_table
 from atlas_builder.site import map as site_map
-from atlas_builder.site.cite import Citation, cite
+from atlas_builder.site.citing.cite import Citation, cite
 from atlas_builder.site.map import DrawnMap
 from atlas_builder.site.summary import Summary
 
@@ -66,7 +67,7 @@ class UnitSide:
     projection: PlanePoints
 
     @property
-    def rest(self) -> float:
+    def unexplained(self) -> float:
         """The share of the activation that is of unclustered examples."""
         return max(0.0, 1 - float(sum(behaviour["coverage"] for behaviour in self.behaviours)))
 
@@ -74,7 +75,7 @@ class UnitSide:
     def bar(self) -> Markup:
         """The coverage of its behaviours and of unclustered examples."""
         parts = [(self.colours[behaviour["id"]], behaviour["coverage"]) for behaviour in self.behaviours]
-        return figures.shares([*parts, ("c0", self.rest)] if self.noise else parts)
+        return figures.shares([*parts, ("c0", self.unexplained)] if self.noise else parts)
 
     @property
     def spread(self) -> float:
@@ -96,11 +97,16 @@ class Pages:
         self._jinja = jinja
         self._common = {"atlas": config.atlas, "atlas_title": config.title, "facts": facts, "date": date}
 
+    @property
+    def _noun(self) -> str:
+        """What one of the atlas's units is called."""
+        return kind_of(self.facts["kind"]).noun
+
     @cached_property
     def citation(self) -> Citation:
         """How the atlas as a whole is cited."""
         description = (
-            f"Every {noun(self.facts['kind'])} of {self.facts['model']['name']}, and the separate things "
+            f"Every {self._noun} of {self.facts['model']['name']}, and the separate things "
             "each one responds to, with examples."
         )
         atlas = self.config.atlas
@@ -131,14 +137,14 @@ class Pages:
             f"{title}, {self.config.title}",
             citation=self.unit_citation(layer, unit, record["hash"], _description(record)),
             unit_title=title,
-            noun=noun(record["kind"]),
+            noun=kind_of(record["kind"]).noun,
             record=record,
             shown=_shown_examples(record, places),
             explained=any("importance" in example for example in record["examples"]),
             sides=_sides(record, places, planes, colours),
             colours=colours,
             lines=COLOURS,
-            lede=_lede(record),
+            headline=_headline(record),
             shown_in=shown_in,
             histogram=figures.histogram(edges, counts, threshold),
             threshold=threshold,
@@ -172,14 +178,14 @@ class Pages:
                 "layer.html",
                 f"L{layer}/{leaf.name}",
                 f"Layer {layer}, {self.config.title}",
-                description=f"The {len(units):,} {noun(self.facts['kind'])}s of layer {layer} and what each one does.",
+                description=f"The {len(units):,} {self._noun}s of layer {layer} and what each one does.",
                 layer=layer,
                 layers=layers,
                 total=len(units),
                 leaf=leaf,
                 leaves=leaves,
                 columns=layer_table.columns(units),
-                noun=noun(self.facts["kind"]),
+                noun=self._noun,
                 behaviours=sum(len(unit.labels) for unit in units),
                 figure=figures.shares_by_layer([(f"Layer {layer}", "", _groups(units))], BEHAVIOUR_GROUPS),
                 figures=distributions,
@@ -192,12 +198,12 @@ class Pages:
         self,
         layers: Mapping[int, Sequence[Summary]],
         starts: Sequence[tuple[str, str, Sequence[Summary]]],
-        contrast: Mapping[str, float],
+        paper_distances: Mapping[str, float],
         drawn: DrawnMap,
     ) -> str:
         """The first page; `starts` are lists of units worth a first look: title, reason, units.
 
-        `contrast` has the medians of `PAPER_DISTANCES` over all units.
+        `paper_distances` has the medians of `PAPER_DISTANCES` over all units.
         """
         every = [unit for units in layers.values() for unit in units]
         return self._render(
@@ -206,9 +212,10 @@ class Pages:
             self.config.title,
             layers=layers,
             starts=starts,
-            contrast=contrast,
+            paper_distances=paper_distances,
+            reads=kind_of(self.facts["kind"]).reads,
             map=site_map.preview(drawn.picture),
-            noun=noun(self.facts["kind"]),
+            noun=self._noun,
             units=len(every),
             behaviours=sum(len(unit.labels) for unit in every),
             several=sum(unit.measures["behaviours"] > 1 for unit in every),
@@ -236,9 +243,9 @@ class Pages:
             "map.html",
             "map.html",
             f"Map of behaviours, {self.config.title}",
-            description=f"All behaviours of the {noun(self.facts['kind'])}s of {self.facts['model']['name']} in one "
+            description=f"All behaviours of the {self._noun}s of {self.facts['model']['name']} in one "
             "plane, similar ones near each other.",
-            noun=noun(self.facts["kind"]),
+            noun=self._noun,
             picture=drawn.picture,
             placed=drawn.placed,
             regions=drawn.regions,
@@ -278,12 +285,7 @@ class Pages:
 
 
 def _title(kind: str, layer: int, unit: int) -> str:
-    return f"{noun(kind).capitalize()} {unit} of layer {layer}"
-
-
-def noun(kind: str) -> str:
-    """What one unit of a kind is called."""
-    return {"mlp": "neuron", "sae": "latent", "crate": "coordinate"}.get(kind, "unit")
+    return f"{kind_of(kind).noun.capitalize()} {unit} of layer {layer}"
 
 
 @dataclass(frozen=True)
@@ -357,11 +359,11 @@ def _description(record: Record) -> str:
     """A unit in a sentence, for previews of links to it."""
     labels = [f"“{token_text.plain(behaviour['label'])}”" for behaviour in record["behaviours"][:_NAMED]]
     more = ", …" if len(record["behaviours"]) > _NAMED else "."
-    sentence = f"This {noun(record['kind'])} {_lede(record)}"
+    sentence = f"This {kind_of(record['kind']).noun} {_headline(record)}"
     return f"{sentence}: {', '.join(labels)}{more}" if labels else f"{sentence}."
 
 
-def _lede(record: Record) -> str:
+def _headline(record: Record) -> str:
     measures = _measures(record)
     if not any(side["examples"] for side in measures.values()):
         return "never fires on this corpus"

@@ -22,9 +22,10 @@ from atlas_builder.records.address import UnitAddress
 from atlas_builder.records.schema import SCHEMA_FILE, schema
 from atlas_builder.records.tables import write_tables
 from atlas_builder.shipped import shipped_folder
-from atlas_builder.site import constants, metadata
+from atlas_builder.site import constants
 from atlas_builder.site import map as site_map
-from atlas_builder.site.cite import address
+from atlas_builder.site.citing import metadata
+from atlas_builder.site.citing.cite import address
 from atlas_builder.site.context import Site
 from atlas_builder.site.highlights import highlights
 from atlas_builder.site.hosting import size

@@ -16,7 +16,7 @@ from atlas_builder.records.address import UnitAddress
 from atlas_builder.records.record import LayerRecords
 from atlas_builder.records.schema import Record, serialise
 from atlas_builder.site import layer_table
-from atlas_builder.site.cite import csl_of, ris_of
+from atlas_builder.site.citing.cite import csl_of, ris_of
 from atlas_builder.site.context import Site
 from atlas_builder.site.summary import Summary, summary_of
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError, nodes
 
+from atlas_builder import rounding
 from atlas_builder.corpus import token_text
 from atlas_builder.errors import ConfigurationError
 from atlas_builder.shipped import shipped_folder
@@ -68,10 +69,10 @@ def environment(theme: Path) -> Environment:
         visible=html.markup,
         plain=token_text.plain,
         search_key=search_key,
-        percent=html.percent,
+        percent=rounding.percent,
         measure=html.measured,
-        number=html.number,
-        aligned=html.aligned,
+        number=rounding.number,
+        aligned=rounding.aligned,
         codes=html.codes,
         rows=html.rows,
         thousands=lambda value: f"{value:,}",

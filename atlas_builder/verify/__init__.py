@@ -1,1 +1,1 @@
-"""A second reading of a model, to hold a published atlas against."""
+"""Verification of a published atlas against a second run of its model."""

@@ -1,4 +1,4 @@
-"""What a record claims of a unit, held against a second reading, claim by claim."""
+"""The claims of a unit's record, compared one by one with a second run of the model."""
 
 from __future__ import annotations
 
@@ -23,39 +23,41 @@ from atlas_builder.rounding import grain_of
 Record = dict[str, Any]
 
 _ROUNDED = 5e-4  # four significant digits, relatively
-_SAME, _SWAPPED = 1e-5, 4  # activations as near as that may come in another order; so many pairs are tried
+_SAME, _SWAPPED = 1e-5, 4  # activations that close may be in another order; the number of pairs to try
 _MEASURED = 1e-3  # distances are cosines of float32 vectors
 _PROBABLE = {"float32": 1e-4, "bfloat16": 5e-2}  # probabilities, through all later layers
 TOLERANCE = {"float32": 1e-4, "bfloat16": 2e-2}
-"""How far two runs of a model may part, as a share of a unit's largest activation."""
+"""The largest difference allowed between two runs of a model, as a share of a unit's largest activation."""
 
 
 @dataclass
 class VerificationReport:
-    """What was compared, how far it was off at most, and what does not hold."""
+    """The numbers of comparisons, the largest differences, and the claims that do not hold."""
 
     compared: dict[str, int] = field(default_factory=dict)
     largest: dict[str, float] = field(default_factory=dict)
-    """By kind: activations as shares of the unit's largest, statistics relatively, measures as they are."""
+    """By kind: activations as shares of the unit's largest, statistics relative, measures absolute."""
     problems: list[str] = field(default_factory=list)
 
-    def hold(self, kind: str, what: str, claimed: float | None, found: float, allowed: float, scale: float = 1) -> None:
-        """Compare a number; what is `allowed`, beyond rounding, and what is reported are shares of `scale`."""
+    def compare(
+        self, kind: str, what: str, claimed: float | None, value: float, tolerance: float, scale: float = 1
+    ) -> None:
+        """Compare a number; `tolerance`, beyond rounding, and the difference reported are shares of `scale`."""
         self.compared[kind] = self.compared.get(kind, 0) + 1
-        if claimed is None or np.isnan(found):
-            if not (claimed is None and np.isnan(found)):
-                self.problems.append(f"{what} is published as {claimed}, and read as {found:.4g}")
+        if claimed is None or np.isnan(value):
+            if not (claimed is None and np.isnan(value)):
+                self.problems.append(f"{what} is published as {claimed}, but computed as {value:.4g}")
             return
-        off = abs(claimed - found)
-        self.largest[kind] = max(self.largest.get(kind, 0.0), off / scale)
-        if not off <= allowed * scale + _ROUNDED * abs(claimed):
-            self.problems.append(f"{what} is published as {claimed:.4g}, and read as {found:.4g}")
+        difference = abs(claimed - value)
+        self.largest[kind] = max(self.largest.get(kind, 0.0), difference / scale)
+        if not difference <= tolerance * scale + _ROUNDED * abs(claimed):
+            self.problems.append(f"{what} is published as {claimed:.4g}, but computed as {value:.4g}")
 
     @property
     def summary(self) -> str:
-        """How much was compared and how far it was off at most."""
+        """The numbers of comparisons and the largest differences, in one line."""
         parts = [f"{count:,} {kind} {self.largest.get(kind, 0.0):.1e}" for kind, count in sorted(self.compared.items())]
-        end = f"{len(self.problems)} claims do not hold" if self.problems else "all holds"
+        end = f"{len(self.problems)} claims do not hold" if self.problems else "all claims hold"
         return f"largest difference, rounding included, of {', of '.join(parts)}: {end}"
 
     def wrong(self, problem: str) -> None:
@@ -65,25 +67,25 @@ class VerificationReport:
 
 @dataclass(frozen=True)
 class ClaimedSide:
-    """A unit above zero or below: what it did in each context, with the sign turned below."""
+    """The positive or negative activations of a unit, the latter negated, in each context."""
 
     sign: int
     keys: NDArray[np.float64]
     """Highest activation of each context: (contexts,)."""
     at: NDArray[np.int32]
-    """Where the first token is that reaches it."""
+    """The position of the first token that reaches it: (contexts,)."""
     chosen: NDArray[np.int64]
-    """The contexts that stand for the unit."""
+    """The contexts of the unit's examples."""
     unsure: bool
-    """Whether a context is so near the border that another run may choose otherwise."""
+    """Whether a context is so near the border that another run may choose differently."""
 
 
 def sides(
-    course: UnitTrace, place: int, layer: int, unit: int, signed: bool, config: Configuration
+    trace: UnitTrace, place: int, layer: int, unit: int, has_negative: bool, config: Configuration
 ) -> Iterator[ClaimedSide]:
-    """Choose a unit's examples anew; `place` is its column in the course."""
-    for side, (high, at, sign) in enumerate(((course.high, course.high_at, 1), (course.low, course.low_at, -1))):
-        if side <= int(signed):
+    """Choose a unit's examples again; `place` is its column in the trace."""
+    for side, (high, at, sign) in enumerate(((trace.high, trace.high_at, 1), (trace.low, trace.low_at, -1))):
+        if side <= int(has_negative):
             keys = sign * high[:, place].astype(np.float64)
             yield ClaimedSide(sign, keys, at[:, place], *_choose(keys, layer, unit, side, config))
 
@@ -106,20 +108,20 @@ def _choose(
 
 
 def _orders(order: NDArray[np.intp], keys: NDArray[np.float64]) -> Iterator[NDArray[np.intp]]:
-    """The order of examples, the highest first, and those in which neighbours a rounding apart have changed places.
+    """The order of examples, highest first, and variants with neighbours swapped that differ by rounding only.
 
-    The samples that stability is measured on are drawn by place.
+    The samples for stability are drawn by place in this order.
     """
     close = np.flatnonzero(-np.diff(keys[order]) <= _SAME * keys.max(initial=0))[:_SWAPPED]
     for swaps in product((False, True), repeat=len(close)):
-        found = order.copy()
+        swapped = order.copy()
         for place in close[list(swaps)]:
-            found[[place, place + 1]] = found[[place + 1, place]]
-        yield found
+            swapped[[place, place + 1]] = swapped[[place + 1, place]]
+        yield swapped
 
 
 class Claims:
-    """Holds the record of one unit against what was read."""
+    """Compares the record of one unit with a second run."""
 
     def __init__(
         self, record: Record, report: VerificationReport, config: Configuration, text: Text, texts: list[str]
@@ -135,23 +137,23 @@ class Claims:
         """The unit's id."""
         return str(self.record["id"])
 
-    def statistics(self, course: UnitTrace, place: int) -> None:
-        """Maximum, minimum, mean, deviation, density and histogram."""
+    def statistics(self, trace: UnitTrace, place: int) -> None:
+        """Compare maximum, minimum, mean, standard deviation, density and number of tokens."""
         stats, tokens = self.record["stats"], self.text.tokens
-        mean = course.total[place] / tokens
-        deviation = np.sqrt(max(0.0, course.squares[place] / tokens - mean**2))
-        high, low = float(course.high[:, place].max()), float(course.low[:, place].min())
+        mean = trace.total[place] / tokens
+        deviation = np.sqrt(max(0.0, trace.squares[place] / tokens - mean**2))
+        high, low = float(trace.high[:, place].max()), float(trace.low[:, place].min())
         scale = max(abs(high), abs(low)) or 1.0
-        for name, found in (("max", high), ("min", low), ("mean", mean), ("std", deviation)):
-            self.report.hold("statistics", f"{self.name}: {name}", stats[name], found, self.tolerance, scale)
-        density = course.positive[place] / tokens
-        slack = max(self.tolerance, 3 / tokens)
-        self.report.hold("statistics", f"{self.name}: density", stats["density"], density, slack)
+        for name, value in (("max", high), ("min", low), ("mean", mean), ("std", deviation)):
+            self.report.compare("statistics", f"{self.name}: {name}", stats[name], value, self.tolerance, scale)
+        density = trace.positive[place] / tokens
+        tolerance = max(self.tolerance, 3 / tokens)
+        self.report.compare("statistics", f"{self.name}: density", stats["density"], density, tolerance)
         if stats["tokens"] != tokens:
-            self.report.wrong(f"{self.name}: {stats['tokens']} tokens are said to be read, and {tokens} are there")
+            self.report.wrong(f"{self.name}: tokens is published as {stats['tokens']}, but the text has {tokens}")
 
-    def examples(self, found: Sequence[ClaimedSide], seen: dict[tuple[int, int], NDArray[np.float32]]) -> None:
-        """Each published example: that it is one, its text and its activations.
+    def examples(self, unit_sides: Sequence[ClaimedSide], seen: dict[tuple[int, int], NDArray[np.float32]]) -> None:
+        """Check that each published example is one of the unit's, and compare its text and activations.
 
         `seen` holds the activations of a context, by its number and the unit's place.
         """
@@ -162,15 +164,15 @@ class Claims:
             if number is None:
                 self.report.wrong(f"{what} is not in the corpus")
                 continue
-            course = seen[number, self.record["unit"]]
-            self._window(what, example, number, position, course)
+            activations = seen[number, self.record["unit"]]
+            self._window(what, example, number, position, activations)
             if index in of_bands:
                 continue
-            side = next((side for side in found if side.sign * example["values"][example["key"]] > 0), None)
+            side = next((side for side in unit_sides if side.sign * example["values"][example["key"]] > 0), None)
             if side is None or not (number in side.chosen or side.unsure):
-                self.report.wrong(f"{what} is no example of it")
-            elif side.keys[number] - side.sign * course[position] > self.tolerance * side.keys.max():
-                self.report.wrong(f"{what} is not where it is most active in that context")
+                self.report.wrong(f"{what} is not among the unit's examples")
+            elif side.keys[number] - side.sign * activations[position] > self.tolerance * side.keys.max():
+                self.report.wrong(f"{what} is not the token of highest activation in its context")
 
     def contexts(self) -> set[int]:
         """The contexts of the published examples."""
@@ -185,28 +187,29 @@ class Claims:
             return None, 0
         return number, position
 
-    def _window(self, what: str, example: Record, number: int, position: int, course: NDArray[np.float32]) -> None:
+    def _window(self, what: str, example: Record, number: int, position: int, activations: NDArray[np.float32]) -> None:
         first = position - example["key"]
         tokens = self.text.contexts[number][2][max(0, first) : first + len(example["tokens"])]
         if first < 0 or [self._texts[token] for token in tokens] != example["tokens"]:
-            self.report.wrong(f"{what}: the text around it is another")
+            self.report.wrong(f"{what}: the text around it differs from the corpus")
             return
         stats = self.record["stats"]
         scale = max(abs(stats["max"]), abs(stats["min"])) or 1.0
         grain = grain_of(-stats["min"] if example["values"][example["key"]] < 0 else stats["max"])
-        found = course[first : first + len(tokens)].astype(np.float64)
-        off = np.abs(np.array(example["values"]) - found)
-        self.report.compared["activations"] = self.report.compared.get("activations", 0) + len(off)
-        self.report.largest["activations"] = max(self.report.largest.get("activations", 0.0), float(off.max()) / scale)
-        if off.max() > self.tolerance * scale + 0.501 * grain:
-            worst = int(off.argmax())
+        expected = activations[first : first + len(tokens)].astype(np.float64)
+        differences = np.abs(np.array(example["values"]) - expected)
+        self.report.compared["activations"] = self.report.compared.get("activations", 0) + len(differences)
+        largest = max(self.report.largest.get("activations", 0.0), float(differences.max()) / scale)
+        self.report.largest["activations"] = largest
+        if differences.max() > self.tolerance * scale + 0.501 * grain:
+            worst = int(differences.argmax())
             self.report.wrong(
                 f"{what}: the activation {worst - example['key']:+d} tokens on is published as "
-                f"{example['values'][worst]:.4g}, and read as {found[worst]:.4g}"
+                f"{example['values'][worst]:.4g}, but computed as {expected[worst]:.4g}"
             )
 
     def measures(self, side: ClaimedSide, inputs: NDArray[np.float32], read_weights: NDArray[np.float32]) -> None:
-        """Number of examples, neuron embeddings by their distances, and the clusters.
+        """Compare the number of examples, the distances of neuron embeddings, and the clusters.
 
         `inputs` are those at the key tokens of the side's contexts, (examples, width).
         """
@@ -214,83 +217,87 @@ class Claims:
         what = f"{self.name}{' below zero' if side.sign < 0 else ''}"
         if claimed["examples"] != len(side.chosen):
             if not side.unsure:
-                self.report.wrong(f"{what}: {claimed['examples']} examples are published, and {len(side.chosen)} found")
+                self.report.wrong(
+                    f"{what}: examples is published as {claimed['examples']}, but computed as {len(side.chosen)}"
+                )
             return
         if side.unsure:
-            return  # one context more or less, and every measure is another
+            return  # one context more or less changes every measure
         keys = side.keys[side.chosen]
         distances = cosine_distances(neuron_embeddings(inputs, read_weights))
         best: dict[str, float] | None = None
         for order in _orders(np.lexsort([side.chosen, -keys]), keys):
-            for found in self._possible(distances[np.ix_(order, order)], keys[order].astype(np.float32)):
-                if best is None or self._off(claimed, found) < self._off(claimed, best):
-                    best = found
+            for measures in self._possible(distances[np.ix_(order, order)], keys[order].astype(np.float32)):
+                if best is None or self._off(claimed, measures) < self._off(claimed, best):
+                    best = measures
             if best is not None and self._off(claimed, best) < _MEASURED:
                 break
         for name, value in (best or {}).items():
-            self.report.hold("measures", f"{what}: {name}", claimed[name], float(value), _MEASURED)
+            self.report.compare("measures", f"{what}: {name}", claimed[name], float(value), _MEASURED)
 
     def _possible(self, distances: NDArray[np.float32], values: NDArray[np.float32]) -> Iterator[dict[str, float]]:
-        """The measures, also for distances a rounding away: clusters may hang on a single one."""
+        """The measures, also with distances changed by rounding: clusters may depend on a single one."""
         for nudge in (0, 1e-5, -1e-5):
             nudged = np.maximum(distances + np.float32(nudge), 0)
             np.fill_diagonal(nudged, 0)
             labels = clustering.cluster(nudged, self.config.clusters)
-            sure, _ = stability_measures(nudged, labels, values, self.config.clusters)
-            yield {**clustering.measure(distances, labels)._asdict(), **sure._asdict()}
+            stability, _ = stability_measures(nudged, labels, values, self.config.clusters)
+            yield {**clustering.measure(distances, labels)._asdict(), **stability._asdict()}
 
     @staticmethod
-    def _off(claimed: Record, found: dict[str, float]) -> float:
-        pairs = ((claimed[name], value) for name, value in found.items())
+    def _off(claimed: Record, measures: dict[str, float]) -> float:
+        pairs = ((claimed[name], value) for name, value in measures.items())
         return float(sum(abs(claim - value) for claim, value in pairs if claim is not None and not np.isnan(value)))
 
     def look_up(self, side: ClaimedSide, seen: Mapping[int, NDArray[np.float32]]) -> None:
-        """How well the key tokens of examples foretell where the unit fires.
+        """Compare how well the key tokens of examples predict where the unit fires.
 
         `seen` holds the activations of each held-out context, by its number.
         """
         claimed, maximum = self.record["prediction"], float(side.keys.max(initial=0))
         learnt = side.chosen[side.chosen % HELD_OUT_EVERY != HELD_OUT_EVERY - 1].tolist()
         keys = [self.text.contexts[number][2][side.at[number]] for number in learnt]
-        fired = said = right = 0
+        positives = predicted = true_positives = 0
         for number, activations in seen.items():
             fires = (activations >= FIRES * maximum) & (maximum > 0)
             if (np.abs(activations - FIRES * maximum) <= self.tolerance / 10 * maximum).any() and maximum > 0:
-                return  # another run may find that it does not fire
-            told = np.isin(self.text.contexts[number][2], keys)
-            fired, said, right = fired + int(fires.sum()), said + int(told.sum()), right + int((fires & told).sum())
-        for name, value, found in (
-            ("tokens on which it fires", claimed["fired"], fired),
-            ("precision", claimed["lookup"]["precision"], right / said if said else np.nan),
-            ("recall", claimed["lookup"]["recall"], right / fired if fired else np.nan),
-            ("F1", claimed["lookup"]["f1"], 2 * right / (said + fired) if fired else np.nan),
+                return  # in another run it may not fire
+            looked_up = np.isin(self.text.contexts[number][2], keys)
+            positives += int(fires.sum())
+            predicted += int(looked_up.sum())
+            true_positives += int((fires & looked_up).sum())
+        for name, value, recomputed in (
+            ("tokens on which it fires", claimed["fired"], positives),
+            ("precision", claimed["lookup"]["precision"], true_positives / predicted if predicted else np.nan),
+            ("recall", claimed["lookup"]["recall"], true_positives / positives if positives else np.nan),
+            ("F1", claimed["lookup"]["f1"], 2 * true_positives / (predicted + positives) if positives else np.nan),
         ):
-            self.report.hold("look-ups", f"{self.name}: {name} of the look-up", value, float(found), 1e-9)
+            self.report.compare("look-ups", f"{self.name}: {name} of the look-up", value, float(recomputed), 1e-9)
 
     def steering(self, change: NDArray[np.float32] | None) -> None:
-        """What comes next more and less often when the unit is held: `change`, (vocabulary,), where it can be."""
+        """Compare the changes of next-token probabilities, `change`: (vocabulary,), None if units cannot be clamped."""
         if change is None:
-            self.report.wrong(f"{self.name} is said to be held, which its kind cannot be")
+            self.report.wrong(f"{self.name} is published with steering, but units of its kind cannot be clamped")
             return
         allowed = _PROBABLE[self.config.model.dtype]
         for side, order in (("more", np.sort(-change)), ("less", np.sort(change))):
             claimed = self.record["steering"][side]
             for place, (text, by) in enumerate(claimed):
-                what = f"{self.name}, held: {side} often, {text!r}"
-                own = change[[token for token, known in enumerate(self._texts) if known == text]]
-                nearest = own[np.abs(own - by).argmin()] if len(own) else np.nan
-                self.report.hold("held units", what, by, float(nearest), allowed)
-                self.report.hold("held units", f"{what}, its place", abs(by), float(abs(order[place])), allowed)
+                what = f"{self.name}, clamped: {side} probable {text!r}"
+                changes = change[[token for token, known in enumerate(self._texts) if known == text]]
+                nearest = changes[np.abs(changes - by).argmin()] if len(changes) else np.nan
+                self.report.compare("clamped units", what, by, float(nearest), allowed)
+                self.report.compare("clamped units", f"{what}, its rank", abs(by), float(abs(order[place])), allowed)
 
-    def bands(self, course: UnitTrace, place: int) -> None:
-        """The edges of the bands, and that each token drawn lies in its band."""
-        maximum = course.high[:, place].max(keepdims=True).astype(np.float64)
-        edges = band_edges(course.histogram[place : place + 1], maximum, self.config.examples.bands)[0]
+    def bands(self, trace: UnitTrace, place: int) -> None:
+        """Compare the edges of the bands, and check that each token drawn lies in its band."""
+        maximum = trace.high[:, place].max(keepdims=True).astype(np.float64)
+        edges = band_edges(trace.histogram[place : place + 1], maximum, self.config.examples.bands)[0]
         for number, band in enumerate(self.record["bands"]):
             what = f"{self.name}: band {number + 1}"
-            for claimed, found in zip(band["range"], edges[number : number + 2], strict=True):
+            for claimed, edge in zip(band["range"], edges[number : number + 2], strict=True):
                 # A token at the very edge of a bin may fall on either side.
-                self.report.hold("band edges", f"{what}, an edge", claimed, float(found), 1 / 15, max(found, 1e-9))
+                self.report.compare("band edges", f"{what}, an edge", claimed, float(edge), 1 / 15, max(edge, 1e-9))
             low, high = band["range"]
             for index in band["examples"]:
                 example = self.record["examples"][index]

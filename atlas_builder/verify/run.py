@@ -1,4 +1,4 @@
-"""Verification: some units of a published atlas, read again from the model."""
+"""Verification of some units of a published atlas by a second run of the model."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def verify(
 ) -> VerificationReport:
     """Run the model again and compare what the records of some random units claim.
 
-    Statistics are taken over the whole corpus once more; examples are chosen anew, and
-    their text, activations, bands, neuron embeddings (by their distances), measures, what
-    their key tokens foretell, and what happens when the unit is held, are compared. The
-    model is read by transformers alone. `overrides` are `KEY=VALUE`, for a model or corpus
-    that lies elsewhere than when the atlas was built. Raises what `verify.source.find` does.
+    Statistics are computed over the whole corpus again and examples are chosen again; their
+    text, activations, bands, neuron embeddings (by their distances), measures, token
+    look-up, and steering are compared. The model is run by transformers alone. `overrides`
+    are `KEY=VALUE`, for a model or corpus that was moved since the atlas was built. Raises
+    what `open_rerun` does.
     """
     progress = progress or Progress(quiet=True)
     keep_memory()
@@ -41,45 +41,50 @@ def verify(
     report = VerificationReport()
     chosen = source.draw(units, seed)
     with progress.task("read", total=text.tokens, unit="tokens") as advance:
-        found = trace_units(reader, text, chosen, advance)
+        traces = trace_units(reader, text, chosen, advance)
     held_out = _held_out(reader, text, chosen) if config.describe.prediction else {}
     with progress.task("compare", total=sum(map(len, chosen.values())), unit="units") as advance:
         for layer, numbers in chosen.items():
             for place, unit in enumerate(numbers):
                 record = read_json(site / UnitAddress(layer, unit).record)
                 claims = Claims(record, report, config, text, reader.token_texts)
-                both = list(sides(found[layer], place, layer, unit, reader.has_negative[layer], config))
-                claims.statistics(found[layer], place)
-                claims.bands(found[layer], place)
-                _check_examples(reader, text, claims, both, layer, unit)
-                if record.get("prediction") and not both[0].unsure:
-                    claims.look_up(both[0], {number: own[layer][:, place] for number, own in held_out.items()})
-                if record.get("steering") and not both[0].unsure:
-                    _check_held(reader, text, claims, both[0], layer, unit)
+                unit_sides = list(sides(traces[layer], place, layer, unit, reader.has_negative[layer], config))
+                claims.statistics(traces[layer], place)
+                claims.bands(traces[layer], place)
+                _check_examples(reader, text, claims, unit_sides, layer, unit)
+                if record.get("prediction") and not unit_sides[0].unsure:
+                    claims.look_up(
+                        unit_sides[0],
+                        {number: activations[layer][:, place] for number, activations in held_out.items()},
+                    )
+                if record.get("steering") and not unit_sides[0].unsure:
+                    _check_clamped(reader, text, claims, unit_sides[0], layer, unit)
                 advance(1)
     return report
 
 
-def _check_examples(reader: Reader, text: Text, claims: Claims, both: list[ClaimedSide], layer: int, unit: int) -> None:
-    """Run the contexts once more that the unit's examples are in."""
-    wanted = claims.contexts().union(*(side.chosen.tolist() for side in both))
+def _check_examples(
+    reader: Reader, text: Text, claims: Claims, unit_sides: list[ClaimedSide], layer: int, unit: int
+) -> None:
+    """Run the contexts of the unit's examples again."""
+    contexts = claims.contexts().union(*(side.chosen.tolist() for side in unit_sides))
     activations: dict[tuple[int, int], NDArray[np.float32]] = {}
     inputs: dict[tuple[int, int], NDArray[np.float32]] = {}
-    for batch, seen in reader.run(text, sorted(wanted), [layer]):
-        given, fired = seen[layer]
+    for batch, seen in reader.run(text, sorted(contexts), [layer]):
+        inputs_of_batch, activations_of_batch = seen[layer]
         for row, number in enumerate(batch):
-            activations[number, unit] = fired[row, :, unit].numpy().copy()
-            for side in both:
-                inputs[number, side.sign] = given[row, int(side.at[number])].numpy().copy()
-    claims.examples(both, activations)
+            activations[number, unit] = activations_of_batch[row, :, unit].numpy().copy()
+            for side in unit_sides:
+                inputs[number, side.sign] = inputs_of_batch[row, int(side.at[number])].numpy().copy()
+    claims.examples(unit_sides, activations)
     read_weights = reader.read_weights(layer, [unit])[:, 0]
-    for side in both:
+    for side in unit_sides:
         rows = [inputs[int(number), side.sign] for number in side.chosen]
         claims.measures(side, np.array(rows).reshape(len(rows), read_weights.shape[1]), read_weights)
 
 
 def _held_out(reader: Reader, text: Text, chosen: dict[int, list[int]]) -> dict[int, dict[int, NDArray[np.float32]]]:
-    """What units do in the contexts that predictions are tried on: (tokens, units) by context and layer."""
+    """Activations of units in the held-out contexts: (tokens, units) by context and layer."""
     numbers = range(HELD_OUT_EVERY - 1, len(text), HELD_OUT_EVERY)
     return {
         number: {layer: seen[layer][1][row][:, units].numpy() for layer, units in chosen.items()}
@@ -88,9 +93,9 @@ def _held_out(reader: Reader, text: Text, chosen: dict[int, list[int]]) -> dict[
     }
 
 
-def _check_held(reader: Reader, text: Text, claims: Claims, side: ClaimedSide, layer: int, unit: int) -> None:
-    """Hold the unit at its maximum on its strongest examples, up to their key tokens."""
+def _check_clamped(reader: Reader, text: Text, claims: Claims, side: ClaimedSide, layer: int, unit: int) -> None:
+    """Clamp the unit to its maximum on its strongest examples, up to their key tokens."""
     strongest = side.chosen[np.lexsort([side.chosen, -side.keys[side.chosen]])][:EXAMPLES_CLAMPED].tolist()
     rows = [text.contexts[number][2][: int(side.at[number]) + 1] for number in strongest]
-    change = reader.next_token_held(rows, layer, unit, float(side.keys.max()))
+    change = reader.clamp_effect(rows, layer, unit, float(side.keys.max()))
     claims.steering(None if change is None else change.numpy())

@@ -12,7 +12,7 @@ from playwright.sync_api import BrowserContext, Page, expect
 
 from atlas_builder.config_file import validate
 from atlas_builder.site import constants
-from atlas_builder.site.cite import Citation, cite
+from atlas_builder.site.citing.cite import Citation, cite
 from atlas_builder.site.hosting.serve import server
 from atlas_builder.site.theme import environment, find_theme
 from tests.conftest import HOSTILE

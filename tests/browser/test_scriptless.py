@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page
 
-from atlas_builder.site.html import number, percent
+from atlas_builder.rounding import number, percent
 
 pytestmark = pytest.mark.browser
 

@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from atlas_builder.site import constants, postings, text
-from atlas_builder.site.cite import TEX
+from atlas_builder.site.citing.cite import TEX
 from atlas_builder.site.theme import find_theme
 
 pytestmark = pytest.mark.browser

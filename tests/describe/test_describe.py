@@ -14,10 +14,11 @@ from atlas_builder.describe.token_shares import next_shares, next_tokens, token_
 
 def test_a_key_word_is_the_whole_word_of_the_key_token() -> None:
     found = scene(["The", " ki", "nd", " cat", " sat"], 2)
-    assert (found.key, found.piece, found.before) == ("kind", "-nd", "The")
+    assert (found.key, found.piece, found.before) == ("kind", ("nd", True, False), "The")
     assert {"cat", "sat"} <= found.around
-    assert scene(["The", " ki", "nd"], 1).piece == "ki-"
-    assert scene(["a", " cat", " sat"], 1).piece == "cat"
+    assert scene(["The", " ki", "nd"], 1).piece == ("ki", False, True)
+    assert scene(["un", "ki", "nd"], 1).piece == ("ki", True, True)
+    assert scene(["a", " cat", " sat"], 1).piece == ("cat", False, False)
 
 
 def test_words_of_every_script_keep_their_marks() -> None:
@@ -45,9 +46,26 @@ def test_a_label_is_the_words_it_fires_on() -> None:
     assert _label((["a", " dog", " ran"], 1), (["my", " dog", " sat"], 1), (["no", " Dog", "!"], 1)) == "dog"
 
 
-def test_a_label_names_the_part_that_its_words_share() -> None:
-    words = [["want", "ed"], ["start", "ed"], ["look", "ed"], ["jump", "ed"], ["wait", "ed"]]
-    assert _label(*[(word, 1) for word in words]).startswith("-ed (")
+def test_a_label_lists_words_as_text() -> None:
+    windows = [([f" {word}", " it"], 0) for word in ("for", "and", "for", "and", "for", "and")]
+    assert _label(*windows) == "and, for"
+
+
+@pytest.mark.parametrize(
+    ("words", "key", "label"),
+    [
+        (
+            [["want", "ed"], ["start", "ed"], ["look", "ed"], ["jump", "ed"], ["wait", "ed"]],
+            1,
+            "“ed” in jumped, looked",
+        ),
+        ([["re", "do"], ["re", "set"], ["re", "run"], ["re", "try"], ["re", "pay"]], 0, "“re” in redo, repay"),
+        ([["al", "low", "s"], ["sl", "low", "ly"], ["b", "low", "n"], ["f", "low", "s"]], 1, "“low” in allows, blown"),
+        ([["+", "-", "="], ["<", "-", ">"], ["-", "-", "/"], ["=", "-", "]"], [")", "-", ";"]], 1, "“-” in )-;, +-="),
+    ],
+)
+def test_a_label_names_the_part_that_its_words_share(words: list[list[str]], key: int, label: str) -> None:
+    assert _label(*[(word, key) for word in words]) == label
 
 
 def test_a_label_names_the_word_before_where_only_that_is_common() -> None:

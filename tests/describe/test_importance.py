@@ -29,7 +29,8 @@ from atlas_builder.pipeline.build import build
 from atlas_builder.records.record import LayerRecords
 from atlas_builder.records.schema import Record
 from atlas_builder.records.stages import Stages
-from atlas_builder.units.mlp import MLPUnits, Units
+from atlas_builder.units.base import Units
+from atlas_builder.units.mlp import MLPUnits
 from atlas_builder.units.open import open_units
 from atlas_builder.workspace import work_folder
 from tests.collect.test_pass import contents

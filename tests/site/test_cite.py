@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from pylatexenc.latex2text import LatexNodes2Text, MacroTextSpec, get_default_latex_context_db
 
 from atlas_builder.config_file import validate
-from atlas_builder.site.cite import Citation, cite
+from atlas_builder.site.citing.cite import Citation, cite
 from tests.conftest import HOSTILE
 
 TEX = r"a_b & 50% $x$ #1 {open \n ~ ^ `` '' -- --- <a> |b| \textbf{c} }{"

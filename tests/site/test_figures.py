@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from atlas_builder.rounding import percent
 from atlas_builder.site import figures
-from atlas_builder.site.html import percent
 
 
 def _dots(svg: str, colour: str) -> list[tuple[int, int]]:

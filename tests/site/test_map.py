@@ -13,8 +13,9 @@ from markupsafe import Markup
 
 from atlas_builder.progress import Progress
 from atlas_builder.records.address import UnitAddress
+from atlas_builder.rounding import percent
 from atlas_builder.site.hosting.check import check
-from atlas_builder.site.html import markup, percent
+from atlas_builder.site.html import markup
 from atlas_builder.site.map import Map, preview, write_map
 from atlas_builder.workspace import work_folder
 

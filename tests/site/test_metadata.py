@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import yaml
 
 from atlas_builder.config_file import validate
-from atlas_builder.site import metadata
-from atlas_builder.site.cite import Citation, cite
+from atlas_builder.site.citing import metadata
+from atlas_builder.site.citing.cite import Citation, cite
 
 
 def _citation(**atlas: object) -> Citation:

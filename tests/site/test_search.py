@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from atlas_builder.config import Configuration
 from atlas_builder.records.stages import Stages
 from atlas_builder.site.search import index, normalise, postings
-from atlas_builder.site.search.index import read_index_file
 from atlas_builder.site.search.postings import LayerWords, Postings, read_back, written
 from atlas_builder.site.search.snippets import MIDDLE, Snippet, snippet
 from atlas_builder.workspace import work_folder
@@ -52,6 +51,24 @@ def test_numbers_are_read_back_as_written(numbers: list[int]) -> None:
     text, ends = written(np.array(numbers, dtype=np.int64))
     assert read_back(text) == numbers
     assert [read_back(text[start:end]) for start, end in zip([0, *ends], ends, strict=False)] == [[n] for n in numbers]
+
+
+@pytest.mark.parametrize(
+    ("label", "words"),
+    [
+        ("and, for", ["and", "for"]),
+        ("“low” in allow_none, shallow", ["low", "allow_none", "shallow"]),
+        ("“in” in in_place, inner", ["in", "in_place", "inner"]),
+        ("after import", ["import"]),
+        ("near x, y", ["x", "y"]),
+        ("after", ["after"]),
+        ("in, near", ["in", "near"]),
+        ("“, ” in", ["in"]),
+        ("↵, (", []),
+    ],
+)
+def test_the_words_of_a_label_are_those_from_the_corpus(label: str, words: list[str]) -> None:
+    assert postings._words_of_label(label) == words
 
 
 def test_an_example_shows_whole_words_around_its_key_token() -> None:
@@ -130,18 +147,18 @@ class _Index:
     """An index as scripts read it, slowly."""
 
     def __init__(self, folder: Path) -> None:
-        (self.index,) = read_index_file(folder / "index.js")
+        (self.index,) = index.read_index_file(folder / "index.js")
         self.rows: dict[str, list[Any]] = {}
         for number, first in enumerate(self.index["shards"]):
-            place, rows = read_index_file(folder / f"s{number}.js")
+            place, rows = index.read_index_file(folder / f"s{number}.js")
             assert (place, rows[0][0]) == (number, first)
             self.rows.update((row[0], row) for row in rows)
         self.texts: list[list[str]] = []
         for number in range(-(-self.index["behaviours"] // self.index["block"])):
-            place, texts = read_index_file(folder / f"x{number}.js")
+            place, texts = index.read_index_file(folder / f"x{number}.js")
             assert place == number
             self.texts += texts
-        self.units = {layer: read_index_file(folder / f"l{layer}.js")[1] for layer, _, _ in self.index["layers"]}
+        self.units = {layer: index.read_index_file(folder / f"l{layer}.js")[1] for layer, _, _ in self.index["layers"]}
 
     def answers(self, word: str) -> dict[int, int]:
         row = self.rows[word]
@@ -205,12 +222,14 @@ def test_the_index_holds_what_the_stages_found_and_nothing_else(built: Path) -> 
 
 
 def test_words_and_units_are_listed_for_patterns_and_filters(built: Path) -> None:
-    index, stages = _Index(built / "search"), _stages(built)
-    listed, counts = read_index_file(built / "search" / "words.js")
+    built_index, stages = _Index(built / "search"), _stages(built)
+    listed, counts = index.read_index_file(built / "search" / "words.js")
     assert dict(zip(listed, read_back(counts), strict=True)) == {
-        word: count for word in index.rows if (count := sum(share > 0 for share in index.answers(word).values()))
+        word: count
+        for word in built_index.rows
+        if (count := sum(share > 0 for share in built_index.answers(word).values()))
     }
-    (columns,) = read_index_file(built / "search" / "units.js")
+    (columns,) = index.read_index_file(built / "search" / "units.js")
     measures = np.concatenate([stages.layer(at).clustered.measures[:, 0] for at in stages.collected.layers])
     density = np.concatenate([layer.moments.density for layer in stages.collected.layers])
     for (values, codes), exact, within in (
@@ -223,7 +242,7 @@ def test_words_and_units_are_listed_for_patterns_and_filters(built: Path) -> Non
 
 
 def test_an_index_names_its_files(built: Path) -> None:
-    (found,) = read_index_file(built / "search" / "index.js")
+    (found,) = index.read_index_file(built / "search" / "index.js")
     assert sorted(index.index_files(found)) == sorted(path.name for path in (built / "search").iterdir())
 
 

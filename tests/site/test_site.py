@@ -173,7 +173,7 @@ def test_check_names_odd_pages_and_missing_shards(tiny_site: Path, copy_of: Call
 def test_check_refuses_what_is_no_atlas(tmp_path: Path, content: str | None) -> None:
     if content is not None:
         (tmp_path / "atlas.json").write_text(content, encoding="utf-8")
-    with pytest.raises(ConfigurationError, match="holds no built atlas"):
+    with pytest.raises(ConfigurationError, match="is not a built atlas"):
         check(tmp_path, QUIET)
 
 

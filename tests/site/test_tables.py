@@ -185,14 +185,14 @@ def test_check_finds_tables_that_are_missing_broken_or_not_of_this_atlas(
     pq.write_table(whole[1].slice(1), behaviours)
     rows = len(whole[1])
     assert check(site, QUIET).problems == [
-        f"tables/behaviours.parquet: it has {rows - 1} rows, the units have {rows} behaviours"
+        f"tables/behaviours.parquet: {rows - 1} rows do not match the units' {rows} behaviours"
     ]
     pq.write_table(whole[0].slice(1), units)
     assert check(site, QUIET).problems == [
-        "tables/units.parquet: its 47 rows are not the 48 units of atlas.json",
+        "tables/units.parquet: 47 rows do not match the 48 units of atlas.json",
     ]
     pq.write_table(whole[0].drop_columns(["max"]), units)
-    assert check(site, QUIET).problems == ["tables/units.parquet: it has no column max"]
+    assert check(site, QUIET).problems == ["tables/units.parquet: the column max is missing"]
     units.unlink()
     behaviours.write_bytes(behaviours.read_bytes()[:-9])
     problems = check(site, QUIET).problems

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+from atlas_builder.rounding import percent
 from atlas_builder.site.hosting.budget import SIZE_BUDGET
-from atlas_builder.site.html import percent
 
 FILE_LIMIT = {"github-pages": 100 * 2**20}
 """Bytes that a host allows for a file.

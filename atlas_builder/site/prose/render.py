@@ -13,7 +13,7 @@ from typing import Any
 from jinja2 import TemplateError
 
 from atlas_builder.errors import ConfigurationError
-from atlas_builder.site.metadata import METADATA
+from atlas_builder.site.citing.metadata import METADATA
 
 
 def render_prose(docs: Path, theme: Path, output: Path, extra: dict[str, Any]) -> list[str]:

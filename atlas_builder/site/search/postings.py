@@ -7,6 +7,7 @@ sign: base 64, five bits a character, the lowest first, the sixth bit set where 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -25,7 +26,7 @@ MAX_POSTINGS = 32_768
 """Postings kept of one word and kind: those of the largest shares, or nearest to the key token."""
 
 _BITS, _BITS_OF_THIRD = 26, 10  # of a behaviour's number; of a share in thousandths or an offset
-_LABEL_LEADS = ("after", "near")  # of labels, not of the corpus
+_LABEL_FORMS = re.compile(r"(?:after|near) (.+)|“(.+)” in (.*)", re.DOTALL)  # the rest of a label is from the corpus
 DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 _DIGITS = np.frombuffer(DIGITS.encode(), dtype=np.uint8)
 _VALUES = np.zeros(128, dtype=np.int64)
@@ -115,8 +116,8 @@ def _responses(described: Sequence[dict[str, Any]], token_texts: Sequence[str], 
 
 
 def _words_of_label(label: str) -> list[str]:
-    lead, _, rest = label.partition(" ")
-    text = rest if lead in _LABEL_LEADS else label
+    form = _LABEL_FORMS.fullmatch(label)
+    text = " ".join(filter(None, form.groups())) if form else label
     return [text[start:end] for start, end in pieces(text) if text[start].isalnum() or text[start] == "_"]
 
 

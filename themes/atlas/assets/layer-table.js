@@ -3,6 +3,7 @@
 "use strict";
 
 {
+  const renamed = new Set(); // notes on measures that were asked for by a former name
   const AT_ONCE = 200; // rows
   const MOST_LABELS = 4; // of a unit
   const byId = (id) => document.getElementById(id);
@@ -92,18 +93,23 @@
 
   // Of a part of a filter a test of each unit; throws what is wrong with it.
   const testOf = (part) => {
-    const match = /^([a-z]+)(<=|>=|<|>|=|≤|≥)(-?[\d.]+)(%?)$/.exec(part);
+    const match = /^([a-z_\d]+)(<=|>=|<|>|=|≤|≥)(-?[\d.]+)(%?)$/.exec(part);
     if (!match) return (unit) => lowerLabels[unit].some((label) => label.includes(part));
     const [, name, sign, digits, percentSign] = match;
-    const column = columns.find((found) => found.name === name);
+    const column = columnOf(name);
+    if (column && column.name !== name) renamed.add(`${name} is now called ${column.name}.`);
     const bound = Number(digits) / (percentSign ? 100 : 1);
     if (!column) {
       const names = columns.map((found) => found.name).join(", ");
-      throw new Error(`There is no measure ${name}: take one of ${names}.`);
+      throw new Error(`There is no measure ${name}: use one of ${names}.`);
     }
-    if (isNaN(bound)) throw new Error(`${digits} is no number.`);
+    if (isNaN(bound)) throw new Error(`${digits} is not a number.`);
     return (unit) => column.values[unit] !== null && COMPARE[sign](column.values[unit], bound);
   };
+
+  // A measure by its name, or by what filters called it until version 0.5.
+  const columnOf = (name) =>
+    columns.find((column) => column.name === name) ?? columns.find((column) => column.former && column.former === name);
 
   // The units that pass a filter, in their own order.
   const passing = (text) => {
@@ -123,6 +129,7 @@
 
   const apply = async () => {
     await load();
+    renamed.clear();
     let said = "";
     try {
       order = passing(filter.value);
@@ -131,14 +138,15 @@
       order = [];
       said = error.message;
     }
-    const column = columns.find(({ name }) => name === sort.name);
+    const column = columnOf(sort.name);
+    if (column) sort.name = column.name;
     if (column) order.sort(inOrderOf(column, sort.up));
     else if (!sort.up) order.reverse();
     for (const head of heads) {
       if (head.dataset.column === sort.name) head.setAttribute("aria-sort", sort.up ? "ascending" : "descending");
       else head.removeAttribute("aria-sort");
     }
-    byId("count").textContent = said;
+    byId("count").textContent = [said, ...renamed].filter(Boolean).join(" · ");
     if (leaves) leaves.hidden = true;
     show(0);
   };

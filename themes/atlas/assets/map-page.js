@@ -191,7 +191,7 @@
     const units = new Set(Array.from(selected, (behaviour) => data.unitOf[behaviour]));
     byId("chosen-title").textContent = selected.length
       ? `${counted(selected.length, "behaviour")} of ${counted(units.size, chart.dataset.noun)}`
-      : "No behaviour in there";
+      : "No behaviours there";
     const first = Array.from(selected.subarray(0, MOST_LISTED));
     await data.loadLabels(first);
     if (state.selected !== selected) return;

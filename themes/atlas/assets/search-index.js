@@ -125,7 +125,7 @@
     return steps;
   };
 
-  // Behaviours that answer to a word of a shard, and how much of each it is, in thousandths.
+  // Behaviours that activate on a word of a shard, and how much of each it is, in thousandths.
   const answers = (row) => (row.answers ??= { behaviours: summed(numbers(row[1])), shares: numbers(row[2]) });
 
   // Where a word stands in shown texts: OFFSETS × behaviour + offset from the key token's word + MIDDLE, rising.

@@ -208,14 +208,14 @@
     return made;
   };
 
-  const answering = (count) => counted(count, "behaviour answers", "behaviours answer");
+  const answering = (count) => counted(count, "behaviour activates on", "behaviours activate on");
 
   const summaryOfHits = ({ hits, parts, expression }, quoted) => {
     const answers = hits.filter((hit) => hit.share > 0).length;
     const phrases = hits.filter((hit) => hit.phrase === true).length;
     const others = hits.length - answers;
     if (expression) {
-      return `${answering(answers)} to words that match, ${counted(others, "more has", "more have")} a label that does`;
+      return `${answering(answers)} matching words, ${counted(others, "more has", "more have")} a matching label`;
     }
     if (parts.length > 1 && phrases) {
       const showing = counted(phrases, "behaviour shows", "behaviours show");
@@ -223,16 +223,16 @@
       return `${showing} ${quoted} in a row, ${rest} each of the words`;
     }
     if (parts.length > 1) {
-      const found = counted(hits.length, "behaviour answers to or shows", "behaviours answer to or show");
+      const found = counted(hits.length, "behaviour activates on or contains", "behaviours activate on or contain");
       return `${found} each word of ${quoted}`;
     }
-    if (!answers) return `No behaviour answers to ${quoted}; ${counted(others, "shows", "show")} it`;
-    const rest = others ? `, ${counted(others, "more shows", "more show")} it` : "";
-    return `${answering(answers)} to ${quoted}${rest}`;
+    if (!answers) return `No behaviour activates on ${quoted}; ${counted(others, "contains", "contain")} it`;
+    const rest = others ? `, ${counted(others, "more contains", "more contain")} it` : "";
+    return `${answering(answers)} ${quoted}${rest}`;
   };
 
   const summaryOfCut = ({ word, answering: answers, showing }) =>
-    ` “${Atlas.visible(word)}” is frequent: ${answering(answers)} to it and ${showing.toLocaleString("en")} show it, ` +
+    ` “${Atlas.visible(word)}” is frequent: ${answering(answers)} it and ${showing.toLocaleString("en")} contain it, ` +
     "of which not all are looked through.";
 
   const summary = (found) => {
@@ -245,7 +245,7 @@
     }
     const within = found.filtered ? " within the filters" : "";
     const quoted = `“${Atlas.visible(query)}”`;
-    if (!hits.length) return `Nothing answers to ${quoted}${within || " here"}.`;
+    if (!hits.length) return `No behaviour matches ${quoted}${within || " here"}.`;
     return `${summaryOfHits(found, quoted)}${within}.${found.cut.map(summaryOfCut).join("")}`;
   };
 

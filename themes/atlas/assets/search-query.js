@@ -5,7 +5,7 @@
   const { search } = Atlas;
   const SHARDS = 4; // looked through at once for the beginning of a word
   const EXACT = 10; // an exact word counts so many times what begins with it does
-  // Above any sum of shares: all words answer, a phrase, the whole query is a token.
+  // Above any sum of shares: all words activate, a phrase, the whole query is a token.
   const ALL = 1e5;
   const PHRASE = 2e5;
   const NAMED = 3e5;
@@ -50,7 +50,7 @@
     const match = /^\/(.+)\/([dgimsuvy]{0,2})$/.exec(query);
     if (!match) return null;
     const [, source, flags] = match;
-    if (flags && flags !== "i") return { error: "After the second slash only i is known, for either case." };
+    if (flags && flags !== "i") return { error: "After the second slash only the flag i is known, to ignore case." };
     if (source.length > LONGEST_PATTERN) {
       return { error: `An expression may have ${LONGEST_PATTERN} characters, not ${source.length}.` };
     }
@@ -60,7 +60,7 @@
       return error ? { error } : { regex };
     } catch (error) {
       const reason = error.message.replace(/^Invalid regular expression:\s*\/.*\/[a-z]*:\s*/s, "");
-      return { error: `This is no regular expression: ${reason}.` };
+      return { error: `Not a regular expression: ${reason}.` };
     }
   };
 
@@ -83,7 +83,7 @@
         case ")":
           if (!groups.pop()) break;
           if (/[*+{]/.test(next)) {
-            return "A group that is repeated may not hold a choice or a repeat: it could take for ever.";
+            return "A repeated group may not contain a choice or a repeat: matching could take for ever.";
           }
           markGroup();
           break;
@@ -105,7 +105,7 @@
     }
     if (repeats <= MOST_REPEATS && optional <= MOST_OPTIONAL) return null;
     return (
-      `An expression may hold ${MOST_REPEATS} repeats (* + {}) and ${MOST_OPTIONAL} question marks: ` +
+      `An expression may have ${MOST_REPEATS} repeats (* + {}) and ${MOST_OPTIONAL} question marks: ` +
       "more could take for ever."
     );
   };
@@ -174,7 +174,7 @@
     return found ?? new Int32Array(0);
   };
 
-  // Adds the behaviours that answer to a row's word.
+  // Adds the behaviours that activate on a row's word.
   const addAnswers = (hits, row, factor) => {
     const { behaviours, shares } = search.answers(row);
     behaviours.forEach((number, i) => {
@@ -199,7 +199,7 @@
     }
   };
 
-  // Behaviours of a part of a query: those that answer to it, and those that show it. Map of number to hit.
+  // Behaviours of a part of a query: those that activate on it, and those that contain it. Map of number to hit.
   const hitsOf = (part, shards) => {
     const hits = new Map();
     const exact = search.rowOf(part.key);

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from atlas_builder.site.cite import Citation, licence_url, person
+from atlas_builder.site.citing.cite import Citation, licence_url, person
 
 METADATA = {"citation": "CITATION.cff", "ro_crate": "ro-crate-metadata.json", "croissant": "croissant.json"}
 """The files by kind; `atlas.json` lists them too."""
