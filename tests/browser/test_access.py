@@ -14,6 +14,9 @@ from tests.support.browser import KINDS, visit
 
 pytestmark = pytest.mark.browser
 
+LOOKS: tuple[tuple[Literal["light", "dark"], int], ...] = (("light", 390), ("dark", 1280))
+"""Scheme and width of the windows in which axe looks at a page."""
+
 
 def violations(page: Page) -> list[str]:
     """What axe objects to on the page as it is; `preload` would fetch style sheets, which the policy forbids."""
@@ -27,7 +30,7 @@ def test_axe_finds_no_fault_in_any_kind_of_page_small_and_light_or_large_and_dar
 ) -> None:
     # axe takes a second for each forty rows of a table; units of the tiny atlas can be tinted by importance too.
     visit(page, tiny_site if kind in ("layer", "unit") else demo_site, kind)
-    for scheme, width in (("light", 390), ("dark", 1280)):
+    for scheme, width in LOOKS:
         page.emulate_media(color_scheme=scheme)
         page.set_viewport_size({"width": width, "height": 900})
         assert violations(page) == [], (scheme, width)

@@ -32,7 +32,8 @@ class Drawn:
         size = np.array([box["width"], box["height"]])
         low, high = self.places.min(axis=0), self.places.max(axis=0)
         scale = ((size - 2 * min(40, size[0] / 16)) / (high - low)).min()
-        return (self.places - (low + high) / 2) * scale + size / 2
+        there: np.ndarray = (self.places - (low + high) / 2) * scale + size / 2
+        return there
 
     def alone(self) -> int:
         """The behaviour farthest from all others."""
@@ -80,7 +81,7 @@ def page(page: Page) -> Page:
 def canvas_box(page: Page) -> dict[str, float]:
     found = page.locator("#over").bounding_box()
     assert found
-    return {**found}
+    return {"x": found["x"], "y": found["y"], "width": found["width"], "height": found["height"]}
 
 
 def link_of(name: str) -> str:

@@ -22,6 +22,7 @@ from atlas_builder.config import Configuration
 from atlas_builder.errors import ActivationError, ConfigurationError, CorpusError
 from atlas_builder.pipeline import build as builder
 from atlas_builder.pipeline.build import build
+from atlas_builder.pipeline.fingerprints import STAGES, Stage, edition_date
 from atlas_builder.progress import Progress
 from atlas_builder.workspace import work_folder
 from tests.support.atlases import Configure, Listener
@@ -65,7 +66,7 @@ def test_two_builds_give_the_same_bytes_wherever_and_however_they_run(
 
 def test_a_second_build_does_nothing(configure: Configure, pool: Executor, built: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in built.rglob("*")}
-    assert _build(configure(), built, pool).unchanged() == list(builder.STAGES)
+    assert _build(configure(), built, pool).unchanged() == list(STAGES)
     assert before == {path: path.stat().st_mtime_ns for path in built.rglob("*")}
 
 
@@ -252,7 +253,7 @@ def test_the_folder_one_works_in_is_never_replaced(
 
 @pytest.mark.parametrize("stage", ["link", "publish"])
 def test_a_full_disk_leaves_the_last_site_and_what_was_done(
-    configure: Configure, pool: Executor, built: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+    configure: Configure, pool: Executor, built: Path, monkeypatch: pytest.MonkeyPatch, stage: Stage
 ) -> None:
     before = _bytes(built)
     changed = configure(link={"neighbours": 2})
@@ -328,11 +329,11 @@ def test_a_date_comes_from_the_configuration_or_the_environment_never_the_clock(
     configure: Configure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
-    assert builder.edition_date(configure()) == "2026-01-02"
+    assert edition_date(configure()) == "2026-01-02"
     undated = configure(atlas={"date": None})
-    assert builder.edition_date(undated) is None
+    assert edition_date(undated) is None
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "86400")
-    assert builder.edition_date(undated) == "1970-01-02"
+    assert edition_date(undated) == "1970-01-02"
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "today")
     with pytest.raises(ConfigurationError, match="seconds since 1970"):
-        builder.edition_date(undated)
+        edition_date(undated)

@@ -22,6 +22,7 @@ from atlas_builder.pipeline.build import build
 from atlas_builder.progress import Progress
 from atlas_builder.records import tables
 from atlas_builder.records.address import UnitAddress
+from atlas_builder.records.columns import TABLES
 from atlas_builder.records.stages import Stages
 from atlas_builder.rounding import significant, significant_all
 from atlas_builder.site.hosting.check import check
@@ -141,7 +142,7 @@ def test_a_table_says_what_its_columns_mean_and_where_it_is_from(tiny_site: Path
 
 def test_tables_written_again_are_the_same_bytes(site: Path, tmp_path: Path) -> None:
     tables.write_tables(tmp_path, *_stages(site))
-    for name in tables.TABLES:
+    for name in TABLES:
         file = f"{name}.parquet"
         assert (tmp_path / file).read_bytes() == (site / "tables" / file).read_bytes()
 

@@ -33,7 +33,7 @@ def _unit(layer: int, unit: int, behaviours: int, **changed: Any) -> Summary:
         **changed,
     }
     labels = [f"word {number}" for number in range(behaviours)]
-    return Summary(layer, unit, labels, measures, {"max": 1.0, "density": 0.1}, [1 / max(1, behaviours)] * behaviours)
+    return Summary(layer, unit, labels, measures, [1 / max(1, behaviours)] * behaviours)
 
 
 def test_connections_count_by_whom_a_unit_is_named(tmp_path: Path) -> None:
@@ -42,7 +42,7 @@ def test_connections_count_by_whom_a_unit_is_named(tmp_path: Path) -> None:
     for row in _NEIGHBOURS:
         for other in row:
             if other >= 0:
-                slow[tuple(_ADDRESS[other][:2].tolist())] += 1  # type: ignore[index]
+                slow[tuple(_ADDRESS[other][:2].tolist())] += 1
     assert found == slow
 
 
