@@ -7,21 +7,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
-from tests.support.browser import KINDS, visit
+from tests.support.browser import KINDS, LOOKS, violations, visit
 
 pytestmark = pytest.mark.browser
-
-LOOKS: tuple[tuple[Literal["light", "dark"], int], ...] = (("light", 390), ("dark", 1280))
-"""Scheme and width of the windows in which axe looks at a page."""
-
-
-def violations(page: Page) -> list[str]:
-    """What axe objects to on the page as it is; `preload` would fetch style sheets, which the policy forbids."""
-    found = Axe().run(page, options={"preload": False}).response["violations"]
-    return [f"{rule['id']}: {node['html'][:120]}" for rule in found for node in rule["nodes"]]
 
 
 @pytest.mark.parametrize("kind", KINDS)

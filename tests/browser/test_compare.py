@@ -8,8 +8,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from atlas_builder.comparison import compare
-from tests.browser.test_access import LOOKS, violations
-from tests.browser.test_layout import FAULTS, WIDTHS
+from tests.support.browser import FAULTS, LOOKS, WIDTHS, violations
 
 pytestmark = pytest.mark.browser
 

@@ -14,7 +14,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from atlas_builder.site.hosting.serve import server
-from tests.site.test_map import read, unpack
+from tests.support.map import read_map, unpack
 
 pytestmark = pytest.mark.browser
 
@@ -43,7 +43,7 @@ class Drawn:
 
 
 def drawn(site: Path) -> Drawn:
-    data = read(site / "map" / "points.js")
+    data = read_map(site / "map" / "points.js")
     names, labels = [], []
     for layer, _ in data["layers"]:
         match = re.fullmatch(
