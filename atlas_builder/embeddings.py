@@ -2,5 +2,13 @@
 
 from __future__ import annotations
 
-from atlas_builder.cluster.embeddings import *  # noqa: F403
-from atlas_builder.cluster.embeddings import principal_coordinates as principal_plane  # noqa: F401
+from atlas_builder.cluster.embeddings import (
+    Floats,
+    Plane,
+    cosine_distances,
+    neuron_embeddings,
+    principal_coordinates,
+)
+from atlas_builder.cluster.embeddings import principal_coordinates as principal_plane
+
+__all__ = ["Floats", "Plane", "cosine_distances", "neuron_embeddings", "principal_coordinates", "principal_plane"]

@@ -2,10 +2,29 @@
 
 from __future__ import annotations
 
-from atlas_builder.demo.train_sae import *  # noqa: F403
-from atlas_builder.demo.train_sae import SAERecipe as Recipe  # noqa: F401
-from atlas_builder.demo.train_sae import main
-from atlas_builder.demo.train_sae import train_sae as train  # noqa: F401
+from atlas_builder.demo.train_sae import (
+    MOMENTUM,
+    SAERecipe,
+    Trainer,
+    main,
+    mlp_inputs,
+    neuron_embedding_loss,
+    train_sae,
+)
+from atlas_builder.demo.train_sae import SAERecipe as Recipe
+from atlas_builder.demo.train_sae import train_sae as train
+
+__all__ = [
+    "MOMENTUM",
+    "Recipe",
+    "SAERecipe",
+    "Trainer",
+    "main",
+    "mlp_inputs",
+    "neuron_embedding_loss",
+    "train",
+    "train_sae",
+]
 
 if __name__ == "__main__":
     main()

@@ -30,7 +30,8 @@ class Row(NamedTuple):
 def _tables(heading: str) -> dict[str, Row]:
     """The rows under a heading by file, or by file and array: `L0.logits.npz/positive`."""
     (section,) = re.findall(rf"^### {heading}$(.*?)(?=^##|\Z)", PAGE, re.MULTILINE | re.DOTALL)
-    found, file = {}, ""
+    found: dict[str, Row] = {}
+    file = ""
     for names, shape, dtype, content in re.findall(
         r"^\| (`.*?) \| (.*?) ?\| (.*?) ?\| (.*?) \|", section, re.MULTILINE
     ):
@@ -58,7 +59,7 @@ def _files(folder: Path) -> Iterator[tuple[str, str, Path]]:
 
 def _types(row: Row) -> dict[str, str]:
     """The fields of a record, as the page describes them."""
-    fields = {}
+    fields: dict[str, str] = {}
     for part in row.content.split(";") if row.dtype == "record" else [row.content]:
         kind = re.search(r"\b(?:u?int|float)\d+\b", row.dtype if row.dtype != "record" else part)
         fields |= dict.fromkeys(re.findall(r"`(\w+)`", part), kind[0]) if kind else {}

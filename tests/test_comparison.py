@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from collections.abc import Callable
@@ -21,7 +20,7 @@ from atlas_builder.comparison import SHARED, Mean, compare, matches, mean
 from atlas_builder.errors import ConfigurationError
 from atlas_builder.explain.results import Explained, ExplanationScores, beside, digest
 from atlas_builder.pipeline.build import build
-from tests.support.atlases import Configure
+from tests.support.atlases import Configure, records_of
 
 
 @pytest.fixture(scope="module")
@@ -36,10 +35,6 @@ def other_site(
     return build(settings, tmp_path_factory.mktemp("sites") / "crate", executor=pool)
 
 
-def _records(site: Path) -> list[dict[str, dict[str, float]]]:
-    return [json.loads(path.read_bytes()) for path in sorted(site.glob("L*/N*.json"))]
-
-
 def test_the_page_says_the_means_of_both_and_leads_to_their_pages(
     tiny_site: Path, other_site: Path, tmp_path: Path
 ) -> None:
@@ -51,7 +46,7 @@ def test_the_page_says_the_means_of_both_and_leads_to_their_pages(
     for site in (tiny_site, other_site):
         values = [
             record["polysemanticity"]["effective_behaviours"]
-            for record in _records(site)
+            for record in records_of(site)
             if record["polysemanticity"]["examples"]
         ]
         error = 1.96 * np.std(values, ddof=1) / len(values) ** 0.5
@@ -81,7 +76,7 @@ def test_matches_are_what_slow_loops_find() -> None:
 
 def test_an_atlas_matches_itself_and_has_nothing_of_its_own(tiny_site: Path, tmp_path: Path) -> None:
     text = compare([tiny_site, tiny_site], tmp_path / "compared").read_text(encoding="utf-8")
-    behaviours = sum(len(record["behaviours"]) for record in _records(tiny_site))
+    behaviours = sum(len(record["behaviours"]) for record in records_of(tiny_site))
     found = re.search(r"<p id=\"match-0-1\">([\d,]+) of ([\d,]+) and ([\d,]+) behaviours match", text)
     assert found
     assert int(found[2].replace(",", "")) == int(found[3].replace(",", "")) == behaviours

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic import BaseModel
 
 from atlas_builder import config
 from atlas_builder.cli import main
@@ -78,7 +79,10 @@ def test_settings_named_in_the_documentation_exist() -> None:
     for text in EVERY.values():
         for section, field in re.findall(r"`(?:--set )?([a-z]+)\.([a-z_]+)(?:=[^`]*|: [^`]*)?`", text):
             if section in sections and field not in ("json", "yml"):
-                assert field in sections[section].annotation.model_fields, f"{section}.{field}"
+                settings = sections[section].annotation
+                assert isinstance(settings, type)
+                assert issubclass(settings, BaseModel)
+                assert field in settings.model_fields, f"{section}.{field}"
 
 
 def test_defaults_in_the_methods_are_the_defaults() -> None:

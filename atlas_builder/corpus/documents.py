@@ -14,6 +14,7 @@ import json
 import pydoc_data.topics
 import sys
 import sysconfig
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -113,10 +114,12 @@ def _is_compiled(name: str) -> bool:
 
 
 def _docstrings(module_name: str) -> str:
-    try:
-        module = importlib.import_module(module_name)
-    except ImportError:
-        return ""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # a module that goes has docstrings all the same
+        try:
+            module = importlib.import_module(module_name)
+        except ImportError:
+            return ""
     return "\n\n".join(_describe(module, module_name, set()))
 
 

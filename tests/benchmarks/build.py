@@ -15,11 +15,10 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from atlas_builder.collect.checkpoints import BATCH_TOKENS
 from atlas_builder.config_file import validate
 from atlas_builder.corpus import contexts, documents
 from atlas_builder.models import language_model
-from atlas_builder.models.memory import keep_memory
+from atlas_builder.models.memory import BATCH_TOKENS, keep_memory
 from atlas_builder.pipeline.build import build
 from atlas_builder.progress import Progress
 

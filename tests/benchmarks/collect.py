@@ -12,6 +12,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -83,16 +84,16 @@ def _alternately(
     with torch.inference_mode():
         trunk(torch.from_numpy(read.stack(batches[0])))
     _compile(opened)
-    quarters = []
+    quarters: list[float] = []
     before = (0.0, 0.0)
     for number, batch in enumerate(batches, start=1):
         tokens = torch.from_numpy(read.stack(batch))
         with torch.inference_mode():
-            _timed("bare trunk", spent, lambda t=tokens: trunk(t, use_cache=False))
-            _timed("the pass", spent, lambda b=batch: passing.batch(b))
+            _timed("bare trunk", spent, partial(trunk, tokens, use_cache=False))
+            _timed("the pass", spent, partial(passing.batch, batch))
             if not brief:
-                _timed("idle hooks", spent, lambda t=tokens: units.run(t, lambda *_: None))
-                _timed("with logits", spent, lambda t=tokens: loaded.bridge(t))
+                _timed("idle hooks", spent, partial(units.run, tokens, lambda *_: None))
+                _timed("with logits", spent, partial(loaded.bridge, tokens))
         opened.done += 1
         seen += len(batch)
         tokens_seen += tokens.numel()
@@ -135,4 +136,5 @@ def _watch(owner: Any, name: str, label: str, spent: dict[str, float]) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:2], *(int(count) for count in sys.argv[2:3]), brief="brief" in sys.argv[3:])
+    shape, tokens, *words = [*sys.argv[1:], *("demo", "262144")[len(sys.argv) - 1 :]]
+    main(shape, int(tokens), brief="brief" in words)

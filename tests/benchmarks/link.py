@@ -87,7 +87,7 @@ def _product(collected: Path, folder: Path, pool: Executor) -> float:
     starts = np.cumsum([0, *(len(layer.inputs) for layer in Collected(collected).layers)])
     started = time.perf_counter()
     tasks = [
-        pool.submit(_multiply, folder / "vectors.npy", starts, rows, run.COLUMNS_AT_ONCE)
+        pool.submit(_multiply, folder / "vectors.npy", starts, rows, exact_knn.COLUMNS_AT_ONCE)
         for _, rows in exact_knn.blocks(starts, run._ROWS_AT_ONCE)
     ]
     for task in tasks:
@@ -95,7 +95,7 @@ def _product(collected: Path, folder: Path, pool: Executor) -> float:
     return time.perf_counter() - started
 
 
-def _multiply(path: Path, starts: run.Numbers, rows: slice, columns: int) -> None:
+def _multiply(path: Path, starts: exact_knn.Numbers, rows: slice, columns: int) -> None:
     with threadpool_limits(limits=1):
         vectors = read_array(path, on_disk=True)
         total = rows.stop - rows.start

@@ -18,7 +18,7 @@ import numpy as np
 
 from atlas_builder.config import LinkSettings
 from atlas_builder.link import run
-from atlas_builder.link.exact_knn import Points, cosines_of, directions
+from atlas_builder.link.exact_knn import Floats, Points, cosines_of, directions
 from atlas_builder.progress import Progress
 
 CLUSTERS, CORES, SHOWN = 2000, 2, 10
@@ -48,14 +48,14 @@ def main(behaviours: int = 110_000, width: int = 768) -> None:
     print(f"peak memory {parent:.2f} GiB in the parent, {child:.2f} GiB in the largest worker, mapped files included")
 
 
-def _vectors(behaviours: int, width: int) -> run.Floats:
+def _vectors(behaviours: int, width: int) -> Floats:
     chance = np.random.default_rng(0)
     centres = chance.normal(size=(CLUSTERS, width)).astype(np.float32)
     found = centres[chance.integers(CLUSTERS, size=behaviours)]
     return directions(found + chance.standard_normal(found.shape, dtype=np.float32))
 
 
-def _kept(vectors: run.Floats, places: run.Floats, sample: int = 500) -> float:
+def _kept(vectors: Floats, places: Floats, sample: int = 500) -> float:
     """For some behaviours, the share of their nearest that stay nearest."""
     kept = []
     for row in np.random.default_rng(1).choice(len(vectors), sample, replace=False):

@@ -49,8 +49,8 @@ def measure(trainer: Trainer, inputs: Tensor) -> dict[str, float]:
     """Distances between the neuron embeddings of each latent's hundred strongest inputs, and what the SAE costs."""
     found = trainer.sae(2, "mlp.hook_in", None)
     read = found.read(inputs)
-    latents = torch.cat([found.encode(part) for part in read.split(8192)])
-    rebuilt = torch.cat([found.decode(part) for part in latents.split(8192)])
+    latents = torch.cat([found.encode(part) for part in torch.split(read, 8192)])
+    rebuilt = torch.cat([found.decode(part) for part in torch.split(latents, 8192)])
     rows = found.tensors["W_enc"].T
     means, largest = [], []
     for latent in range(found.latents):

@@ -7,18 +7,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
-from tests.support.browser import KINDS, visit
+from tests.support.browser import KINDS, LOOKS, violations, visit
 
 pytestmark = pytest.mark.browser
-
-
-def violations(page: Page) -> list[str]:
-    """What axe objects to on the page as it is; `preload` would fetch style sheets, which the policy forbids."""
-    found = Axe().run(page, options={"preload": False}).response["violations"]
-    return [f"{rule['id']}: {node['html'][:120]}" for rule in found for node in rule["nodes"]]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -27,7 +20,7 @@ def test_axe_finds_no_fault_in_any_kind_of_page_small_and_light_or_large_and_dar
 ) -> None:
     # axe takes a second for each forty rows of a table; units of the tiny atlas can be tinted by importance too.
     visit(page, tiny_site if kind in ("layer", "unit") else demo_site, kind)
-    for scheme, width in (("light", 390), ("dark", 1280)):
+    for scheme, width in LOOKS:
         page.emulate_media(color_scheme=scheme)
         page.set_viewport_size({"width": width, "height": 900})
         assert violations(page) == [], (scheme, width)

@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Dialog, Page, expect
 
 from atlas_builder.site.hosting.serve import server
 
@@ -98,7 +98,12 @@ def test_the_theme_follows_the_system_until_a_reader_chooses(demo_site: Path, br
 
 def test_hostile_text_runs_nowhere(hostile_site: Path, page: Page, errors: list[str]) -> None:
     dialogs: list[str] = []
-    page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
+
+    def opened(dialog: Dialog) -> None:
+        dialogs.append(dialog.message)
+        dialog.dismiss()
+
+    page.on("dialog", opened)
     pages = [path.relative_to(hostile_site).as_posix() for path in sorted(hostile_site.rglob("*.html"))]
     for name in pages[:: max(1, len(pages) // 30)]:
         page.goto(f"{hostile_site.as_uri()}/{name}")

@@ -8,8 +8,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from atlas_builder.comparison import compare
-from tests.browser.test_access import violations
-from tests.browser.test_layout import FAULTS, WIDTHS
+from tests.support.browser import FAULTS, LOOKS, WIDTHS, violations
 
 pytestmark = pytest.mark.browser
 
@@ -20,10 +19,10 @@ def test_a_comparison_reads_in_every_window_and_leads_to_its_atlases(
     page.goto(compare([tiny_site, tiny_site], tmp_path / "compared").as_uri())
     for width in WIDTHS:
         page.set_viewport_size({"width": width, "height": 900})
-        for scheme in ("light", "dark"):
+        for scheme, _ in LOOKS:
             page.emulate_media(color_scheme=scheme)
             assert page.evaluate(FAULTS) == [], (width, scheme)
-    for scheme, width in (("light", 390), ("dark", 1280)):
+    for scheme, width in LOOKS:
         page.emulate_media(color_scheme=scheme)
         page.set_viewport_size({"width": width, "height": 900})
         assert violations(page) == [], (scheme, width)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from atlas_builder.pipeline.build import build
 from atlas_builder.progress import Progress
 from atlas_builder.site import layer_table
 from atlas_builder.site.hosting.check import check
-from tests.support.atlases import Configure
+from tests.support.atlases import Configure, records_of
 
 pytestmark = pytest.mark.browser
 
@@ -25,17 +24,13 @@ def _rows(page: Page) -> list[list[str]]:
     return found
 
 
-def _records(site: Path, layer: int) -> list[dict[str, object]]:
-    return [json.loads((site / f"L{layer}/N{unit}.json").read_bytes()) for unit in range(512)]
-
-
 def test_a_heading_sorts_every_unit_of_the_layer_and_sorts_back(demo_site: Path, page: Page, errors: list[str]) -> None:
-    records = _records(demo_site, 0)
+    records = [record for record in records_of(demo_site) if record["layer"] == 0]
     page.goto(f"{demo_site.as_uri()}/L0/index.html")
     before = _rows(page)
     page.get_by_role("button", name="Maximum").click()
     expect(page.get_by_role("columnheader", name="Maximum")).to_have_attribute("aria-sort", "descending")
-    wanted = sorted(records, key=lambda record: (-record["stats"]["max"], record["unit"]))  # type: ignore[index]
+    wanted = sorted(records, key=lambda record: (-record["stats"]["max"], record["unit"]))
     assert [row[0] for row in _rows(page)] == [str(record["unit"]) for record in wanted[:200]]
     page.get_by_role("button", name="Maximum").click()
     expect(page.get_by_role("columnheader", name="Maximum")).to_have_attribute("aria-sort", "ascending")
@@ -49,15 +44,15 @@ def test_a_heading_sorts_every_unit_of_the_layer_and_sorts_back(demo_site: Path,
 
 
 def test_words_and_measures_filter(demo_site: Path, page: Page, errors: list[str]) -> None:
-    records = _records(demo_site, 1)
+    records = [record for record in records_of(demo_site) if record["layer"] == 1]
     page.goto(f"{demo_site.as_uri()}/L1/index.html")
     page.get_by_label("Filter", exact=True).fill("return number>1 active<20%")
     wanted = [
         str(record["unit"])
         for record in records
-        if any("return" in behaviour["label"].lower() for behaviour in record["behaviours"])  # type: ignore[attr-defined]
-        and record["polysemanticity"]["behaviours"] > 1  # type: ignore[index]
-        and record["stats"]["density"] < 0.2  # type: ignore[index]
+        if any("return" in behaviour["label"].lower() for behaviour in record["behaviours"])
+        and record["polysemanticity"]["behaviours"] > 1
+        and record["stats"]["density"] < 0.2
     ]
     assert wanted
     expect(page.locator("#count")).to_have_text(f"{len(wanted)} of 512")

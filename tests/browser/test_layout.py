@@ -11,31 +11,12 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page
 
-from tests.support.browser import KINDS, visit
+from tests.support.browser import FAULTS, KINDS, WIDTHS, visit
 
 pytestmark = pytest.mark.browser
 
 PICTURES = os.environ.get("ATLAS_SCREENSHOTS")
-WIDTHS = (390, 1280, 1920)
 
-# What reaches past the window without a part of the page to scroll it in, and text that spills out of its box.
-FAULTS = """() => {
-    const wide = document.documentElement.clientWidth, faults = [];
-    const open = element => getComputedStyle(element).overflowX === 'visible';
-    const scrolls = element => {
-        for (; element && element !== document.body; element = element.parentElement) if (!open(element)) return true;
-        return false;
-    };
-    if (document.documentElement.scrollWidth > wide) faults.push('the page is wider than its window');
-    for (const element of document.body.querySelectorAll('*:not(svg *)')) {
-        const box = element.getBoundingClientRect(), what = element.outerHTML.slice(0, 100);
-        if (!box.width || !box.height || box.right < 0) continue;
-        if ((box.right > wide + 1 || box.left < -1) && !scrolls(element.parentElement)) faults.push('past: ' + what);
-        if (element.clientWidth && element.scrollWidth > element.clientWidth + 1 && open(element)
-            && !scrolls(element.parentElement)) faults.push('spills: ' + what);
-    }
-    return faults;
-}"""
 
 # The heading is where the eye would find it: in the window, under nothing.
 _HEADING_SHOWS = """() => {

@@ -14,7 +14,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from atlas_builder.site.hosting.serve import server
-from tests.site.test_map import read, unpack
+from tests.support.map import read_map, unpack
 
 pytestmark = pytest.mark.browser
 
@@ -32,7 +32,8 @@ class Drawn:
         size = np.array([box["width"], box["height"]])
         low, high = self.places.min(axis=0), self.places.max(axis=0)
         scale = ((size - 2 * min(40, size[0] / 16)) / (high - low)).min()
-        return (self.places - (low + high) / 2) * scale + size / 2
+        there: np.ndarray = (self.places - (low + high) / 2) * scale + size / 2
+        return there
 
     def alone(self) -> int:
         """The behaviour farthest from all others."""
@@ -42,7 +43,7 @@ class Drawn:
 
 
 def drawn(site: Path) -> Drawn:
-    data = read(site / "map" / "points.js")
+    data = read_map(site / "map" / "points.js")
     names, labels = [], []
     for layer, _ in data["layers"]:
         match = re.fullmatch(
@@ -80,7 +81,7 @@ def page(page: Page) -> Page:
 def canvas_box(page: Page) -> dict[str, float]:
     found = page.locator("#over").bounding_box()
     assert found
-    return {**found}
+    return {"x": found["x"], "y": found["y"], "width": found["width"], "height": found["height"]}
 
 
 def link_of(name: str) -> str:

@@ -46,7 +46,7 @@ def test_a_zero_embedding_is_like_nothing() -> None:
 
 
 def test_the_plane_of_examples_is_that_of_a_principal_component_analysis() -> None:
-    embeddings = np.random.default_rng(0).normal(size=(30, 7)).astype(np.float32) + np.arange(7, dtype=np.float32)
+    embeddings = (np.random.default_rng(0).normal(size=(30, 7)) + np.arange(7)).astype(np.float32)
     points, share = principal_coordinates(cosine_distances(embeddings))
     directions = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
     centred = (directions - directions.mean(axis=0)).astype(np.float64)

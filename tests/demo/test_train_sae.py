@@ -23,7 +23,7 @@ def test_the_term_is_what_its_formula_says() -> None:
         for latent in range(4):
             if active[row, latent]:
                 usually, now = (usual[latent] * encoder[:, latent]).numpy(), (read[row] * encoder[:, latent]).numpy()
-                found += 1 - float(usually @ now) / (np.linalg.norm(usually) * np.linalg.norm(now))
+                found += 1 - float(usually @ now) / float(np.linalg.norm(usually) * np.linalg.norm(now))
     assert float(neuron_embedding_loss(read, usual, encoder, active)) == pytest.approx(found, rel=1e-5)
 
 

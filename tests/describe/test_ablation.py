@@ -33,8 +33,7 @@ from atlas_builder.units.base import Units
 from atlas_builder.units.mlp import MLPUnits
 from atlas_builder.units.open import open_units
 from atlas_builder.workspace import work_folder
-from tests.collect.test_pass import contents
-from tests.support.atlases import Configure
+from tests.support.atlases import Configure, digests
 
 TOLERANCE = 1e-4
 
@@ -318,7 +317,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bytes_and_repeats_no_part(
     stop_after = 0
     build(stopped.config, tmp_path / "stopped", until="describe", executor=pool)
     assert batches == every[6:]
-    assert contents(stopped.work / "describe") == contents(whole.work / "describe")
+    assert digests(stopped.work / "describe") == digests(whole.work / "describe")
 
 
 def test_a_batch_that_does_not_fit_is_parted_and_nothing_is_lost(

@@ -65,7 +65,7 @@ def test_bands_alike_are_rarely_called_different_and_bands_unlike_nearly_always_
     chance = np.random.default_rng(0)
 
     def draw(first: int) -> list[int]:
-        return (first + chance.geometric(0.25, 15)).tolist()
+        return [first + int(more) for more in chance.geometric(0.25, 15)]
 
     alike = compare([[draw(0) for _ in range(BANDS)] for _ in range(2000)]).middle_differs()
     unlike = compare([[draw(0), draw(100), draw(0), draw(0)] for _ in range(500)]).middle_differs()

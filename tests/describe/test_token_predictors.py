@@ -14,8 +14,15 @@ from hypothesis import strategies as st
 
 from atlas_builder.collect.results import Collected
 from atlas_builder.describe.results import Described
-from atlas_builder.describe.token_predictors import HELD_OUT_EVERY, NEEDED
-from atlas_builder.describe.token_scores import COUNTS, FIRES, Patterns, count_predictions, predictor_scores
+from atlas_builder.describe.token_predictors import NEEDED
+from atlas_builder.describe.token_scores import (
+    COUNTS,
+    FIRES,
+    HELD_OUT_EVERY,
+    Patterns,
+    count_predictions,
+    predictor_scores,
+)
 from atlas_builder.models import language_model
 from atlas_builder.pipeline.build import build
 from atlas_builder.units.open import open_units
@@ -93,7 +100,11 @@ def test_an_atlas_counts_what_slow_loops_count(built: Path, configure: Configure
     for number in held:
         seen: dict[int, np.ndarray] = {}
         tokens = torch.tensor([[read.bos, *read.text_of(number).tolist()]])
-        units.run(tokens, lambda layer, _, fired, seen=seen: seen.update({layer: fired[0, 1:].numpy()}))
+
+        def keep(layer: int, _: torch.Tensor, fired: torch.Tensor, seen: dict[int, np.ndarray] = seen) -> None:
+            seen[layer] = fired[0, 1:].numpy()
+
+        units.run(tokens, keep)
         activations |= {(layer, number): fired for layer, fired in seen.items()}
     told = 0
     for layer in collected.layers:

@@ -7,7 +7,7 @@ import pytest
 
 from atlas_builder.link.exact_knn import Floats, Neighbours, directions
 from atlas_builder.link.tsne import NEIGHBOURS, narrowed, places
-from tests.link.test_link import Made
+from tests.support.links import Made
 
 CLUSTERS, EACH = 6, 40
 
@@ -86,7 +86,7 @@ def test_two_lie_at_the_ends_of_a_line() -> None:
 
 def test_few_lie_as_they_do_along_their_main_axes() -> None:
     square = np.array([[1, 1, 0], [1, -1, 0], [-1, 1, 0], [-1, -1, 0], [0, 0, 0]], dtype=np.float32)
-    found = places(square * [3, 1, 1], nobody(5)).astype(np.float64)
+    found = places(square * np.array([3, 1, 1], np.float32), nobody(5)).astype(np.float64)
     assert np.sort(found, axis=0) == pytest.approx(
         np.array([[0, 1 / 3], [0, 1 / 3], [0.5, 0.5], [1, 2 / 3], [1, 2 / 3]]), abs=1e-6
     )

@@ -14,6 +14,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
+from functools import partial
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ import pytest
 import yaml
 from mkdocs.commands.build import build
 from mkdocs.config import load_config
+from mkdocs.config.config_options import Plugins
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import Abort
 from mkdocs.plugins import get_plugins
@@ -44,7 +46,9 @@ def known(monkeypatch: pytest.MonkeyPatch, pool: Executor) -> Iterator[None]:
     """The plugin in a checkout that is not installed; builds share the session's workers."""
     from atlas_builder.mkdocs_plugin.plugin import AtlasPlugin
 
-    monkeypatch.setitem(MkDocsConfig.plugins.installed_plugins, "atlas", POINT)
+    plugins = MkDocsConfig.plugins
+    assert isinstance(plugins, Plugins)
+    monkeypatch.setitem(plugins.installed_plugins, "atlas", POINT)
     monkeypatch.setattr(AtlasPlugin, "executor", pool)
     yield
     logging.getLogger("mkdocs").setLevel(logging.NOTSET)
@@ -297,18 +301,25 @@ def test_a_request_during_a_rebuild_is_answered_after_it() -> None:
         placed.add(f"/atlas/{address}")
         return True
 
-    told: list[str] = []
+    statuses: list[str] = []
+
+    def start(status: str, headers: list[tuple[str, str]], error: object = None, /) -> Callable[[bytes], object]:
+        statuses.append(status)
+        return len
+
     answer = application(server, place, "/atlas/")
-    assert list(answer({"PATH_INFO": "/atlas/L0/N3.html"}, lambda status, headers: told.append(status))) == [
-        b"/atlas/L0/N3.html"
-    ]
-    list(answer({"PATH_INFO": "/elsewhere.html"}, lambda status, headers: told.append(status)))
-    assert told == ["200 OK", "404 Not Found"]
+    assert list(answer({"PATH_INFO": "/atlas/L0/N3.html"}, start)) == [b"/atlas/L0/N3.html"]
+    list(answer({"PATH_INFO": "/elsewhere.html"}, start))
+    assert statuses == ["200 OK", "404 Not Found"]
 
 
 def _get(address: str) -> str:
     with urllib.request.urlopen(address, timeout=10) as answer:
         return str(answer.read().decode("utf-8"))
+
+
+def _shows(address: str, text: str) -> bool:
+    return text in _get(address)
 
 
 @installed
@@ -341,7 +352,7 @@ def test_a_change_of_the_theme_shows_on_the_next_request(project: Write, tmp_pat
         base = theme / "base.html"
         base.write_text(base.read_text(encoding="utf-8").replace("<footer", "<p>changed</p><footer"), encoding="utf-8")
         for address in ("L0/N3.html", "index.html", "L1/index.html", "about.html"):
-            _until(lambda address=address: "<p>changed</p>" in _get(root + address), 10)
+            _until(partial(_shows, root + address, "<p>changed</p>"), 10)
         assert "publish: done" not in (tmp_path / "log").read_text(encoding="utf-8").split("Serving on")[1]
     finally:
         serving.send_signal(signal.SIGINT)

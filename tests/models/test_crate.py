@@ -19,7 +19,7 @@ from atlas_builder.models import crate, language_model
 from atlas_builder.models.crate import Crate, CrateShape
 from atlas_builder.units.crate import CrateUnits
 from atlas_builder.units.open import open_units
-from tests.support.models import CRATE_SHAPE
+from tests.support.models import CRATE_SHAPE, RunsCode
 
 SHAPE = CRATE_SHAPE
 TOKENS = torch.tensor([[0, 5, 99, 1000, 7], [0, 3, 3, 2047, 12]])
@@ -140,13 +140,8 @@ def test_a_checkpoint_of_the_authors_layout_is_read(made: Crate, tmp_path: Path)
         torch.testing.assert_close(crate.load_crate(tmp_path)(TOKENS), made(TOKENS))
 
 
-class _Runs:
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return (print, ("unpickled!",))
-
-
 def test_a_checkpoint_that_could_run_code_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    torch.save({"model": _Runs(), "model_args": {}}, tmp_path / "ckpt.pt")
+    torch.save({"model": RunsCode(), "model_args": {}}, tmp_path / "ckpt.pt")
     with pytest.raises(ModelError, match="is not a checkpoint"):
         crate.load_crate(tmp_path)
     assert "unpickled!" not in capsys.readouterr().out

@@ -18,11 +18,7 @@ from atlas_builder.errors import ConfigurationError, ModelError
 from atlas_builder.models import language_model
 from atlas_builder.shipped import CRATE, MODEL, MODELS, RELU, SAES
 from atlas_builder.units.open import load_saes, open_units
-
-
-class _Runs:
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return (print, ("unpickled!",))
+from tests.support.models import RunsCode
 
 
 @pytest.fixture
@@ -55,7 +51,7 @@ def test_pickled_weights_that_could_run_code_are_refused_and_not_run(
     broken: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (broken / "model.safetensors").unlink()
-    torch.save({"weight": _Runs()}, broken / "pytorch_model.bin")
+    torch.save({"weight": RunsCode()}, broken / "pytorch_model.bin")
     _refused(broken, "contains more than tensors, which could run code when loaded: convert it to safetensors")
     assert "unpickled!" not in capsys.readouterr().out
 

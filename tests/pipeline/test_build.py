@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import shutil
 import signal
@@ -22,9 +21,10 @@ from atlas_builder.config import Configuration
 from atlas_builder.errors import ActivationError, ConfigurationError, CorpusError
 from atlas_builder.pipeline import build as builder
 from atlas_builder.pipeline.build import build
+from atlas_builder.pipeline.fingerprints import STAGES, Stage, edition_date
 from atlas_builder.progress import Progress
 from atlas_builder.workspace import work_folder
-from tests.support.atlases import Configure, Listener
+from tests.support.atlases import Configure, Listener, digests
 
 
 def shipped_theme() -> Path:
@@ -32,14 +32,6 @@ def shipped_theme() -> Path:
     from atlas_builder.site.theme import find_theme
 
     return find_theme("atlas")
-
-
-def _bytes(folder: Path) -> dict[str, str]:
-    return {
-        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
 
 
 def _build(settings: Configuration, output: Path, pool: Executor, **options: Any) -> Listener:
@@ -58,14 +50,14 @@ def test_two_builds_give_the_same_bytes_wherever_and_however_they_run(
             _build(configure(), tmp_path / "somewhere" / "else", other)
     finally:
         torch.set_num_threads(threads)
-    one, two = _bytes(tiny_site), _bytes(tmp_path / "somewhere" / "else")
+    one, two = digests(tiny_site), digests(tmp_path / "somewhere" / "else")
     assert len(one) > 100
     assert one == two
 
 
 def test_a_second_build_does_nothing(configure: Configure, pool: Executor, built: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in built.rglob("*")}
-    assert _build(configure(), built, pool).unchanged() == list(builder.STAGES)
+    assert _build(configure(), built, pool).unchanged() == list(STAGES)
     assert before == {path: path.stat().st_mtime_ns for path in built.rglob("*")}
 
 
@@ -83,7 +75,7 @@ def test_a_change_repeats_only_what_it_matters_to(
 ) -> None:
     assert _build(configure(**change), built, pool).unchanged() == kept
     _build(configure(**change), tmp_path / "fresh", pool)
-    assert _bytes(built) == _bytes(tmp_path / "fresh")
+    assert digests(built) == digests(tmp_path / "fresh")
 
 
 def test_a_changed_corpus_file_is_noticed(configure: Configure, pool: Executor, jsonl: Path, tmp_path: Path) -> None:
@@ -252,9 +244,9 @@ def test_the_folder_one_works_in_is_never_replaced(
 
 @pytest.mark.parametrize("stage", ["link", "publish"])
 def test_a_full_disk_leaves_the_last_site_and_what_was_done(
-    configure: Configure, pool: Executor, built: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+    configure: Configure, pool: Executor, built: Path, monkeypatch: pytest.MonkeyPatch, stage: Stage
 ) -> None:
-    before = _bytes(built)
+    before = digests(built)
     changed = configure(link={"neighbours": 2})
 
     def full(*_: Any) -> None:
@@ -264,7 +256,7 @@ def test_a_full_disk_leaves_the_last_site_and_what_was_done(
         patched.setitem(builder._RUN, stage, full)
         with pytest.raises(OSError, match="No space left"):
             _build(changed, built, pool)
-    assert _bytes(built) == before
+    assert digests(built) == before
     assert not list(work_folder(built).glob("*.draft"))
     kept = ["collect", "cluster", "describe"] + (["link"] if stage == "publish" else [])
     assert _build(changed, built, pool).unchanged() == kept
@@ -276,7 +268,7 @@ def test_a_build_killed_amid_its_stages_goes_on_to_the_same_bytes(
     path = tmp_path / "a.yml"
     asked = configure().model_dump(mode="json", exclude_defaults=True)
     path.write_text(yaml.safe_dump(asked), encoding="utf-8")
-    whole = _bytes(tiny_site)
+    whole = digests(tiny_site)
     command = [sys.executable, "-m", "atlas_builder", "build", str(path), "--output", str(tmp_path / "killed")]
     # As on another machine: its own order of sets, time zone and language.
     elsewhere = {**os.environ, "PYTHONHASHSEED": "1", "TZ": "Pacific/Kiritimati", "LC_ALL": "C"}
@@ -290,9 +282,9 @@ def test_a_build_killed_amid_its_stages_goes_on_to_the_same_bytes(
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         site = tmp_path / "killed"
-        assert not site.exists() or _bytes(site) == whole
+        assert not site.exists() or digests(site) == whole
     subprocess.run(command, check=True, capture_output=True, env=elsewhere)
-    assert _bytes(tmp_path / "killed") == whole
+    assert digests(tmp_path / "killed") == whole
 
 
 def test_a_model_that_computes_nan_is_named_by_layer_and_document(
@@ -328,11 +320,11 @@ def test_a_date_comes_from_the_configuration_or_the_environment_never_the_clock(
     configure: Configure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
-    assert builder.edition_date(configure()) == "2026-01-02"
+    assert edition_date(configure()) == "2026-01-02"
     undated = configure(atlas={"date": None})
-    assert builder.edition_date(undated) is None
+    assert edition_date(undated) is None
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "86400")
-    assert builder.edition_date(undated) == "1970-01-02"
+    assert edition_date(undated) == "1970-01-02"
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "today")
     with pytest.raises(ConfigurationError, match="seconds since 1970"):
-        builder.edition_date(undated)
+        edition_date(undated)

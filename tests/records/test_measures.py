@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 from pathlib import Path
+from typing import get_args
 
 from atlas_builder.cluster.run import MEASURES_DTYPE
 from atlas_builder.config import UnitSettings
@@ -47,4 +48,4 @@ def test_methods_define_each_that_is_shown() -> None:
 
 
 def test_each_kind_that_a_configuration_can_ask_for_has_a_name() -> None:
-    assert set(KINDS) == set(UnitSettings.model_fields["kind"].annotation.__args__)
+    assert set(KINDS) == set(get_args(UnitSettings.model_fields["kind"].annotation))

@@ -21,12 +21,11 @@ from atlas_builder.config_file import validate
 from atlas_builder.pipeline.build import build
 from atlas_builder.progress import Progress
 from atlas_builder.records import tables
-from atlas_builder.records.address import UnitAddress
-from atlas_builder.records.stages import Stages
+from atlas_builder.records.columns import TABLES
 from atlas_builder.rounding import significant, significant_all
 from atlas_builder.site.hosting.check import check
 from atlas_builder.workspace import CONFIGURATION, work_folder
-from tests.support.atlases import Configure
+from tests.support.atlases import Configure, records_of, stages_of
 
 QUIET = Progress(quiet=True)
 
@@ -46,28 +45,17 @@ def site(request: pytest.FixtureRequest) -> Path:
     return found
 
 
-def _records(site: Path) -> list[dict[str, Any]]:
-    layers = json.loads((site / "atlas.json").read_bytes())["layers"]
-    return [
-        json.loads((site / UnitAddress(layer["layer"], unit).record).read_bytes())
-        for layer in layers
-        for unit in range(layer["units"])
-    ]
-
-
 def _table(site: Path, name: str) -> pa.Table:
     return pq.ParquetFile(site / "tables" / f"{name}.parquet").read()
 
 
-def _stages(site: Path) -> tuple[Stages, config.Configuration]:
-    work = work_folder(site)
-    settings = validate(json.loads((work / CONFIGURATION).read_bytes()))
-    return Stages(*(work / name for name in ("collect", "cluster", "describe", "link"))), settings
+def _settings(site: Path) -> config.Configuration:
+    return validate(json.loads((work_folder(site) / CONFIGURATION).read_bytes()))
 
 
 def test_a_row_says_of_every_unit_what_its_record_says(site: Path) -> None:
     expected = []
-    for record in _records(site):
+    for record in records_of(site):
         stats = {name: value for name, value in record["stats"].items() if name != "histogram"}
         measures = record["polysemanticity"]
         below = record["negative"]["polysemanticity"] if record["negative"] else dict.fromkeys(measures)
@@ -97,7 +85,7 @@ def test_a_row_says_of_every_behaviour_what_its_record_says(site: Path) -> None:
             "next_weights": [share for _, share in behaviour["next"]],
             "page": f"L{record['layer']}/N{record['unit']}.html#b{behaviour['id']}",
         }
-        for record in _records(site)
+        for record in records_of(site)
         for behaviour in record["behaviours"]
     ]
     assert _table(site, "behaviours").to_pylist() == expected
@@ -109,7 +97,7 @@ def test_a_row_says_of_every_example_where_it_is_and_what_it_is_of(site: Path) -
     of: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         of.setdefault(row["id"], []).append(row)
-    for record in _records(site):
+    for record in records_of(site):
         own = of.get(record["id"], [])
         below = record["negative"]["polysemanticity"]["examples"] if record["negative"] else 0
         assert len(own) == record["polysemanticity"]["examples"] + below
@@ -140,14 +128,14 @@ def test_a_table_says_what_its_columns_mean_and_where_it_is_from(tiny_site: Path
 
 
 def test_tables_written_again_are_the_same_bytes(site: Path, tmp_path: Path) -> None:
-    tables.write_tables(tmp_path, *_stages(site))
-    for name in tables.TABLES:
+    tables.write_tables(tmp_path, stages_of(work_folder(site)), _settings(site))
+    for name in TABLES:
         file = f"{name}.parquet"
         assert (tmp_path / file).read_bytes() == (site / "tables" / file).read_bytes()
 
 
 def test_a_layer_without_behaviours_has_its_units_and_no_rows(tiny_site: Path, tmp_path: Path) -> None:
-    _, settings = _stages(tiny_site)
+    settings = _settings(tiny_site)
     work = Path(shutil.copytree(work_folder(tiny_site), tmp_path / "work"))
     (work / "describe" / "L0.behaviours.json").write_text("[]", encoding="utf-8")
     np.save(work / "cluster" / "L0.behaviours.npy", np.load(work / "cluster" / "L0.behaviours.npy")[:0])
@@ -157,9 +145,7 @@ def test_a_layer_without_behaviours_has_its_units_and_no_rows(tiny_site: Path, t
     np.save(work / "link" / "neighbours.npy", np.delete(neighbours, gone, axis=0) * 0)
     for name in ("address", "similarities", "wiring"):
         np.save(work / "link" / f"{name}.npy", np.delete(np.load(work / "link" / f"{name}.npy"), gone, axis=0))
-    tables.write_tables(
-        tmp_path / "tables", Stages(*(work / n for n in ("collect", "cluster", "describe", "link"))), settings
-    )
+    tables.write_tables(tmp_path / "tables", stages_of(work), settings)
     assert _table(tmp_path, "units").num_rows == 48
     assert set(_table(tmp_path, "behaviours")["layer"].to_pylist()) == {1}
 

@@ -27,7 +27,7 @@ def _dots(svg: str, colour: str) -> list[tuple[int, int]]:
 
 
 def test_the_plane_holds_every_example_at_its_place_in_its_colour() -> None:
-    points = np.random.default_rng(0).normal(size=(40, 2)).astype(np.float32) * [2, 1]
+    points = (np.random.default_rng(0).normal(size=(40, 2)) * [2, 1]).astype(np.float32)
     labels = np.repeat(np.array([0, 1, 2], dtype=np.int32), [4, 30, 6])
     svg = figures.plane(points, labels, ["c0", "c1", "c2"])
     assert "40 examples in 2 behaviours" in svg

@@ -42,7 +42,7 @@ def test_connections_count_by_whom_a_unit_is_named(tmp_path: Path) -> None:
     for row in _NEIGHBOURS:
         for other in row:
             if other >= 0:
-                slow[tuple(_ADDRESS[other][:2].tolist())] += 1  # type: ignore[index]
+                slow[tuple(_ADDRESS[other][:2].tolist())] += 1
     assert found == slow
 
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import base64
 import json
 import re
 from pathlib import Path
@@ -18,17 +17,7 @@ from atlas_builder.site.hosting.check import check
 from atlas_builder.site.html import markup
 from atlas_builder.site.map import Map, preview, write_map
 from atlas_builder.workspace import work_folder
-
-
-def read(path: Path) -> dict[str, Any]:
-    match = re.fullmatch(r"Atlas\.map\((.*)\);\n", path.read_text(encoding="utf-8"), re.DOTALL)
-    assert match
-    found: dict[str, Any] = json.loads(match[1])
-    return found
-
-
-def unpack(text: str) -> np.ndarray:
-    return np.frombuffer(base64.b64decode(text), dtype="<u2")
+from tests.support.map import read_map, unpack
 
 
 def draw(places: list[list[float]], words: list[list[str]] | None = None, layers: int = 1) -> Map:
@@ -51,7 +40,7 @@ def scattered(count: int, layers: int = 3) -> Map:
 
 
 def test_the_data_lead_to_the_same_addresses_as_the_records(tiny_site: Path) -> None:
-    data = read(tiny_site / "map" / "points.js")
+    data = read_map(tiny_site / "map" / "points.js")
     counts, effective = unpack(data["counts"]), unpack(data["effective"])
     units = [(layer, unit) for layer, own in data["layers"] for unit in range(own)]
     assert len(units) == len(counts) == len(effective) == len(list(tiny_site.glob("L*/N*.json")))
@@ -62,7 +51,7 @@ def test_the_data_lead_to_the_same_addresses_as_the_records(tiny_site: Path) -> 
 
 
 def test_the_data_hold_the_places_of_the_link_stage(tiny_site: Path) -> None:
-    found = unpack(read(tiny_site / "map" / "points.js")["places"]).reshape(-1, 2)
+    found = unpack(read_map(tiny_site / "map" / "points.js")["places"]).reshape(-1, 2)
     wanted = np.load(work_folder(tiny_site) / "link" / "map.npy")
     assert found.shape == wanted.shape
     assert np.abs(found / 65_534 - wanted).max() < 1e-5
@@ -71,7 +60,7 @@ def test_the_data_hold_the_places_of_the_link_stage(tiny_site: Path) -> None:
 def test_a_behaviour_without_a_place_is_left_out(tmp_path: Path) -> None:
     drawn = draw([[0, 0.5], [float("nan")] * 2, [1, 0.5]])
     write_map(tmp_path, drawn)
-    assert unpack(read(tmp_path / "points.js")["places"]).tolist() == [0, 32767, 65535, 65535, 65534, 32767]
+    assert unpack(read_map(tmp_path / "points.js")["places"]).tolist() == [0, 32767, 65535, 65535, 65534, 32767]
     assert drawn.placed == 2
     assert "Map of 2 behaviours" in drawn.picture
 
@@ -169,7 +158,7 @@ def test_few_behaviours_make_regions_of_few() -> None:
 def test_the_page_tells_the_regions_in_words(demo_site: Path) -> None:
     page = (demo_site / "map.html").read_text(encoding="utf-8")
     tree = html5lib.parse(page, namespaceHTMLElements=False)
-    words = read(demo_site / "map" / "points.js")["words"][:60]
+    words = read_map(demo_site / "map" / "points.js")["words"][:60]
     items = tree.findall(".//details[@id='regions']/ol/li")
     assert len(items) == len(words) > 0
     for item, (x, y, level, word) in zip(items, words, strict=True):
@@ -192,7 +181,7 @@ def test_hostile_words_are_text(tmp_path: Path) -> None:
     assert "<script" not in drawn.picture
     assert "\u202e" not in drawn.picture
     write_map(tmp_path, drawn)
-    assert word in [entry[3] for entry in read(tmp_path / "points.js")["words"]]
+    assert word in [entry[3] for entry in read_map(tmp_path / "points.js")["words"]]
 
 
 def test_check_knows_the_map(tiny_site: Path, copy_of: Any) -> None:

@@ -16,6 +16,7 @@ from atlas_builder.errors import ConfigurationError
 from atlas_builder.progress import Progress
 from atlas_builder.records.schema import content_hash
 from atlas_builder.site.hosting.check import check
+from tests.support.atlases import records_of
 
 SITES = ["tiny_site", "demo_site", "hostile_site"]
 QUIET = Progress(quiet=True)
@@ -25,10 +26,6 @@ QUIET = Progress(quiet=True)
 def site(request: pytest.FixtureRequest) -> Path:
     found: Path = request.getfixturevalue(request.param)
     return found
-
-
-def _records(site: Path) -> list[dict[str, object]]:
-    return [json.loads(path.read_bytes()) for path in sorted(site.glob("L*/N*.json"))]
 
 
 def test_a_built_site_passes_its_own_check(site: Path) -> None:
@@ -47,7 +44,7 @@ def test_every_record_is_valid_hashed_and_rounded(site: Path) -> None:
     schema = json.loads((site / "schema/neuron-record.schema.json").read_bytes())
     jsonschema.Draft202012Validator.check_schema(schema)
     validator = jsonschema.Draft202012Validator(schema)
-    records = _records(site)
+    records = records_of(site)
     for record in records[:: max(1, len(records) // 150)]:
         validator.validate(record)
         assert record["hash"] == content_hash(record)
@@ -89,9 +86,9 @@ def test_without_an_address_there_is_no_sitemap(demo_site: Path) -> None:
 
 def test_behaviours_have_addresses_and_neighbours_lead_to_them(demo_site: Path) -> None:
     linked = 0
-    for record in _records(demo_site)[::40]:
+    for record in records_of(demo_site)[::40]:
         page = (demo_site / f"L{record['layer']}/N{record['unit']}.html").read_text(encoding="utf-8")
-        for behaviour in record["behaviours"]:  # type: ignore[attr-defined]
+        for behaviour in record["behaviours"]:
             assert f"id=b{behaviour['id']}>" in page
             for neighbour in behaviour["neighbours"]:
                 _, layer, unit = neighbour["id"].split("/")
@@ -178,7 +175,7 @@ def test_check_refuses_what_is_no_atlas(tmp_path: Path, content: str | None) -> 
 
 
 def test_hostile_text_is_in_the_records_as_it_was(hostile_site: Path) -> None:
-    tokens = ["".join(example["tokens"]) for record in _records(hostile_site) for example in record["examples"]]  # type: ignore[attr-defined]
+    tokens = ["".join(example["tokens"]) for record in records_of(hostile_site) for example in record["examples"]]
     assert any("</script>" in text for text in tokens)
     assert any("{{ 7*7 }}" in text or "{{" in text for text in tokens)
     for page in hostile_site.rglob("*.html"):

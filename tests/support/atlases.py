@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -19,6 +20,8 @@ from atlas_builder.config import Configuration
 from atlas_builder.config_file import validate
 from atlas_builder.pipeline.build import build
 from atlas_builder.progress import Progress
+from atlas_builder.records.address import UnitAddress
+from atlas_builder.records.stages import Stages
 from atlas_builder.workspace import work_folder
 
 Configure = Callable[..., Configuration]
@@ -37,6 +40,30 @@ class Listener(Progress):
 
     def unchanged(self) -> list[str]:
         return [line.split(":")[0] for line in self.lines if line.endswith("unchanged")]
+
+
+def records_of(site: Path) -> list[dict[str, Any]]:
+    """All records of a built site, by layer and unit."""
+    layers = json.loads((site / "atlas.json").read_bytes())["layers"]
+    return [
+        json.loads((site / UnitAddress(layer["layer"], unit).record).read_bytes())
+        for layer in layers
+        for unit in range(layer["units"])
+    ]
+
+
+def stages_of(work: Path) -> Stages:
+    """What the stages wrote in a work folder."""
+    return Stages(*(work / name for name in ("collect", "cluster", "describe", "link")))
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """The SHA-256 of every file below a folder, by its path."""
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
 
 
 # What a hostile corpus may hold; every browser and parser test meets all of it.

@@ -7,8 +7,10 @@ import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from marionette_driver.marionette import Marionette
 from playwright.sync_api import Browser, BrowserContext, Page, Request, sync_playwright
 
@@ -24,6 +26,28 @@ KINDS = {
     "missing": "404.html",
 }
 """A page of each kind."""
+
+WIDTHS = (390, 1280, 1920)
+LOOKS: tuple[tuple[Literal["light", "dark"], int], ...] = (("light", 390), ("dark", 1280))
+"""Scheme and width of the windows in which axe looks at a page."""
+# What reaches past the window without a part of the page to scroll it in, and text that spills out of its box.
+FAULTS = """() => {
+    const wide = document.documentElement.clientWidth, faults = [];
+    const open = element => getComputedStyle(element).overflowX === 'visible';
+    const scrolls = element => {
+        for (; element && element !== document.body; element = element.parentElement) if (!open(element)) return true;
+        return false;
+    };
+    if (document.documentElement.scrollWidth > wide) faults.push('the page is wider than its window');
+    for (const element of document.body.querySelectorAll('*:not(svg *)')) {
+        const box = element.getBoundingClientRect(), what = element.outerHTML.slice(0, 100);
+        if (!box.width || !box.height || box.right < 0) continue;
+        if ((box.right > wide + 1 || box.left < -1) && !scrolls(element.parentElement)) faults.push('past: ' + what);
+        if (element.clientWidth && element.scrollWidth > element.clientWidth + 1 && open(element)
+            && !scrolls(element.parentElement)) faults.push('spills: ' + what);
+    }
+    return faults;
+}"""
 
 FIREFOX = os.environ.get("FIREFOX") or shutil.which("firefox-esr") or shutil.which("firefox")
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
@@ -128,3 +152,9 @@ def visit(page: Page, site: Path, kind: str) -> None:
     page.goto(f"{site.as_uri()}/{KINDS[kind]}")
     if kind == "search":
         page.locator("#results a").first.wait_for()
+
+
+def violations(page: Page) -> list[str]:
+    """What axe objects to on the page as it is; `preload` would fetch style sheets, which the policy forbids."""
+    found = Axe().run(page, options={"preload": False}).response["violations"]
+    return [f"{rule['id']}: {node['html'][:120]}" for rule in found for node in rule["nodes"]]

@@ -102,3 +102,10 @@ def crate_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     crate.save_crate(model, folder)
     AutoTokenizer.from_pretrained(MODEL).save_pretrained(folder)
     return folder
+
+
+class RunsCode:
+    """Prints when it is unpickled, as an attacker's object would do worse."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return (print, ("unpickled!",))

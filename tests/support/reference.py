@@ -74,7 +74,9 @@ class SlowModel:
             gain = 1 + gain
         if isinstance(self.norm, torch.nn.LayerNorm):
             direction = direction - direction.mean()
-        return (gain * direction) @ _matrix(self.model.get_output_embeddings()).astype(np.float64)
+        unembedding = _matrix(self.model.get_output_embeddings()).astype(np.float64)
+        logits: np.ndarray = (gain * direction) @ unembedding
+        return logits
 
     def read(self, texts: list[str], context: int, layer: int, max_tokens: int | None = None) -> list[Reading]:
         """Every context of every text, one forward pass each."""
@@ -107,7 +109,7 @@ class SlowModel:
 
 def _matrix(module: torch.nn.Module) -> np.ndarray:
     """The weight of a linear map: (in, out)."""
-    weight: np.ndarray = module.weight.detach().numpy()
+    weight: np.ndarray = module.get_parameter("weight").detach().numpy()
     return weight if isinstance(module, Conv1D) else weight.T
 
 

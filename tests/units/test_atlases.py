@@ -20,7 +20,7 @@ from atlas_builder.units.base import Units
 from atlas_builder.units.open import open_units
 from atlas_builder.verify.run import verify
 from tests.support.atlases import Configure
-from tests.units.test_sae import an_sae
+from tests.support.saes import an_sae
 
 
 def _settings(kind: str, configure: Configure, crate_folder: Path, tmp_path: Path) -> Configuration:

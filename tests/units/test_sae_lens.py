@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from atlas_builder.models import sae
 from atlas_builder.shipped import SAES
-from tests.units.test_sae import ARCHITECTURES, LATENTS, WIDTH, an_sae
+from tests.support.saes import ARCHITECTURES, LATENTS, WIDTH, an_sae
 
 sae_lens = pytest.importorskip("sae_lens", reason="the extra `sae` is not installed; it wants another transformer-lens")
 

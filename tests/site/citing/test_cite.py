@@ -7,10 +7,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-import bibtexparser
 import html5lib
 import pytest
 import rispy
+from bibtexparser.entrypoint import parse_string
 from bibtexparser.middlewares import SeparateCoAuthors, SplitNameParts
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -53,7 +53,7 @@ def _printed(tex: str) -> str:
 
 
 def _from_bibtex(text: str) -> tuple[str, list[str], dict[str, str]]:
-    library = bibtexparser.parse_string(text, append_middleware=[SeparateCoAuthors(), SplitNameParts()])
+    library = parse_string(text, append_middleware=[SeparateCoAuthors(), SplitNameParts()])
     assert library.failed_blocks == []
     (entry,) = library.entries
     fields = {name: field.value for name, field in entry.fields_dict.items()}

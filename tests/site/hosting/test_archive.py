@@ -20,7 +20,6 @@ from click.testing import CliRunner
 from atlas_builder.cli import main
 from atlas_builder.errors import ConfigurationError, SiteError
 from atlas_builder.progress import Progress
-from atlas_builder.site.hosting import archive as module
 from atlas_builder.site.hosting.archive import archive
 from atlas_builder.site.hosting.check import check
 
@@ -200,7 +199,7 @@ def test_an_archive_that_fails_leaves_the_former_one(
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module.shutil, "copyfileobj", fail)
+    monkeypatch.setattr(shutil, "copyfileobj", fail)
     with pytest.raises(OSError, match="No space left"):
         archive(tiny_site, tmp_path / "a.zip")
     assert (tmp_path / "a.zip").read_bytes() == former

@@ -12,13 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from atlas_builder.config import Configuration
-from atlas_builder.records.stages import Stages
 from atlas_builder.site.search import index, normalise, postings
 from atlas_builder.site.search.index import read_index_file
 from atlas_builder.site.search.postings import LayerWords, Postings, read_back, written
 from atlas_builder.site.search.snippets import MIDDLE, Snippet, snippet
 from atlas_builder.workspace import work_folder
-from tests.support.atlases import Configure
+from tests.support.atlases import Configure, stages_of
 
 
 def test_a_word_is_found_as_typed_by_people() -> None:
@@ -169,11 +168,6 @@ class _Index:
         return set(np.cumsum(read_back(self.rows[word][3])).tolist())
 
 
-def _stages(site: Path) -> Stages:
-    work = work_folder(site)
-    return Stages(*(work / name for name in ("collect", "cluster", "describe", "link")))
-
-
 @pytest.fixture(params=["tiny_site", "hostile_site"])
 def built(request: pytest.FixtureRequest) -> Path:
     site: Path = request.getfixturevalue(request.param)
@@ -181,7 +175,7 @@ def built(request: pytest.FixtureRequest) -> Path:
 
 
 def test_the_index_holds_what_the_stages_found_and_nothing_else(built: Path) -> None:
-    index, stages = _Index(built / "search"), _stages(built)
+    index, stages = _Index(built / "search"), stages_of(work_folder(built))
     answers: dict[str, dict[int, int]] = defaultdict(dict)
     shown: dict[str, set[int]] = defaultdict(set)
     labels: dict[int, list[list[str]]] = {}
@@ -223,7 +217,7 @@ def test_the_index_holds_what_the_stages_found_and_nothing_else(built: Path) -> 
 
 
 def test_words_and_units_are_listed_for_patterns_and_filters(built: Path) -> None:
-    built_index, stages = _Index(built / "search"), _stages(built)
+    built_index, stages = _Index(built / "search"), stages_of(work_folder(built))
     listed, counts = index.read_index_file(built / "search" / "words.js")
     assert dict(zip(listed, read_back(counts), strict=True)) == {
         word: count
@@ -251,13 +245,13 @@ def test_an_index_is_the_same_bytes_whoever_gathers_it(
     tiny_site: Path, pool: Executor, configure: Configure, tmp_path: Path
 ) -> None:
     settings: Configuration = configure()
-    index.write_index(tmp_path / "again", _stages(tiny_site), settings.examples.window, pool)
+    index.write_index(tmp_path / "again", stages_of(work_folder(tiny_site)), settings.examples.window, pool)
     for path in (tiny_site / "search").iterdir():
         assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes(), path.name
 
 
 def test_queries_to_try_are_of_the_atlas(demo_site: Path, pool: Executor, tmp_path: Path) -> None:
-    queries = index.write_index(tmp_path / "search", _stages(demo_site), (20, 10), pool)
+    queries = index.write_index(tmp_path / "search", stages_of(work_folder(demo_site)), (20, 10), pool)
     made = _Index(tmp_path / "search")
     assert len(queries.words) == 6
     for word in queries.words:

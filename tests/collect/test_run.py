@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import multiprocessing
 import random
 import shutil
@@ -25,19 +24,11 @@ from atlas_builder.units import open as open_module
 from atlas_builder.units.mlp import MLPUnits
 from atlas_builder.units.open import open_units
 from atlas_builder.workspace import work_folder
-from tests.support.atlases import Configure, Listener
-
-
-def contents(folder: Path) -> dict[str, str]:
-    return {
-        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
+from tests.support.atlases import Configure, Listener, digests
 
 
 def collected(output: Path) -> dict[str, str]:
-    return contents(work_folder(output) / "collect")
+    return digests(work_folder(output) / "collect")
 
 
 def make_batches_small(patch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import orjson
@@ -80,7 +80,8 @@ def test_an_atlas_says_what_it_is(atlas: Atlas) -> None:
 def test_a_unit_is_found_by_its_address(atlas: Atlas, tiny_site: Path) -> None:
     unit = atlas[1, 5]
     assert unit.record == _record(tiny_site, "L1/N5")
-    assert atlas["tiny/L1/N5"] == atlas["L1/N5"] == atlas[1][5] == atlas[np.int64(1), np.int32(5)] == unit
+    of_numpy = cast(tuple[int, int], (np.int64(1), np.int32(5)))  # numbers from an array are no `int`
+    assert atlas["tiny/L1/N5"] == atlas["L1/N5"] == atlas[1][5] == atlas[of_numpy] == unit
     assert unit.page == "L1/N5.html"
     assert (unit.id, unit.layer, unit.number, unit.kind) == ("tiny/L1/N5", 1, 5, "mlp")
     assert {unit, atlas["L1/N5"]} == {unit}

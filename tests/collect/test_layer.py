@@ -23,6 +23,7 @@ from atlas_builder.collect.results import CollectedLayer
 from atlas_builder.collect.write import finish
 from atlas_builder.config import ExampleSettings
 from tests.support import reference
+from tests.support.atlases import digests
 
 UNITS, LENGTH, WIDTH, LAYER = 21, 6, 3, 5
 
@@ -63,10 +64,6 @@ def collector_in(folder: Path, world: World, examples: ExampleSettings, executor
 def threads() -> Iterator[Executor]:
     with ThreadPoolExecutor(2) as executor:
         yield executor
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
 def collect_whole(world: World, examples: ExampleSettings, executor: Executor, folder: Path) -> Path:
@@ -164,7 +161,7 @@ def test_order_batches_shards_and_checkpoints_leave_no_trace(
     order = list(range(len(world.inputs)))
     chance.shuffle(order)
     with TemporaryDirectory() as scratch:
-        wanted = contents(collect_whole(world, rule, threads, Path(scratch)))
+        wanted = digests(collect_whole(world, rule, threads, Path(scratch)))
         merged = Path(scratch) / "merged"
         with collector_in(merged, world, rule, threads) as together:
             for shard in range(shards):
@@ -172,7 +169,7 @@ def test_order_batches_shards_and_checkpoints_leave_no_trace(
                 with stopped_and_started(world, rule, threads, order[shard::shards], batch, folder, data) as one:
                     together.merge(one)
             finish(together, Path(scratch) / "sharded")
-        assert contents(Path(scratch) / "sharded") == wanted
+        assert digests(Path(scratch) / "sharded") == wanted
 
 
 @contextmanager

@@ -12,22 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atlas_builder.cluster.run import BEHAVIOUR
-from atlas_builder.collect.results import Collected
-from atlas_builder.config import LinkSettings
-from atlas_builder.files import write_json
 from atlas_builder.link import run
 from atlas_builder.link.exact_knn import Points, directions, nearest
-from atlas_builder.link.run import Links, link, threshold
-from atlas_builder.progress import Progress
-
-FILES = ("address.npy", "map.npy", "neighbours.npy", "similarities.npy", "thresholds.npy", "wiring.npy")
-
-
-def make_points(vectors: np.ndarray, unit: np.ndarray, layers: int) -> Points:
-    """Points of three units a layer."""
-    starts = np.searchsorted(unit, np.arange(layers + 1) * 3)
-    return Points(directions(vectors), unit, np.asarray(~vectors.any(axis=1)), starts)
+from atlas_builder.link.run import threshold
+from tests.support.links import Made, make_points
 
 
 def draw_points(chance: np.random.Generator, total: int, layers: int, width: int = 3) -> Points:
@@ -137,62 +125,6 @@ def test_very_long_and_very_short_vectors_have_a_direction() -> None:
     assert directions(np.array([[3e30, 4e30], [3e-30, 4e-30]], dtype=np.float32)) == pytest.approx(
         np.array([[0.6, 0.8]] * 2), abs=1e-6
     )
-
-
-class Made:
-    """A small atlas as the stages before leave it: three units a layer, layers 1, 3, 5, …"""
-
-    def __init__(self, folder: Path, counts: list[int], seed: int = 0, parts: int = 1, width: int = 5) -> None:
-        chance = np.random.default_rng(seed)
-        self.folder, self.layers, self.parts = folder, [1 + 2 * place for place in range(len(counts))], parts
-        folder.mkdir()
-        write_json(folder / "facts.json", {"layers_read": self.layers})
-        self.inputs, self.units = [], []
-        self.reads: list[np.ndarray] = []
-        self.writes: list[np.ndarray] = []
-        for layer, count in zip(self.layers, counts, strict=True):
-            place = folder / f"L{layer}"
-            place.mkdir()
-            inputs = chance.integers(-2, 3, (count + 2, width)).astype(np.float32)
-            inputs.tofile(place / "inputs.f32")
-            write_json(place / "layer.json", {"width": width})
-            self.reads.append(chance.normal(size=(parts, 3, width)).astype(np.float32))
-            self.writes.append(chance.normal(size=(3, width)).astype(np.float32))
-            found = np.zeros(count, dtype=BEHAVIOUR)
-            found["unit"] = np.sort(chance.integers(0, 3, count))
-            found["id"] = np.arange(count) - np.searchsorted(found["unit"], found["unit"])
-            found["row"] = chance.permutation(count + 2)[:count]
-            np.save(folder / f"L{layer}.behaviours.npy", found)
-            self.inputs.append(inputs[found["row"]])
-            self.units.append(found["unit"])
-        self.save_weights()
-
-    def save_weights(self) -> None:
-        for layer, read, write in zip(self.layers, self.reads, self.writes, strict=True):
-            np.save(self.folder / f"L{layer}" / "read.npy", read)
-            np.save(self.folder / f"L{layer}" / "write.npy", write)
-
-    def links(self, executor: Executor | None = None, map: bool = False, **wanted: Any) -> Links:
-        target = self.folder / "link"
-        target.mkdir(exist_ok=True)
-        with ThreadPoolExecutor(1) as own:
-            link(
-                Collected(self.folder),
-                self.folder,
-                LinkSettings(map=map, **wanted),
-                target,
-                executor or own,
-                Progress(quiet=True),
-            )
-        assert sorted(file.name for file in target.iterdir()) == sorted(FILES)
-        return Links(target)
-
-    def points(self) -> Points:
-        unit = np.concatenate([own + 3 * place for place, own in enumerate(self.units)])
-        return make_points(np.concatenate(self.inputs), unit, len(self.layers))
-
-    def contents(self) -> dict[str, bytes]:
-        return {name: (self.folder / "link" / name).read_bytes() for name in FILES}
 
 
 def slow_wiring(made: Made, address: np.ndarray, this: int, that: int) -> float:

@@ -1,0 +1,61 @@
+"""Shares of tokens, and what comes next, against counting."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from atlas_builder.describe.token_shares import next_shares, next_tokens, token_shares, window_tokens
+
+
+def test_token_shares_are_of_the_positive_activation_and_noise_counts_for_nothing() -> None:
+    tokens = np.array([[5, 6, -1], [5, 7, 7], [9, 9, 9]])
+    values = np.array([[1, 2, np.nan], [3, -5, 2], [9, 9, 9]], dtype=np.float32)
+    found = token_shares(tokens, values, np.array([1, 1, -1]), 2, 2)
+    assert [[token for token, _ in shares] for shares in found] == [[], [5, 6]]
+    assert [share for _, share in found[1]] == pytest.approx([0.5, 0.25])
+
+
+def test_a_window_ends_where_its_context_does() -> None:
+    tokens, starts = np.arange(10, dtype=np.int32), np.array([0, 4, 10])
+    found = window_tokens(tokens, starts, np.array([0, 1]), np.array([1, 5]), 2, 3)
+    assert found.tolist() == [[-1, 0, 1, 2, 3, -1], [7, 8, 9, -1, -1, -1]]
+
+
+def test_the_next_token_may_be_in_the_next_context_of_the_document_but_not_in_another() -> None:
+    tokens, starts = np.arange(10, 18, dtype=np.int32), np.array([0, 3, 5, 8])  # 10 11 12 | 13 14 || 15 16 17
+    document = np.array([0, 0, 1], dtype=np.int32)
+    context, position = np.array([0, 0, 1, 1, 2, 2], dtype=np.int32), np.array([0, 2, 0, 1, 1, 2], dtype=np.int32)
+    assert next_tokens(tokens, starts, document, context, position).tolist() == [11, 13, 14, -1, 17, -1]
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=5), st.integers(1, 4))
+def test_every_token_but_a_document_s_last_has_the_one_behind_it(lengths: list[int], room: int) -> None:
+    starts, places, expected = [0], [], []
+    document: list[int] = []
+    for number, length in enumerate(lengths):
+        base = starts[-1]
+        for offset in range(0, length, room):
+            places += [(len(document), inner) for inner in range(min(room, length - offset))]
+            document.append(number)
+            starts.append(base + min(offset + room, length))
+        expected += [*range(base + 1, base + length), -1]
+    context, position = np.array(places, dtype=np.int32).T
+    tokens = np.arange(sum(lengths), dtype=np.int32)
+    found = next_tokens(tokens, np.array(starts), np.array(document, dtype=np.int32), context, position)
+    assert found.tolist() == expected
+
+
+@given(st.lists(st.tuples(st.integers(-1, 4), st.integers(-1, 3)), max_size=40), st.integers(1, 5))
+def test_shares_of_next_tokens_are_those_of_counting(pairs: list[tuple[int, int]], most: int) -> None:
+    following = np.array([token for token, _ in pairs], dtype=np.int32)
+    behaviour = np.array([owner for _, owner in pairs], dtype=np.int64)
+    found = next_shares(following, behaviour, 5, most)
+    for owner in range(5):
+        counted = Counter(token for token, whose in pairs if whose == owner and token >= 0)
+        ranked = sorted(counted.items(), key=lambda item: (-item[1], item[0]))[:most]
+        assert found[owner] == [(token, count / counted.total()) for token, count in ranked]
