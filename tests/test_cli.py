@@ -18,7 +18,7 @@ def _run(*arguments: str) -> Result:
     return CliRunner().invoke(main, list(arguments))
 
 
-@pytest.mark.parametrize("command", [[], ["demo"], ["build"], ["merge"], ["verify"], ["serve"], ["check"], ["archive"]])
+@pytest.mark.parametrize("command", [[], *([name] for name in main.commands)], ids=" ".join)
 def test_every_command_helps_with_an_example(command: list[str]) -> None:
     result = _run(*command, "--help")
     assert result.exit_code == 0

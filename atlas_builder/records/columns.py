@@ -17,7 +17,9 @@ class Column(NamedTuple):
 
     name: str
     type: pa.DataType
-    path: tuple[str, ...]
+    path: tuple[str, ...] = ()
+    description: str = ""
+    """Of a column that is computed from several fields, and so has no path."""
 
 
 def _column(measure: Measure, prefix: str = "", *path: str) -> Column:
@@ -29,7 +31,7 @@ _ADDRESS = [
     Column("layer", pa.int32(), ("layer",)),
     Column("unit", pa.int32(), ("unit",)),
 ]
-_PAGE = Column("page", pa.string(), ())
+_PAGE = Column("page", pa.string())
 NEIGHBOUR = pa.struct({"id": pa.string(), "behaviour": pa.int32(), "similarity": pa.float64(), "wiring": pa.float64()})
 
 UNITS = [
@@ -67,7 +69,7 @@ EXAMPLES = [
     Column("behaviour", pa.int32(), ("examples", "behaviour")),
     Column("document", pa.int32(), ("examples", "document")),
     Column("position", pa.int32(), ("examples", "position")),
-    Column("activation", pa.float64(), ()),
+    Column("activation", pa.float64()),
 ]
 """One row an example: all that the measures are computed from, shown in records or not."""
 
@@ -88,8 +90,8 @@ def table_schema(columns: Sequence[Column], config: Configuration) -> pa.Schema:
 
 
 def _description(column: Column) -> str:
-    """The descriptions in the schema of records along the path of a column's field."""
-    node, descriptions = schema(), []
+    """A column's own description, and those in the schema of records along the path of its field."""
+    node, descriptions = schema(), [column.description]
     for step in column.path:
         node = node.get("items", node)["properties"][step]
         descriptions.append(node.get("description"))
