@@ -1,4 +1,4 @@
-"""Atlases of the same text side by side: their scores by layer, and behaviours that they share."""
+"""A comparison of atlases of the same text: their scores by layer, and behaviours that they share."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from atlas_builder.site.render import write_text
 from atlas_builder.site.theme import environment, find_theme
 
 SHARED = 0.2
-"""Jaccard index of two behaviours' examples from which they match."""
+"""The least Jaccard index of two behaviours' examples for a match."""
 _LISTED = 12
-_CONFIDENT = 1.96  # standard errors on each side of a mean that hold 95 of 100
+_CONFIDENT = 1.96  # standard errors on each side of a mean in a 95 % interval
 
 
 class Score(NamedTuple):
-    """What is compared: a column of the units' tables, or of what `explain` wrote; `why` says what it is."""
+    """A score to compare: a column of the units' tables, or of the results of `explain`; `why` describes it."""
 
     column: str
     name: str
@@ -44,17 +44,17 @@ class Score(NamedTuple):
 
 
 EXPLAINED = (
-    Score("top_and_random", "Explained, top and random", "r of simulated and true activation, on the top and anywhere"),
+    Score("top_and_random", "Explained, top and random", "r of simulated and true activations, top and random text"),
     Score("random_only", "Explained, random only", "the same on random text only"),
-    Score("whole_range", "Explained, whole range", "rank correlation, on text from every part of the range"),
+    Score("whole_range", "Explained, whole range", "rank correlation on text from the whole activation range"),
 )
-"""What `explain` wrote beside the atlases."""
+"""Scores that `explain` wrote beside the atlases."""
 
 SCORES = tuple(Score(measure.name, measure.title, measure.description) for measure in shown_in("comparison"))
 
 
 class Mean(NamedTuple):
-    """A mean over so many units, and its 95 % interval."""
+    """A mean, its 95 % interval, and the number of units."""
 
     value: float
     low: float
@@ -63,7 +63,7 @@ class Mean(NamedTuple):
 
 
 class Match(NamedTuple):
-    """Two behaviours that share examples: their rows in the tables of two atlases, and the share."""
+    """Two behaviours that share examples: their rows in the tables of two atlases, and their Jaccard index."""
 
     row: int
     other: int
@@ -79,11 +79,11 @@ class Compared:
     place: str
 
     explained: list[Explained]
-    """What another model said of some of its units."""
+    """Explanations of some of its units."""
 
     @cached_property
     def units(self) -> pa.Table:
-        """Its units that have examples, on which every score rests."""
+        """Its units that have examples, as every score requires."""
         table = self.atlas.units
         return table.filter(pa.compute.greater(table["examples"], 0))
 
@@ -94,28 +94,28 @@ class Compared:
 
     @property
     def loss(self) -> float | None:
-        """Its model's, in nats a token of the text; None where it was not measured."""
+        """Its model's loss in nats a token; None if not measured."""
         known = self.atlas.facts["model"].get("loss")
         return None if known is None else float(known["nats"])
 
     @property
     def layers(self) -> list[int]:
-        """The layers that have such units."""
-        found: list[int] = sorted(set(self.units["layer"].to_pylist()))
-        return found
+        """The layers of its units that have examples."""
+        layers: list[int] = sorted(set(self.units["layer"].to_pylist()))
+        return layers
 
     def values(self, measure: Score, layer: int | None = None) -> NDArray[np.float64]:
-        """A measure of its units, or of one layer's, where it is known."""
+        """The known values of a measure for all its units, or those of one layer."""
         if measure in EXPLAINED:
             return np.array(scores_of(self.explained, measure.column, layer), np.float64)
         units = self.units if layer is None else self.units.filter(pa.compute.equal(self.units["layer"], layer))
-        found = units[measure.column].to_numpy(zero_copy_only=False).astype(np.float64)
-        known: NDArray[np.float64] = found[~np.isnan(found)]
-        return known
+        column = units[measure.column].to_numpy(zero_copy_only=False).astype(np.float64)
+        values: NDArray[np.float64] = column[~np.isnan(column)]
+        return values
 
     @cached_property
     def examples(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Of each example in a behaviour, the behaviour's row in its table, and the token of the corpus it is."""
+        """For each clustered example its behaviour's row in the table, and the id of its token in the corpus."""
         table, examples = self.atlas.behaviours, self.atlas.examples
         known = examples.filter(pa.compute.is_valid(examples["behaviour"]))
         rows = {key: row for row, key in enumerate(zip(*(table[name].to_pylist() for name in _KEY), strict=True))}
@@ -128,32 +128,47 @@ _KEY = ("layer", "unit", "behaviour")
 
 
 def compare(sites: Sequence[Path], output: Path, *, note: str = "", theme: str = "atlas") -> Path:
-    """Write a page that compares built atlases, and what it is styled with, into a folder; gives the page.
+    """Write a page that compares atlases of the same text.
 
-    `note` says at its head what a reader must know of these atlases.
+    Args:
+        sites: The folders of two or more built atlases.
+        output: The folder of the page and its assets; the page links to the atlases where they are.
+        note: What a reader must know of these atlases, shown at the head of the page.
+        theme: The theme's name, or the path of its folder.
 
-    Raises `ConfigurationError` where there are not two atlases, where one is none, or where
-    they were not made from the same text.
+    Returns:
+        The page.
+
+    Raises:
+        ConfigurationError: If there are fewer than two atlases, one of the folders holds none, or
+            they are of different texts.
+
+    Example:
+        >>> import atlas_builder
+        >>> from pathlib import Path
+        >>> sites = [Path("output/my-model"), Path("output/another")]
+        >>> atlas_builder.compare(sites, Path("output/compared")).name
+        'index.html'
     """
     if len(sites) < 2:
-        raise ConfigurationError("compare: name two atlases at least, the folders that build wrote.")
+        raise ConfigurationError("compare requires two atlases or more: name the folders that build wrote.")
     compared = [_open(site, output) for site in sites]
     first = compared[0].atlas.facts["corpus"]
     for place, other in zip(sites[1:], compared[1:], strict=True):
         text = other.atlas.facts["corpus"]
         if (text["sha256"], text["tokens"]) != (first["sha256"], first["tokens"]):
             raise ConfigurationError(
-                f"compare: {sites[0]} and {place} were made from different texts, so their numbers say nothing about "
-                "each other: build both with the same corpus and tokenizer."
+                f"compare: {sites[0]} and {place} were built from different texts, so their numbers are not "
+                "comparable: build both with the same corpus and tokenizer."
             )
-    models = sorted({said.model for one in compared for said in one.explained})
+    models = sorted({explanation.model for one in compared for explanation in one.explained})
     if len(models) > 1:
         raise ConfigurationError(
-            f"compare: units were explained by {' and '.join(models)}: have one model explain all."
+            f"compare: units were explained by {' and '.join(models)}: explain all with one model."
         )
     if (output / "atlas.json").exists():
         raise ConfigurationError(
-            f"--output: {output} is an atlas, whose first page would be lost: name another folder."
+            f"--output: {output} is an atlas, whose first page would be overwritten: name another folder."
         )
     output.mkdir(parents=True, exist_ok=True)
     folder = find_theme(theme)
@@ -164,7 +179,7 @@ def compare(sites: Sequence[Path], output: Path, *, note: str = "", theme: str =
 
 
 def mean(values: NDArray[np.float64]) -> Mean | None:
-    """The mean of values and its 95 % interval, mean ± 1.96 s / √n; None where there are not two."""
+    """The mean of values and its 95 % interval, mean ± 1.96 s / √n; None for fewer than two."""
     if len(values) < 2:
         return None
     middle, error = float(values.mean()), _CONFIDENT * float(values.std(ddof=1)) / len(values) ** 0.5
@@ -172,14 +187,14 @@ def mean(values: NDArray[np.float64]) -> Mean | None:
 
 
 def differences(settings: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[Any]]]:
-    """Settings that scores rest on and that differ between configurations: their names, and what each has."""
-    found = []
+    """Settings that scores depend on and that differ between configurations: their names, and the values of each."""
+    differing = []
     for section, names in _RESTS_ON.items():
         for name in names or settings[0][section]:
-            values = [own[section].get(name) for own in settings]
+            values = [configuration[section].get(name) for configuration in settings]
             if any(value != values[0] for value in values):
-                found.append((f"{section}.{name}", values))
-    return found
+                differing.append((f"{section}.{name}", values))
+    return differing
 
 
 _RESTS_ON: dict[str, tuple[str, ...]] = {
@@ -188,38 +203,38 @@ _RESTS_ON: dict[str, tuple[str, ...]] = {
     "clusters": (),
     "describe": ("importance",),
 }
-"""Sections of a configuration, and those of their settings, or all, that scores rest on."""
+"""Sections of a configuration whose settings scores depend on: those named, or all."""
 
 
 def together(one: Compared, other: Compared) -> tuple[csr_array, csr_array]:
-    """Which tokens are examples of each behaviour of two atlases, ones and zeros: (behaviours, tokens) each."""
+    """Membership of tokens in the behaviours of two atlases, ones and zeros: (behaviours, tokens) each."""
     tokens, column = np.unique(np.concatenate([one.examples[1], other.examples[1]]), return_inverse=True)
     first, second = np.split(column.reshape(-1), [len(one.examples[1])])
-    return _held(one, first, len(tokens)), _held(other, second, len(tokens))
+    return _members(one, first, len(tokens)), _members(other, second, len(tokens))
 
 
-def _held(of: Compared, column: NDArray[np.int64], tokens: int) -> csr_array:
+def _members(of: Compared, column: NDArray[np.int64], tokens: int) -> csr_array:
     ones = np.ones(len(column), np.int64)
     return csr_array((ones, (of.examples[0], column)), shape=(len(of.atlas.behaviours), tokens))
 
 
 def matches(one: csr_array, other: csr_array) -> list[Match]:
-    """Behaviours whose examples are the same to a share of `SHARED` at least, each other's best, the best first.
+    """Mutually best pairs of behaviours with a Jaccard index of at least `SHARED`, the best first.
 
-    The share is Jaccard's: examples of both over examples of either.
+    The index is the number of examples of both over that of either.
     """
-    both = (one @ other.T).tocoo()
+    shared = (one @ other.T).tocoo()
     sizes = np.asarray(one.sum(axis=1)).ravel(), np.asarray(other.sum(axis=1)).ravel()
-    share = both.data / (sizes[0][both.row] + sizes[1][both.col] - both.data)
+    share = shared.data / (sizes[0][shared.row] + sizes[1][shared.col] - shared.data)
     best = np.zeros(len(sizes[0])), np.zeros(len(sizes[1]))
-    np.maximum.at(best[0], both.row, share)
-    np.maximum.at(best[1], both.col, share)
-    kept = (share >= SHARED) & (share == best[0][both.row]) & (share == best[1][both.col])
-    found = [
+    np.maximum.at(best[0], shared.row, share)
+    np.maximum.at(best[1], shared.col, share)
+    kept = (share >= SHARED) & (share == best[0][shared.row]) & (share == best[1][shared.col])
+    pairs = [
         Match(*entry)
-        for entry in zip(both.row[kept].tolist(), both.col[kept].tolist(), share[kept].tolist(), strict=True)
+        for entry in zip(shared.row[kept].tolist(), shared.col[kept].tolist(), share[kept].tolist(), strict=True)
     ]
-    return sorted(found, key=lambda match: (-match.share, match.row, match.other))
+    return sorted(pairs, key=lambda match: (-match.share, match.row, match.other))
 
 
 def _open(site: Path, output: Path) -> Compared:
@@ -233,7 +248,7 @@ def _open(site: Path, output: Path) -> Compared:
 
 
 def _shown(compared: Sequence[Compared]) -> dict[str, Any]:
-    """What the page says."""
+    """The variables of the page's template."""
     pairs = {
         (first, second): _pair(compared[first], compared[second], (first, second))
         for first, second in combinations(range(len(compared)), 2)
@@ -246,14 +261,14 @@ def _shown(compared: Sequence[Compared]) -> dict[str, Any]:
             (measure, [mean(one.values(measure)) for one in compared], _figure(measure, compared)) for measure in known
         ],
         "differences": differences([one.atlas.facts["configuration"] for one in compared]),
-        "explainer": next((said.model for one in compared for said in one.explained), None),
+        "explainer": next((explanation.model for one in compared for explanation in one.explained), None),
         "pairs": pairs,
         "least": SHARED,
     }
 
 
 def _figure(measure: Score, compared: Sequence[Compared]) -> Any:
-    """A layer of all atlases together, each atlas in its colour."""
+    """Box plots of a measure, layer by layer, each atlas in its colour."""
     rows: list[figures.Row] = []
     for layer in sorted({layer for one in compared for layer in one.layers}):
         for place, one in enumerate(compared):
@@ -265,32 +280,32 @@ def _figure(measure: Score, compared: Sequence[Compared]) -> Any:
 
 
 def _pair(one: Compared, other: Compared, place: tuple[int, int]) -> dict[str, Any]:
-    """What two atlases share, and what only one of them has."""
+    """The behaviours that two atlases share, and those that only one of them has."""
     examples = together(one, other)
-    found = matches(*examples)
+    pairs = matches(*examples)
     rows = [one.atlas.behaviours, other.atlas.behaviours]
     return {
         "one": one,
         "other": other,
-        "matches": len(found),
+        "matches": len(pairs),
         "place": f"match-{place[0]}-{place[1]}",
         "totals": [len(table) for table in rows],
         "listed": [
             (match.share, *(_behaviour(of, row) for of, row in ((one, match.row), (other, match.other))))
-            for match in found[:_LISTED]
+            for match in pairs[:_LISTED]
         ],
         "alone": [
-            (of, [_behaviour(of, row) for row in _alone(own, against)[:_LISTED]])
-            for of, own, against in ((one, *examples), (other, *examples[::-1]))
+            (of, [_behaviour(of, row) for row in _alone(first, second)[:_LISTED]])
+            for of, first, second in ((one, *examples), (other, *examples[::-1]))
         ],
     }
 
 
-def _alone(own: csr_array, against: csr_array) -> list[int]:
-    """Behaviours none of whose examples is one of any behaviour of the other, those of most examples first."""
-    taken = (np.asarray(against.sum(axis=0)).ravel() > 0).astype(np.int64)
-    sizes = np.diff(own.indptr)
-    free = np.flatnonzero((own @ taken == 0) & (sizes > 0))
+def _alone(examples: csr_array, others: csr_array) -> list[int]:
+    """Behaviours none of whose examples is in a behaviour of the other atlas, those with most examples first."""
+    taken = (np.asarray(others.sum(axis=0)).ravel() > 0).astype(np.int64)
+    sizes = np.diff(examples.indptr)
+    free = np.flatnonzero((examples @ taken == 0) & (sizes > 0))
     return sorted(free.tolist(), key=lambda row: (-int(sizes[row]), row))
 
 

@@ -15,11 +15,24 @@ from atlas_builder.errors import ConfigurationError
 
 
 def load_config(path: Path, overrides: tuple[str, ...] = ()) -> Configuration:
-    """Read a YAML file and apply `KEY=VALUE` overrides to it.
+    """Read a configuration from a YAML file.
 
-    Relative paths inside (`model.name` as a folder, `corpus.path`, `site.prose`) are
-    resolved against the file's own folder. Raises `ConfigurationError` with every
-    problem at once, one per line.
+    Args:
+        path: The file; relative paths in it (`model.name` as a folder, `corpus.path`,
+            `site.prose`) are resolved against its folder.
+        overrides: `KEY=VALUE` pairs that change keys of it, as `--set` does.
+
+    Returns:
+        The validated configuration.
+
+    Raises:
+        ConfigurationError: With every problem at once, one per line.
+
+    Example:
+        >>> from atlas_builder import load_config
+        >>> from pathlib import Path
+        >>> load_config(Path("my-model.yml"), ("corpus.max_tokens=1000",)).corpus.max_tokens
+        1000
     """
     try:
         text = path.read_text(encoding="utf-8")

@@ -15,7 +15,7 @@ import pytest
 from atlas_builder.pipeline.build import build
 from atlas_builder.pipeline.shards import collect_shard
 from atlas_builder.workspace import work_folder
-from tests.conftest import Configure
+from tests.support.atlases import Configure
 
 PAGE = (Path(__file__).parent.parent / "site_config" / "guide" / "architecture.md").read_text(encoding="utf-8")
 STAGES = ("collect", "cluster", "describe", "link")

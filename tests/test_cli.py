@@ -131,7 +131,7 @@ def test_shards_are_made_and_merged_and_the_site_verified(tmp_path: Path, gpt2_f
     assert "collect: unchanged" in built.output
     verified = _run("verify", str(tmp_path / "site"), "--units", "3")
     assert verified.exit_code == 0, verified.output
-    assert "all holds" in verified.output
+    assert "all claims hold" in verified.output
     for record in (tmp_path / "site").glob("L*/N*.json"):
         record.write_text(record.read_text(encoding="utf-8").replace('"max":', '"max":9'), encoding="utf-8")
     spoilt = _run("verify", str(tmp_path / "site"), "--units", "3")

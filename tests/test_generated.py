@@ -16,7 +16,7 @@ from atlas_builder.progress import Progress
 from atlas_builder.site.hosting.check import check
 from atlas_builder.workspace import work_folder
 from tests.benchmarks.generated import Shape, configuration, generate
-from tests.conftest import Listener
+from tests.support.atlases import Listener
 
 SHAPE = Shape(layers=2, units=48, vocabulary=1000, tokens=20_000)
 

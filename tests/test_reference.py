@@ -24,8 +24,8 @@ from atlas_builder.corpus.documents import documents
 from atlas_builder.describe.results import Described
 from atlas_builder.pipeline.build import build
 from atlas_builder.shipped import MODEL
-from tests import reference
-from tests.conftest import SHAPES
+from tests.support import reference
+from tests.support.models import SHAPES
 
 UNITS = 24
 TOLERANCE = 2e-4  # relative to a unit's largest activation: float32, other batch sizes

@@ -1,1 +1,1 @@
-"""The shipped models: how they were trained, and the gallery of their atlases. Their paths are in `shipped`."""
+"""The shipped models: their training, and the gallery of their atlases. Their paths are in `shipped`."""

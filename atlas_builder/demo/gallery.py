@@ -1,4 +1,4 @@
-"""The atlases of all that is shipped, and the page that compares them, as one site."""
+"""The atlases of all shipped models and SAEs, and the page that compares them, as one site."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from atlas_builder.shipped import CRATE, MODEL, RELU, shipped_folder
 from atlas_builder.workspace import check_output, is_atlas, work_folder, workers
 
 ATLASES = ("demo", "relu-demo", "crate-demo", "sae-demo")
-"""Their configurations, and their folders in the site."""
+"""The names of their configurations, and of their folders in the site."""
 _ABOVE = "site.above=../index.html"
 
 
@@ -33,11 +33,11 @@ def build_quartet(
     progress: Progress | None = None,
     executor: Executor | None = None,
 ) -> Path:
-    """Build the four atlases and compare them; gives the folder of the site, whose first page is the comparison.
+    """Build the four atlases and compare them; returns the folder of the site, whose first page is the comparison.
 
-    Atlases are built in the hidden folder beside `output` that keeps their intermediate
-    results, and are linked into the site from there: one that was stopped goes on where
-    it was. Raises `ConfigurationError` where `output` holds what is not such a site.
+    Atlases are built in the hidden folder beside `output`, with their intermediate results,
+    and hard-linked into the site from there, so that an interrupted build resumes. Raises
+    `ConfigurationError` if `output` holds anything but such a site.
     """
     progress = progress or Progress(quiet=True)
     output = output.resolve()
@@ -60,29 +60,29 @@ def build_quartet(
 
 
 def _note() -> Markup:
-    """What the models were trained on and how well, from the records of their training."""
+    """A note on the models' training data and losses, from the records of their training."""
     records = [orjson.loads((model / "training.json").read_bytes()) for model in (CRATE, RELU, MODEL)]
     seen = [math.prod(record["recipe"][name] for name in ("steps", "batch", "context")) / 1e6 for record in records]
     losses = [f"{record['loss']['held_out']:.2f}" for record in records]
     sizes = [record["parameters"] / 1e6 for record in records]
     return Markup(
-        "CRATE and the ReLU twin have one depth and width, {:.2f} and {:.2f} million parameters, and were trained on "
-        "the same {:.1f} million tokens in the same order, the GPT-2, of {:.2f} million, on {:.1f} million; on "
-        "documents that none of them saw they reach {}, {} and {} nats a token. The SAEs read what enters the "
-        "GPT-2’s MLPs. What the papers found, and what is found here, is in "
+        "CRATE and the ReLU twin have the same depth and width, {:.2f} and {:.2f} million parameters, and were trained "
+        "on the same {:.1f} million tokens in the same order; the GPT-2 has {:.2f} million parameters and was trained "
+        "on {:.1f} million tokens. On held-out documents their losses are {}, {} and {} nats a token. The SAEs are "
+        "trained on the inputs of the GPT-2’s MLPs. Results are compared with those of the papers in "
         '<a href="https://github.com/atlas-builder/atlas-builder/blob/main/site_config/guide/units.md">Other units</a>.'
     ).format(*sizes[:2], seen[0], sizes[2], seen[2], *losses)
 
 
 def _is_quartet(folder: Path) -> bool:
-    """Whether a folder holds the four and their comparison, and nothing else that would be lost."""
+    """Whether a folder holds the four atlases and their comparison, and nothing else that would be lost."""
     others = {path.name for path in folder.iterdir()} - {"index.html", "assets"} - set(ATLASES)
     others -= {beside(folder / name).name for name in ATLASES}
     return not others and (folder / "index.html").is_file() and all(is_atlas(folder / name) for name in ATLASES)
 
 
 def _link(source: str, target: str) -> None:
-    """The same file in another place, where the disk allows it; else its copy."""
+    """A hard link, or where the disk does not allow one, a copy."""
     try:
         os.link(source, target)
     except OSError:

@@ -2,9 +2,9 @@
 
     python -m atlas_builder.demo.train [--model gpt | relu | crate] [--output DIR] [--steps N]
 
-Makes a byte-level BPE tokenizer, trains a model of 4 layers on documents whose place
-in the corpus is not a multiple of 20, and measures it on those whose place is, beside
-a trigram model. Prints as it goes and writes `training.json` beside the weights.
+Trains a byte-level BPE tokenizer and a model of 4 layers, holding out every 20th document,
+and evaluates the model on the held-out documents beside a trigram model. Prints progress
+and writes `training.json` beside the weights.
 
 `gpt` is a GPT-2, `crate` a CRATE, and `relu` its twin, a GPT-2 with ReLU: those two see
 the same tokens in the same order.
@@ -42,14 +42,14 @@ HELD_OUT_DOCUMENTS = 20
 
 RECIPES_BY_MODEL = {"gpt": MODEL, "relu": RELU, "crate": CRATE}
 STEPS = {"gpt": 7000, "relu": 4000, "crate": 4000}
-"""CRATE and its twin take as many as each other."""
+"""The same for CRATE and its twin."""
 
 Tokens = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything the weights depend on beside the interpreter's own text."""
+    """Everything the weights depend on besides the interpreter's standard library."""
 
     vocabulary: int = 2048
     layers: int = 4
@@ -66,7 +66,7 @@ class Recipe:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Train, measure and save; `arguments` are those of the command line."""
+    """Train, evaluate and save; `arguments` are those of the command line."""
     parser = argparse.ArgumentParser(description="Train the demo model on the standard library.")
     parser.add_argument("--model", choices=list(RECIPES_BY_MODEL), default="gpt")
     parser.add_argument("--output", type=Path, help="by default, the place of the shipped one")
@@ -119,7 +119,7 @@ def _training(items: list[T]) -> list[T]:
 
 
 def train_tokenizer(texts: list[str], vocabulary: int) -> Tokenizer:
-    """A byte-level BPE that knows every byte, so that no text is out of vocabulary."""
+    """A byte-level BPE whose vocabulary has every byte, so that any text can be encoded."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -134,12 +134,12 @@ def train_tokenizer(texts: list[str], vocabulary: int) -> Tokenizer:
 
 
 def join(documents: list[Tokens], bos: int) -> Tokens:
-    """One stream, each document headed by the beginning-of-sequence token."""
+    """One stream, each document preceded by the beginning-of-sequence token."""
     return np.concatenate([part for document in documents for part in (np.array([bos]), document)])
 
 
 def fresh(recipe: Recipe, bos: int) -> nn.Module:
-    """The model that a recipe starts from."""
+    """A new model with random weights."""
     torch.manual_seed(recipe.seed)
     if recipe.model == "crate":
         return Crate(CrateShape(recipe.vocabulary, recipe.layers, recipe.heads, recipe.width, recipe.context))
@@ -163,13 +163,13 @@ def fresh(recipe: Recipe, bos: int) -> nn.Module:
 
 def logits_of(model: nn.Module, tokens: Tensor) -> Tensor:
     """Logits of (batch, context) tokens: (batch, context, vocabulary)."""
-    found = model(tokens)
-    logits: Tensor = found if isinstance(found, Tensor) else found.logits
+    output = model(tokens)
+    logits: Tensor = output if isinstance(output, Tensor) else output.logits
     return logits
 
 
 def loss_of(model: nn.Module, batch: Tensor) -> Tensor:
-    """Mean loss of the tokens after the first of each context, in nats."""
+    """Mean loss in nats over the tokens after the first of each context."""
     logits = logits_of(model, batch)
     return functional.cross_entropy(logits[:, :-1].flatten(0, 1), batch[:, 1:].flatten())
 
@@ -213,7 +213,7 @@ def _cosine(step: int, recipe: Recipe) -> float:
 
 
 def _batches(stream: Tokens, bos: int, recipe: Recipe) -> Iterator[Tensor]:
-    """Random windows, each headed by the token that heads every context of an atlas."""
+    """Random windows, each beginning with the beginning-of-sequence token, as contexts of an atlas do."""
     generator = np.random.default_rng(recipe.seed)
     tokens = torch.from_numpy(stream)
     for _ in range(recipe.steps):
@@ -241,7 +241,7 @@ def evaluate(model: nn.Module, stream: Tokens, bos: int, context: int) -> float:
 
 @torch.no_grad()
 def sample_text(model: nn.Module, tokenizer: Tokenizer, prompt: str, recipe: Recipe, temperature: float = 0.7) -> str:
-    """The prompt and what the model goes on with, to the end of its context."""
+    """The prompt with the model's continuation, up to the length of its context."""
     generator = torch.Generator().manual_seed(recipe.seed)
     tokens = [int(tokenizer.token_to_id(BOS) or 0), *tokenizer.encode(prompt).ids]
     while len(tokens) < recipe.context:
@@ -254,7 +254,7 @@ def sample_text(model: nn.Module, tokenizer: Tokenizer, prompt: str, recipe: Rec
 
 
 def save_model(model: nn.Module, tokenizer: Tokenizer, record: dict[str, object], output: Path) -> None:
-    """Weights as safetensors, the tokenizer and the record of the training, in one folder."""
+    """Write weights as safetensors, the tokenizer and the record of the training into a folder."""
     output.mkdir(parents=True, exist_ok=True)
     if isinstance(model, Crate):
         crate.save_crate(model, output)

@@ -1,4 +1,4 @@
-"""Train a sparse autoencoder whose latents are to do one thing each (Foote 2024, arXiv 2411.08166).
+"""Train a sparse autoencoder with a penalty for polysemantic latents (Foote 2024, arXiv 2411.08166).
 
     python -m atlas_builder.train_sae [--weight W] [--layers N…] [--tokens T] --output DIR
 
@@ -8,8 +8,8 @@ the reconstruction, the sum of the latents, and, as an option, the paper's
     L_N = Σ over active latents of 1 − cos(h̄_j ⊙ w_j, h ⊙ w_j)
 
 with w_j the latent's encoder row and h̄_j the running mean, of momentum 0.9, of the encoder
-inputs that it is active on: a latent pays for answering to what looks, through its own
-weights, unlike what it usually answers to. The paper does not say what L_N weighs.
+inputs that it is active on: a latent is penalised for activating on inputs whose neuron
+embedding differs from its usual one. The paper does not state the weight of L_N.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _TOKENS_AT_ONCE = 8192
 
 @dataclass(frozen=True)
 class SAERecipe:
-    """What an SAE depends on beside its data."""
+    """Everything an SAE depends on besides its data."""
 
     latents: int = 512
     sparsity: float = 1.5
@@ -72,7 +72,7 @@ class Trainer:
         self._optimizer = torch.optim.Adam(self.weights.values(), lr=recipe.learning_rate)
 
     def step(self, inputs: Tensor) -> dict[str, float]:
-        """Learn from a batch; gives the parts of its loss, each as a mean over inputs."""
+        """Train on a batch; returns the terms of its loss, each as a mean over inputs."""
         read = inputs - self.weights["b_dec"]
         latents = functional.relu(read @ self.weights["W_enc"] + self.weights["b_enc"])
         error = (latents @ self.weights["W_dec"] - read).square().mean()
@@ -86,12 +86,12 @@ class Trainer:
         self._optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         self._optimizer.step()
-        with torch.no_grad():  # longer rows would let latents shrink and pay less for it
+        with torch.no_grad():  # longer rows would let latents shrink and lower the sparsity loss
             self.weights["W_dec"].copy_(functional.normalize(self.weights["W_dec"], dim=1))
         return {"error": error.item(), "active": active.sum(1).float().mean().item(), "apart": apart.item()}
 
     def _follow(self, read: Tensor, active: Tensor) -> None:
-        """Bring each latent's usual input nearer to the mean of those it is active on now."""
+        """Update the running mean of the inputs on which each latent is active."""
         counts = active.sum(0)
         now = (active.T.float() @ read) / counts.clamp(min=1)[:, None]  # (latents, width)
         share = torch.where(self._met, 1 - MOMENTUM, 1.0)[:, None]
@@ -99,7 +99,7 @@ class Trainer:
         self._met |= counts > 0
 
     def sae(self, layer: int, place: str, name: str | None) -> SAE:
-        """What was learnt."""
+        """The trained SAE."""
         tensors = {key: tensor.detach().clone() for key, tensor in self.weights.items()}
         return SAE("standard", layer, place, tensors, model=name)
 
@@ -121,9 +121,9 @@ def train_sae(inputs: Tensor, recipe: SAERecipe) -> Trainer:
     """Train on rows of `inputs`, (rows, width), drawn at random."""
     trainer = Trainer(inputs.shape[1], recipe, inputs.mean(0))
     for step, rows in enumerate(_draws(len(inputs), recipe), start=1):
-        said = trainer.step(inputs[rows])
+        losses = trainer.step(inputs[rows])
         if step % 500 == 0:
-            print(f"step {step:5d}  " + "  ".join(f"{name} {value:.4g}" for name, value in said.items()), flush=True)
+            print(f"step {step:5d}  " + "  ".join(f"{name} {value:.4g}" for name, value in losses.items()), flush=True)
     return trainer
 
 
@@ -134,7 +134,7 @@ def _draws(rows: int, recipe: SAERecipe) -> Iterator[Tensor]:
 
 
 def mlp_inputs(layer: int, tokens: int = 400_000) -> Tensor:
-    """What enters the MLP of a layer of the shipped model, on so much of its corpus: (tokens, width)."""
+    """The MLP inputs of a layer of the shipped model, on so many tokens of its corpus: (tokens, width)."""
     config = validate(
         {
             "model": {"name": "demo"},
@@ -145,7 +145,7 @@ def mlp_inputs(layer: int, tokens: int = 400_000) -> Tensor:
     loaded = language_model.load_model(config.model)
     units = open_units(loaded, config)
     head = 1 if loaded.bos is not None else 0
-    found: list[Tensor] = []
+    rows: list[Tensor] = []
     with TemporaryDirectory() as scratch:
         read = contexts.write_contexts(
             documents.documents(config.corpus),
@@ -157,14 +157,14 @@ def mlp_inputs(layer: int, tokens: int = 400_000) -> Tensor:
         )
         for batch in read.batches(_TOKENS_AT_ONCE):
             text = torch.from_numpy(read.stack(batch))
-            units.run(text, lambda _, inputs, __: found.append(as_float32(inputs[:, head:].flatten(0, 1)).clone()))
-    return torch.cat(found)
+            units.run(text, lambda _, inputs, __: rows.append(as_float32(inputs[:, head:].flatten(0, 1)).clone()))
+    return torch.cat(rows)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Train one a layer for the shipped model and save them in SAELens's layout."""
+    """Train one SAE a layer for the shipped model and save them in SAELens's layout."""
     parser = argparse.ArgumentParser(description="Train sparse autoencoders on the shipped model.")
-    parser.add_argument("--weight", type=float, default=0.0, help="of the neuron-embedding term")
+    parser.add_argument("--weight", type=float, default=0.0, help="weight of the neuron-embedding term")
     parser.add_argument("--layers", type=int, nargs="+", default=[0, 1, 2, 3])
     parser.add_argument("--tokens", type=int, default=400_000)
     parser.add_argument("--output", type=Path, required=True)
@@ -172,8 +172,8 @@ def main(arguments: list[str] | None = None) -> None:
     recipe = SAERecipe(neuron_embedding=options.weight)
     for layer in options.layers:
         trainer = train_sae(mlp_inputs(layer, options.tokens), recipe)
-        found = trainer.sae(layer, "mlp.hook_in", "demo")
-        sae.save_sae(found, options.output / f"L{layer}", recipe=vars(recipe), tokens=options.tokens)
+        trained = trainer.sae(layer, "mlp.hook_in", "demo")
+        sae.save_sae(trained, options.output / f"L{layer}", recipe=vars(recipe), tokens=options.tokens)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The bar that the demo model must clear: an interpolated Kneser-Ney trigram model."""
+"""The baseline for the demo model: an interpolated Kneser-Ney trigram model."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ Tokens = NDArray[np.int64]
 class Trigram:
     """Interpolated Kneser-Ney with one discount an order (Chen and Goodman 1999, equation 4.34).
 
-    The discount of an order is n₁ / (n₁ + 2 n₂), n₁ and n₂ being how many of its
-    n-grams were seen once and twice. The unigram order is mixed with the uniform
+    The discount of an order is n₁ / (n₁ + 2 n₂), with n₁ and n₂ the numbers of its
+    n-grams seen once and twice. The unigram order is interpolated with the uniform
     distribution by the same rule, so no token has probability zero.
     """
 
@@ -20,7 +20,7 @@ class Trigram:
         self.vocabulary = vocabulary
         a, b, c = tokens[:-2], tokens[1:-1], tokens[2:]
         triples, counts = np.unique(self._key(a, b, c), return_counts=True)
-        # Lower orders count in how many contexts a token was seen, not how often.
+        # Lower orders count the contexts in which a token was seen, not its occurrences.
         pairs, pair_counts = np.unique(triples % vocabulary**2, return_counts=True)
         singles, single_counts = np.unique(pairs % vocabulary, return_counts=True)
         self._orders = [
@@ -56,7 +56,7 @@ class _Order:
         self.kinds = np.diff(np.append(starts, len(keys)))
 
     def interpolate(self, key: Tokens, lower: NDArray[np.float64]) -> NDArray[np.float64]:
-        """P(token | history), falling back on `lower` by the mass that discounting freed."""
+        """P(token | history), interpolated with `lower` by the discounted mass."""
         count = _look_up(self.keys, self.counts, key)
         total = _look_up(self.histories, self.totals, key // self.vocabulary)
         kinds = _look_up(self.histories, self.kinds, key // self.vocabulary)
@@ -66,7 +66,7 @@ class _Order:
         return np.where(seen, mixed, lower)
 
 
-def _look_up(keys: Tokens, values: Tokens, wanted: Tokens) -> Tokens:
-    """The value of each wanted key, 0 where it is not there; `keys` rise."""
-    place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-    return np.where(keys[place] == wanted, values[place], 0)
+def _look_up(keys: Tokens, values: Tokens, searched: Tokens) -> Tokens:
+    """The value of each searched key, 0 if it is missing; `keys` are sorted."""
+    place = np.minimum(np.searchsorted(keys, searched), len(keys) - 1)
+    return np.where(keys[place] == searched, values[place], 0)

@@ -1,1 +1,1 @@
-"""The story of a build: its stages, what makes one run again, and a pass shared between machines."""
+"""The build: its stages, the fingerprints that decide which run again, and a pass divided between machines."""

@@ -1,8 +1,8 @@
-"""The story of a build, top to bottom.
+"""The build, from top to bottom.
 
-collect → cluster → describe → link → publish: each stage reads the folders of those
-before it, writes its own, and is skipped while the fingerprint of all it depends on is
-unchanged.
+collect → cluster → describe → link → publish: each stage reads the folders of the stages
+before it, writes its own folder, and is skipped while the fingerprint of all that it
+depends on is unchanged.
 """
 
 from __future__ import annotations
@@ -36,10 +36,29 @@ def build(
 ) -> Path:
     """Build an atlas and return the folder of its site.
 
-    Intermediate results are kept in a hidden folder beside `output`, so that a later
-    build takes up where this one ended. `executor` runs the shards of a stage; by
-    default, one process a core. Raises an `AtlasError` with one sentence where
-    something is the user's to mend; `output` is then as it was before.
+    Intermediate results are kept in a hidden folder beside `output`, so that a later build
+    continues where this one ended.
+
+    Args:
+        config: What to build.
+        output: The folder of the site; it is replaced if it holds an atlas, or is empty.
+        fresh: Build every stage again, and replace whatever `output` holds.
+        until: The last stage to build.
+        progress: Where to report; quiet by default.
+        executor: What runs the shards of a stage; one process a core by default.
+
+    Returns:
+        The folder of the site.
+
+    Raises:
+        AtlasError: With one sentence that says what to do; `output` is then as it was.
+
+    Example:
+        >>> import atlas_builder
+        >>> from pathlib import Path
+        >>> config = atlas_builder.load_config(Path("my-model.yml"))
+        >>> atlas_builder.build(config, Path("output/my-model")).name
+        'my-model'
     """
     progress = progress or Progress(quiet=True)
     output = output.resolve()
@@ -61,7 +80,7 @@ def build(
             with store.making(stage, prints[stage], resumes=stage in _RESUME) as folder:
                 _RUN[stage](config, store, folder, pool, progress)
                 if stage == "publish":
-                    # The site takes its place first: the stage is done when readers can see it.
+                    # The site is moved first: the stage is done when readers can see it.
                     replace_folder(folder / _SITE, output)
                     write_json(folder / "published.json", _marks(output))
             progress.say(f"{stage}: done in {time.monotonic() - started:.1f} s")
@@ -69,7 +88,7 @@ def build(
 
 
 def holds_pass(config: Configuration, output: Path) -> bool:
-    """Whether the pass over the corpus is done for a build to `output`."""
+    """Whether the pass over the corpus is complete for a build to `output`."""
     return Store(work_folder(output.resolve())).holds("collect", fingerprints(config)["collect"])
 
 
@@ -80,7 +99,7 @@ def _collect(config: Configuration, store: Store, folder: Path, pool: Executor, 
     from atlas_builder.units.open import open_units
 
     whole = folder / "pass"
-    if not is_merged(folder):  # else the last build ended while it removed what is merged
+    if not is_merged(folder):  # else the last build was stopped while removing the merged pass
         loaded = language_model.load_model(config.model)
         collect(loaded, open_units(loaded, config), config, whole, progress)
         del loaded  # its memory is better used
@@ -143,7 +162,7 @@ def _publish(config: Configuration, store: Store, folder: Path, pool: Executor, 
 
 
 _RESUME: tuple[Stage, ...] = ("collect", "describe")
-"""Stages that run the model: what they have done is worth keeping when they are stopped."""
+"""Stages that run the model, whose partial results are kept when they are stopped."""
 _RUN: dict[Stage, Callable[[Configuration, Store, Path, Executor, Progress], None]] = {
     "collect": _collect,
     "cluster": _cluster,
@@ -154,7 +173,7 @@ _RUN: dict[Stage, Callable[[Configuration, Store, Path, Executor, Progress], Non
 
 
 def _is_published(store: Store, output: Path) -> bool:
-    """Whether what is at `output` is still what the publish stage put there."""
+    """Whether `output` is still as the publish stage left it."""
     try:
         return bool(read_json(store.folder("publish") / "published.json") == _marks(output))
     except (OSError, ValueError):
@@ -162,7 +181,7 @@ def _is_published(store: Store, output: Path) -> bool:
 
 
 def _marks(site: Path) -> dict[str, str]:
-    """What tells a site from another: every file's name and size, and the content of two."""
+    """Identifies a site: the name and size of every file, and the content of two."""
     sizes = hashlib.sha256()
     for file in sorted(path for path in site.rglob("*") if path.is_file()):
         sizes.update(f"{file.relative_to(site).as_posix()} {file.stat().st_size}\n".encode())

@@ -1,4 +1,4 @@
-"""The stages of a build, and what the results of each depend on."""
+"""The stages of a build, and fingerprints of all that their results depend on."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ _ENTRIES: dict[Stage, tuple[str, ...]] = {
     "link": ("link.run",),
     "publish": ("site.publish", "site.prose.markdown", "workspace"),
 }
-"""The modules that a stage calls; what these import, however far down, is the stage's code."""
+"""The modules that a stage calls; with all that these import, directly or not, they are the stage's code."""
 _NO_RESULT = ("atlas_builder", "atlas_builder.errors", "atlas_builder.progress", "atlas_builder.config")
-"""What no result depends on: how a build speaks, and settings, whose values count themselves."""
+"""Modules that no result depends on: messages, and settings, whose values are counted themselves."""
 
 
 def fingerprints(config: Configuration) -> dict[Stage, str]:
-    """What each stage's results depend on, those of earlier stages included."""
+    """The fingerprint of each stage, which includes those of earlier stages."""
     site = config.model_dump(include={"atlas", "site"})
     explains_shown = config.describe.importance == "shown"
     shown = [getattr(config.site, name) for name in SHOWN_BY] if explains_shown else None
     sections: dict[Stage, Any] = {
         "collect": [
-            # Where the model runs is not part of what it says.
+            # The device does not change the results.
             config.model_dump(include={"model", "corpus", "units", "examples"}, exclude={"model": {"device"}}),
             _content(config.model.name),
             _saes(config),
@@ -74,7 +74,7 @@ def stage_modules(stage: Stage, package: Path = _PACKAGE) -> set[str]:
 
 
 def code_fingerprint(stage: Stage, package: Path = _PACKAGE) -> str:
-    """SHA-256 of the source of a stage: of all modules that it imports, and of the data files beside them."""
+    """SHA-256 of the source of a stage: all modules that it imports, and the data files beside them."""
     graph = import_graph(package)
     modules = stage_modules(stage, package)
     digest = hashlib.sha256()
@@ -84,21 +84,21 @@ def code_fingerprint(stage: Stage, package: Path = _PACKAGE) -> str:
 
 
 def _sources(file: Path) -> Iterator[Path]:
-    """A module, and where it is alone in naming it, its folder's data: the schema of records."""
+    """The file of a module, and for the schema of records the JSON beside it."""
     yield file
     if file.stem == "schema":
         yield from file.parent.glob("*.json")
 
 
 def _saes(config: Configuration) -> str | None:
-    """The SAEs that lie here, given or shipped."""
+    """SHA-256 of SAEs on this machine, shipped or given by path; None for others."""
     units = config.units
     place = SAES / str(units.id) if units.release == "demo" else units.path
     return _content(str(place)) if place else None
 
 
 def _content(name: str) -> str | None:
-    """SHA-256 of the files of a local model or corpus; None for what lives on a hub."""
+    """SHA-256 of the files of a local model or corpus; None for one on a hub."""
     path = Path(MODELS.get(name, name))
     if not path.exists():
         return None
@@ -118,11 +118,11 @@ def _look(config: Configuration) -> list[str | None]:
 
 
 def edition_date(config: Configuration) -> str | None:
-    """The date of the edition: configured, or SOURCE_DATE_EPOCH's, or none; never today's."""
+    """The date of the edition: configured, else from SOURCE_DATE_EPOCH, else None; never today's."""
     epoch = os.environ.get("SOURCE_DATE_EPOCH")
     if config.atlas.date or not epoch:
         return config.atlas.date
     try:
         return time.strftime("%Y-%m-%d", time.gmtime(int(epoch)))
     except (ValueError, OverflowError, OSError):
-        raise ConfigurationError(f"SOURCE_DATE_EPOCH is {epoch!r}: it must be seconds since 1970.") from None
+        raise ConfigurationError(f"SOURCE_DATE_EPOCH is {epoch!r}: set it to seconds since 1970.") from None

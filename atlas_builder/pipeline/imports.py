@@ -1,4 +1,4 @@
-"""Which modules of this package import which: what the code of a stage consists of."""
+"""The import graph of this package, from which the code of a stage is derived."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 
 class Module(NamedTuple):
-    """A module, and the modules of the package that it imports, anywhere in its text but for type checkers."""
+    """A module, and the modules of the package that it imports anywhere in its text, except for type checkers."""
 
     file: Path
     imports: frozenset[str]
@@ -18,20 +18,20 @@ class Module(NamedTuple):
 
 @cache
 def import_graph(package: Path) -> dict[str, Module]:
-    """Every module of the package in a folder, by its dotted name."""
+    """Every module of the package in a folder, by dotted name."""
     files = {_dotted(file, package): file for file in sorted(package.rglob("*.py"))}
     return {name: Module(file, frozenset(_imported(file, files.keys()))) for name, file in files.items()}
 
 
 def reached(graph: Mapping[str, Module], entries: Iterable[str], stop: Iterable[str] = ()) -> set[str]:
-    """The modules that some import, however far down, themselves included; not beyond those at which to `stop`."""
-    found: set[str] = set()
+    """The modules that `entries` import, directly or not, and themselves; those to `stop` at are left out."""
+    modules: set[str] = set()
     left = set(entries) - set(stop)
     while left:
         module = left.pop()
-        found.add(module)
-        left |= graph[module].imports - found - set(stop)
-    return found
+        modules.add(module)
+        left |= graph[module].imports - modules - set(stop)
+    return modules
 
 
 def _dotted(file: Path, package: Path) -> str:
@@ -40,7 +40,7 @@ def _dotted(file: Path, package: Path) -> str:
 
 
 def _imported(file: Path, known: Iterable[str]) -> Iterator[str]:
-    """Modules named by `from a.b import c`, the only form that the package uses for its own; c may be one."""
+    """Modules named by `from a.b import c`, the form that the package uses for its own modules; c may be one."""
     known = set(known)
     for node in _run(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module in known:

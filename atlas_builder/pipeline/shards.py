@@ -1,4 +1,4 @@
-"""The pass shared between machines: each runs a shard, one merges them, the build goes on from there."""
+"""The pass divided between machines: each runs a shard, one merges them, and the build continues."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _STAGE, _PASS = "shard", "pass"
 
 
 def parse_shard(text: str) -> tuple[int, int]:
-    """Read `2/7`; `ConfigurationError` where it is no such thing."""
+    """Parse `2/7`. Raises `ConfigurationError` for anything else."""
     number, _, of = text.partition("/")
     if not (number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of) <= 100_000):
-        raise ConfigurationError(f"--shard {text}: write i/n with i from 1 to n, like --shard 2/7.")
+        raise ConfigurationError(f"--shard {text} is not a shard: write i/n with i from 1 to n, like --shard 2/7.")
     return int(number), int(of)
 
 
@@ -31,23 +31,23 @@ def collect_shard(
 ) -> Path:
     """Run shard `number` of `of` of the pass, counted from 1, and return its folder.
 
-    It lies in the work folder beside `output`, as `shards/2-of-7`, and may be carried
-    elsewhere. A shard that was stopped goes on from its last checkpoint.
+    It is in the work folder beside `output`, as `shards/2-of-7`, and may be moved. A
+    shard that was stopped resumes from its last checkpoint.
     """
     progress = progress or Progress(quiet=True)
     store = Store(work_folder(output.resolve()) / "shards" / f"{number}-of-{of}")
-    wanted = _fingerprint(config, number, of)
+    stage_fingerprint = _fingerprint(config, number, of)
     with store.alone():
-        if store.holds(_STAGE, wanted):
+        if store.holds(_STAGE, stage_fingerprint):
             progress.say(f"shard {number}/{of}: unchanged")
             return store.root
-        # The only part that runs the model, so the only one that waits for torch to load.
+        # torch is imported only here, where the model runs.
         from atlas_builder.collect.checkpoints import Shard
         from atlas_builder.collect.run import collect
         from atlas_builder.models import language_model
         from atlas_builder.units.open import open_units
 
-        with store.making(_STAGE, wanted, resumes=True) as folder:
+        with store.making(_STAGE, stage_fingerprint, resumes=True) as folder:
             loaded = language_model.load_model(config.model)
             collect(loaded, open_units(loaded, config), config, folder / _PASS, progress, Shard(number, of))
     return store.root
@@ -56,7 +56,7 @@ def collect_shard(
 def collect_shards(
     config: Configuration, output: Path, of: int, executor: Executor, progress: Progress | None = None
 ) -> None:
-    """Run all shards through an executor, on this machine or wherever it leads, and merge them.
+    """Run all shards through an executor, on this machine or others, and merge them.
 
     Meant for a machine with several devices: on `cuda` each shard in turn gets the next
     one. On cpu an undivided pass already uses every core.
@@ -87,37 +87,37 @@ def merge_shards(
 ) -> None:
     """Make the collect stage of the build to `output` from the shards of its pass.
 
-    The result does not depend on how many there are. `folders` are those that
-    `collect_shard` made, wherever they were carried; by default, those in the work
-    folder. Raises `ConfigurationError` where one is missing or was made from something
-    else.
+    The result does not depend on the number of shards. `folders` are those made by
+    `collect_shard`, wherever they are now; by default, those in the work folder. Raises
+    `ConfigurationError` if one is missing or was made from a different configuration,
+    model or text.
     """
     from atlas_builder.collect.run import merge_passes
 
     progress = progress or Progress(quiet=True)
     store = Store(work_folder(output.resolve()))
-    found = _complete([folder.resolve() for folder in folders] or sorted((store.root / "shards").glob("*-of-*")))
-    for number, folder in enumerate(found, start=1):
-        if not Store(folder).holds(_STAGE, _fingerprint(config, number, len(found))):
+    shards = _complete([folder.resolve() for folder in folders] or sorted((store.root / "shards").glob("*-of-*")))
+    for number, folder in enumerate(shards, start=1):
+        if not Store(folder).holds(_STAGE, _fingerprint(config, number, len(shards))):
             raise ConfigurationError(
-                f"{folder} is unfinished or was made from another configuration, model or text: "
-                f"run build --shard {number}/{len(found)} again."
+                f"{folder} is incomplete or was made from a different configuration, model or text: "
+                f"run build --shard {number}/{len(shards)} again."
             )
-    wanted = fingerprints(config)["collect"]
-    with store.alone(), store.making("collect", wanted) as target:
-        merge_passes([folder / _STAGE / _PASS for folder in found], config, target, progress)
+    stage_fingerprint = fingerprints(config)["collect"]
+    with store.alone(), store.making("collect", stage_fingerprint) as target:
+        merge_passes([folder / _STAGE / _PASS for folder in shards], config, target, progress)
 
 
 def _complete(folders: Sequence[Path]) -> list[Path]:
-    """The folders of shards 1 to n, in this order."""
+    """The folders of shards 1 to n, in order."""
     by_number: dict[int, dict[int, Path]] = {}
     for folder in folders:
         match = _NAME.match(folder.name)
         if not match:
-            raise ConfigurationError(f"{folder} is not a shard: its name must read like 2-of-7.")
+            raise ConfigurationError(f"{folder} is not a shard: name a folder like 2-of-7.")
         by_number.setdefault(int(match[2]), {})[int(match[1])] = folder
     if not by_number:
-        raise ConfigurationError("there are no shards to merge: run build --shard 1/n to n/n first.")
+        raise ConfigurationError("no shards to merge are found: run build --shard 1/n to n/n first.")
     whole = [of for of, shards in by_number.items() if set(shards) == set(range(1, of + 1))]
     if not whole:
         of, shards = max(by_number.items(), key=lambda entry: len(entry[1]))

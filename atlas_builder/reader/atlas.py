@@ -25,8 +25,22 @@ _CACHED_UNITS = 128  # some megabytes
 def open(place: str | os.PathLike[str]) -> Atlas:
     """Open a built atlas, in a folder or at an http address.
 
-    Reads only `atlas.json`. Raises `SiteError` if there is no atlas, or one that this
-    version cannot read.
+    Only `atlas.json` is read; records are read when they are looked at.
+
+    Args:
+        place: The folder, its address, or that of its first page.
+
+    Returns:
+        The atlas: `atlas[3]` is a layer, `atlas[3, 512]` a unit.
+
+    Raises:
+        NoAtlasError: A `SiteError`, if there is no atlas, or one that this version cannot read.
+
+    Example:
+        >>> import atlas_builder
+        >>> atlas = atlas_builder.open("output/my-model")
+        >>> atlas[1, 5].page
+        'L1/N5.html'
     """
     return Atlas(source(place))
 

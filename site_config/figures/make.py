@@ -10,7 +10,7 @@ from pathlib import Path
 from playwright.sync_api import Page, sync_playwright
 
 UNIT = "L1/N160.html"
-SCORE = "Told by its token"
+SCORE = "Token F1"
 _HERE = Path(__file__).parent
 
 

@@ -20,7 +20,7 @@ import orjson
 from playwright.sync_api import Browser, BrowserContext, ViewportSize, sync_playwright
 
 from tests.benchmarks.site import shared_files
-from tests.browser.conftest import CHROMIUM, FLAGS
+from tests.support.browser import CHROMIUM, FLAGS
 
 _WARM_UP = 3
 _SETTLED = 300  # milliseconds after the load in which a page may still move

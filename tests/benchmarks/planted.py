@@ -24,7 +24,7 @@ from atlas_builder.config_file import validate
 from atlas_builder.pipeline.build import build
 from atlas_builder.workspace import work_folder
 from tests.benchmarks.lines import Panel, lines
-from tests.planted import Joined, Plant, Planted, Score, groups, join, plant, pure_units, score
+from tests.support.planted import Joined, Plant, Planted, Score, groups, join, plant, pure_units, score
 
 Unit = TypeVar("Unit", bound=Planted)
 

@@ -23,7 +23,7 @@ from playwright.sync_api import Page, sync_playwright
 from atlas_builder.site.hosting.serve import server
 from atlas_builder.site.search import index
 from atlas_builder.site.search.postings import read_back
-from tests.browser.conftest import CHROMIUM, FLAGS
+from tests.support.browser import CHROMIUM, FLAGS
 
 TIMES = 3
 # Marks when the last script of a shard came, before it ran, and when the first result stood on the page.

@@ -10,7 +10,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import KINDS, visit
+from tests.support.browser import KINDS, visit
 
 pytestmark = pytest.mark.browser
 

@@ -15,7 +15,7 @@ from atlas_builder.site import constants
 from atlas_builder.site.citing.cite import Citation, cite
 from atlas_builder.site.hosting.serve import server
 from atlas_builder.site.theme import environment, find_theme
-from tests.conftest import HOSTILE
+from tests.support.atlases import HOSTILE
 
 pytestmark = pytest.mark.browser
 

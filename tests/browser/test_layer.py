@@ -13,7 +13,7 @@ from atlas_builder.pipeline.build import build
 from atlas_builder.progress import Progress
 from atlas_builder.site import layer_table
 from atlas_builder.site.hosting.check import check
-from tests.conftest import Configure
+from tests.support.atlases import Configure
 
 pytestmark = pytest.mark.browser
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page
 
-from tests.browser.conftest import KINDS, visit
+from tests.support.browser import KINDS, visit
 
 pytestmark = pytest.mark.browser
 

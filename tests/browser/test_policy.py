@@ -11,7 +11,7 @@ from marionette_driver.marionette import Marionette
 from playwright.sync_api import Page
 
 from atlas_builder.site.hosting.serve import server
-from tests.browser.conftest import KINDS
+from tests.support.browser import KINDS
 
 pytestmark = pytest.mark.browser
 

@@ -12,8 +12,11 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page
 
-from atlas_builder.site import constants, postings, text
+from atlas_builder import rounding
+from atlas_builder.corpus import token_text
+from atlas_builder.site import constants
 from atlas_builder.site.citing.cite import TEX
+from atlas_builder.site.search import postings
 from atlas_builder.site.theme import find_theme
 
 pytestmark = pytest.mark.browser
@@ -49,14 +52,14 @@ def test_numbers_read_alike(scripts: Callable[..., Page], digits: int) -> None:
     values = _numbers()
     page = scripts("number-format.js")
     found = page.evaluate("([values, digits]) => values.map(value => Atlas.number(value, digits))", [values, digits])
-    wrong = [(value, own) for value, own in zip(values, found, strict=True) if own != text.number(value, digits)]
+    wrong = [(value, own) for value, own in zip(values, found, strict=True) if own != rounding.number(value, digits)]
     assert wrong == []
 
 
 def test_shares_read_alike(scripts: Callable[..., Page]) -> None:
     values = [value for value in _numbers() if 0 <= value <= 1] + [number / 1000 for number in range(1001)]
     found = scripts("number-format.js").evaluate("values => values.map(value => Atlas.percent(value))", values)
-    assert [pair for pair in zip(values, found, strict=True) if pair[1] != text.percent(pair[0])] == []
+    assert [pair for pair in zip(values, found, strict=True) if pair[1] != rounding.percent(pair[0])] == []
 
 
 def test_what_cannot_be_seen_is_spelt_out_alike(scripts: Callable[..., Page]) -> None:
@@ -69,7 +72,7 @@ def test_what_cannot_be_seen_is_spelt_out_alike(scripts: Callable[..., Page]) ->
         })""",
         codes,
     )
-    wanted = ["" if (spelt := text.plain(chr(code))) == chr(code) else spelt for code in codes]
+    wanted = ["" if (spelt := token_text.plain(chr(code))) == chr(code) else spelt for code in codes]
     assert [trio for trio in zip(codes, found, wanted, strict=True) if trio[1] != trio[2]] == []
     assert "" in wanted
     assert "U+200B" in wanted

@@ -22,7 +22,7 @@ from atlas_builder.collect.layer import LayerCollector, LayerShape, NotFiniteErr
 from atlas_builder.collect.results import CollectedLayer
 from atlas_builder.collect.write import finish
 from atlas_builder.config import ExampleSettings
-from tests import reference
+from tests.support import reference
 
 UNITS, LENGTH, WIDTH, LAYER = 21, 6, 3, 5
 

@@ -25,7 +25,7 @@ from atlas_builder.units import open as open_module
 from atlas_builder.units.mlp import MLPUnits
 from atlas_builder.units.open import open_units
 from atlas_builder.workspace import work_folder
-from tests.conftest import Configure, Listener
+from tests.support.atlases import Configure, Listener
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -188,10 +188,10 @@ def test_shards_that_do_not_fit_are_refused(configure: Configure, tmp_path: Path
     with pytest.raises(ConfigurationError, match="shard 2/2 is missing"):
         shards.merge_shards(settings, output)
     shards.collect_shard(configure(examples={"seed": 5}), output, 2, 2)
-    with pytest.raises(ConfigurationError, match=r"another configuration.*run build --shard 2/2 again"):
+    with pytest.raises(ConfigurationError, match=r"different configuration.*run build --shard 2/2 again"):
         shards.merge_shards(settings, output)
     shutil.rmtree(first / "shard")
-    with pytest.raises(ConfigurationError, match="unfinished"):
+    with pytest.raises(ConfigurationError, match="incomplete"):
         shards.merge_shards(settings, output)
     (tmp_path / "mine").mkdir()
     with pytest.raises(ConfigurationError, match="must read like 2-of-7"):

@@ -15,7 +15,7 @@ from atlas_builder.describe import loss
 from atlas_builder.models import language_model
 from atlas_builder.progress import Progress
 from atlas_builder.workspace import work_folder
-from tests.conftest import Configure
+from tests.support.atlases import Configure
 
 
 @pytest.mark.parametrize("taken", [loss.CONTEXTS, 7])

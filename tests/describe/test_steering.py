@@ -18,8 +18,8 @@ from atlas_builder.models import crate, language_model
 from atlas_builder.pipeline.build import build
 from atlas_builder.units.open import open_units
 from atlas_builder.workspace import work_folder
-from tests import reference
-from tests.conftest import Configure
+from tests.support import reference
+from tests.support.atlases import Configure
 
 
 def test_the_largest_changes_come_first() -> None:
@@ -96,7 +96,7 @@ def test_records_say_what_changes(settings: Configuration, pool: Executor, tmp_p
         compared += 1
     assert compared > 2
     page = (site / "L0" / "N0.html").read_text(encoding="utf-8")
-    assert ("Held at its maximum" in page) == (
+    assert ("Steering: clamped to its maximum" in page) == (
         json.loads((site / "L0" / "N0.json").read_bytes())["steering"] is not None
     )
     assert open_units(language_model.load_model(settings.model), settings).kind == settings.units.kind

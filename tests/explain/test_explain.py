@@ -177,15 +177,15 @@ def test_what_was_stopped_goes_on_and_asks_nothing_twice(tiny_site: Path, tmp_pa
         assert explain(tiny_site, server, output, units=4) == whole
         assert half > 0
         assert asked == []
-        with pytest.raises(ConfigurationError, match="is of another model or seed"):
+        with pytest.raises(ConfigurationError, match="holds explanations by another model or seed"):
             explain(tiny_site, server, output, units=4, seed=1)
     other = tmp_path / "letter.txt"
     other.write_text("Dear all,\n")
-    with pytest.raises(ConfigurationError, match="does not hold explanations: name another file"):
+    with pytest.raises(ConfigurationError, match="is not a file of explanations: name another file"):
         explain(tiny_site, server, other)
     assert other.read_text() == "Dear all,\n"
     other.write_text('{"my": "precious data"}')
-    with pytest.raises(ConfigurationError, match="does not hold explanations: name another file"):
+    with pytest.raises(ConfigurationError, match="is not a file of explanations: name another file"):
         explain(tiny_site, server, other)
     assert other.read_text() == '{"my": "precious data"}'
     with FileLock(tmp_path / ".said.jsonl.lock"), pytest.raises(ConfigurationError, match="another run writes to"):
@@ -207,8 +207,8 @@ def test_a_server_that_fails_is_one_sentence(tiny_site: Path, tmp_path: Path, mo
         result = run(tiny_site, address, page, "--units", "1")
         assert "does not answer (" in result.output
     result = run(tiny_site, "http://[::1", page, "--units", "1")
-    assert "http://[::1 is no address" in result.output
-    with serving(lambda _: "") as address, pytest.raises(ServerError, match="gave an empty answer"):
+    assert "http://[::1 is not a valid address" in result.output
+    with serving(lambda _: "") as address, pytest.raises(ServerError, match="returned an empty answer"):
         OpenAIServer(address, "m").ask("?")
 
 

@@ -19,7 +19,7 @@ from atlas_builder.site.hosting.check import check
 from atlas_builder.units.base import Units
 from atlas_builder.units.open import open_units
 from atlas_builder.verify.run import verify
-from tests.conftest import Configure
+from tests.support.atlases import Configure
 from tests.units.test_sae import an_sae
 
 
@@ -56,7 +56,7 @@ def test_an_atlas_says_of_its_units_what_the_model_does(
     report = verify(site, units=8, seed=1)
     assert report.problems == []
     assert report.compared["activations"] > 100
-    assert report.compared.get("held units", 0) > (20 if kind == "crate" else -1)
+    assert report.compared.get("clamped units", 0) > (20 if kind == "crate" else -1)
     page = (site / f"L{units.layers[0]}" / "N0.html").read_text(encoding="utf-8")
     assert f"<h1>{noun.capitalize()} 0 of layer {units.layers[0]}</h1>" in page
     assert f"This {noun} <strong>" in page

@@ -12,7 +12,7 @@ from atlas_builder.config import ModelSettings
 from atlas_builder.errors import ConfigurationError, ModelError
 from atlas_builder.models import language_model
 from atlas_builder.units.mlp import MLPUnits
-from tests import reference
+from tests.support import reference
 
 
 @pytest.fixture(params=["gpt2_folder", "llama_folder"])

@@ -19,7 +19,7 @@ from atlas_builder.models import language_model, sae
 from atlas_builder.models.sae import SAE
 from atlas_builder.units.open import load_saes, open_units
 from atlas_builder.units.sae import SAEUnits
-from tests import reference
+from tests.support import reference
 
 WIDTH, LATENTS = 16, 40
 TOKENS = torch.tensor([[0, 5, 99, 1000, 7]])

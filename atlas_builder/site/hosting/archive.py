@@ -54,9 +54,25 @@ def archive(site: Path, output: Path | None = None, progress: Progress | None = 
     `<atlas.id>-<version>.zip` beside the site; `output` names another file. The bytes depend
     only on the site's content and the zlib that compresses: every file has the edition's
     date, or 1980 without one. Memory grows with the number of files, not with their size.
-    Raises `ConfigurationError` where the folder holds no atlas or `output` cannot be
-    written, `SiteError` where a file has a name that another system could not unpack; a
-    file already at `output` is then left unchanged.
+
+    Args:
+        site: The folder of a built atlas.
+        output: The zip.
+        progress: Where to report; quiet by default.
+
+    Returns:
+        What was written, and what Zenodo still requires.
+
+    Raises:
+        ConfigurationError: If the folder holds no atlas or `output` cannot be written.
+        SiteError: If a file has a name that another system could not unpack. A file already at
+            `output` is left unchanged in either case.
+
+    Example:
+        >>> import atlas_builder
+        >>> from pathlib import Path
+        >>> atlas_builder.archive(Path("output/my-model")).file.name
+        'my-model-1.zip'
     """
     atlas, date, deposit, missing = _read(site)
     top = _name(atlas)

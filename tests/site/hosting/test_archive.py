@@ -25,7 +25,7 @@ from atlas_builder.site.hosting.archive import archive
 from atlas_builder.site.hosting.check import check
 
 QUIET = Progress(quiet=True)
-WORKFLOW = Path(__file__).parent.parent / "site_config" / "github-pages.yml"
+WORKFLOW = Path(__file__).parents[3] / "site_config" / "github-pages.yml"
 
 Copy = Callable[[Path], Path]
 

@@ -12,7 +12,7 @@ from sklearn.metrics import adjusted_rand_score
 from atlas_builder.cluster.clustering import central_examples, cluster, coverage, measure
 from atlas_builder.cluster.embeddings import cosine_distances
 from atlas_builder.config import ClusterSettings
-from tests import reference
+from tests.support import reference
 
 METHODS: list[Any] = ["hdbscan", "agglomerative", "components"]
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from atlas_builder.cluster.embeddings import cosine_distances, neuron_embeddings, principal_coordinates
-from tests import reference
+from tests.support import reference
 
 vectors = arrays(np.float32, st.tuples(st.integers(1, 8), st.integers(1, 6)), elements=st.floats(-9, 9, width=16))
 

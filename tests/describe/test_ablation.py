@@ -34,7 +34,7 @@ from atlas_builder.units.mlp import MLPUnits
 from atlas_builder.units.open import open_units
 from atlas_builder.workspace import work_folder
 from tests.collect.test_pass import contents
-from tests.conftest import Configure
+from tests.support.atlases import Configure
 
 TOLERANCE = 1e-4
 

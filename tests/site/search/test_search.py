@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from atlas_builder.config import Configuration
 from atlas_builder.records.stages import Stages
 from atlas_builder.site.search import index, normalise, postings
+from atlas_builder.site.search.index import read_index_file
 from atlas_builder.site.search.postings import LayerWords, Postings, read_back, written
 from atlas_builder.site.search.snippets import MIDDLE, Snippet, snippet
 from atlas_builder.workspace import work_folder
-from tests.conftest import Configure
+from tests.support.atlases import Configure
 
 
 def test_a_word_is_found_as_typed_by_people() -> None:
@@ -147,18 +148,18 @@ class _Index:
     """An index as scripts read it, slowly."""
 
     def __init__(self, folder: Path) -> None:
-        (self.index,) = index.read_index_file(folder / "index.js")
+        (self.index,) = read_index_file(folder / "index.js")
         self.rows: dict[str, list[Any]] = {}
         for number, first in enumerate(self.index["shards"]):
-            place, rows = index.read_index_file(folder / f"s{number}.js")
+            place, rows = read_index_file(folder / f"s{number}.js")
             assert (place, rows[0][0]) == (number, first)
             self.rows.update((row[0], row) for row in rows)
         self.texts: list[list[str]] = []
         for number in range(-(-self.index["behaviours"] // self.index["block"])):
-            place, texts = index.read_index_file(folder / f"x{number}.js")
+            place, texts = read_index_file(folder / f"x{number}.js")
             assert place == number
             self.texts += texts
-        self.units = {layer: index.read_index_file(folder / f"l{layer}.js")[1] for layer, _, _ in self.index["layers"]}
+        self.units = {layer: read_index_file(folder / f"l{layer}.js")[1] for layer, _, _ in self.index["layers"]}
 
     def answers(self, word: str) -> dict[int, int]:
         row = self.rows[word]
@@ -230,7 +231,7 @@ def test_words_and_units_are_listed_for_patterns_and_filters(built: Path) -> Non
         if (count := sum(share > 0 for share in built_index.answers(word).values()))
     }
     (columns,) = index.read_index_file(built / "search" / "units.js")
-    measures = np.concatenate([stages.layer(at).clustered.measures[:, 0] for at in stages.collected.layers])
+    measures = np.concatenate([layer.clustered.measures[:, 0] for layer in stages.layers])
     density = np.concatenate([layer.moments.density for layer in stages.collected.layers])
     for (values, codes), exact, within in (
         (columns["effective"], measures["effective_behaviours"], 0.05),
@@ -242,7 +243,7 @@ def test_words_and_units_are_listed_for_patterns_and_filters(built: Path) -> Non
 
 
 def test_an_index_names_its_files(built: Path) -> None:
-    (found,) = index.read_index_file(built / "search" / "index.js")
+    (found,) = read_index_file(built / "search" / "index.js")
     assert sorted(index.index_files(found)) == sorted(path.name for path in (built / "search").iterdir())
 
 

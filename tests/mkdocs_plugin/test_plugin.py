@@ -210,7 +210,7 @@ def test_the_whole_site_is_written_where_pages_cannot_be_made_on_request(
 def test_every_option_is_documented_with_its_default() -> None:
     from atlas_builder.mkdocs_plugin.plugin import Options
 
-    guide = Path(__file__).parent.parent.parent / "site_config" / "guide"
+    guide = Path(__file__).parents[2] / "site_config" / "guide"
     text = (guide / "mkdocs.md").read_text(encoding="utf-8")
     rows = dict(re.findall(r"^\| `(\w+)` \| ([^|]+) \|", text, re.MULTILINE))
     assert rows.keys() == dict(Options._schema).keys()

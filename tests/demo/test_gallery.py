@@ -22,7 +22,7 @@ from atlas_builder.progress import Progress
 from atlas_builder.shipped import CRATE, RELU
 from atlas_builder.site.hosting.check import check
 from atlas_builder.workspace import work_folder
-from tests.conftest import Listener, Once
+from tests.support.atlases import Listener, Once
 
 SMALL = ("corpus.max_tokens=8000", "describe.importance=none", "units.layers=[2]", "link.map=false")
 

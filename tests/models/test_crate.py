@@ -19,7 +19,7 @@ from atlas_builder.models import crate, language_model
 from atlas_builder.models.crate import Crate, CrateShape
 from atlas_builder.units.crate import CrateUnits
 from atlas_builder.units.open import open_units
-from tests.conftest import CRATE_SHAPE
+from tests.support.models import CRATE_SHAPE
 
 SHAPE = CRATE_SHAPE
 TOKENS = torch.tensor([[0, 5, 99, 1000, 7], [0, 3, 3, 2047, 12]])

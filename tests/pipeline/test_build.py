@@ -24,7 +24,7 @@ from atlas_builder.pipeline import build as builder
 from atlas_builder.pipeline.build import build
 from atlas_builder.progress import Progress
 from atlas_builder.workspace import work_folder
-from tests.conftest import Configure, Listener
+from tests.support.atlases import Configure, Listener
 
 
 def shipped_theme() -> Path:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from atlas_builder.corpus.token_text import plain
 from atlas_builder.site.html import highlight, markup, token
-from tests.conftest import HOSTILE
+from tests.support.atlases import HOSTILE
 
 anything = st.text(st.characters(), max_size=30) | st.sampled_from(HOSTILE)
 

@@ -7,7 +7,7 @@ import pytest
 
 from atlas_builder.link.exact_knn import Floats, Neighbours, directions
 from atlas_builder.link.tsne import NEIGHBOURS, narrowed, places
-from tests.test_link import Made
+from tests.link.test_link import Made
 
 CLUSTERS, EACH = 6, 40
 

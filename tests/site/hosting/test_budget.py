@@ -15,7 +15,7 @@ from atlas_builder.pipeline.build import build
 from atlas_builder.progress import Progress
 from atlas_builder.site.hosting import budget
 from atlas_builder.site.hosting.check import check
-from tests.conftest import Configure, Listener
+from tests.support.atlases import Configure, Listener
 
 
 def test_less_is_shown_step_by_step_until_it_fits(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ from atlas_builder.pipeline.build import build
 from atlas_builder.units.mlp import MLPUnits
 from atlas_builder.verify.claims import _orders
 from atlas_builder.verify.run import verify
-from tests.conftest import Configure
+from tests.support.atlases import Configure
 
 
 # Each family and each policy.
@@ -39,9 +39,9 @@ def test_what_was_built_holds(
     assert report.compared["measures"] > 20
     assert report.compared["statistics"] == 12 * 5
     assert report.compared["look-ups"] > 12
-    assert report.compared["held units"] > 40
+    assert report.compared["clamped units"] > 40
     assert report.largest["activations"] < 0.01
-    assert "all holds" in report.summary
+    assert "all claims hold" in report.summary
 
 
 Mutation = Callable[[pytest.MonkeyPatch], None]
@@ -147,7 +147,7 @@ def test_what_a_unit_does_when_it_is_held_is_held_against_the_model(
             path.write_text(json.dumps(record), encoding="utf-8")
     report = verify(site, units=6)
     assert report.problems
-    assert all("held: more often" in problem for problem in report.problems)
+    assert all("clamped: more probable" in problem for problem in report.problems)
 
 
 def _places(config: Configuration) -> tuple[str, ...]:
@@ -164,11 +164,11 @@ def test_an_atlas_carried_elsewhere_says_what_it_needs(
     other = tmp_path / "other.jsonl"
     other.write_text('{"text": "another text"}\n', encoding="utf-8")
     name, _ = _places(configure())
-    with pytest.raises(ConfigurationError, match="not the same text"):
+    with pytest.raises(ConfigurationError, match="name the same text"):
         verify(site, overrides=(name, f"corpus.path={other}"))
     lines = Path(str(configure().corpus.path)).read_text(encoding="utf-8").splitlines(keepends=True)
     other.write_text("".join(reversed(lines)), encoding="utf-8")  # as many tokens
-    with pytest.raises(ConfigurationError, match="has other tokens than the text the atlas was made from"):
+    with pytest.raises(ConfigurationError, match="has other tokens than the text the atlas was built from"):
         verify(site, overrides=(name, f"corpus.path={other}"))
     assert verify(site, units=2, overrides=_places(configure())).problems == []
 
@@ -181,8 +181,8 @@ def test_examples_a_rounding_apart_may_stand_in_either_order() -> None:
 
 
 def test_what_is_no_atlas_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SiteError, match="is not an atlas"):
+    with pytest.raises(SiteError, match="is not a built atlas"):
         verify(tmp_path)
     shutil.copyfile(__file__, tmp_path / "atlas.json")
-    with pytest.raises(SiteError, match="is not an atlas"):
+    with pytest.raises(SiteError, match="is not JSON"):
         verify(tmp_path)

@@ -21,7 +21,7 @@ from atlas_builder.comparison import SHARED, Mean, compare, matches, mean
 from atlas_builder.errors import ConfigurationError
 from atlas_builder.explain.results import Explained, ExplanationScores, beside, digest
 from atlas_builder.pipeline.build import build
-from tests.conftest import Configure
+from tests.support.atlases import Configure
 
 
 @pytest.fixture(scope="module")
@@ -107,22 +107,22 @@ def test_settings_that_scores_rest_on_are_named_where_they_differ(
 
 def test_an_atlas_is_not_written_over(tiny_site: Path, copy_of: Callable[[Path], Path]) -> None:
     site = copy_of(tiny_site)
-    with pytest.raises(ConfigurationError, match="is an atlas, whose first page would be lost"):
+    with pytest.raises(ConfigurationError, match="is an atlas, whose first page would be overwritten"):
         compare([tiny_site, site], site)
     assert (site / "index.html").read_bytes() == (tiny_site / "index.html").read_bytes()
 
 
 def test_what_cannot_be_compared_is_said_in_a_sentence(tiny_site: Path, demo_site: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="made from different texts"):
+    with pytest.raises(ConfigurationError, match="built from different texts"):
         compare([tiny_site, demo_site], tmp_path / "compared")
-    with pytest.raises(ConfigurationError, match="name two atlases at least"):
+    with pytest.raises(ConfigurationError, match="requires two atlases or more"):
         compare([tiny_site], tmp_path / "compared")
     with pytest.raises(ConfigurationError, match=r"compare: .*nowhere"):
         compare([tiny_site, tmp_path / "nowhere"], tmp_path / "compared")
     assert not (tmp_path / "compared").exists()
     result = CliRunner().invoke(main, ["compare", str(tiny_site), "--output", str(tmp_path / "compared")])
     assert result.exit_code == 2
-    assert "name two atlases at least" in result.output
+    assert "requires two atlases or more" in result.output
 
 
 def test_what_another_model_said_is_compared_too(
@@ -152,5 +152,5 @@ def test_what_another_model_said_is_compared_too(
     assert "random only" not in text
     other = Path(shutil.copytree(site, tmp_path / "other"))
     beside(other).write_text(replace(said[0], model="other").line, encoding="utf-8")
-    with pytest.raises(ConfigurationError, match="explained by a <model> and other: have one model explain all"):
+    with pytest.raises(ConfigurationError, match="explained by a <model> and other: explain all with one model"):
         compare([site, other], tmp_path / "again")

@@ -1,4 +1,4 @@
-"""How well tokens foretell where a unit fires: against slow counting, and where the truth is planted."""
+"""How well tokens predict where a unit fires: against slow counting, and where the truth is planted."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from atlas_builder.models import language_model
 from atlas_builder.pipeline.build import build
 from atlas_builder.units.open import open_units
 from atlas_builder.workspace import work_folder
-from tests.conftest import Configure
+from tests.support.atlases import Configure
 
 _tokens = st.integers(0, 3)
 _pattern = st.tuples(
@@ -119,7 +119,7 @@ def test_an_atlas_counts_what_slow_loops_count(built: Path, configure: Configure
                 text = read.text_of(number).tolist()
                 for at in range(len(text)):
                     fires = activations[layer.layer, number][at, unit] >= FIRES * maximum and maximum > 0
-                    wanted["fired"] += fires
+                    wanted["positives"] += fires
                     for name, found in (("lookup", words), ("context", patterns)):
                         said = any(_met(pattern, text, at) for pattern in found)
                         wanted[f"{name}_predicted"] += said
@@ -137,7 +137,7 @@ def test_records_and_pages_say_how_well(built: Path) -> None:
     )
     page = path.with_suffix(".html").read_text(encoding="utf-8")
     found = record["prediction"]["lookup"]
-    assert f"<dt>Told by its token<dd>{found['f1']:.2g}\n" in page
+    assert f"<dt>Token F1<dd>{found['f1']:.2g}\n" in page
     if found["precision"] and found["recall"]:
         both = 2 * found["precision"] * found["recall"] / (found["precision"] + found["recall"])
         assert found["f1"] == pytest.approx(both, rel=2e-3)
@@ -148,11 +148,11 @@ def test_context_cannot_be_told_where_no_token_was_masked(configure: Configure, 
     record = json.loads((built / "L0" / "N0.json").read_bytes())
     assert record["prediction"]["context"] == {"precision": None, "recall": None, "f1": None}
     assert record["prediction"]["lookup"]["f1"] is not None
-    assert "by its context<dd>–" in (built / "L0" / "N0.html").read_text(encoding="utf-8")
+    assert "Context F1<dd>–" in (built / "L0" / "N0.html").read_text(encoding="utf-8")
 
 
 def test_what_was_not_tried_is_not_said(configure: Configure, built: Path) -> None:
     build(configure(describe={"prediction": False, "importance": "none"}), built)
     record = json.loads((built / "L0" / "N0.json").read_bytes())
     assert record["prediction"] is None
-    assert "Told by" not in (built / "L0" / "N0.html").read_text(encoding="utf-8")
+    assert "Token F1" not in (built / "L0" / "N0.html").read_text(encoding="utf-8")

@@ -10,7 +10,7 @@ import pytest
 from atlas_builder.cluster.clustering import cluster
 from atlas_builder.cluster.embeddings import cosine_distances, neuron_embeddings
 from atlas_builder.config import ClusterSettings
-from tests.planted import Plant, Score, plant, score
+from tests.support.planted import Plant, Score, plant, score
 
 UNITS = 20
 

@@ -14,7 +14,7 @@ from atlas_builder.cluster.clustering import cluster
 from atlas_builder.cluster.embeddings import cosine_distances, neuron_embeddings
 from atlas_builder.cluster.stability import effective_interval, mono_score, stability, stability_measures
 from atlas_builder.config import ClusterSettings
-from tests.planted import Plant, plant
+from tests.support.planted import Plant, plant
 
 METHODS: list[Any] = ["hdbscan", "agglomerative", "components"]
 

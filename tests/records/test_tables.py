@@ -26,7 +26,7 @@ from atlas_builder.records.stages import Stages
 from atlas_builder.rounding import significant, significant_all
 from atlas_builder.site.hosting.check import check
 from atlas_builder.workspace import CONFIGURATION, work_folder
-from tests.conftest import Configure
+from tests.support.atlases import Configure
 
 QUIET = Progress(quiet=True)
 

@@ -18,7 +18,7 @@ from pylatexenc.latex2text import LatexNodes2Text, MacroTextSpec, get_default_la
 
 from atlas_builder.config_file import validate
 from atlas_builder.site.citing.cite import Citation, cite
-from tests.conftest import HOSTILE
+from tests.support.atlases import HOSTILE
 
 TEX = r"a_b & 50% $x$ #1 {open \n ~ ^ `` '' -- --- <a> |b| \textbf{c} }{"
 HASH = "0123456789abcdef" * 4

@@ -1,0 +1,1 @@
+"""What tests share: miniature models and atlases, browsers, slow references, planted behaviours."""
