@@ -38,8 +38,8 @@ _FEWEST = 4  # behaviours that make a word worth writing
 _SHARE_OF_A_CELL = 0.08
 _SHARE_OF_A_WORD = 0.2  # of a behaviour's examples
 
-_REGIONS = 60  # told in words
-_NEAREST = 6  # behaviours told of each
+_REGIONS = 60  # described in words
+_NEAREST = 6  # behaviours listed of each
 
 _COLUMNS = 84  # of dots in the picture
 _SIZES = 5
