@@ -287,9 +287,11 @@ class Layer:
     def _write_bands(self, text: Text, found: Found, live: Floats, edges: Floats, folder: Path) -> None:
         """Tokens drawn from the bands: the higher the band, the more of them the unit is for."""
         chance, keep, quantiles = self.chance, self.examples.per_band * DRAWN, np.array(self.examples.bands)
-        held = (quantiles[1:] - quantiles[:-1]) / (1 - quantiles[:-1])
+        chances = (quantiles[1:] - quantiles[:-1]) / (1 - quantiles[:-1])
         fires = ~np.isnan(edges[:, 0])
-        count = np.where(fires[:, None], chance.binomial(keep, held, (self.units, len(held))), 0)  # (units, bands)
+        count = np.where(
+            fires[:, None], chance.binomial(keep, chances, (self.units, len(chances))), 0
+        )  # (units, bands)
         drawn = np.zeros(int(count.sum()), band_type)
         unit, band = (np.repeat(part, count.ravel()) for part in np.indices(count.shape).reshape(2, -1))
         drawn["unit"], drawn["band"] = unit, band
@@ -334,8 +336,8 @@ class Layer:
             widest = np.maximum(mean, np.where(apart > 0, inter, intra)) + chance.uniform(0.1, 0.4, self.units)
             column["max_distance"] = np.where(pairs > 0, widest, np.nan)
             column["mono_score"] = np.where(pairs > 0, 1 - mean + chance.normal(0, 0.02, self.units), np.nan)
-            told = np.nan_to_num(behaviours["stability"])
-            column["stability"] = np.bincount(owner, told * share, minlength=self.units) / (alike > 0)
+            stability = np.nan_to_num(behaviours["stability"])
+            column["stability"] = np.bincount(owner, stability * share, minlength=self.units) / (alike > 0)
         starts = np.searchsorted(owner, np.arange(self.units + 1))
         for unit, (first, end) in enumerate(pairwise(starts)):
             interval = effective_interval(behaviours["size"][first:end])

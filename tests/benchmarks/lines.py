@@ -17,7 +17,7 @@ class Panel:
 
 
 def lines(panels: list[Panel], label: str = "adjusted Rand index") -> str:
-    """The figure; every line is told by colour and by its dashes."""
+    """The figure; colour and dashes distinguish its lines."""
     step = _WIDTH + _LEFT + 18
     parts = [_panel(panel, number * step + _LEFT, label if not number else "") for number, panel in enumerate(panels)]
     below = _TOP + _HEIGHT + 62

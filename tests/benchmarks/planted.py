@@ -1,4 +1,4 @@
-"""Clusterings held against known behaviours: `python -m tests.benchmarks.planted [FIGURE.svg]`.
+"""Clusterings compared with known behaviours: `python -m tests.benchmarks.planted [FIGURE.svg]`.
 
 Prints the tables of the prose: units planted in plain arrays, and units of the demo's
 model that join several real ones. Takes some minutes.
@@ -87,7 +87,7 @@ def main(figure: str | None = None) -> None:
 
 def _joined(collected: Collected) -> None:
     pure = pure_units(collected)
-    print(f"{len(pure)} units answer to one token in 95 % of their examples\n")
+    print(f"{len(pure)} units respond to one token in 95 % of their examples\n")
     single = [join(collected, members, 100, False, seed) for seed, members in enumerate(groups(pure, 1, UNITS))]
     _head([f"average linkage, {cut:g}" for cut in CUTS])
     _row("1 joined", [_scores(single, embedding, ClusterSettings(cut=cut)) for cut in CUTS])

@@ -70,7 +70,7 @@ LINES = """() => {
 
 
 @pytest.mark.parametrize("asked", EASED)
-def test_levels_are_told_by_lines_where_tints_do_not_tell_them(tiny_site: Path, page: Page, asked: str) -> None:
+def test_lines_show_levels_where_tints_do_not(tiny_site: Path, page: Page, asked: str) -> None:
     visit(page, tiny_site, "unit")
     assert all(line.startswith("none") for line in page.evaluate(LINES))
     page.emulate_media(**EASED[asked])
@@ -92,7 +92,7 @@ def _style(page: Page, selector: str, name: str, part: str | None = None) -> str
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_forced_colours_leave_what_only_colours_tell(
+def test_forced_colours_leave_what_only_colours_show(
     demo_site: Path, page: Page, scheme: Literal["light", "dark"]
 ) -> None:
     page.emulate_media(forced_colors="active", color_scheme=scheme)

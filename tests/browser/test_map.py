@@ -128,8 +128,8 @@ def test_a_line_drawn_around_behaviours_lists_them(tiny_site: Path, tiny: Drawn,
     page.keyboard.up("Shift")
 
     def inside(slack: float) -> set[str]:
-        held = ((at > low - slack) & (at < high + slack)).all(axis=1)
-        return {tiny.names[number] for number in np.flatnonzero(held)}
+        shown = ((at > low - slack) & (at < high + slack)).all(axis=1)
+        return {tiny.names[number] for number in np.flatnonzero(shown)}
 
     expect(page.locator("#inside a").first).to_be_visible()
     listed = page.locator("#inside a").evaluate_all("links => links.map(link => link.getAttribute('href'))")
@@ -162,9 +162,9 @@ def test_the_map_is_used_by_keys_alone(tiny_site: Path, tiny: Drawn, page: Page,
     size = np.array([box["width"], box["height"]])
     # Around the middle, 1.6 times as large, then 0.18 of the view down and to the left.
     at = (tiny.on(box) - size / 2) * 1.6 + size / 2 + 0.18 * size * [1, -1]
-    held = ((at > 0) & (at < size)).all(axis=1)
-    assert 3 < held.sum() < len(tiny.names)
-    assert in_view() == [tiny.names[number] for number in np.flatnonzero(held)]
+    shown = ((at > 0) & (at < size)).all(axis=1)
+    assert 3 < shown.sum() < len(tiny.names)
+    assert in_view() == [tiny.names[number] for number in np.flatnonzero(shown)]
     page.keyboard.press("0")
     assert in_view() == tiny.names
     page.keyboard.press("Enter")

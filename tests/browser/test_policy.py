@@ -1,4 +1,4 @@
-"""The Content-Security-Policy: pages keep it, and it holds where markup of a stranger got through."""
+"""The Content-Security-Policy: pages keep it, and it holds where markup of someone else got through."""
 
 from __future__ import annotations
 

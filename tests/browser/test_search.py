@@ -90,7 +90,7 @@ def _in_a_row(text: str, query: str, last_begins: bool) -> bool:
     return False
 
 
-def test_every_behaviour_whose_record_lists_a_token_answers_to_it_and_leads(
+def test_every_behaviour_whose_record_lists_a_token_leads_to_it(
     find: Callable[..., Any], tokens: dict[str, set[Place]], errors: list[str]
 ) -> None:
     names = sorted(token for token in tokens if '"' not in token and not re.search(r"\s|^/.*/$|^\d+\.\d+$", token))

@@ -39,8 +39,8 @@ def test_planted_behaviours_are_found(method: Any, sizes: list[int]) -> None:
 
 def test_noise_is_never_merged_into_a_cluster() -> None:
     planted, _ = _plant([40, 40], 0.3, 0)
-    strangers = np.random.default_rng(1).normal(size=(8, 64)).astype(np.float32)
-    labels = cluster(cosine_distances(np.concatenate([planted, strangers])), ClusterSettings())
+    unrelated = np.random.default_rng(1).normal(size=(8, 64)).astype(np.float32)
+    labels = cluster(cosine_distances(np.concatenate([planted, unrelated])), ClusterSettings())
     assert labels.max() == 1
     assert (labels[80:] == -1).all()
 
@@ -76,7 +76,7 @@ def test_few_or_odd_examples_have_a_defined_answer_without_a_warning(method: Any
 
 
 def test_measures_of_a_case_worked_by_hand() -> None:
-    # Two clusters, {0, 1} and {2, 3}, and 4 in none.
+    # Two clusters, {0, 1} and {2, 3}, and 4 unclustered.
     distances = np.array(
         [
             [0.0, 0.2, 0.8, 0.6, 1.0],

@@ -51,7 +51,7 @@ def test_a_noisy_single_behaviour_stays_one() -> None:
         assert np.mean([each.noise for each in found]) < 0.05
 
 
-def test_strangers_make_no_behaviour() -> None:
+def test_unrelated_examples_make_no_behaviour() -> None:
     found = scores(Plant(3, background=0.1), ClusterSettings())
     assert np.mean([each.right_number for each in found]) >= 0.9
 

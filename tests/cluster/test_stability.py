@@ -36,7 +36,7 @@ def test_the_interval_of_a_case_worked_by_hand() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 2, 100])
-def test_a_single_behaviour_is_surely_one(size: int) -> None:
+def test_the_interval_of_a_single_behaviour_is_one(size: int) -> None:
     assert effective_interval(np.array([size])) == (1, 1)
 
 
@@ -109,7 +109,7 @@ def test_fewer_than_two_examples_that_count_have_no_mono_score() -> None:
     assert np.isnan(mono_score(np.array([[0, 0.2], [0.2, 0]], np.float32), np.array([1, 2], np.float32)))
 
 
-# How well behaviours are found again.
+# How stable behaviours are.
 
 
 def _slow_stability(distances: np.ndarray, labels: np.ndarray, settings: ClusterSettings, seed: int) -> list[float]:
@@ -163,7 +163,7 @@ def test_halves_of_one_behaviour_are_not_stable() -> None:
         assert (stable[[1, 2]] > 0.9).all()
 
 
-def test_the_same_unit_is_as_sure_each_time_and_others_draws_differ_a_little() -> None:
+def test_stability_is_the_same_each_time_and_differs_a_little_with_other_draws() -> None:
     unit = plant(Plant(3, noise=1.0), 0)
     distances = cosine_distances(neuron_embeddings(unit.inputs, unit.read))
     labels = cluster(distances, ClusterSettings())
@@ -178,12 +178,12 @@ def test_nothing_is_said_of_stability_where_nothing_was_clustered_again() -> Non
     found = stability(distances, labels, ClusterSettings(resamples=0))
     assert found.shape == (3,)
     assert np.isnan(found).all()
-    sure, _ = stability_measures(distances, labels, np.ones(len(labels), np.float32), ClusterSettings(resamples=0))
-    assert np.isnan(sure.stability)
-    assert sure.effective_high > sure.effective_low > 1
+    measures, _ = stability_measures(distances, labels, np.ones(len(labels), np.float32), ClusterSettings(resamples=0))
+    assert np.isnan(measures.stability)
+    assert measures.effective_high > measures.effective_low > 1
 
 
-def test_a_unit_without_behaviours_has_none_to_be_sure_of() -> None:
+def test_a_unit_without_behaviours_has_no_stability() -> None:
     assert stability(np.zeros((0, 0), np.float32), np.zeros(0, np.int32), ClusterSettings()).shape == (0,)
     assert stability(np.ones((5, 5), np.float32), np.full(5, -1, np.int32), ClusterSettings()).shape == (0,)
 
@@ -192,17 +192,17 @@ def test_a_unit_is_as_stable_as_its_examples_behaviours_are_on_average() -> None
     unit = plant(Plant(3, noise=1.0), 0)
     distances = cosine_distances(neuron_embeddings(unit.inputs, unit.read))
     labels = cluster(distances, ClusterSettings())
-    sure, stable = stability_measures(distances, labels, np.ones(len(labels), np.float32), ClusterSettings())
+    measures, stable = stability_measures(distances, labels, np.ones(len(labels), np.float32), ClusterSettings())
     each = [stable[label] for label in labels if label >= 0 and not np.isnan(stable[label])]
-    assert sure.stability == pytest.approx(np.mean(each))
-    assert sure.stability != pytest.approx(np.nanmean(stable))  # large behaviours count more
+    assert measures.stability == pytest.approx(np.mean(each))
+    assert measures.stability != pytest.approx(np.nanmean(stable))  # large behaviours count more
 
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("kind", ["identical", "zero", "apart", "nan"])
 @pytest.mark.parametrize("values", ["equal", "rising", "zero"])
 @pytest.mark.parametrize("examples", [0, 1, 2, 3, 6])
-def test_few_or_odd_examples_are_told_of_without_a_warning(method: Any, kind: str, values: str, examples: int) -> None:
+def test_few_or_odd_examples_are_measured_without_a_warning(method: Any, kind: str, values: str, examples: int) -> None:
     inputs = {
         "identical": np.ones((examples, 8)),
         "zero": np.zeros((examples, 8)),
@@ -214,17 +214,17 @@ def test_few_or_odd_examples_are_told_of_without_a_warning(method: Any, kind: st
         warnings.simplefilter("error")
         distances = cosine_distances(neuron_embeddings(inputs, np.ones((1, 8), np.float32)))
         labels = cluster(distances, ClusterSettings(method=method))
-        sure, stable = stability_measures(
+        measures, stable = stability_measures(
             distances, labels, strength.astype(np.float32), ClusterSettings(method=method)
         )
     behaviours = labels.max(initial=-1) + 1
     assert len(stable) == behaviours
-    assert np.isnan(sure.effective_low) == np.isnan(sure.effective_high) == (behaviours == 0)
+    assert np.isnan(measures.effective_low) == np.isnan(measures.effective_high) == (behaviours == 0)
     if kind == "identical" and examples >= 4:  # a half of fewer may hold a single one
-        assert sure.stability == 1
-        assert sure.mono_score == pytest.approx(1)
+        assert measures.stability == 1
+        assert measures.mono_score == pytest.approx(1)
     if kind != "identical":
-        assert np.isnan(sure.mono_score) or sure.mono_score == pytest.approx(0)
+        assert np.isnan(measures.mono_score) or measures.mono_score == pytest.approx(0)
 
 
 def test_one_example_that_outweighs_all_others_leaves_the_score_a_cosine() -> None:

@@ -226,7 +226,7 @@ def test_memory_does_not_grow_with_the_corpus(threads: Executor, tmp_path: Path)
     """With every context near the maximum, a pool keeps about k (1 + ln(n / k)) of n, in RAM and on disk."""
     rule = ExampleSettings(per_unit=20, per_band=4, threshold=0.75, window=(2, 3))
     chance = np.random.default_rng(0)
-    held, logged = [], []
+    kept, logged = [], []
     with collector_in(tmp_path, World(1, 0, 1), rule, threads) as collector:
         for number in range(40):
             batch = np.arange(number * 200, (number + 1) * 200)
@@ -234,11 +234,11 @@ def test_memory_does_not_grow_with_the_corpus(threads: Executor, tmp_path: Path)
             collector.visit(batch, torch.zeros(200, LENGTH, WIDTH), torch.from_numpy(activations), 0)
             if number in (3, 39):
                 collector.thin()
-                held.append(collector.top_candidates.fill.mean())
+                kept.append(collector.top_candidates.fill.mean())
                 logged.append(collector.windows.rows)
-    assert held[1] < 20 * (1 + np.log(8000 / 20)) * 1.2
-    assert held[1] < held[0] * 2
-    assert logged[1] < 3 * UNITS * held[1] + 5000
+    assert kept[1] < 20 * (1 + np.log(8000 / 20)) * 1.2
+    assert kept[1] < kept[0] * 2
+    assert logged[1] < 3 * UNITS * kept[1] + 5000
 
 
 def test_an_activation_that_is_not_a_number_names_its_context(threads: Executor, tmp_path: Path) -> None:

@@ -28,30 +28,30 @@ SMALL = ("corpus.max_tokens=8000", "describe.importance=none", "units.layers=[2]
 
 
 @pytest.fixture(scope="module")
-def quartet(pool: Executor, once: Once) -> Path:
-    return once("quartet", lambda output: build_quartet(output, overrides=SMALL, executor=pool))
+def gallery(pool: Executor, once: Once) -> Path:
+    return once("gallery", lambda output: build_quartet(output, overrides=SMALL, executor=pool))
 
 
-def test_the_four_open_as_one_site_that_leads_everywhere_and_back(quartet: Path) -> None:
-    assert sorted(path.name for path in quartet.iterdir()) == sorted([*ATLASES, "assets", "index.html"])
+def test_the_four_open_as_one_site_that_leads_everywhere_and_back(gallery: Path) -> None:
+    assert sorted(path.name for path in gallery.iterdir()) == sorted([*ATLASES, "assets", "index.html"])
     pages = [
-        quartet / "index.html",
-        *(quartet / name / page for name in ATLASES for page in ("index.html", "methods.html")),
+        gallery / "index.html",
+        *(gallery / name / page for name in ATLASES for page in ("index.html", "methods.html")),
     ]
     for page in pages:
         for link in re.findall(r'(?:href|src)="([^"#:]+)(?:#[^"]*)?"', page.read_text(encoding="utf-8")):
             assert (page.parent / unquote(link)).is_file(), (page, link)
     for name in ATLASES:
-        assert '../index.html">Atlases</a>' in (quartet / name / "methods.html").read_text(encoding="utf-8")
+        assert '../index.html">Atlases</a>' in (gallery / name / "methods.html").read_text(encoding="utf-8")
         assert f'href="{name}/index.html"' in pages[0].read_text(encoding="utf-8")
 
 
-def test_all_of_it_is_checked_at_once(quartet: Path, copy_of: Callable[[Path], Path]) -> None:
-    report = check(quartet, Progress(quiet=True))
+def test_all_of_it_is_checked_at_once(gallery: Path, copy_of: Callable[[Path], Path]) -> None:
+    report = check(gallery, Progress(quiet=True))
     assert report.problems == []
     assert report.records == 512 * len(ATLASES)
     assert report.pages > report.records
-    site = copy_of(quartet)
+    site = copy_of(gallery)
     page = site / "index.html"
     page.write_text(page.read_text(encoding="utf-8").replace("#b1", "#b99", 1), encoding="utf-8")
     (site / "sae-demo" / "L2" / "N7.json").unlink()
@@ -60,8 +60,8 @@ def test_all_of_it_is_checked_at_once(quartet: Path, copy_of: Callable[[Path], P
     assert any(problem.startswith("sae-demo/L2/N7.json: cannot be read") for problem in problems)
 
 
-def test_the_first_page_says_what_each_is(quartet: Path) -> None:
-    text = re.sub(r"<[^>]*>", " ", (quartet / "index.html").read_text(encoding="utf-8"))
+def test_the_first_page_says_what_each_is(gallery: Path) -> None:
+    text = re.sub(r"<[^>]*>", " ", (gallery / "index.html").read_text(encoding="utf-8"))
     for said in (
         "Small CRATE",
         "ReLU twin",
@@ -74,19 +74,19 @@ def test_the_first_page_says_what_each_is(quartet: Path) -> None:
         assert said in text, said
 
 
-def test_building_them_again_finds_nothing_to_do(quartet: Path, pool: Executor) -> None:
-    before = (quartet / "index.html").read_bytes()
+def test_building_them_again_finds_nothing_to_do(gallery: Path, pool: Executor) -> None:
+    before = (gallery / "index.html").read_bytes()
     heard = Listener()
-    build_quartet(quartet, overrides=SMALL, executor=pool, progress=heard)
+    build_quartet(gallery, overrides=SMALL, executor=pool, progress=heard)
     assert len(heard.unchanged()) == 5 * len(ATLASES)
-    assert (quartet / "index.html").read_bytes() == before
+    assert (gallery / "index.html").read_bytes() == before
 
 
 def test_explanations_beside_an_atlas_are_kept_and_compared(
-    quartet: Path, pool: Executor, copy_of: Callable[[Path], Path]
+    gallery: Path, pool: Executor, copy_of: Callable[[Path], Path]
 ) -> None:
-    site = copy_of(quartet)
-    shutil.copytree(work_folder(quartet), work_folder(site))
+    site = copy_of(gallery)
+    shutil.copytree(work_folder(gallery), work_folder(site))
     said = Explained(
         "demo/L2/N7", 2, 7, digest(site / "demo", 2, 7), "a model", 0, "x", "y", ExplanationScores(0.5, 0.5, 0.5)
     )
@@ -98,9 +98,9 @@ def test_explanations_beside_an_atlas_are_kept_and_compared(
 
 
 def test_four_atlases_beside_others_are_not_taken_for_such_a_site(
-    quartet: Path, copy_of: Callable[[Path], Path]
+    gallery: Path, copy_of: Callable[[Path], Path]
 ) -> None:
-    site = copy_of(quartet)
+    site = copy_of(gallery)
     (site / "my-model").mkdir()
     with pytest.raises(ConfigurationError, match="holds something that is not an atlas"):
         build_quartet(site, overrides=SMALL)

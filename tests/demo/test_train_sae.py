@@ -38,7 +38,7 @@ def test_the_usual_input_follows_those_that_a_latent_is_active_on() -> None:
 
 
 def _mixed() -> torch.Tensor:
-    """Inputs that are sums of a few of 24 directions in 12 dimensions: more than can be told apart by a basis."""
+    """Inputs that are sums of a few of 24 directions in 12 dimensions: more than a basis can separate."""
     chance = torch.Generator().manual_seed(1)
     directions = torch.nn.functional.normalize(torch.randn(24, 12, generator=chance), dim=1)
     on = (torch.rand(4000, 24, generator=chance) < 0.08) * torch.rand(4000, 24, generator=chance)

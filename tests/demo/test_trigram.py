@@ -1,4 +1,4 @@
-"""The bar the demo model is held against is a true probability model, and no straw man."""
+"""The baseline of the demo model is a true probability model, and no straw man."""
 
 from __future__ import annotations
 

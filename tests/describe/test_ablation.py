@@ -1,4 +1,4 @@
-"""What masking a token does, held against runs of whole contexts, one token masked in each."""
+"""What masking a token does, compared with runs of whole contexts, one token masked in each."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def _slow(
 
 
 class _Rotor:
-    """Two layers of units that answer to all tokens up to theirs, each at its place; the last one is dead."""
+    """Two layers of units that respond to all tokens up to theirs, each at its place; the last one is dead."""
 
     kind, activation, layers, units = "mlp", "none", (0, 2), 3
 
@@ -230,8 +230,8 @@ def test_central_examples_alone_are_explained_where_these_are_asked_for(
         central = Clustered(layer.layer, atlas.work / "cluster").behaviours["central"]
         assert atlas.explained(layer) == sorted(central)
         for record in atlas.records(layer):
-            told = [place for place, example in enumerate(record["examples"]) if "importance" in example]
-            assert told == sorted(behaviour["central"] for behaviour in record["behaviours"])
+            explained = [place for place, example in enumerate(record["examples"]) if "importance" in example]
+            assert explained == sorted(behaviour["central"] for behaviour in record["behaviours"])
 
 
 def test_every_example_shown_is_explained_where_these_are_asked_for(
@@ -239,15 +239,15 @@ def test_every_example_shown_is_explained_where_these_are_asked_for(
 ) -> None:
     atlas, fewer = atlas_of("gpt2", "shown"), atlas_of("gpt2", "central")
     for layer in atlas.collected.layers:
-        told = 0
+        explained = 0
         for record in atlas.records(layer):
             of_bands = {place for band in record["bands"] for place in band["examples"]}
             for place, example in enumerate(record["examples"]):
                 assert ("importance" in example) == (place not in of_bands)
                 if place not in of_bands:
                     assert len(example["importance"]) == example["key"] + 1
-                    told += 1
-        assert told == len(atlas.explained(layer)) > len(fewer.explained(layer))
+                    explained += 1
+        assert explained == len(atlas.explained(layer)) > len(fewer.explained(layer))
         for number in fewer.explained(layer):  # whoever else is explained
             one, other = (some.described(layer.layer).importance.of(number) for some in (atlas, fewer))
             assert one is not None
@@ -255,7 +255,7 @@ def test_every_example_shown_is_explained_where_these_are_asked_for(
             np.testing.assert_allclose(one, other, atol=TOLERANCE, rtol=TOLERANCE)
 
 
-def test_what_cannot_be_told_is_null_in_a_record(
+def test_what_cannot_be_measured_is_null_in_a_record(
     atlas_of: Callable[[str, Importance], Atlas], pool: Executor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     again = _undescribed(atlas_of("gpt2", "central"), tmp_path / "site")
@@ -268,9 +268,9 @@ def test_what_cannot_be_told_is_null_in_a_record(
     build(again.config, tmp_path / "site", until="link", executor=pool)
     for layer in again.collected.layers:
         examples = [example for record in again.records(layer) for example in record["examples"]]
-        told = [example for example in examples if "importance" in example]
-        assert told
-        for example in told:
+        explained = [example for example in examples if "importance" in example]
+        assert explained
+        for example in explained:
             assert example["importance"] == [None] * (example["key"] + 1)
 
 

@@ -1,4 +1,4 @@
-"""What the model says next when a unit is held at its maximum: against a model changed by hand."""
+"""What the model says next when a unit is clamped at its maximum: against a model changed by hand."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def test_patterns_are_met_where_every_token_is_in_its_place(
     assert sorted(zip(place.tolist(), unit.tolist(), strict=True)) == sorted(found)
 
 
-def test_a_unit_of_one_token_is_told_by_it_and_one_of_two_by_its_context() -> None:
+def test_a_unit_of_one_token_is_predicted_by_it_and_one_of_two_by_its_context() -> None:
     chance = np.random.default_rng(0)
     text = chance.integers(0, 6, size=(50, 20))
     follows = np.zeros_like(text, dtype=bool)
@@ -82,7 +82,7 @@ def test_a_unit_of_one_token_is_told_by_it_and_one_of_two_by_its_context() -> No
     assert by_token.precision[1] == pytest.approx(share)
     assert by_token.recall[1] == 1
     assert by_token.f1[1] == pytest.approx(2 * share / (1 + share))
-    # What never fires cannot be told, but it can be said in vain.
+    # What never fires cannot be predicted, but predictions of it can be wrong.
     assert by_token.precision[2] == 0
     assert math.isnan(by_token.recall[2])
     assert math.isnan(by_token.f1[2])
@@ -94,10 +94,10 @@ def test_an_atlas_counts_what_slow_loops_count(built: Path, configure: Configure
     collected = Collected(work / "collect")
     read = collected.contexts
     units = open_units(language_model.load_model(settings.model), settings)
-    held = [number for number in range(len(read)) if number % HELD_OUT_EVERY == HELD_OUT_EVERY - 1]
-    assert len(held) > 3
+    held_out = [number for number in range(len(read)) if number % HELD_OUT_EVERY == HELD_OUT_EVERY - 1]
+    assert len(held_out) > 3
     activations: dict[tuple[int, int], np.ndarray] = {}
-    for number in held:
+    for number in held_out:
         seen: dict[int, np.ndarray] = {}
         tokens = torch.tensor([[read.bos, *read.text_of(number).tolist()]])
 
@@ -106,7 +106,7 @@ def test_an_atlas_counts_what_slow_loops_count(built: Path, configure: Configure
 
         units.run(tokens, keep)
         activations |= {(layer, number): fired for layer, fired in seen.items()}
-    told = 0
+    predicted = 0
     for layer in collected.layers:
         described = Described(layer.layer, work / "describe")
         assert described.prediction is not None
@@ -115,7 +115,7 @@ def test_an_atlas_counts_what_slow_loops_count(built: Path, configure: Configure
             words, patterns = set(), set()
             for place in range(int(layer.starts[unit]), int(layer.starts[unit + 1])):
                 example = layer.examples[place]
-                if int(example["context"]) in held:
+                if int(example["context"]) in held_out:
                     continue
                 text = read.text_of(int(example["context"])).tolist()
                 key = int(example["position"])
@@ -126,7 +126,7 @@ def test_an_atlas_counts_what_slow_loops_count(built: Path, configure: Configure
                     needed = [(reach - at, text[key - (reach - at)]) for at in range(reach) if importance[at] > NEEDED]
                     patterns.add((unit, text[key], tuple(needed)))
             wanted = dict.fromkeys(COUNTS.names or (), 0)
-            for number in held:
+            for number in held_out:
                 text = read.text_of(number).tolist()
                 for at in range(len(text)):
                     fires = activations[layer.layer, number][at, unit] >= FIRES * maximum and maximum > 0
@@ -136,8 +136,8 @@ def test_an_atlas_counts_what_slow_loops_count(built: Path, configure: Configure
                         wanted[f"{name}_predicted"] += said
                         wanted[f"{name}_true_positives"] += said and fires
             assert {name: int(described.prediction[name][unit]) for name in wanted} == wanted
-            told += wanted["lookup_true_positives"]
-    assert told > 0
+            predicted += wanted["lookup_true_positives"]
+    assert predicted > 0
 
 
 def test_records_and_pages_say_how_well(built: Path) -> None:
@@ -154,7 +154,7 @@ def test_records_and_pages_say_how_well(built: Path) -> None:
         assert found["f1"] == pytest.approx(both, rel=2e-3)
 
 
-def test_context_cannot_be_told_where_no_token_was_masked(configure: Configure, built: Path) -> None:
+def test_context_predicts_nothing_where_no_token_was_masked(configure: Configure, built: Path) -> None:
     build(configure(describe={"importance": "none"}), built)
     record = json.loads((built / "L0" / "N0.json").read_bytes())
     assert record["prediction"]["context"] == {"precision": None, "recall": None, "f1": None}

@@ -135,7 +135,7 @@ def test_the_score_is_that_of_the_simulated_text(tiny_site: Path, tmp_path: Path
     lengths = np.array([len(own) for own in activations])
     planned = plan(high, at, lengths, [3, layer, unit])
 
-    def told(places: list[tuple[int, int, int]], joined: bool) -> tuple[list[float], list[float]]:
+    def predictions(places: list[tuple[int, int, int]], joined: bool) -> tuple[list[float], list[float]]:
         found: list[float] = []
         truth: list[float] = []
         for context, first, tokens in places:
@@ -147,9 +147,9 @@ def test_the_score_is_that_of_the_simulated_text(tiny_site: Path, tmp_path: Path
         return found, truth
 
     for score, wanted in (
-        (one.scores.top_and_random, pearsonr(*told([*planned.top, *planned.random], False))),
-        (one.scores.random_only, pearsonr(*told(list(planned.random), False))),
-        (one.scores.whole_range, spearmanr(*told(list(planned.range_scored), True))),
+        (one.scores.top_and_random, pearsonr(*predictions([*planned.top, *planned.random], False))),
+        (one.scores.random_only, pearsonr(*predictions(list(planned.random), False))),
+        (one.scores.whole_range, spearmanr(*predictions(list(planned.range_scored), True))),
     ):
         assert score == pytest.approx(wanted.statistic, abs=2e-3)
     assert len(questions) == 2 + len(planned.top) + len(planned.random) + 1

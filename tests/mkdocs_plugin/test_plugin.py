@@ -113,8 +113,8 @@ def test_a_second_build_takes_over_all_stages(project: Write, caplog: pytest.Log
     first = _files(mkdocs.parent / "site/atlas")
     with caplog.at_level(logging.INFO, "mkdocs"):
         _build(mkdocs)
-    told = [record.getMessage() for record in caplog.records if "atlas: " in record.getMessage()]
-    assert told == [f"atlas: {stage}: unchanged" for stage in ("collect", "cluster", "describe", "link", "publish")]
+    said = [record.getMessage() for record in caplog.records if "atlas: " in record.getMessage()]
+    assert said == [f"atlas: {stage}: unchanged" for stage in ("collect", "cluster", "describe", "link", "publish")]
     assert _files(mkdocs.parent / "site/atlas") == first
 
 
@@ -135,7 +135,7 @@ def test_a_site_of_ones_own_holds_an_atlas_and_links_into_it(
     assert (page.parent / front / ("index.html" if directories else "")).resolve() == site / "atlas/index.html"
 
 
-def test_a_link_to_a_unit_that_there_is_not_is_told(project: Write, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_link_to_a_unit_that_there_is_not_is_reported(project: Write, caplog: pytest.LogCaptureFixture) -> None:
     mkdocs = project({"folder": "atlas"}, {"index.md": "[gone](atlas/L0/N99.html)"})
     with caplog.at_level(logging.WARNING, "mkdocs"), pytest.raises(Abort, match="strict"):
         _build(mkdocs, strict=True)
@@ -188,7 +188,7 @@ def test_options_are_checked(project: Write, options: dict[str, str]) -> None:
         load_config(str(project(options, OWN)))
 
 
-def test_a_mistake_in_the_atlas_s_configuration_is_told_as_the_builder_tells_it(
+def test_a_mistake_in_the_atlas_s_configuration_is_reported_as_the_builder_reports_it(
     project: Write, caplog: pytest.LogCaptureFixture
 ) -> None:
     mkdocs = project({"folder": "atlas"}, OWN)

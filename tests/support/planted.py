@@ -1,4 +1,4 @@
-"""Units whose behaviours are known, to hold clusterings against: planted in plain arrays, and in a real model."""
+"""Units whose behaviours are known, to compare clusterings with: planted in plain arrays, and in a real model."""
 
 from __future__ import annotations
 
@@ -79,13 +79,13 @@ def plant(what: Plant, seed: int) -> Planted:
     # Read weights of trained models have heavy tails.
     read = chance.normal(size=what.width) * np.exp(0.5 * chance.normal(size=what.width))
     truth = _owners(what, chance)
-    strangers = int((truth < 0).sum())
-    features = _features(chance, read, what.behaviours + strangers + 1)
+    unrelated = int((truth < 0).sum())
+    features = _features(chance, read, what.behaviours + unrelated + 1)
     shared, features = features[0], features[1:]
     features[: what.behaviours] *= np.sqrt(1 - what.overlap)
     features[: what.behaviours] += np.sqrt(what.overlap) * shared
     owner = truth.copy()
-    owner[truth < 0] = what.behaviours + np.arange(strangers)
+    owner[truth < 0] = what.behaviours + np.arange(unrelated)
     noise = chance.normal(size=(what.examples, what.width)) * what.noise / np.linalg.norm(read)
     inputs = features[owner] + noise
     order = chance.permutation(what.examples)
@@ -94,7 +94,7 @@ def plant(what: Plant, seed: int) -> Planted:
 
 def _features(chance: np.random.Generator, read: NDArray[np.float64], count: int) -> NDArray[np.float64]:
     """Features whose embeddings, feature ⊙ read, have length one: (count, width)."""
-    # Coordinates are dealt out anew when all are taken, so only strangers share any, and by chance.
+    # Coordinates are dealt out anew when all are taken, so only unrelated examples share any, and by chance.
     dealt = np.concatenate([chance.permutation(len(read)) for _ in range(count // 20 + 1)])
     where = np.zeros((count, len(read)), bool)
     np.put_along_axis(where, dealt[: count * (len(read) // 20)].reshape(count, -1), True, axis=1)
@@ -104,17 +104,17 @@ def _features(chance: np.random.Generator, read: NDArray[np.float64], count: int
 
 
 def _owners(what: Plant, chance: np.random.Generator) -> Truth:
-    strangers = round(what.background * what.examples)
-    known = what.examples - strangers
+    unrelated = round(what.background * what.examples)
+    known = what.examples - unrelated
     rare = max(1, what.examples // 50) if what.rare else 0
     common = what.behaviours - bool(rare)
     owners = np.arange(known - rare) % common
-    return np.concatenate([owners, np.full(rare, what.behaviours - 1), np.full(strangers, -1)]).astype(np.int64)
+    return np.concatenate([owners, np.full(rare, what.behaviours - 1), np.full(unrelated, -1)]).astype(np.int64)
 
 
 @dataclass(frozen=True)
 class Joined(Planted):
-    """A unit that joins several real ones; what it answers to is known from these."""
+    """A unit that joins several real ones; what it responds to is known from these."""
 
     texts: list[str]
 
@@ -155,7 +155,7 @@ def join(
 def groups(
     units: list[tuple[CollectedLayer, int, int]], size: int, count: int
 ) -> list[list[tuple[CollectedLayer, int, int]]]:
-    """Groups of units of one layer that answer to different tokens, drawn at random."""
+    """Groups of units of one layer that respond to different tokens, drawn at random."""
     chance = np.random.default_rng(size)
     layers: dict[int, list[tuple[CollectedLayer, int, int]]] = {}
     for entry in units:

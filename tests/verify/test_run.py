@@ -1,4 +1,4 @@
-"""A published atlas held against a second reading, and builds that went wrong in ways that happen."""
+"""A published atlas compared with a second reading, and builds that went wrong in ways that happen."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def test_a_record_that_was_changed_is_found_out(
     assert report.problems, field
 
 
-def test_what_a_unit_does_when_it_is_held_is_held_against_the_model(
+def test_what_a_clamped_unit_does_is_compared_with_the_model(
     configure: Configure, pool: Executor, tmp_path: Path
 ) -> None:
     site = build(configure(describe={"steering": True}), tmp_path / "site", executor=pool)

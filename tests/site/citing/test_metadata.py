@@ -1,4 +1,4 @@
-"""What an atlas says of itself as a whole, held against what is there."""
+"""What an atlas says of itself as a whole, compared with what is there."""
 
 from __future__ import annotations
 

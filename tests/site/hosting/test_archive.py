@@ -114,25 +114,25 @@ def test_the_checksum_is_that_of_the_file_and_names_it(tiny_site: Path, tmp_path
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.zenodo.json", "a.zip", "a.zip.sha256"]
 
 
-def test_zenodo_is_told_what_the_atlas_says_of_itself(tiny_site: Path, copy_of: Copy, tmp_path: Path) -> None:
+def test_zenodo_gets_what_the_atlas_says_of_itself(tiny_site: Path, copy_of: Copy, tmp_path: Path) -> None:
     site = _edit(
         copy_of(tiny_site),
         authors=[{"name": "Doe, Jane", "orcid": "0000-0002-1825-0097"}, {"name": "A group"}],
         doi="10.5281/zenodo.123",
     )
     made = archive(site, tmp_path / "a.zip")
-    told = json.loads(made.metadata.read_bytes())["metadata"]
-    assert told["creators"] == [{"name": "Doe, Jane", "orcid": "0000-0002-1825-0097"}, {"name": "A group"}]
-    assert (told["title"], told["version"], told["license"]) == ("A tiny atlas", "1", "cc-by-4.0")
-    assert (told["upload_type"], told["access_right"], told["publication_date"]) == (
+    metadata = json.loads(made.metadata.read_bytes())["metadata"]
+    assert metadata["creators"] == [{"name": "Doe, Jane", "orcid": "0000-0002-1825-0097"}, {"name": "A group"}]
+    assert (metadata["title"], metadata["version"], metadata["license"]) == ("A tiny atlas", "1", "cc-by-4.0")
+    assert (metadata["upload_type"], metadata["access_right"], metadata["publication_date"]) == (
         "dataset",
         "open",
         "2026-01-02",
     )
-    assert "48 units in 2 layers" in told["description"]
-    assert {"identifier": "https://example.org/atlas", "relation": "isIdenticalTo"} in told["related_identifiers"]
-    # The draft's own DOI is not told to the draft again; another one is.
-    assert "doi" not in told
+    assert "48 units in 2 layers" in metadata["description"]
+    assert {"identifier": "https://example.org/atlas", "relation": "isIdenticalTo"} in metadata["related_identifiers"]
+    # The draft's own DOI is not given to the draft again; another one is.
+    assert "doi" not in metadata
     assert made.missing == []
     other = archive(_edit(site, doi="10.1234/other"), tmp_path / "a.zip")
     assert json.loads(other.metadata.read_bytes())["metadata"]["doi"] == "10.1234/other"
@@ -150,9 +150,9 @@ def test_hostile_titles_and_names_are_text(hostile_site: Path, copy_of: Copy, tm
     facts = json.loads((site / "atlas.json").read_bytes())
     facts["corpus"]["name"] = "<script>window.pwned=6</script>"
     (site / "atlas.json").write_text(json.dumps(facts), encoding="utf-8")
-    told = json.loads(archive(site, tmp_path / "a.zip").metadata.read_bytes())["metadata"]
-    assert told["title"] == facts["title"]
-    assert "<script" not in told["description"]
+    metadata = json.loads(archive(site, tmp_path / "a.zip").metadata.read_bytes())["metadata"]
+    assert metadata["title"] == facts["title"]
+    assert "<script" not in metadata["description"]
 
 
 @pytest.mark.parametrize("content", [None, "nonsense", "[]", "{}", '{"schema": "atlas/1", "atlas": {"id": "../x"}}'])

@@ -136,7 +136,7 @@ def test_links_and_closed_files_are_named(tmp_path: Path) -> None:
     assert sum(count for count, _ in size.measure_sizes(size.site_files(site), "none").parts.values()) == 6
 
 
-def test_the_whole_and_each_file_are_held_to_what_the_host_allows(
+def test_the_whole_and_each_file_stay_within_what_the_host_allows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site = tmp_path / "site"
