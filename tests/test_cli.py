@@ -137,4 +137,4 @@ def test_shards_are_made_and_merged_and_the_site_verified(tmp_path: Path, gpt2_f
     spoilt = _run("verify", str(tmp_path / "site"), "--units", "3")
     assert spoilt.exit_code == 1
     assert "is published as" in spoilt.output
-    assert _run("verify", str(tmp_path)).exit_code == 1
+    assert _run("verify", str(tmp_path)).exit_code == 2

@@ -125,7 +125,7 @@ class Layer:
         np.save(cluster / f"L{self.number}.behaviours.npy", found.behaviours)
         measures = self._measures(found)
         np.save(cluster / f"L{self.number}.measures.npy", measures)
-        np.save(cluster / f"L{self.number}.contrast.npy", self._contrast(measures))
+        np.save(cluster / f"L{self.number}.paper_distances.npy", self._paper_distances(measures))
         points, spread = self._plane(found, measures)
         np.save(cluster / f"L{self.number}.points.npy", points)
         np.save(cluster / f"L{self.number}.spread.npy", spread)
@@ -344,7 +344,7 @@ class Layer:
             column["effective_low"][unit], column["effective_high"][unit] = interval
         return measures
 
-    def _contrast(self, measures: np.ndarray) -> Floats:
+    def _paper_distances(self, measures: np.ndarray) -> Floats:
         intra, inter = measures["intra_distance"][:, 0], measures["inter_distance"][:, 0]
         own = np.stack([intra, inter, intra * 0.95, inter * 1.05], axis=1)
         return np.asarray(own + self.chance.normal(0, 0.01, own.shape))

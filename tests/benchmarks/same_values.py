@@ -1,7 +1,7 @@
 """Whether two atlases publish the same values: `python -m tests.benchmarks.same_values OLD NEW`.
 
-Compares every address of a unit, its record and the tables. Labels are made of the same words in
-another form since version 0.6: of them the words are compared. Hashes differ with the labels.
+Compares every address of a unit, its record and the tables. Labels have the same words in another
+form since version 0.6, in which those of OLD are compared. Hashes differ with the labels.
 """
 
 from __future__ import annotations
@@ -17,21 +17,20 @@ from typing import Any
 import orjson
 import pyarrow.parquet as pq
 
-_FORM = re.compile(r"^-?(?P<part>.+?)-? \((?P<words>.*)\)$|^“(?P<new_part>.+)” in (?P<new_words>.*)$")
+_PART = re.compile(r"^-?(?P<part>.+?)-? \((?P<words>.*)\)$")
 
 
-def label_words(label: str) -> list[str]:
-    """The words of a label, in the form of version 0.5 or of today."""
-    if match := _FORM.match(label):
-        part, words = match["part"] or match["new_part"], match["words"] or match["new_words"]
-        return [part, *re.split(r" · |, ", words)]
-    return re.split(r" · |, ", label)
+def in_todays_form(label: str) -> str:
+    """A label of version 0.5 as it reads since: `-low- (allow_none · shallow)` is `“low” in allow_none, shallow`."""
+    match = _PART.match(label) if label.startswith("-") or "- (" in label else None
+    label = f"“{match['part']}” in {match['words']}" if match else label
+    return label.replace(" · ", ", ")
 
 
 def differences(old: Any, new: Any, path: str = "") -> Iterator[str]:
     """The places in two records where they differ, lists without their numbers."""
     if path.endswith(".label"):
-        if label_words(old) != label_words(new):
+        if in_todays_form(old) != new:
             yield path
     elif isinstance(old, dict) and isinstance(new, dict):
         for key in sorted(old.keys() | new.keys()):
@@ -80,7 +79,7 @@ def main() -> None:
         ]
         if "label" in old.column_names:
             pairs = zip(old["label"].to_pylist(), new["label"].to_pylist(), strict=True)
-            unlike += ["label"] * any(label_words(one) != label_words(other) for one, other in pairs)
+            unlike += ["label"] * any(in_todays_form(one) != other for one, other in pairs)
         tables[path.stem] = unlike
         print(f"{path.name}: {old.num_rows:,} rows, {old.num_columns} columns, that differ: {unlike or 'none'}")
     sys.exit(bool(gone or lost or changed or any(tables.values())))
