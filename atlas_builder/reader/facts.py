@@ -23,14 +23,7 @@ def read_facts(place: Source | str | os.PathLike[str]) -> dict[str, Any]:
     content = files.read(FILE)
     if content is None:
         raise NoAtlasError(f"{files} is not a built atlas ({FILE} is not found): name the folder or address of one.")
-    try:
-        facts = read_object(content, files.url(FILE))
-    except SiteError:
-        facts = {}
-    if not str(facts.get("schema", "")).startswith("atlas/"):
-        raise NoAtlasError(
-            f"{files} is not a built atlas ({FILE} is something else): name the folder or address of one."
-        )
+    facts = read_object(content, files.url(FILE))
     check_schema(facts, ATLAS_SCHEMA, files.url(FILE))
     return facts
 
