@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
+from atlas_builder.cluster.run import MEASURES_DTYPE
 from atlas_builder.pipeline.build import build
 from atlas_builder.pipeline.shards import collect_shard
 from atlas_builder.workspace import work_folder
@@ -69,7 +70,8 @@ def _types(row: Row) -> dict[str, str]:
 def _check(array: np.ndarray, row: Row, layer: str, sizes: dict[tuple[str, str], int]) -> None:
     if array.dtype.names:
         kinds = {name: array.dtype[name].base.name for name in array.dtype.names}
-        described = _types(row)
+        of_measures = {name: MEASURES_DTYPE[name].name for name in MEASURES_DTYPE.names or ()}
+        described = of_measures if "`Measures`" in row.content else _types(row)
         assert kinds == {name: described.get(name) for name in kinds}
     else:
         assert row.dtype == array.dtype.name

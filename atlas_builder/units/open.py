@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import get_args
 
 from atlas_builder.config import Configuration, UnitSettings
 from atlas_builder.errors import ConfigurationError, ModelError
@@ -23,7 +24,8 @@ def open_units(model: LanguageModel, config: Configuration) -> Units:
         raise ConfigurationError(f"corpus.context: {config.corpus.context} is more than the model's {limit} tokens.")
     units = config.units
     if isinstance(model.bridge, crate.Crate) != (units.kind == "crate"):
-        verb, kinds = ("is", "crate") if units.kind != "crate" else ("is not", "mlp or sae")
+        others = [kind for kind in get_args(UnitSettings.model_fields["kind"].annotation) if kind != "crate"]
+        verb, kinds = ("is", "crate") if units.kind != "crate" else ("is not", " or ".join(others))
         raise ConfigurationError(f"units.kind: {config.model.name} {verb} a CRATE model: set units.kind to {kinds}.")
     if units.kind == "crate":
         return CrateUnits(model.bridge, units.layers)

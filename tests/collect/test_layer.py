@@ -186,22 +186,24 @@ def stopped_and_started(
     saved, at = None, 0
     collector = LayerCollector(world.shape, rule, folder, executor, threads=2)
     start = 0
-    while start < len(contexts):
-        world.show(collector, contexts[start : start + batch], head=start % 3)
-        start += batch
-        what = data.draw(st.sampled_from(["go on", "go on", "checkpoint", "stop"]))
-        if what == "checkpoint":
-            saved, at = folder / f"{start}.npz", start
-            collector.save(saved)
-            collector.clean()
-        elif what == "stop" and saved is not None:
-            collector.close()
-            collector = LayerCollector(world.shape, rule, folder, executor, 2, saved)
-            start = at if data.draw(st.booleans()) else start
-            if start != at:  # stopped twice: what came after the checkpoint is shown again
-                world.show(collector, contexts[at:start], head=1)
-    yield collector
-    collector.close()
+    try:  # a draw may end the example
+        while start < len(contexts):
+            world.show(collector, contexts[start : start + batch], head=start % 3)
+            start += batch
+            what = data.draw(st.sampled_from(["go on", "go on", "checkpoint", "stop"]))
+            if what == "checkpoint":
+                saved, at = folder / f"{start}.npz", start
+                collector.save(saved)
+                collector.clean()
+            elif what == "stop" and saved is not None:
+                collector.close()
+                collector = LayerCollector(world.shape, rule, folder, executor, 2, saved)
+                start = at if data.draw(st.booleans()) else start
+                if start != at:  # stopped twice: what came after the checkpoint is shown again
+                    world.show(collector, contexts[at:start], head=1)
+        yield collector
+    finally:
+        collector.close()
 
 
 def test_pools_grow_where_more_must_be_kept_than_is_usual(threads: Executor, tmp_path: Path) -> None:

@@ -177,7 +177,7 @@ def test_units_are_those_of_the_model(folder: Path, gpt2_folder: Path) -> None:
         open_units(language_model.load_model(settings.model), settings)
 
     opened(folder, "crate")
-    with pytest.raises(ConfigurationError, match=r"is not a CRATE model: set units\.kind to mlp or sae"):
+    with pytest.raises(ConfigurationError, match=r"is not a CRATE model: set units\.kind to mlp"):
         opened(gpt2_folder, "crate")
     with pytest.raises(ConfigurationError, match=r"is a CRATE model: set units\.kind to crate"):
         opened(folder, "mlp")
