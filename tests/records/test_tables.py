@@ -121,7 +121,7 @@ def test_a_table_says_what_its_columns_mean_and_where_it_is_from(tiny_site: Path
         about = {"atlas": "tiny", "edition": "1", "license": "CC-BY-4.0", "records": "neuron-record/1"}
         assert schema.metadata == {name.encode(): value.encode() for name, value in about.items()}
     said = units.field("negative_mono_score").metadata[b"description"].decode()
-    assert said.startswith("Of the examples below zero")
+    assert said.startswith("Measures of the examples below zero")
     assert "Mean cosine of pairs of examples" in said
     assert b"Share of tokens" in units.field("density").metadata[b"description"]
     assert b"page's anchor" in behaviours.field("behaviour").metadata[b"description"]
