@@ -117,7 +117,7 @@ def _complete(folders: Sequence[Path]) -> list[Path]:
             raise ConfigurationError(f"{folder} is not a shard: name a folder like 2-of-7.")
         by_number.setdefault(int(match[2]), {})[int(match[1])] = folder
     if not by_number:
-        raise ConfigurationError("no shards to merge are found: run build --shard 1/n to n/n first.")
+        raise ConfigurationError("no shards to merge: run build --shard 1/n to n/n first.")
     whole = [of for of, shards in by_number.items() if set(shards) == set(range(1, of + 1))]
     if not whole:
         of, shards = max(by_number.items(), key=lambda entry: len(entry[1]))

@@ -294,7 +294,7 @@ def test_the_tables_come_with_the_atlas(atlas: Atlas) -> None:
         ("L1/N24", "tiny/L1 has no unit 24"),
         ("other/L1/N2", "'other/L1/N2' is not a unit of this atlas: use an id like tiny/L3/N512."),
         ("L1/N2.html", "is not a unit of this atlas"),
-        ((1, 2, 3), "write atlas[layer] or atlas[layer, unit]."),
+        ((1, 2, 3), "use atlas[layer] or atlas[layer, unit]."),
         ((), "is not a key of an atlas"),
         (1.0, "is not a key of an atlas"),
         (None, "is not a key of an atlas"),
