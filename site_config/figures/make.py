@@ -28,7 +28,7 @@ def main(demo: Path, everything: Path) -> None:
 
 def _compared(page: Page, everything: Path) -> None:
     page.goto((everything / "index.html").absolute().as_uri())
-    page.locator("figure", has_text=SCORE).screenshot(path=_HERE / "compared.png")
+    page.locator("figure", has_text=SCORE).locator("svg").screenshot(path=_HERE / "compared.png")
 
 
 if __name__ == "__main__":
