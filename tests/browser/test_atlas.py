@@ -37,7 +37,7 @@ def test_a_reader_gets_from_home_to_a_layer_a_unit_a_neighbour_a_search_hit_and_
 
     page.get_by_role("searchbox").first.fill("return")
     page.keyboard.press("Enter")
-    expect(page.locator("#status")).to_contain_text("answer to “return”")
+    expect(page.locator("#status")).to_contain_text("activate on “return”")
     hit = page.locator("#results a").first
     match = re.search(r"L(\d+)/N(\d+)", hit.inner_text())
     hit.click()
@@ -75,7 +75,7 @@ def test_pages_read_without_scripts(demo_site: Path, browser: Browser) -> None:
     page.get_by_role("link", name="Random").click()
     assert re.search(r"/L\d/N\d+\.html$", page.url)
     page.goto(f"{demo_site.as_uri()}/search.html")
-    assert "Search needs JavaScript" in page.locator("noscript").inner_html()
+    assert "Search requires JavaScript" in page.locator("noscript").inner_html()
     context.close()
 
 

@@ -46,7 +46,7 @@ def test_a_heading_sorts_every_unit_of_the_layer_and_sorts_back(demo_site: Path,
 def test_words_and_measures_filter(demo_site: Path, page: Page, errors: list[str]) -> None:
     records = [record for record in records_of(demo_site) if record["layer"] == 1]
     page.goto(f"{demo_site.as_uri()}/L1/index.html")
-    page.get_by_label("Filter", exact=True).fill("return number>1 active<20%")
+    page.get_by_label("Filter", exact=True).fill("return behaviours>1 density<20%")
     wanted = [
         str(record["unit"])
         for record in records
@@ -63,8 +63,22 @@ def test_words_and_measures_filter(demo_site: Path, page: Page, errors: list[str
     page.goto(address)
     expect(page.locator("#count")).to_have_text(f"{len(wanted)} of 512")
     page.get_by_label("Filter", exact=True).fill("size>3")
-    expect(page.locator("#count")).to_contain_text("There is no measure size: take one of number, effective")
+    expect(page.locator("#count")).to_contain_text("There is no measure size: use one of behaviours, effective")
     page.get_by_label("Filter", exact=True).fill("max>3.x")
+    assert errors == []
+
+
+def test_a_filter_or_order_in_former_words_works_and_says_the_new_ones(
+    demo_site: Path, page: Page, errors: list[str]
+) -> None:
+    page.goto(f"{demo_site.as_uri()}/L1/index.html?filter=return+number>1+active<20%25&sort=-mono")
+    count = page.locator("#count")
+    expect(count).to_contain_text("number is now called behaviours. · active is now called density.")
+    former = _rows(page)
+    page.get_by_label("Filter", exact=True).fill("return behaviours>1 density<20%")
+    expect(count).to_have_text(f"{len(former)} of 512")
+    assert [row[0] for row in _rows(page)] == [row[0] for row in former]
+    expect(page.locator("[data-column=mono_score]")).to_have_attribute("aria-sort", "descending")
     assert errors == []
 
 

@@ -199,7 +199,7 @@ def test_layers_come_and_go(tiny_site: Path, tiny: Drawn, page: Page, errors: li
     expect(page.locator("#chosen-title")).to_contain_text(f"{later} behaviours of ")
     page.locator("#none").click()
     page.locator("#list").click()
-    expect(page.locator("#chosen-title")).to_have_text("No behaviour in there")
+    expect(page.locator("#chosen-title")).to_have_text("No behaviours there")
     assert errors == []
 
 

@@ -33,7 +33,7 @@ def _letters(text: str) -> str:
 def _numbers(record: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """The numbers of a record as people read them, with where they stand."""
     stats, measures = record["stats"], record["polysemanticity"]
-    yield "max", number(stats["max"], 4)
+    yield "max", number(stats["max"])
     yield "mean", number(stats["mean"])
     yield "std", number(stats["std"])
     yield "density", percent(stats["density"])
