@@ -185,7 +185,7 @@ def test_shards_that_do_not_fit_are_refused(configure: Configure, tmp_path: Path
     with pytest.raises(ConfigurationError, match="incomplete"):
         shards.merge_shards(settings, output)
     (tmp_path / "mine").mkdir()
-    with pytest.raises(ConfigurationError, match="must read like 2-of-7"):
+    with pytest.raises(ConfigurationError, match="name a folder like 2-of-7"):
         shards.merge_shards(settings, output, [tmp_path / "mine"])
     for text in ("0/2", "3/2", "x", "1/", "1/2/3", "-1/2", "²/3"):
         with pytest.raises(ConfigurationError, match="--shard"):
