@@ -12,7 +12,7 @@ import jsonschema
 import orjson
 import pytest
 
-from atlas_builder.errors import ConfigurationError
+from atlas_builder.errors import SiteError
 from atlas_builder.progress import Progress
 from atlas_builder.records.schema import content_hash
 from atlas_builder.site.hosting.check import check
@@ -73,7 +73,7 @@ def test_sitemap_canonical_links_and_robots_name_the_published_address(tiny_site
     urls = [element.text for element in ET.parse(tiny_site / "sitemap.xml").iter() if element.tag.endswith("loc")]
     assert "https://example.org/atlas/" in urls
     assert "https://example.org/atlas/L1/N3.html" in urls
-    assert len(urls) == len(set(urls)) == 2 + 10 + 2 + 48
+    assert len(urls) == len(set(urls)) == 2 + 4 + 2 + 48
     page = (tiny_site / "L1/N3.html").read_text(encoding="utf-8")
     assert '<link rel=canonical href="https://example.org/atlas/L1/N3.html">' in page
     assert "https://example.org/atlas/sitemap.xml" in (tiny_site / "robots.txt").read_text(encoding="utf-8")
@@ -170,7 +170,7 @@ def test_check_names_odd_pages_and_missing_shards(tiny_site: Path, copy_of: Call
 def test_check_refuses_what_is_no_atlas(tmp_path: Path, content: str | None) -> None:
     if content is not None:
         (tmp_path / "atlas.json").write_text(content, encoding="utf-8")
-    with pytest.raises(ConfigurationError, match="is not a built atlas"):
+    with pytest.raises(SiteError, match=r"is not a built atlas|is not JSON|has the schema None"):
         check(tmp_path, QUIET)
 
 
