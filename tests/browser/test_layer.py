@@ -39,6 +39,7 @@ def test_a_heading_sorts_every_unit_of_the_layer_and_sorts_back(demo_site: Path,
     # What scripts write is what the page said before, to the letter.
     assert _rows(page) == before[:200]
     page.get_by_role("button", name="Show 200 more of 312").click()
+    expect(page.locator("table.units tbody tr")).to_have_count(400)
     assert _rows(page) == before[:400]
     assert errors == []
 
@@ -91,6 +92,7 @@ def test_a_large_layer_is_read_in_parts_without_scripts_and_as_one_with_them(
     page.goto(f"{site.as_uri()}/L0/index.html")
     assert [row[0] for row in _rows(page)] == [str(unit) for unit in range(10)]
     page.get_by_role("link", name="20–23").click()
+    page.wait_for_url("**/L0/index-3.html", wait_until="load")
     assert [row[0] for row in _rows(page)] == ["20", "21", "22", "23"]
     page.get_by_role("button", name="Neuron").click()
     expect(page.locator("table.units tbody tr")).to_have_count(24)

@@ -361,7 +361,7 @@ def test_a_context_whose_masked_runs_do_not_fit_at_all_is_said(
     def no_room(*_: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.00 GiB")
 
-    monkeypatch.setattr(MLPUnits, "run", no_room)
     again = _undescribed(atlas_of("gpt2", "central"), tmp_path / "site")
+    monkeypatch.setattr(MLPUnits, "run", no_room)
     with pytest.raises(OutOfMemoryError, match=r"describe\.importance none"):
         build(again.config, tmp_path / "site", until="describe", executor=pool)
