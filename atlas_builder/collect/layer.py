@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from atlas_builder.collect import bands, candidates, selection, statistics
+from atlas_builder.collect.background import Background
 from atlas_builder.collect.candidates import Candidates, Pool
 from atlas_builder.collect.kernel import POOL_FULL, scan, windows
-from atlas_builder.collect.sampling import SIDE_BY_SIDE, masks, stream
+from atlas_builder.collect.sampling import SIDE_BY_SIDE, background_stream, masks, stream
 from atlas_builder.collect.statistics import Tally
 from atlas_builder.collect.vector_log import RowLog
 from atlas_builder.config import ExampleSettings
@@ -70,17 +71,17 @@ class LayerCollector:
             examples.per_band, shape.units, chance, masks(examples.seed, shape.layer, shape.units)
         )
         self.band_candidates: Pool = candidates.empty_pool(shape.units, 8 * self.draw.keep + 1)
-        window = sum(examples.window) + 1
         self.input_tokens: NDArray[np.int64] = np.zeros(0, np.int64)
         """The token of each logged input, as `token_numbers` numbers them."""
-        logs = np.zeros((3, 2), np.int64) if saved is None else self._load(saved)
+        arrays = None if saved is None else self._load(saved)
+        logs = np.zeros((4, 2), np.int64) if arrays is None else arrays["logs"]
         window = sum(examples.window) + 1
-        self.windows, self.band_windows, self.inputs = (
+        widths = {"windows": window, "band-windows": window, "inputs": shape.width, "background": shape.width}
+        self.windows, self.band_windows, self.inputs, background = (
             RowLog(folder, name, width, *place)
-            for name, width, place in zip(
-                ("windows", "band-windows", "inputs"), (window, window, shape.width), logs.tolist(), strict=True
-            )
+            for (name, width), place in zip(widths.items(), logs.tolist(), strict=True)
         )
+        self.background = Background(background_stream(examples.seed, shape.layer), background, arrays)
 
     def visit(self, batch: NDArray[np.int64], inputs: Tensor, activations: Tensor, head: int) -> None:
         """Collect a batch: (batch, context, width) and (batch, context, units), float32 on the CPU.
@@ -100,6 +101,7 @@ class LayerCollector:
             place, position = np.divmod(np.flatnonzero(is_key), values.shape[1])
             self.inputs.append(inputs[place, head + position].numpy())
             self.input_tokens = np.append(self.input_tokens, _token(batch[place], position))
+        self.background.visit(batch, inputs, head)
 
     def _scan(self, batch: NDArray[np.int64], values: NDArray[np.float32], head: int, counting: bool) -> None:
         def part(units: tuple[int, int]) -> int:
@@ -158,6 +160,7 @@ class LayerCollector:
         if self.inputs.is_mostly_waste(int(needed.sum())):
             self.inputs.retain(np.flatnonzero(needed))
             self.input_tokens = self.input_tokens[needed]
+        self.background.thin()
 
     def save(self, path: Path) -> None:
         """Write the state of the collector to a file; the logs stay where they are."""
@@ -172,13 +175,14 @@ class LayerCollector:
             "bound": self.rule.bound,
             "limit": self.draw.limit,
             "input_tokens": self.input_tokens,
+            **self.background.arrays(),
             "logs": np.array([(log.generation, log.rows) for log in self._logs]),
         }
         with path.open("wb") as file:
             np.savez(file, **arrays)
 
-    def _load(self, path: Path) -> NDArray[np.int64]:
-        """Restore what `save` wrote; returns generation and rows of each log."""
+    def _load(self, path: Path) -> dict[str, NDArray[np.int64]]:
+        """Restore what `save` wrote; returns the arrays of the background, and generation and rows of each log."""
         with np.load(path, allow_pickle=False) as arrays:
             self.tally = Tally(*(arrays[name] for name in Tally._fields))
             self.top_candidates = self._pool("near", arrays, self.top_candidates)
@@ -186,8 +190,7 @@ class LayerCollector:
             self.rule = self.rule._replace(highest=arrays["highest"], bound=arrays["bound"])
             self.draw = self.draw._replace(limit=arrays["limit"])
             self.input_tokens = arrays["input_tokens"]
-            logs: NDArray[np.int64] = arrays["logs"]
-        return logs
+            return {name: arrays[name] for name in arrays.files if name.startswith(("background_", "logs"))}
 
     @staticmethod
     def _pool(name: str, arrays: Any, like: Pool) -> Pool:
@@ -207,6 +210,7 @@ class LayerCollector:
         for part in other.inputs.parts(np.arange(other.inputs.rows)):
             self.inputs.append(part)
         self.input_tokens = np.append(self.input_tokens, other.input_tokens)
+        self.background.merge(other.background)
         self.thin()
 
     def clean(self) -> None:
@@ -220,8 +224,8 @@ class LayerCollector:
             log.close()
 
     @property
-    def _logs(self) -> tuple[RowLog, RowLog, RowLog]:
-        return self.windows, self.band_windows, self.inputs
+    def _logs(self) -> tuple[RowLog, RowLog, RowLog, RowLog]:
+        return self.windows, self.band_windows, self.inputs, self.background.log
 
 
 def _parts(units: int, threads: int) -> list[tuple[int, int]]:

@@ -115,6 +115,20 @@ class CollectedLayer:
         return read_array(self.folder / "band_windows.npy", on_disk=True)
 
     @cached_property
+    def background(self) -> NDArray[np.float32]:
+        """The units' inputs at random tokens of the corpus, the same for all units: (background tokens, width).
+
+        A uniform sample without replacement, in random order: `BACKGROUND_TOKENS` of all
+        tokens, or all where the corpus has no more.
+        """
+        return read_array(self.folder / "background.npy", on_disk=True)
+
+    @cached_property
+    def background_tokens(self) -> NDArray[np.int32]:
+        """The ids of the tokens at which `background` was read: (background tokens,)."""
+        return read_array(self.folder / "background_tokens.npy")
+
+    @cached_property
     def histogram(self) -> NDArray[np.uint32]:
         """Tokens per bin of `histogram.bin_edges`: (units, BINS)."""
         return read_array(self.folder / "histogram.npy", on_disk=True)

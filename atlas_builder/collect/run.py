@@ -187,9 +187,10 @@ def merge_passes(shards: Sequence[Path], config: Configuration, folder: Path, pr
     first, facts = shards[0], _facts_of_all(shards)
     shapes = [LayerShape(**shape) for shape in facts.pop("shapes")]
     shutil.copytree(first / "contexts", folder / "contexts", dirs_exist_ok=True)
+    read = contexts.read_contexts(folder / "contexts")
     with progress.task("select", total=len(shapes), unit="layers") as advance:
         for shape in shapes:
-            _merge_layer(shards, shape, config, folder)
+            _merge_layer(shards, shape, read, config, folder)
             advance(1)
     for name in ("unembedding.npy", "tokens.json"):
         shutil.copyfile(first / name, folder / name)
@@ -203,7 +204,9 @@ def is_merged(folder: Path) -> bool:
     return (folder / _FACTS).exists()
 
 
-def _merge_layer(shards: Sequence[Path], shape: LayerShape, config: Configuration, folder: Path) -> None:
+def _merge_layer(
+    shards: Sequence[Path], shape: LayerShape, read: Contexts, config: Configuration, folder: Path
+) -> None:
     target = folder / f"L{shape.layer}"
     scratch = folder / "merging"
     with ExitStack() as stack:
@@ -213,7 +216,7 @@ def _merge_layer(shards: Sequence[Path], shape: LayerShape, config: Configuratio
             collector = stack.enter_context(collectors([shape], config.examples, scratch, 1)).layers[shape.layer]
             for other in parts:
                 collector.merge(other.layers[shape.layer])
-        finish(collector, target)
+        finish(collector, read, target)
     shutil.rmtree(scratch, ignore_errors=True)
     for name in ("read.npy", "write.npy"):
         shutil.copyfile(shards[0] / f"L{shape.layer}" / name, target / name)

@@ -46,6 +46,11 @@ def stream(seed: int, layer: int) -> np.uint64:
     return np.uint64(mix(np.uint64((int(mix(np.uint64(seed))) + layer) % 2**64)))
 
 
+def background_stream(seed: int, layer: int) -> np.uint64:
+    """The stream of a layer's background, apart from that of its examples and bands."""
+    return np.uint64(mix(~stream(seed, layer)))
+
+
 def masks(seed: int, layer: int, units: int) -> Chances:
     """Masks to xor with a token's number, one per `SIDE_BY_SIDE` units, so that each block draws independently."""
     key = int(mix(stream(seed, layer)))

@@ -8,18 +8,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atlas_builder.collect import bands, selection, statistics
+from atlas_builder.collect.background import Background
 from atlas_builder.collect.candidates import Candidates, take
 from atlas_builder.collect.layer import LayerCollector, token_numbers
 from atlas_builder.collect.results import band_type, example_type
 from atlas_builder.collect.vector_log import RowLog
+from atlas_builder.corpus.contexts import Contexts
 from atlas_builder.files import write_json
 
 
-def finish(collector: LayerCollector, folder: Path) -> None:
-    """Write the results of a layer to `folder`.
+def finish(collector: LayerCollector, contexts: Contexts, folder: Path) -> None:
+    """Write the results of a layer over `contexts` to `folder`.
 
     The order of rows does not depend on the order of the pass: examples are by unit, sign
-    and descending activation, inputs by position in the corpus.
+    and descending activation, inputs by position in the corpus, the background by chance.
     """
     folder.mkdir(parents=True, exist_ok=True)
     shape, tally = collector.shape, collector.tally
@@ -43,8 +45,15 @@ def finish(collector: LayerCollector, folder: Path) -> None:
     np.save(folder / "bands.npy", _bands(drawn))
     shown = take(drawn.candidates, drawn.rank < collector.examples.per_band)
     np.save(folder / "band_windows.npy", _windows(collector.band_windows, shown))
+    _write_background(collector.background, contexts, folder)
     facts = {"tokens": int(tally.tokens[0]), "units": shape.units, "width": shape.width, "signs": shape.signs}
     write_json(folder / "layer.json", facts)
+
+
+def _write_background(background: Background, contexts: Contexts, folder: Path) -> None:
+    np.save(folder / "background.npy", background.inputs)
+    tokens = contexts.tokens[contexts.starts[background.context] + background.position]
+    np.save(folder / "background_tokens.npy", np.asarray(tokens))
 
 
 def _bands(drawn: bands.DrawnTokens) -> np.ndarray:

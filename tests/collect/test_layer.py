@@ -18,12 +18,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atlas_builder.collect import bands
+from atlas_builder.collect.background import BACKGROUND_TOKENS
 from atlas_builder.collect.layer import LayerCollector, LayerShape, NotFiniteError
 from atlas_builder.collect.results import CollectedLayer
 from atlas_builder.collect.write import finish
 from atlas_builder.config import ExampleSettings
 from tests.support import reference
-from tests.support.atlases import digests
+from tests.support.atlases import contexts_of, digests
 
 UNITS, LENGTH, WIDTH, LAYER = 21, 6, 3, 5
 
@@ -41,6 +42,7 @@ class World:
         self.activations[:, :, 4] = -np.abs(self.activations[:, :, 4])  # never above zero
         self.inputs = chance.normal(size=(contexts, LENGTH, WIDTH)).astype(np.float32)
         self.shape = LayerShape(LAYER, UNITS, WIDTH, sides)
+        self.contexts = contexts_of([LENGTH] * contexts)
 
     def show(self, collector: LayerCollector, contexts: list[int], head: int) -> None:
         """Run a batch, with `head` tokens in front that must count nowhere."""
@@ -70,7 +72,7 @@ def collect_whole(world: World, examples: ExampleSettings, executor: Executor, f
     """All contexts at once, nothing special."""
     with collector_in(folder / "whole", world, examples, executor) as collector:
         world.show(collector, list(range(len(world.inputs))), head=0)
-        finish(collector, folder / "result")
+        finish(collector, world.contexts, folder / "result")
     return folder / "result"
 
 
@@ -96,6 +98,7 @@ def test_what_is_collected_is_what_lists_kept_whole_say(threads: Executor, world
             check_examples(world, rule, layer, unit)
             check_statistics(world, layer, unit)
             check_bands(world, rule, layer, unit)
+        check_background(world, rule, layer)
 
 
 def check_examples(world: World, rule: ExampleSettings, layer: CollectedLayer, unit: int) -> None:
@@ -153,6 +156,12 @@ def check_bands(world: World, rule: ExampleSettings, layer: CollectedLayer, unit
         np.testing.assert_array_equal(window, window_of(course, token["position"]))
 
 
+def check_background(world: World, rule: ExampleSettings, layer: CollectedLayer) -> None:
+    wanted = reference.background([LENGTH] * len(world.inputs), BACKGROUND_TOKENS, rule.seed, LAYER)
+    assert layer.background_tokens.tolist() == [context * LENGTH + position for context, position in wanted]
+    np.testing.assert_array_equal(layer.background, [world.inputs[place] for place in wanted])
+
+
 @settings(max_examples=60, deadline=None)
 @given(worlds, rules, st.randoms(use_true_random=False), st.integers(1, 9), st.integers(1, 4), st.data())
 def test_order_batches_shards_and_checkpoints_leave_no_trace(
@@ -168,7 +177,7 @@ def test_order_batches_shards_and_checkpoints_leave_no_trace(
                 folder = Path(scratch) / f"shard-{shard}"
                 with stopped_and_started(world, rule, threads, order[shard::shards], batch, folder, data) as one:
                     together.merge(one)
-            finish(together, Path(scratch) / "sharded")
+            finish(together, world.contexts, Path(scratch) / "sharded")
         assert digests(Path(scratch) / "sharded") == wanted
 
 

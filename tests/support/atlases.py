@@ -13,11 +13,13 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from filelock import FileLock
 
 from atlas_builder.config import Configuration
 from atlas_builder.config_file import validate
+from atlas_builder.corpus.contexts import Contexts
 from atlas_builder.pipeline.build import build
 from atlas_builder.progress import Progress
 from atlas_builder.records.address import UnitAddress
@@ -64,6 +66,14 @@ def digests(folder: Path) -> dict[str, str]:
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
+
+
+def contexts_of(lengths: list[int]) -> Contexts:
+    """Contexts of these lengths, a document each, in which no token comes twice: they are numbered."""
+    starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+    document, names = np.arange(len(lengths), dtype=np.int32), [str(number) for number in range(len(lengths))]
+    tokens = np.arange(starts[-1], dtype=np.int32)
+    return Contexts(tokens, starts, document, np.zeros_like(document), names, bos=None, sha256="")
 
 
 # What a hostile corpus may hold; every browser and parser test meets all of it.

@@ -138,6 +138,17 @@ def token_priority(seed: int, layer: int, unit: int, context: int, position: int
     return mix(mix((context << 32) | position) ^ stream(seed, layer)) ^ mix(mix(stream(seed, layer)) ^ (unit // 16))
 
 
+def background_priority(seed: int, layer: int, context: int, position: int) -> int:
+    """The documented random number of a token for a layer's background."""
+    return mix(mix((context << 32) | position) ^ mix(stream(seed, layer) ^ (2**64 - 1)))
+
+
+def background(lengths: list[int], size: int, seed: int, layer: int) -> list[tuple[int, int]]:
+    """Context and position of the tokens of a layer's background, in contexts of these lengths."""
+    tokens = [(context, position) for context, length in enumerate(lengths) for position in range(length)]
+    return sorted(tokens, key=lambda token: background_priority(seed, layer, *token))[:size]
+
+
 def select(
     keys: list[float], policy: str, per_unit: int, threshold: float, seed: int, layer: int, unit: int, sign: int = 1
 ) -> list[int]:
