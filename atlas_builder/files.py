@@ -2,14 +2,14 @@
 
 A stage writes into a hidden folder, which is renamed when the stage is finished, so a
 folder with a stage's name is complete. Its `stage.json` holds the fingerprint of
-everything it was made from.
+everything it was made from, and the names of its files.
 """
 
 from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ from atlas_builder.errors import ConfigurationError
 MARK = "stage.json"
 """The file that makes a folder a finished stage."""
 _BEGUN = "begun.json"
+Sources = Mapping[str, str]
+"""What a stage is made from, such as settings and code: SHA-256 by name."""
 
 
 def fingerprint(*parts: Any) -> str:
@@ -55,9 +57,25 @@ class Store:
         """Where a stage's results are, whether or not they are there yet."""
         return self.root / stage
 
-    def holds(self, stage: str, expected: str) -> bool:
-        """Whether the stage is complete and has the `expected` fingerprint."""
-        return _fingerprint_in(self.folder(stage) / MARK) == expected
+    def holds(self, stage: str, sources: Sources) -> bool:
+        """Whether the stage is complete and was made from these `sources`."""
+        folder = self.folder(stage)
+        return _fingerprint_in(folder / MARK) == fingerprint(sources) and not _missing_file(folder)
+
+    def objection(self, stage: str, sources: Sources) -> str | None:
+        """Why the results of a stage do not count any more; None where there are none, or they do."""
+        folder = self.folder(stage)
+        before = _read_mark(folder / MARK)
+        if "fingerprint" not in before:
+            return None
+        if not isinstance(before.get("sources"), dict):
+            return "an earlier version made its results"
+        former = before["sources"]
+        if changed := [name for name in {**sources, **former} if former.get(name) != sources.get(name)]:
+            names = ", ".join(changed[:-1]) + " and " * (len(changed) > 1) + changed[-1]
+            return f"its results were made with other {names}"
+        missing = _missing_file(folder)
+        return missing and f"its file {missing} is missing"
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -66,23 +84,23 @@ class Store:
             yield
 
     @contextmanager
-    def making(self, stage: str, expected: str, *, resumes: bool = False) -> Iterator[Path]:
+    def making(self, stage: str, sources: Sources, *, resumes: bool = False) -> Iterator[Path]:
         """A folder to write a stage into; it becomes the stage's folder when the block succeeds.
 
         When the block fails, the stage's former results stay as they were, and the draft is
         removed; the draft of a stage that `resumes` is kept, and given to the block again
-        as long as the `expected` fingerprint is the same.
+        as long as the `sources` are the same.
         """
         draft = self.root / f".{stage.replace('/', '-')}.draft"
         mark = draft / _BEGUN
-        if not (resumes and _fingerprint_in(mark) == expected):
+        if not (resumes and _fingerprint_in(mark) == fingerprint(sources)):
             shutil.rmtree(draft, ignore_errors=True)
             draft.mkdir(parents=True)
-            write_json(mark, {"fingerprint": expected})
+            write_json(mark, {"fingerprint": fingerprint(sources)})
         try:
             yield draft
             mark.unlink()
-            write_json(draft / MARK, {"fingerprint": expected})
+            mark_finished(draft, sources)
             self.folder(stage).parent.mkdir(parents=True, exist_ok=True)
             replace_folder(draft, self.folder(stage))
         except BaseException:
@@ -91,11 +109,30 @@ class Store:
             raise
 
 
-def _fingerprint_in(mark: Path) -> str | None:
+def mark_finished(folder: Path, sources: Sources) -> None:
+    """Make a folder a finished stage, made from these sources, of the files that are in it."""
+    (folder / MARK).unlink(missing_ok=True)
+    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    mark = {"fingerprint": fingerprint(sources), "sources": dict(sources), "files": files}
+    write_json(folder / MARK, mark)
+
+
+def _read_mark(mark: Path) -> dict[str, Any]:
     try:
-        return str(read_json(mark)["fingerprint"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+        content = read_json(mark)
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _fingerprint_in(mark: Path) -> str | None:
+    return _read_mark(mark).get("fingerprint")
+
+
+def _missing_file(folder: Path) -> str | None:
+    """The first file of a finished stage that is not there any more."""
+    files = _read_mark(folder / MARK).get("files", [])
+    return next((name for name in files if not (folder / name).is_file()), None)
 
 
 def replace_folder(source: Path, target: Path) -> None:

@@ -2,7 +2,7 @@
 
 collect → cluster → describe → link → publish: each stage reads the folders of the stages
 before it, writes its own folder, and is skipped while the fingerprint of all that it
-depends on is unchanged.
+depends on is unchanged and its files are there.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from concurrent.futures import Executor
 from pathlib import Path
 
 from atlas_builder.config import Configuration
-from atlas_builder.files import Store, read_json, replace_folder, write_json
-from atlas_builder.pipeline.fingerprints import STAGES, Stage, edition_date, fingerprints
+from atlas_builder.files import Sources, Store, read_json, replace_folder, write_json
+from atlas_builder.pipeline.fingerprints import STAGES, Stage, edition_date, stage_sources
 from atlas_builder.progress import Progress
 from atlas_builder.site.prose.render import check_prose
 from atlas_builder.site.theme import check_theme
@@ -65,7 +65,7 @@ def build(
     check_output(output, fresh, is_atlas)
     check_theme(config.site.theme)
     check_prose(config.site.prose)
-    prints = fingerprints(config)
+    sources = stage_sources(config)
     store = Store(work_folder(output))
     with store.alone(), workers(executor) as pool:
         write_json(store.root / CONFIGURATION, config.model_dump())
@@ -74,10 +74,12 @@ def build(
                 shutil.rmtree(store.folder(stage), ignore_errors=True)
         for stage in STAGES[: STAGES.index(until) + 1]:
             started = time.monotonic()
-            if store.holds(stage, prints[stage]) and (stage != "publish" or _is_published(store, output)):
+            if store.holds(stage, sources[stage]) and (stage != "publish" or _is_published(store, output)):
                 progress.say(f"{stage}: unchanged")
                 continue
-            with store.making(stage, prints[stage], resumes=stage in _RESUME) as folder:
+            if objection := _objection(store, stage, sources[stage], output):
+                progress.say(f"{stage}: runs again, since {objection}")
+            with store.making(stage, sources[stage], resumes=stage in _RESUME) as folder:
                 _RUN[stage](config, store, folder, pool, progress)
                 if stage == "publish":
                     # The site is moved first: the stage is done when readers can see it.
@@ -89,7 +91,7 @@ def build(
 
 def holds_pass(config: Configuration, output: Path) -> bool:
     """Whether the pass over the corpus is complete for a build to `output`."""
-    return Store(work_folder(output.resolve())).holds("collect", fingerprints(config)["collect"])
+    return Store(work_folder(output.resolve())).holds("collect", stage_sources(config)["collect"])
 
 
 def _collect(config: Configuration, store: Store, folder: Path, pool: Executor, progress: Progress) -> None:
@@ -170,6 +172,12 @@ _RUN: dict[Stage, Callable[[Configuration, Store, Path, Executor, Progress], Non
     "link": _link,
     "publish": _publish,
 }
+
+
+def _objection(store: Store, stage: Stage, sources: Sources, output: Path) -> str | None:
+    if stage == "publish" and store.holds(stage, sources):
+        return f"{output} was changed or removed"
+    return store.objection(stage, sources)
 
 
 def _is_published(store: Store, output: Path) -> bool:

@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 from atlas_builder.config import Configuration
 from atlas_builder.describe.shown_examples import SHOWN_BY
 from atlas_builder.errors import ConfigurationError
-from atlas_builder.files import fingerprint
+from atlas_builder.files import Sources, fingerprint
 from atlas_builder.pipeline.imports import import_graph, reached
 from atlas_builder.shipped import MODELS, SAES, shipped_folder
 from atlas_builder.site.theme import find_theme
@@ -41,30 +41,35 @@ _NO_RESULT = ("atlas_builder", "atlas_builder.errors", "atlas_builder.progress",
 """Modules that no result depends on: messages, and settings, whose values are counted themselves."""
 
 
-def fingerprints(config: Configuration) -> dict[Stage, str]:
-    """The fingerprint of each stage, which includes those of earlier stages."""
+def stage_sources(config: Configuration) -> dict[Stage, Sources]:
+    """What each stage is made from, by names that a message can say; the results of the stage before are among it."""
     site = config.model_dump(include={"atlas", "site"})
     explains_shown = config.describe.importance == "shown"
     shown = [getattr(config.site, name) for name in SHOWN_BY] if explains_shown else None
-    sections: dict[Stage, Any] = {
-        "collect": [
+    sections: dict[Stage, dict[str, Any]] = {
+        "collect": {
             # The device does not change the results.
-            config.model_dump(include={"model", "corpus", "units", "examples"}, exclude={"model": {"device"}}),
-            _content(config.model.name),
-            _saes(config),
-            _content(config.corpus.path) if config.corpus.path else platform.python_version(),
-            versions(),
-        ],
-        "cluster": config.model_dump(include={"clusters"}),
-        "describe": [config.model_dump(include={"describe"}), shown],
-        "link": config.model_dump(include={"link"}),
-        "publish": [site, edition_date(config), _look(config)],
+            "settings": config.model_dump(
+                include={"model", "corpus", "units", "examples"}, exclude={"model": {"device"}}
+            ),
+            "model files": _content(config.model.name),
+            "SAEs": _saes(config),
+            "text": _content(config.corpus.path) if config.corpus.path else platform.python_version(),
+            "package versions": versions(),
+        },
+        "cluster": {"settings": config.model_dump(include={"clusters"})},
+        "describe": {"settings": [config.model_dump(include={"describe"}), shown]},
+        "link": {"settings": config.model_dump(include={"link"})},
+        "publish": {"settings": [site, edition_date(config)], "theme or prose": _look(config)},
     }
-    prints: dict[Stage, str] = {}
-    before = ""
-    for stage in STAGES:
-        before = prints[stage] = fingerprint(before, sections[stage], code_fingerprint(stage))
-    return prints
+    sources: dict[Stage, Sources] = {}
+    for before, stage in zip((None, *STAGES), STAGES, strict=False):
+        made_from = {name: fingerprint(part) for name, part in sections[stage].items()}
+        made_from["code"] = code_fingerprint(stage)
+        if before is not None:
+            made_from[f"results of {before}"] = fingerprint(sources[before])
+        sources[stage] = made_from
+    return sources
 
 
 def stage_modules(stage: Stage, package: Path = _PACKAGE) -> set[str]:

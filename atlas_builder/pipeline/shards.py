@@ -9,8 +9,8 @@ from pathlib import Path
 
 from atlas_builder.config import Configuration
 from atlas_builder.errors import ConfigurationError
-from atlas_builder.files import Store, fingerprint
-from atlas_builder.pipeline.fingerprints import fingerprints
+from atlas_builder.files import Sources, Store
+from atlas_builder.pipeline.fingerprints import stage_sources
 from atlas_builder.progress import Progress
 from atlas_builder.workspace import work_folder
 
@@ -36,18 +36,20 @@ def collect_shard(
     """
     progress = progress or Progress(quiet=True)
     store = Store(work_folder(output.resolve()) / "shards" / f"{number}-of-{of}")
-    stage_fingerprint = _fingerprint(config, number, of)
+    sources = _sources(config, number, of)
     with store.alone():
-        if store.holds(_STAGE, stage_fingerprint):
+        if store.holds(_STAGE, sources):
             progress.say(f"shard {number}/{of}: unchanged")
             return store.root
+        if objection := store.objection(_STAGE, sources):
+            progress.say(f"shard {number}/{of}: runs again, since {objection}")
         # torch is imported only here, where the model runs.
         from atlas_builder.collect.checkpoints import Shard
         from atlas_builder.collect.run import collect
         from atlas_builder.models import language_model
         from atlas_builder.units.open import open_units
 
-        with store.making(_STAGE, stage_fingerprint, resumes=True) as folder:
+        with store.making(_STAGE, sources, resumes=True) as folder:
             loaded = language_model.load_model(config.model)
             collect(loaded, open_units(loaded, config), config, folder / _PASS, progress, Shard(number, of))
     return store.root
@@ -98,13 +100,12 @@ def merge_shards(
     store = Store(work_folder(output.resolve()))
     shards = _complete([folder.resolve() for folder in folders] or sorted((store.root / "shards").glob("*-of-*")))
     for number, folder in enumerate(shards, start=1):
-        if not Store(folder).holds(_STAGE, _fingerprint(config, number, len(shards))):
+        if not Store(folder).holds(_STAGE, _sources(config, number, len(shards))):
             raise ConfigurationError(
                 f"{folder} is incomplete or was made from a different configuration, model or text: "
                 f"run build --shard {number}/{len(shards)} again."
             )
-    stage_fingerprint = fingerprints(config)["collect"]
-    with store.alone(), store.making("collect", stage_fingerprint) as target:
+    with store.alone(), store.making("collect", stage_sources(config)["collect"]) as target:
         merge_passes([folder / _STAGE / _PASS for folder in shards], config, target, progress)
 
 
@@ -126,5 +127,5 @@ def _complete(folders: Sequence[Path]) -> list[Path]:
     return [by_number[whole[0]][number] for number in range(1, whole[0] + 1)]
 
 
-def _fingerprint(config: Configuration, number: int, of: int) -> str:
-    return fingerprint(fingerprints(config)["collect"], number, of)
+def _sources(config: Configuration, number: int, of: int) -> Sources:
+    return {**stage_sources(config)["collect"], "number of shards": f"{number}/{of}"}

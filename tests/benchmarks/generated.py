@@ -27,8 +27,8 @@ from atlas_builder.describe import ablation, results
 from atlas_builder.describe.results import Described
 from atlas_builder.describe.run import describe
 from atlas_builder.describe.token_shares import window_tokens
-from atlas_builder.files import MARK, Store, write_json
-from atlas_builder.pipeline.fingerprints import STAGES, fingerprints
+from atlas_builder.files import Store, mark_finished, write_json
+from atlas_builder.pipeline.fingerprints import STAGES, stage_sources
 from atlas_builder.progress import Progress
 from atlas_builder.workspace import workers
 from tests.benchmarks.generated_layer import Layer, Text
@@ -71,8 +71,8 @@ def configuration(shape: Shape, **site: object) -> Configuration:
 
 def generate(shape: Shape, settings: Configuration, work: Path, executor: Executor, progress: Progress) -> None:
     """Write collect, cluster, describe and link into a work folder, so that a build there goes on with publish."""
-    store, prints = Store(work), fingerprints(settings)
-    with store.making("collect", prints["collect"]) as collect, store.making("cluster", prints["cluster"]) as cluster:
+    store, sources = Store(work), stage_sources(settings)
+    with store.making("collect", sources["collect"]) as collect, store.making("cluster", sources["cluster"]) as cluster:
         with progress.task("text", total=None, unit="tokens") as advance:
             _write_corpus(shape, settings, collect)
             advance(shape.tokens)
@@ -85,19 +85,19 @@ def generate(shape: Shape, settings: Configuration, work: Path, executor: Execut
                 task.result()
                 advance(1)
     collected = Collected(store.folder("collect"))
-    with store.making("describe", prints["describe"]) as folder:
+    with store.making("describe", sources["describe"]) as folder:
         describe(collected, store.folder("cluster"), settings.examples, folder, executor, progress)
         if settings.describe.importance == "central":
             _write_importance(collected, store.folder("cluster"), settings, folder, shape.seed)
-    with store.making("link", prints["link"]) as folder:
+    with store.making("link", sources["link"]) as folder:
         _write_links(collected, store, settings, folder, shape.seed)
 
 
 def restamp(settings: Configuration, work: Path) -> None:
     """Take what lies in a work folder for what today's code would make, so that only publish is run."""
-    store, prints = Store(work), fingerprints(settings)
+    store, sources = Store(work), stage_sources(settings)
     for stage in STAGES[:-1]:
-        write_json(store.folder(stage) / MARK, {"fingerprint": prints[stage]})
+        mark_finished(store.folder(stage), sources[stage])
 
 
 def _write_corpus(shape: Shape, settings: Configuration, folder: Path) -> None:

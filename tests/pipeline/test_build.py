@@ -19,7 +19,9 @@ import yaml
 
 from atlas_builder.config import Configuration
 from atlas_builder.errors import ActivationError, ConfigurationError, CorpusError
+from atlas_builder.files import write_json
 from atlas_builder.pipeline import build as builder
+from atlas_builder.pipeline import fingerprints
 from atlas_builder.pipeline.build import build
 from atlas_builder.pipeline.fingerprints import STAGES, Stage, edition_date
 from atlas_builder.progress import Progress
@@ -78,18 +80,77 @@ def test_a_change_repeats_only_what_it_matters_to(
     assert digests(built) == digests(tmp_path / "fresh")
 
 
+@pytest.mark.parametrize(
+    ("change", "stage", "reason"),
+    [
+        ({"examples": {"seed": 5}}, "collect", "its results were made with other settings"),
+        ({"clusters": {"method": "hdbscan"}}, "cluster", "its results were made with other settings"),
+        (
+            {"clusters": {"method": "hdbscan"}, "describe": {"importance": "none"}},
+            "describe",
+            "its results were made with other settings and results of cluster",
+        ),
+    ],
+)
+def test_a_stage_that_runs_again_says_what_has_changed(
+    configure: Configure, pool: Executor, built: Path, change: dict[str, Any], stage: Stage, reason: str
+) -> None:
+    listener = _build(configure(**change), built, pool, until=stage)
+    assert listener.lines[-2] == f"{stage}: runs again, since {reason}"
+    assert listener.lines[-1].startswith(f"{stage}: done")
+
+
+def test_a_stage_of_other_code_says_so(
+    configure: Configure, pool: Executor, built: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fingerprints, "code_fingerprint", lambda stage: "other")
+    lines = _build(configure(), built, pool, until="cluster").lines
+    assert lines[0] == "collect: runs again, since its results were made with other code"
+    assert lines[-2] == "cluster: runs again, since its results were made with other code and results of collect"
+
+
+def test_a_stage_of_an_earlier_version_says_so(configure: Configure, pool: Executor, built: Path) -> None:
+    """One whose mark is what versions until 0.5 wrote."""
+    write_json(work_folder(built) / "collect" / "stage.json", {"fingerprint": "0" * 64})
+    lines = _build(configure(), built, pool, until="collect").lines
+    assert lines[0] == "collect: runs again, since an earlier version made its results"
+
+
+@pytest.mark.parametrize("file", ["L0/background.npy", "contexts/starts.npy"])
+def test_a_stage_that_lost_a_file_runs_again_and_no_later_one(
+    configure: Configure, pool: Executor, built: Path, file: str
+) -> None:
+    lost = work_folder(built) / "collect" / file
+    before = lost.read_bytes()
+    lost.unlink()
+    listener = _build(configure(), built, pool)
+    assert listener.lines[0] == f"collect: runs again, since its file {file} is missing"
+    assert lost.read_bytes() == before
+    assert listener.unchanged() == list(STAGES[1:])
+
+
+def test_a_first_build_runs_nothing_again(configure: Configure, pool: Executor, tmp_path: Path) -> None:
+    for fresh in (False, True):
+        listener = _build(configure(), tmp_path / "site", pool, until="collect", fresh=fresh)
+        assert not [line for line in listener.lines if "again" in line]
+
+
 def test_a_changed_corpus_file_is_noticed(configure: Configure, pool: Executor, jsonl: Path, tmp_path: Path) -> None:
     corpus = tmp_path / "c.jsonl"
     corpus.write_bytes(jsonl.read_bytes())
     settings = configure(corpus={"path": str(corpus)})
     _build(settings, tmp_path / "site", pool, until="cluster")
     corpus.write_bytes(jsonl.read_bytes() + b'{"text": "one more cat"}\n')
-    assert _build(settings, tmp_path / "site", pool, until="cluster").unchanged() == []
+    listener = _build(settings, tmp_path / "site", pool, until="cluster")
+    assert listener.unchanged() == []
+    assert listener.lines[0] == "collect: runs again, since its results were made with other text"
 
 
 def test_a_site_that_was_damaged_is_published_again(configure: Configure, pool: Executor, built: Path) -> None:
     (built / "index.html").write_text("gone", encoding="utf-8")
-    assert _build(configure(), built, pool).unchanged() == ["collect", "cluster", "describe", "link"]
+    listener = _build(configure(), built, pool)
+    assert listener.unchanged() == ["collect", "cluster", "describe", "link"]
+    assert f"publish: runs again, since {built} was changed or removed" in listener.lines
     assert "gone" not in (built / "index.html").read_text(encoding="utf-8")
 
 
