@@ -74,11 +74,8 @@ def build(
                 shutil.rmtree(store.folder(stage), ignore_errors=True)
         for stage in STAGES[: STAGES.index(until) + 1]:
             started = time.monotonic()
-            if store.holds(stage, sources[stage]) and (stage != "publish" or _is_published(store, output)):
-                progress.say(f"{stage}: unchanged")
+            if _is_unchanged(store, stage, sources[stage], output, progress):
                 continue
-            if objection := _objection(store, stage, sources[stage], output):
-                progress.say(f"{stage}: runs again, since {objection}")
             with store.making(stage, sources[stage], resumes=stage in _RESUME) as folder:
                 _RUN[stage](config, store, folder, pool, progress)
                 if stage == "publish":
@@ -174,10 +171,18 @@ _RUN: dict[Stage, Callable[[Configuration, Store, Path, Executor, Progress], Non
 }
 
 
-def _objection(store: Store, stage: Stage, sources: Sources, output: Path) -> str | None:
-    if stage == "publish" and store.holds(stage, sources):
-        return f"{output} was changed or removed"
-    return store.objection(stage, sources)
+def _is_unchanged(store: Store, stage: Stage, sources: Sources, output: Path, progress: Progress) -> bool:
+    """Whether a stage need not run; says so, or why it runs again."""
+    if objection := store.objection(stage, sources):
+        progress.say(f"{stage}: runs again, since {objection}")
+        return False
+    if not store.holds(stage, sources):
+        return False
+    if stage == "publish" and not _is_published(store, output):
+        progress.say(f"{stage}: runs again, since {output} was changed or removed")
+        return False
+    progress.say(f"{stage}: unchanged")
+    return True
 
 
 def _is_published(store: Store, output: Path) -> bool:

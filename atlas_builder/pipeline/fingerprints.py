@@ -42,7 +42,7 @@ _NO_RESULT = ("atlas_builder", "atlas_builder.errors", "atlas_builder.progress",
 
 
 def stage_sources(config: Configuration) -> dict[Stage, Sources]:
-    """What each stage is made from, by names that a message can say; the results of the stage before are among it."""
+    """What each stage is made from, by names that a message can say; the results of the stage before are among them."""
     site = config.model_dump(include={"atlas", "site"})
     explains_shown = config.describe.importance == "shown"
     shown = [getattr(config.site, name) for name in SHOWN_BY] if explains_shown else None

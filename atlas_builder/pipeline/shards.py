@@ -128,4 +128,4 @@ def _complete(folders: Sequence[Path]) -> list[Path]:
 
 
 def _sources(config: Configuration, number: int, of: int) -> Sources:
-    return {**stage_sources(config)["collect"], "number of shards": f"{number}/{of}"}
+    return {**stage_sources(config)["collect"], "shard": f"{number}/{of}"}
