@@ -22,6 +22,7 @@ from atlas_builder.errors import (
 from atlas_builder.reader import Atlas, open
 
 if TYPE_CHECKING:
+    from atlas_builder.cluster.clustering import cluster_examples
     from atlas_builder.comparison import compare
     from atlas_builder.config import Configuration
     from atlas_builder.config_file import load_config
@@ -41,6 +42,7 @@ __all__ = [
     "SiteError",
     "archive",
     "build",
+    "cluster_examples",
     "compare",
     "load",
     "load_config",
@@ -52,6 +54,7 @@ _LAZY = {
     "Configuration": "config.Configuration",
     "archive": "site.hosting.archive.archive",
     "build": "pipeline.build.build",
+    "cluster_examples": "cluster.clustering.cluster_examples",
     "compare": "comparison.compare",
     "load": "config_file.load_config",
     "load_config": "config_file.load_config",

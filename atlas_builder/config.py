@@ -185,8 +185,9 @@ class ExampleSettings(_Section):
 class ClusterSettings(_Section):
     """How a unit's examples are clustered into behaviours."""
 
-    method: Literal["hdbscan", "agglomerative", "components"] = "agglomerative"
-    """`agglomerative`: average linkage (Foote 2024; best where the true behaviours are known); `hdbscan`; `components`:
+    method: Literal["linkage", "agglomerative", "hdbscan", "components"] = "agglomerative"
+    """`linkage`: noise-free linkage, average linkage whose branches are one behaviour where their means are alike, the
+    noise taken out; `agglomerative`: average linkage cut at one distance (Foote 2024); `hdbscan`; `components`:
     connected components (the viewer of its author)."""
     min_size: int = Field(default=2, ge=2, le=1000)
     """Fewest examples that make a behaviour; examples in smaller clusters are unclustered."""

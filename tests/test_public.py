@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 def test_the_public_names_are_these() -> None:
     assert sorted(atlas_builder.__all__) == [
         "ActivationError", "Atlas", "AtlasError", "Configuration", "ConfigurationError", "CorpusError", "MissingError",
-        "ModelError", "SiteError", "archive", "build", "compare", "load", "load_config", "open",
+        "ModelError", "SiteError", "archive", "build", "cluster_examples", "compare", "load", "load_config", "open",
     ]  # fmt: skip
     assert all(getattr(atlas_builder, name) for name in atlas_builder.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):

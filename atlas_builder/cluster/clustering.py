@@ -15,31 +15,86 @@ from numpy.typing import NDArray
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.sparse.csgraph import connected_components
 
+from atlas_builder.cluster.background import LayerBackground, Similarities, UnitBackground
+from atlas_builder.cluster.embeddings import cosine_distances, neuron_embeddings
+from atlas_builder.cluster.linkage import noise_free_linkage, tidied
 from atlas_builder.config import ClusterSettings
 
 _PAPER_CUT = 0.5
+_ROUNDS_OF_HDBSCAN = 20
 
 Distances = NDArray[np.float32]
 Labels = NDArray[np.int32]
 
 
-def cluster(distances: Distances, settings: ClusterSettings) -> Labels:
+def cluster_examples(
+    inputs: NDArray[np.float32],
+    read_weights: NDArray[np.float32],
+    *,
+    background: NDArray[np.float32] | None = None,
+    background_tokens: NDArray[np.integer] | None = None,
+    settings: ClusterSettings | None = None,
+) -> Labels:
+    """Cluster a unit's examples into behaviours: numbers by descending size, −1 for unclustered, (examples,).
+
+    Plain arrays: `inputs` (examples, width) at the examples' key tokens, `read_weights` (parts, width),
+    one part for a plain unit and two for a gated one; `background` (tokens, width), inputs of the same
+    layer at random tokens, and `background_tokens`, their ids, (tokens,), so that pairs of one token
+    are not taken for unrelated; without them, all pairs are. Without a background, similarities are
+    cosines of neuron embeddings as they are: the layer's mean stays in, no floor is taken off, and
+    unrelated inputs are taken to have independent coordinates of equal spread. An input that is not
+    finite is similar to no other. Raises `ValueError` where shapes do not fit.
+    """
+    settings = settings or ClusterSettings()
+    inputs, read_weights = np.asarray(inputs, np.float32), np.asarray(read_weights, np.float32)
+    rows = np.asarray(np.zeros((0, inputs.shape[-1])) if background is None else background, np.float32)
+    tokens = np.arange(len(rows)) if background_tokens is None else np.asarray(background_tokens)
+    if not inputs.ndim == read_weights.ndim == rows.ndim == 2:
+        raise ValueError("inputs, read_weights and background must have two dimensions: rows and the model's width.")
+    if not inputs.shape[1] == read_weights.shape[1] == rows.shape[1]:
+        raise ValueError(
+            f"inputs are {inputs.shape[1]} wide, read_weights {read_weights.shape[1]} and background {rows.shape[1]}."
+        )
+    if tokens.shape != rows.shape[:1]:
+        raise ValueError(f"background has {len(rows)} rows, but background_tokens {tokens.size} ids.")
+    similarities = similarities_of(inputs, LayerBackground(rows, tokens).of_unit(read_weights), settings)
+    return cluster(similarities.distances, settings, similarities.dimensions)
+
+
+def similarities_of(inputs: NDArray[np.float32], background: UnitBackground, settings: ClusterSettings) -> Similarities:
+    """How alike the examples of a unit are, as the method of clustering wants it.
+
+    `inputs` is (examples, width). `linkage` and `hdbscan` take similarities beyond those of unrelated
+    inputs, where a background is known; the others, as in the paper and the viewer of its author,
+    those of neuron embeddings as they are.
+    """
+    if settings.method in ("linkage", "hdbscan"):
+        return background.similarities(inputs)
+    return Similarities(cosine_distances(neuron_embeddings(inputs, background.read_weights)), np.inf)
+
+
+def cluster(distances: Distances, settings: ClusterSettings, dimensions: float = np.inf) -> Labels:
     """Cluster examples into behaviours, numbered by descending size: (examples,).
 
-    `distances` is (examples, examples). Among clusters of one size, the one whose
-    first member comes first has the lower number. Clusters of fewer than `min_size`
-    examples are unclustered; a single example is a behaviour. Three examples or fewer
-    have no density to estimate: `hdbscan` then does the same as `agglomerative`.
+    `distances` is (examples, examples), `dimensions` the effective dimensions of unrelated examples
+    (see `Similarities`), from which `linkage` and `hdbscan` know what groups chance makes. Among
+    clusters of one size, the one whose first member comes first has the lower number. Clusters of
+    fewer than `min_size` examples are unclustered; a single example is a behaviour. Three examples
+    or fewer have no density to estimate: `hdbscan` then does the same as `agglomerative`.
     """
     examples = len(distances)
     if examples < 2:
         return np.zeros(examples, dtype=np.int32)
-    if settings.method == "components":
+    if settings.method == "linkage":
+        labels = noise_free_linkage(distances, dimensions, settings.min_size)
+    elif settings.method == "components":
         _, labels = connected_components(distances <= 1 - settings.similarity, directed=False)
     elif settings.method == "agglomerative" or examples <= 3:
         labels = average_linkage(distances, settings.cut)
     else:
         labels = _hdbscan(distances, settings)
+        if np.isfinite(dimensions):
+            labels = tidied(distances, dimensions, labels, settings.min_size, _ROUNDS_OF_HDBSCAN)
     sizes = np.bincount(labels + 1)[labels + 1]  # of the cluster of each example
     return _by_size(np.where(sizes >= settings.min_size, labels, -1))
 

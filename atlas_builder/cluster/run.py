@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from atlas_builder.cluster import clustering
+from atlas_builder.cluster.background import LayerBackground
 from atlas_builder.cluster.clustering import Measures, paper_distances
 from atlas_builder.cluster.embeddings import cosine_distances, neuron_embeddings, principal_coordinates
 from atlas_builder.cluster.stability import StabilityMeasures, stability_measures
@@ -125,28 +126,35 @@ def _cluster_units(layer: CollectedLayer, first: int, last: int, settings: Clust
     """Cluster units `first` to `last - 1`."""
     # Results must not depend on the number of threads, and workers must not compete for cores.
     with threadpool_limits(limits=1):
-        parts = [_cluster_unit(layer, unit, settings) for unit in range(first, last)]
+        background = LayerBackground(layer.background, layer.background_tokens)
+        parts = [_cluster_unit(layer, unit, background, settings) for unit in range(first, last)]
     return ClusteredUnits(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
 
-def _cluster_unit(layer: CollectedLayer, unit: int, settings: ClusterSettings) -> ClusteredUnits:
+def _cluster_unit(
+    layer: CollectedLayer, unit: int, background: LayerBackground, settings: ClusterSettings
+) -> ClusteredUnits:
     """Cluster a unit; positive and negative activations are clustered separately."""
     labels, measures, behaviours, planes = [], [], [], []
     count = 0
     distances = {}
+    as_read = background.of_unit(layer.read_weights[:, unit])
     for sign in (1, -1)[: layer.signs]:
         first, examples = layer.of_side(unit, sign)
         inputs = layer.inputs[examples["row"]]
         distances[sign] = cosine_distances(neuron_embeddings(inputs, layer.read_weights[:, unit]))
-        sign_labels = clustering.cluster(distances[sign], settings)
-        sign_measures, stabilities = stability_measures(distances[sign], sign_labels, examples["value"], settings)
-        rows = _behaviours(distances[sign], sign_labels, examples, first)
+        clustered = clustering.similarities_of(inputs, as_read, settings)
+        sign_labels = clustering.cluster(clustered.distances, settings, clustered.dimensions)
+        sign_measures, stabilities = stability_measures(
+            distances[sign], sign_labels, examples["value"], settings, similarities=clustered
+        )
+        rows = _behaviours(clustered.distances, sign_labels, examples, first)
         rows["unit"], rows["sign"], rows["stability"] = unit, sign, stabilities
         rows["id"] += count
         labels.append(np.where(sign_labels >= 0, sign_labels + np.int32(count), sign_labels))
         measures.append((*clustering.measure(distances[sign], sign_labels), *sign_measures))
         behaviours.append(rows)
-        planes.append(principal_coordinates(distances[sign]))
+        planes.append(principal_coordinates(clustered.distances))
         count += len(rows)
     positive = layer.of_side(unit, 1)[1]
     compared = (*paper_distances(distances[1]), *paper_distances(cosine_distances(layer.inputs[positive["row"]])))

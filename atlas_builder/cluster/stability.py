@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from atlas_builder.cluster.background import Similarities
 from atlas_builder.cluster.clustering import Distances, Labels, cluster, membership
 from atlas_builder.config import ClusterSettings
 
 _SHARE = 0.5  # of the examples in a sample
+_NORMAL_90 = 1.6448536269514722  # the 95 % quantile of the normal distribution
 _NORMAL_95 = 1.959963984540054  # the 97.5 % quantile of the normal distribution
 
 
@@ -32,36 +35,88 @@ class StabilityMeasures(NamedTuple):
     """Mean over the clustered examples of the `stability` of their behaviours."""
     mono_score: float
     """The unit's `mono_score`."""
+    behaviours_low: float
+    """Lower end of `number_interval`."""
+    behaviours_high: float
+    """Upper end of `number_interval`."""
+    behaviours_half: float
+    """`number_in` half-samples."""
 
 
 def stability_measures(
-    distances: Distances, labels: Labels, values: NDArray[np.float32], settings: ClusterSettings, seed: int = 0
+    distances: Distances,
+    labels: Labels,
+    values: NDArray[np.float32],
+    settings: ClusterSettings,
+    seed: int = 0,
+    similarities: Similarities | None = None,
 ) -> tuple[StabilityMeasures, NDArray[np.float64]]:
-    """The measures of a unit, and the stability of each of its behaviours, (clusters,)."""
+    """The measures of a unit, and the stability of each of its behaviours, (clusters,).
+
+    `distances` are those of neuron embeddings, `similarities` what was clustered if it is something else.
+    """
+    similarities = similarities or Similarities(distances, np.inf)
     sizes = np.bincount(labels[labels >= 0])
-    stabilities = stability(distances, labels, settings, seed)
+    halves = half_samples(similarities, settings, seed)
+    stabilities = stability_in(halves, labels)
     known = ~np.isnan(stabilities)
     mean = float(stabilities[known] @ sizes[known] / sizes[known].sum()) if known.any() else float("nan")
-    return StabilityMeasures(*effective_interval(sizes), mean, mono_score(distances, values)), stabilities
+    measures = StabilityMeasures(
+        *effective_interval(sizes),
+        mean,
+        mono_score(distances, values),
+        *number_interval(len(sizes), halves),
+        number_in(halves),
+    )
+    return measures, stabilities
+
+
+class HalfSample(NamedTuple):
+    """Half of a unit's examples, clustered again."""
+
+    examples: NDArray[np.int64]
+    """Which examples are in the sample, ascending: (sample,)."""
+    labels: Labels
+    """Their clusters, −1 for unclustered: (sample,)."""
+
+
+def half_samples(similarities: Similarities, settings: ClusterSettings, seed: int = 0) -> list[HalfSample]:
+    """`settings.resamples` random halves of the examples, drawn without replacement, each clustered again.
+
+    Similarities are taken as they are: they do not depend on which examples are in the sample.
+    Samples depend on the number of examples and `seed` only.
+    """
+    examples = len(similarities.distances)
+    chance = np.random.default_rng([seed, examples])
+    halves = []
+    for _ in range(settings.resamples):
+        sample = np.sort(chance.permutation(examples)[: round(_SHARE * examples)])
+        part = similarities.part(sample)
+        halves.append(HalfSample(sample, cluster(part.distances, settings, part.dimensions)))
+    return halves
 
 
 def stability(distances: Distances, labels: Labels, settings: ClusterSettings, seed: int = 0) -> NDArray[np.float64]:
     """How well each cluster is recovered when half of the examples are clustered again: (clusters,).
 
-    The mean over `settings.resamples` samples, drawn without replacement, of the largest
-    Jaccard index |A ∩ B| / |A ∪ B| between the members A of the cluster that are in the
-    sample and any cluster B of the sample (Hennig 2007, subset scheme: an example drawn
-    twice would be a cluster of its own). Samples with fewer than two members do not count;
-    NaN where none has two. From about 0.75 on a cluster counts as stable, below 0.5 as
-    dissolved. Samples depend on the number of examples and `seed` only.
+    `stability_in` the `half_samples` of these distances.
     """
-    examples = len(labels)
+    return stability_in(half_samples(Similarities(distances, np.inf), settings, seed), labels)
+
+
+def stability_in(halves: Sequence[HalfSample], labels: Labels) -> NDArray[np.float64]:
+    """How well each cluster is recovered in half-samples: (clusters,).
+
+    The mean over samples of the largest Jaccard index |A ∩ B| / |A ∪ B| between the members A of
+    the cluster that are in the sample and any cluster B of the sample (Hennig 2007, subset scheme:
+    an example drawn twice would be a cluster of its own). Samples with fewer than two members do
+    not count; NaN where none has two. From about 0.75 on a cluster counts as stable, below 0.5 as
+    dissolved.
+    """
     total = np.zeros(int(labels.max(initial=-1)) + 1)
     samples = np.zeros(len(total))
-    chance = np.random.default_rng([seed, examples])
-    for _ in range(settings.resamples if len(total) else 0):
-        sample = np.sort(chance.permutation(examples)[: round(_SHARE * examples)])
-        again = membership(cluster(distances[np.ix_(sample, sample)], settings))  # (sample, new clusters)
+    for sample, clusters in halves if len(total) else ():
+        again = membership(clusters)  # (sample, new clusters)
         member = membership(labels, len(total))[sample]  # (sample, clusters)
         common = member.T @ again  # (clusters, new clusters)
         union = member.sum(axis=0)[:, None] + again.sum(axis=0) - common
@@ -71,6 +126,27 @@ def stability(distances: Distances, labels: Labels, settings: ClusterSettings, s
         samples += counted
     with np.errstate(invalid="ignore"):
         return np.where(samples > 0, total / np.maximum(samples, 1), np.nan)
+
+
+def number_in(halves: Sequence[HalfSample]) -> float:
+    """Mean number of clusters in half-samples; NaN without any."""
+    return float(np.mean([half.labels.max(initial=-1) + 1 for half in halves])) if halves else float("nan")
+
+
+def number_interval(number: int, halves: Sequence[HalfSample]) -> Interval:
+    """A 90 % interval for the number of behaviours that as many other examples would show.
+
+    number ± 1.645 √2 s, rounded to whole numbers and at least 1 where there is any, s the standard
+    deviation of the number over half-samples. Half of the examples, drawn without replacement, move
+    a mean as much as the whole would move from sample to sample (Politis, Romano & Wolf 1999,
+    subsampling, with a finite population); two samples differ by √2 of it. NaN with fewer than two
+    half-samples.
+    """
+    if len(halves) < 2:
+        return Interval(np.nan, np.nan)
+    spread = np.std([half.labels.max(initial=-1) + 1 for half in halves], ddof=1)
+    reach = np.floor(_NORMAL_90 * np.sqrt(2) * spread + 0.5)
+    return Interval(max(min(number, 1), number - reach), number + reach)
 
 
 def effective_interval(sizes: NDArray[np.int64]) -> Interval:

@@ -1,0 +1,156 @@
+"""What unrelated inputs of a layer look like, from a sample of them, and similarities measured from there.
+
+Two inputs that have nothing in common still have a cosine: every input of a layer shares the layer's
+mean, two inputs that drive a unit share what drives it, and in few dimensions any two are somewhat
+alike. This module takes out the first two and measures the third. The method is this project's own.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from atlas_builder.cluster.embeddings import neuron_embeddings
+
+_PAIRED = 128
+"""Inputs whose pairs measure the effective dimensions."""
+_QUANTILES = {0.99: 2.3263479, 0.999: 3.0902323}
+"""Quantiles of the normal distribution."""
+_FLOOR_QUANTILE = 0.05
+_LARGEST_FLOOR = 0.4
+
+
+class Similarities(NamedTuple):
+    """How alike a unit's examples are, beyond what unrelated examples are."""
+
+    distances: NDArray[np.float32]
+    """1 − cosine, the cosine being 1 on the diagonal and about 0 for unrelated pairs: (examples, examples)."""
+    dimensions: float
+    """Effective dimensions of unrelated inputs as the unit reads them; infinite where nothing is known of them."""
+
+    def part(self, examples: NDArray[np.integer]) -> Similarities:
+        """The same of some of the examples."""
+        return Similarities(self.distances[np.ix_(examples, examples)], self.dimensions)
+
+
+class LayerBackground:
+    """Inputs of a layer at random tokens.
+
+    `inputs` is (tokens, width), `tokens` the ids of the tokens, (tokens,); rows that are not finite
+    are left out. With fewer than two rows, or none at all, nothing is known of the layer: inputs are
+    then taken to be centred at zero, with independent coordinates of equal spread, and no floor is
+    taken off.
+    """
+
+    def __init__(self, inputs: NDArray[np.float32], tokens: NDArray[np.integer]) -> None:
+        finite = np.isfinite(inputs).all(axis=1)
+        inputs, self._tokens = inputs[finite].astype(np.float32, copy=False), tokens[finite]
+        self.known = len(inputs) > 1
+        self.mean: NDArray[np.float32] = (
+            inputs.mean(axis=0, dtype=np.float64).astype(np.float32) if self.known else np.zeros(1, np.float32)
+        )
+        self.centred = inputs - self.mean
+
+    def of_unit(self, read_weights: NDArray[np.float32]) -> UnitBackground:
+        """The background as a unit reads it; `read_weights` is (parts, width)."""
+        return UnitBackground(self, read_weights)
+
+    @cached_property
+    def variance(self) -> NDArray[np.float64]:
+        """Variance of each coordinate: (width,)."""
+        squares: NDArray[np.float64] = np.einsum("td,td->d", self.centred, self.centred, dtype=np.float64)
+        return squares / len(self.centred)
+
+    @cached_property
+    def unrelated(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Pairs of the first inputs that are of different tokens; of all where every token is the same."""
+        first, second = np.triu_indices(min(len(self.centred), _PAIRED), 1)
+        different = self._tokens[first] != self._tokens[second]
+        return (first[different], second[different]) if different.any() else (first, second)
+
+
+class UnitBackground:
+    """The background of a layer as one unit reads it."""
+
+    def __init__(self, background: LayerBackground, read_weights: NDArray[np.float32]) -> None:
+        self._layer, self.read_weights = background, read_weights
+
+    def similarities(self, inputs: NDArray[np.float32]) -> Similarities:
+        """How alike a unit's inputs are, (examples, width), beyond what unrelated ones are.
+
+        The cosine of two examples is (cos(e_i, e_j) − f) / (1 − f), with e the embeddings of the inputs less the
+        layer's mean and f the `floor`. An embedding that is zero or not finite has the cosine 0 with all others.
+        """
+        with np.errstate(over="ignore", invalid="ignore"):
+            embeddings = neuron_embeddings(inputs - self._layer.mean, self.read_weights)
+            norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
+        directed = (norms > 0) & np.isfinite(norms)
+        embeddings = np.where(directed, embeddings, np.float32(0))
+        directions = embeddings / np.where(directed, norms, np.float32(1))
+        cosines = (directions @ directions.T).astype(np.float64)
+        cosines = (cosines + cosines.T) / 2  # rounding breaks the symmetry
+        floor = self.floor(embeddings[directed[:, 0]], cosines)
+        distances = ((1 - cosines) / (1 - floor)).astype(np.float32)
+        distances[~directed[:, 0], :] = 1
+        distances[:, ~directed[:, 0]] = 1
+        np.fill_diagonal(distances, 0)
+        return Similarities(distances, self.dimensions)
+
+    @cached_property
+    def dimensions(self) -> float:
+        """Effective dimensions of unrelated inputs: what independent coordinates of this number would give.
+
+        Cosines of random directions in d dimensions are nearly normal with variance 1 / d. d is read from
+        the 99 % and the 99.9 % quantile of cosines between background inputs of different tokens, the
+        smaller of the two, and is at least 2. Where no background is known, from the read weights r
+        alone: (Σ r²)² / Σ r⁴.
+        """
+        if not self._layer.known:
+            squares = self.read_weights.astype(np.float64) ** 2
+            total, fourth = float(squares.sum()), float((squares**2).sum())
+            return max(2.0, total**2 / fourth) if fourth > 0 else 2.0
+        embeddings = neuron_embeddings(self._layer.centred[:_PAIRED], self.read_weights)
+        norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
+        directions = embeddings / np.where(norms > 0, norms, np.float32(1))
+        cosines = (directions @ directions.T)[self._layer.unrelated]
+        reached = np.quantile(cosines, list(_QUANTILES))
+        apart = (np.array(list(_QUANTILES.values())) / np.maximum(reached, 1e-3)) ** 2
+        return max(2.0, float(apart.min()))
+
+    @cached_property
+    def _given_drive(self) -> tuple[NDArray[np.float64], float]:
+        """What an input's drive r·x says of its embedding, and the variance that is left: (parts, parts), number."""
+        background, read = self._layer, self.read_weights.astype(np.float64)
+        count = len(background.centred)
+        drive = background.centred @ self.read_weights.T  # (tokens, parts)
+        spread = (drive.T @ drive).astype(np.float64) / count
+        common = (background.centred.T @ drive).astype(np.float64) / count  # (width, parts)
+        along = np.concatenate([common * weights[:, None] for weights in read])  # (parts · width, parts)
+        total = float(background.variance @ (read**2).sum(axis=0))
+        square = along.T @ along
+        square -= (spread * total + square) / count  # less what sampling adds
+        inverse = np.linalg.pinv(spread)
+        return inverse @ square @ inverse, max(0.0, total - float(np.trace(inverse @ square)))
+
+    def floor(self, embeddings: NDArray[np.float32], cosines: NDArray[np.float64]) -> float:
+        """The cosine that unrelated inputs have because both drive the unit as strongly as the examples do.
+
+        For inputs that are jointly normal with the background's covariance, given that their drives are
+        those of two examples: a K a' / (a K a + rest), a the drives by part, the sums of centred
+        embeddings; numerator and denominator are means over the examples. At most the 5 % quantile of the
+        examples' cosines, and at most 0.4.
+        """
+        if not self._layer.known or len(embeddings) < 2:
+            return 0.0
+        parts = embeddings.reshape(len(embeddings), len(self.read_weights), -1)
+        drives = parts.sum(axis=2, dtype=np.float64)  # (examples, parts)
+        given, rest = self._given_drive
+        shared = float(drives.mean(axis=0) @ given @ drives.mean(axis=0))
+        own = float(np.einsum("ij,jk,ik->i", drives, given, drives).mean())
+        if not (shared > 0 and own > 0):
+            return 0.0
+        lowest = float(np.quantile(cosines[np.triu_indices(len(cosines), 1)], _FLOOR_QUANTILE))
+        return float(np.clip(min(shared / (own + rest), lowest), 0, _LARGEST_FLOOR))
