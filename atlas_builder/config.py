@@ -159,11 +159,18 @@ class UnitSettings(_Section):
 class ExampleSettings(_Section):
     """Which contexts are a unit's examples, and which tokens are sampled from its activation range."""
 
-    policy: Literal["threshold", "top"] = "threshold"
-    """`threshold`: a uniform sample of the contexts that reach `threshold` (Foote 2024); `top`: those of the highest
-    activation."""
+    policy: Literal["threshold", "robust", "top"] = "threshold"
+    """`threshold`: a uniform sample of the contexts that reach `threshold` (Foote 2024); `robust`: of those that reach
+    `share`, however high a single one is, or the `least` highest; `top`: those of the highest activation."""
     threshold: float = Field(default=0.75, gt=0, le=1)
     """Share of the unit's maximum that an example's activation must reach, for policy `threshold`."""
+    share: float = Field(default=0.5, gt=0, le=1)
+    """Share of the unit's robust maximum, the mean of its ten highest contexts, that an example's activation must
+    reach, for policy `robust`."""
+    least: int = Field(default=100, ge=1, le=10_000)
+    """Where fewer contexts reach `share`, the highest are the examples, at most this many, for policy `robust`."""
+    weakest: float = Field(default=0.2, ge=0, le=1)
+    """Share of the robust maximum below which an activation is no example at all, for policy `robust`."""
     per_unit: int = Field(default=100, ge=1, le=10_000)
     """Most examples kept per unit; negative activations have as many of their own."""
     window: tuple[Annotated[int, Field(ge=0, le=500)], Annotated[int, Field(ge=0, le=500)]] = (20, 10)
@@ -179,6 +186,14 @@ class ExampleSettings(_Section):
     def _bands_increase(self) -> ExampleSettings:
         if any(low >= high for low, high in zip(self.bands, self.bands[1:], strict=False)):
             raise ValueError("bands must increase, like [0, 0.5, 0.9, 1]")
+        return self
+
+    @model_validator(mode="after")
+    def _robust_rule_is_consistent(self) -> ExampleSettings:
+        if self.policy == "robust" and self.least > self.per_unit:
+            raise ValueError("least must be at most per_unit")
+        if self.policy == "robust" and self.weakest > self.share:
+            raise ValueError("weakest must be at most share")
         return self
 
 

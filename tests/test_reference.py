@@ -141,9 +141,8 @@ def _check_selection(unit: Unit, sign: int) -> bool:
         assert sign * unit.courses[example["context"]][example["position"]] == key
         np.testing.assert_allclose(example["window"], unit.window(example), rtol=0, atol=unit.near)
     rule = unit.rule
-    wanted = reference.select(
-        keys, rule.policy, rule.per_unit, rule.threshold, rule.seed, unit.layer.layer, unit.number, sign
-    )
+    slow = reference.Rule(rule.policy, rule.per_unit, threshold=rule.threshold, seed=rule.seed)
+    wanted = reference.select(keys, slow, unit.layer.layer, unit.number, sign)
     if rule.policy == "threshold":
         border = max(0.0, rule.threshold * max(keys))
     else:
