@@ -43,7 +43,7 @@ def counts_above(peaks: NDArray[np.integer[Any]], thresholds: NDArray[np.float64
     """About how many contexts reach a threshold: (columns,), for `peaks` (columns, PEAK_BINS).
 
     All of the bins above it, and of the bin that it divides the share above it, as if
-    contexts lay evenly in the bin.
+    contexts lay evenly in the bin; none, where it is above 2¹⁶.
     """
     edges = np.concatenate([[0.0], _magnitudes(PEAK_BITS)])  # bin b is from edges[b] to edges[b + 1]
     above = np.cumsum(peaks[:, ::-1], axis=1, dtype=np.int64)[:, ::-1]  # in a bin or higher
