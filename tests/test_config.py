@@ -27,6 +27,13 @@ def test_only_model_and_corpus_are_required() -> None:
     assert _refused({}) == ["configuration: model is required.", "configuration: corpus is required."]
 
 
+def test_the_numbers_of_policy_robust_fit_together() -> None:
+    assert validate({**GOOD, "examples": {"policy": "robust"}}).examples.least == 100
+    for settings, fault in (({"per_unit": 50}, "least must be at most per_unit"), ({"share": 0.1}, "at most share")):
+        assert fault in _refused({**GOOD, "examples": {"policy": "robust", **settings}})[0]
+        validate({**GOOD, "examples": settings})
+
+
 def test_every_error_is_named_at_once() -> None:
     problems = _refused(
         {

@@ -26,12 +26,23 @@ from tests.support.atlases import Configure
 
 
 # Each family and each policy.
-@pytest.mark.parametrize(("family", "policy"), [("gpt2", "threshold"), ("llama", "top")])
+@pytest.mark.parametrize(
+    ("family", "policy", "least"),
+    [("gpt2", "threshold", 12), ("llama", "top", 12), ("gpt2", "robust", 12), ("llama", "robust", 5)],
+)
 def test_what_was_built_holds(
-    family: str, policy: str, request: pytest.FixtureRequest, configure: Configure, pool: Executor, tmp_path: Path
+    family: str,
+    policy: str,
+    least: int,
+    request: pytest.FixtureRequest,
+    configure: Configure,
+    pool: Executor,
+    tmp_path: Path,
 ) -> None:
     folder = request.getfixturevalue(f"{family}_folder")
-    settings = configure(model={"name": str(folder)}, examples={"policy": policy}, describe={"steering": True})
+    settings = configure(
+        model={"name": str(folder)}, examples={"policy": policy, "least": least}, describe={"steering": True}
+    )
     site = build(settings, tmp_path / "site", executor=pool)
     report = verify(site, units=12, seed=1)
     assert report.problems == []
