@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -29,10 +30,10 @@ keys_of_a_column = st.lists(tied, max_size=60) | st.lists(tied | fine, max_size=
 rules = st.builds(
     reference.Rule,
     policy=st.sampled_from(["threshold", "robust", "robust", "top"]),
-    per_unit=st.integers(8, 20),
+    per_unit=st.integers(14, 20),
     threshold=st.sampled_from([0.25, 0.75, 1.0]),
     share=st.sampled_from([0.2, 0.5, 0.7, 1.0]),
-    least=st.integers(1, 8),
+    least=st.integers(1, 14),  # more, or fewer, than are averaged
     weakest=st.sampled_from([0.0, 0.1, 0.2]),
     seed=st.integers(0, 2**40),
 )
@@ -70,7 +71,8 @@ class Column:
 
 def chosen(selected: SelectedExamples) -> list[int]:
     assert (selected.examples.column == COLUMN).all()
-    return selected.examples.context.tolist()
+    contexts: list[int] = selected.examples.context.tolist()
+    return contexts
 
 
 def select(keys: list[float], rule: reference.Rule) -> list[int]:
@@ -117,11 +119,22 @@ def test_robust_maximum_and_bound_never_decrease(keys: list[float], rule: refere
     assert column.bounds == sorted(column.bounds)
 
 
+@pytest.mark.parametrize("tail", [0.2, 1.0, 2.0])
+def test_of_many_contexts_the_same_are_selected(tail: float) -> None:
+    """From a narrow peak, where most qualify, to a long tail, where the few highest are taken."""
+    chance = np.random.default_rng(1)
+    for seed in range(20):
+        keys = np.exp(tail * chance.normal(size=1000)).astype(np.float32).tolist()
+        select(keys, replace(ROBUST, least=15, seed=seed, weakest=0.05))
+    assert (len(select(keys, ROBUST)) == 20) == (tail < 2)
+
+
 ROBUST = reference.Rule("robust", per_unit=20, share=0.5, least=10, weakest=0.2)
 
 
 def drawn(low: float, high: float, count: int) -> list[float]:
-    return np.random.default_rng(0).uniform(low, high, count).astype(np.float32).tolist()
+    keys: list[float] = np.random.default_rng(0).uniform(low, high, count).astype(np.float32).tolist()
+    return keys
 
 
 def test_an_outlier_does_not_leave_a_unit_with_one_example() -> None:
