@@ -230,7 +230,7 @@ def _mean(values: Iterable[float]) -> float:
 
 
 def _number(name: str, value: float) -> str:
-    return f"{value:.3f}" if name == "ARI" else f"{value:.1%}"
+    return f"{value:.4f}" if name == "ARI" else f"{value:.1%}"
 
 
 def _head(columns: Sequence[str]) -> None:
