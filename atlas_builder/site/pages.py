@@ -34,7 +34,7 @@ _UNLIKELY = 3  # standard deviations of the cosine of two random directions; one
 
 _DISTRIBUTIONS = ("effective_behaviours", "stability", "mean_distance", "density")  # drawn on a layer's page
 
-BEHAVIOUR_GROUPS = ("one behaviour", "two", "three", "four or more", "none")
+BEHAVIOUR_GROUPS = ("one main behaviour", "two", "three", "four or more", "none")
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Neighbourhood:
 
 
 def behaviour_group(behaviours: int) -> int:
-    """The index in `BEHAVIOUR_GROUPS` of a unit with this many behaviours."""
+    """The index in `BEHAVIOUR_GROUPS` of a unit with this many main behaviours."""
     return len(BEHAVIOUR_GROUPS) - 1 if behaviours == 0 else min(behaviours, 4) - 1
 
 
@@ -145,6 +145,7 @@ class Pages:
             colours=colours,
             lines=COLOURS,
             headline=_headline(record),
+            reliability=_reliability(record),
             shown_in=shown_in,
             histogram=figures.histogram(edges, counts, threshold),
             threshold=threshold,
@@ -218,7 +219,7 @@ class Pages:
             noun=self._noun,
             units=len(every),
             behaviours=sum(len(unit.labels) for unit in every),
-            several=sum(unit.measures["behaviours"] > 1 for unit in every),
+            several=sum(unit.measures["main_behaviours"] > 1 for unit in every),
             groups=BEHAVIOUR_GROUPS,
             figure=figures.shares_by_layer(
                 [(f"Layer {layer}", f"L{layer}/index.html", _groups(units)) for layer, units in layers.items()],
@@ -369,12 +370,40 @@ def _headline(record: Record) -> str:
         return "never fires on this corpus"
     if not any(side["behaviours"] for side in measures.values()):
         return "has no behaviour that its examples share"
-    counts = [side["behaviours"] for side in measures.values()]
-    positive, *negative = (_COUNT.get(count, str(count)) for count in counts)
+    positive, *negative = map(_things, measures.values())
     if not negative:
-        return "does one thing" if counts[0] == 1 else f"does {positive} different things"
-    things = {0: "", 1: " thing"}.get(counts[0], " things")
-    return f"does {positive}{things} with positive and {negative[0]} with negative activations"
+        return f"does {positive}"
+    return f"does {positive} with positive and {negative[0]} with negative activations"
+
+
+def _things(side: dict[str, Any]) -> str:
+    """How many things a unit does: main behaviours, and rare ones beside them."""
+    main, rare = side["main_behaviours"], side["behaviours"] - side["main_behaviours"]
+    number = _COUNT.get(main, str(main))
+    things = number if not main else "one thing" if main == 1 else f"{number} different things"
+    few = _COUNT.get(rare, str(rare))
+    if not rare:
+        return things
+    return f"{things} and {few} rare one{'s' * (rare != 1)}" if main else f"{few} rare thing{'s' * (rare != 1)} only"
+
+
+def _reliability(record: Record) -> list[str]:
+    """What the number of each side's main behaviours rests on, a sentence a side."""
+    sentences = []
+    for sign, side in _measures(record).items():
+        number, low, high, half = (side[name] for name in ("main_behaviours", "main_low", "main_high", "main_half"))
+        if low is None or not side["behaviours"]:
+            continue
+        which = "negative activations: " if sign < 0 else ""
+        span = f"{low:g}" if low == high else f"{low:g} to {high:g}"
+        sentence = (
+            f"{which}{number} main behaviour{'s' * (number != 1)}, {span} in as many other examples (90 % interval); "
+            f"{side['behaviours']} in all seen in {side['examples']} example{'s' * (side['examples'] != 1)}."
+        )
+        if not low <= half <= high:
+            sentence += f" The number depends on how many examples are read: half of them show {half:.2g}."
+        sentences.append(sentence[0].upper() + sentence[1:])
+    return sentences
 
 
 _COUNT = dict(enumerate(["nothing", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]))
@@ -383,5 +412,5 @@ _COUNT = dict(enumerate(["nothing", "one", "two", "three", "four", "five", "six"
 def _groups(units: Sequence[Summary]) -> list[int]:
     counts = [0] * len(BEHAVIOUR_GROUPS)
     for unit in units:
-        counts[behaviour_group(unit.measures["behaviours"])] += 1
+        counts[behaviour_group(unit.measures["main_behaviours"])] += 1
     return counts
