@@ -1,4 +1,4 @@
-"""Noise-free linkage: average linkage whose branches are told apart by their means with the noise taken out.
+"""Noise-free linkage: average linkage whose branches are compared by their means, the noise taken out.
 
 The paper cuts the tree of average linkage at one distance (Foote 2024), which divides behaviours whose
 own spread passes it. Here two groups of examples are one behaviour where the cosine of their *means*,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from atlas_builder.verify.clusterings import clusters_of
 
 from atlas_builder.cluster.clustering import cluster
 from atlas_builder.config import ClusterSettings
-from atlas_builder.verify.clusterings import clusters_of
 
 
 @pytest.mark.parametrize("method", ["linkage", "agglomerative", "hdbscan", "components"])
