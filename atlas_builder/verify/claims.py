@@ -17,7 +17,7 @@ from atlas_builder.describe.token_scores import FIRES, HELD_OUT_EVERY
 from atlas_builder.rerun.passes import Text, UnitTrace
 from atlas_builder.rounding import grain_of
 from atlas_builder.verify.background import Unrelated
-from atlas_builder.verify.clusters import NUDGE, Recomputation, SideInputs, claimed_behaviours
+from atlas_builder.verify.clusters import Recomputation, SideInputs, claimed_behaviours
 from atlas_builder.verify.report import VerificationReport
 
 Record = dict[str, Any]
@@ -199,7 +199,7 @@ class Claims:
             SideInputs(inputs, read_weights, keys, unrelated),
             lambda: _orders(np.lexsort([side.chosen, -keys]), keys),
             self.config.clusters,
-            NUDGE[self.config.model.dtype],
+            self.config.model.dtype,
         )
         behaviours = claimed_behaviours(what, self.record, side.sign, self._places(side))
         self.report.add(again.compare(behaviours, self.tolerance))

@@ -31,11 +31,10 @@ from atlas_builder.verify.report import VerificationReport
 Record = dict[str, Any]
 Order = NDArray[np.intp]
 
-NUDGE = {"float32": 1e-5, "bfloat16": 1e-3}
-"""How far distances of two runs may be apart where a decision hangs on them, by the model's precision."""
+_NUDGE = {"float32": 1e-5, "bfloat16": 5e-3}  # how far apart two runs may be where a decision hangs on a distance
 _RANDOM_NUDGES = 4
 _EXPLANATIONS = 400  # tried at most, beyond those without a nudge
-_MEASURED = 1e-3  # distances are cosines of float32 vectors
+_MEASURED = {"float32": 1e-3, "bfloat16": 1e-2}  # distances and means of distances
 _COUNTED = 1e-6  # what follows from whole numbers alone
 _OF_DISTANCES = ("mean_distance", "max_distance", "intra_distance", "inter_distance", "mono_score")
 
@@ -95,13 +94,15 @@ class _Found(NamedTuple):
 class Recomputation:
     """The behaviours of one side of a unit, computed again.
 
-    `orders` gives the order of examples, highest activation first, and others that differ by rounding.
+    `orders` gives the order of examples, highest activation first, and others that differ by rounding;
+    `dtype` is the model's.
     """
 
     def __init__(
-        self, side: SideInputs, orders: Callable[[], Iterator[Order]], settings: ClusterSettings, nudge: float
+        self, side: SideInputs, orders: Callable[[], Iterator[Order]], settings: ClusterSettings, dtype: str
     ) -> None:
-        self._orders, self._settings, self._nudge, self._strengths = orders, settings, nudge, side.strengths
+        self._orders, self._settings, self._strengths = orders, settings, side.strengths
+        self._nudge, self._measured = _NUDGE[dtype], _MEASURED[dtype]
         self.distances = np.clip(1 - cosines_of(embedded(side.inputs, side.read)), 0, 2)
         self.clustered, self._dimensions = self.distances, np.inf
         if settings.method in ("linkage", "hdbscan"):
@@ -177,7 +178,7 @@ class Recomputation:
         }
         for name, value in numbers.items():
             if name in claimed.measures:  # atlases of earlier versions have fewer
-                allowed = _MEASURED if name in _OF_DISTANCES else _COUNTED
+                allowed = self._measured if name in _OF_DISTANCES else _COUNTED
                 report.compare("measures", f"{claimed.name}: {name}", claimed.measures[name], value, allowed)
         if len(claimed.behaviours) != len(found.clusters):
             report.wrong(
