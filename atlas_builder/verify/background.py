@@ -59,7 +59,7 @@ def has_direction(embedding: Matrix) -> bool:
     return 0 < length <= float(np.finfo(np.float32).max)
 
 
-def cosines_of(embeddings: Matrix) -> Matrix:
+def pairwise_cosines(embeddings: Matrix) -> Matrix:
     """Cosines between embeddings, pair by pair: (examples, examples).
 
     One without a direction has the cosine 0 with all others.
@@ -98,7 +98,7 @@ class Unrelated:
         with np.errstate(over="ignore", invalid="ignore"):
             embeddings = embedded(inputs.astype(np.float64) - self.mean, self._read)
             directed = [example for example, row in enumerate(embeddings) if has_direction(row)]
-        cosines = cosines_of(embeddings)
+        cosines = pairwise_cosines(embeddings)
         floor = self.floor(embeddings[directed], cosines)
         beyond = np.eye(len(inputs))
         for i in directed:
@@ -113,7 +113,7 @@ class Unrelated:
         if not self.known:
             squares = self._read**2
             return max(_FEWEST_DIMENSIONS, squares.sum() ** 2 / (squares**2).sum()) if squares.any() else 2.0
-        first = cosines_of(self._embeddings[:_PAIRED])
+        first = pairwise_cosines(self._embeddings[:_PAIRED])
         pairs = [(i, j) for j in range(len(first)) for i in range(j)]
         different = [pair for pair in pairs if self._tokens[pair[0]] != self._tokens[pair[1]]]
         found = [first[pair] for pair in different or pairs]

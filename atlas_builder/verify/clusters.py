@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atlas_builder.config import ClusterSettings
-from atlas_builder.verify.background import Unrelated, cosines_of, embedded
+from atlas_builder.verify.background import Unrelated, pairwise_cosines, embedded
 from atlas_builder.verify.clusterings import clusters_of, drawn_halves
 from atlas_builder.verify.linkage import Cluster, Matrix
 from atlas_builder.verify.measures import (
@@ -103,7 +103,7 @@ class Recomputation:
     ) -> None:
         self._orders, self._settings, self._strengths = orders, settings, side.strengths
         self._nudge, self._measured = _NUDGE[dtype], _MEASURED[dtype]
-        self.distances = np.clip(1 - cosines_of(embedded(side.inputs, side.read)), 0, 2)
+        self.distances = np.clip(1 - pairwise_cosines(embedded(side.inputs, side.read)), 0, 2)
         self.clustered, self._dimensions = self.distances, np.inf
         if settings.method in ("linkage", "hdbscan"):
             self.clustered, self._dimensions = 1 - side.unrelated.cosines(side.inputs), side.unrelated.dimensions

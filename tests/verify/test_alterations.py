@@ -118,7 +118,7 @@ def problems(unit: PlantedUnit, record: dict[str, Any], config: Configuration) -
     at = np.zeros(len(inputs), np.int32)
     side = ClaimedSide(1, values.astype(np.float64), at, np.arange(len(inputs)), unsure=False)
     Claims(record, report, config, text, ["a"]).measures(side, inputs, read, Unrelated(tokens, unit.ids, read))
-    assert report.compared["labels"] == len(inputs)
+    assert report.problems or report.compared["labels"] == len(inputs)
     return report.problems
 
 
@@ -149,10 +149,9 @@ def test_every_claim_is_compared() -> None:
     for place in (members + apart)[-1], next(place for place in members if place != first["central"]):
         assert found("central example", behaviours=[{**first, "central": place}, *others])
     assert found("lists 1 behaviours, but", behaviours=[first])
-    for other in (2, None):
-        examples = [{**example, "behaviour": other} for example in record["examples"]]
-        examples = [*examples[:1], *record["examples"][1:]]
-        assert found("document 0, token 0 is published as", examples=examples)
+    example, *more = record["examples"]
+    for other in {1, 2, None} - {example["behaviour"]}:
+        assert found("document 0, token 0 is published as", examples=[{**example, "behaviour": other}, *more])
 
 
 @pytest.mark.parametrize(("cosine", "either"), [(0.5, True), (0.5 + 4e-6, True), (0.4999, False), (0.5001, False)])
@@ -198,11 +197,12 @@ def settings_of_cluster(**changed: Any) -> Callable[[Patch], None]:
 
 def field_of_measure(name: str, formula: Callable[[Any, Any], float]) -> Callable[[Patch], None]:
     as_it_is = clustering.measure
-    return constant(
-        clustering,
-        "measure",
-        lambda distances, labels: as_it_is(distances, labels)._replace(**{name: formula(distances, labels)}),
-    )
+
+    def measure(distances: Any, labels: Any) -> Any:
+        changed: dict[str, Any] = {name: formula(distances, labels)}
+        return as_it_is(distances, labels)._replace(**changed)
+
+    return constant(clustering, "measure", measure)
 
 
 def _sizes(labels: NDArray[np.int32]) -> NDArray[np.int64]:
