@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atlas_builder.config import ClusterSettings
-from atlas_builder.verify.background import Unrelated, pairwise_cosines, embedded
+from atlas_builder.verify.background import Unrelated, embedded, pairwise_cosines
 from atlas_builder.verify.clusterings import clusters_of, drawn_halves
 from atlas_builder.verify.linkage import Cluster, Matrix
 from atlas_builder.verify.measures import (
