@@ -103,7 +103,7 @@ def _groups_of_leaves(divided: NDArray[np.bool_], joins: NDArray[np.int64], coun
     group = np.full(len(divided), -1)
     found = 0
     for node in range(len(divided) - 1, -1, -1):
-        if divided[node]:
+        if divided[node] and group[node] < 0:  # below a whole node, nothing is divided
             continue
         if group[node] < 0:
             group[node] = found
