@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 _ONE = 0.55  # the ρ from which two groups are one behaviour
 _CHANCE = 0.05  # the probability of a group as large and alike among unrelated examples
-_BELONGS = 0.5  # the share of a cluster's own mean cosine that an example must reach to belong to it
+_LOOSEST = 0.25  # clusters of a smaller mean cosine are dropped
+_BELONGS = 0.75  # the share of a cluster's own mean cosine that an example must reach to belong to it
 _ROUNDS = 3
 _LEAST = 1e-6  # mean cosines within a cluster are at least this
 
@@ -106,7 +107,7 @@ def tidy(cosines: Matrix, dimensions: float, clusters: list[Cluster], min_size: 
 
 
 def _beyond_chance(clusters: list[Cluster], cosines: Matrix, dimensions: float) -> list[Cluster]:
-    """Clusters that unrelated examples would hardly make.
+    """Clusters that unrelated examples would hardly make, and that are not too loose.
 
     In d dimensions, m of n unrelated examples have a mean cosine of at least c with a probability of at most
     C(n, 2) (1 − c²) ^ (m (d − 1) / 4); n are the examples in no larger cluster.
@@ -115,7 +116,7 @@ def _beyond_chance(clusters: list[Cluster], cosines: Matrix, dimensions: float) 
     for cluster in clusters:
         pairs = max(left * (left - 1) / 2, 1.0)
         remains = (_CHANCE / pairs) ** (4 / (len(cluster) * (dimensions - 1)))
-        if max(within(cosines, cluster), _LEAST) >= np.sqrt(1 - remains):
+        if max(within(cosines, cluster), _LEAST) >= max(_LOOSEST, np.sqrt(1 - remains)):
             kept.append(cluster)
         left -= len(cluster)
     return kept
