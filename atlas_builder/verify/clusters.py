@@ -21,8 +21,8 @@ from atlas_builder.verify.linkage import Cluster, Matrix
 from atlas_builder.verify.measures import (
     distance_measures,
     effective_ends,
+    main_numbers,
     mean_stability,
-    number_ends,
     stabilities,
     weighted_similarity,
 )
@@ -172,7 +172,7 @@ class Recomputation:
         numbers = {
             **distance_measures(self.distances, found.clusters),
             **effective_ends(found.clusters),
-            **number_ends(len(found.clusters), [len(clusters) for clusters in found.again]),
+            **main_numbers(len(self.distances), found.clusters, found.samples, found.again),
             "stability": mean_stability(found.clusters, of_each),
             "mono_score": weighted_similarity(self.distances, self._strengths),
         }

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 _ONE = 0.55  # the ρ from which two groups are one behaviour
 _CHANCE = 0.05  # the probability of a group as large and alike among unrelated examples
-_LOOSEST = 0.25  # clusters of a smaller mean cosine are dropped
+_LOOSEST = 0.2  # clusters of a smaller mean cosine are dropped
 _BELONGS = 0.75  # the share of a cluster's own mean cosine that an example must reach to belong to it
 _ROUNDS = 3
 _LEAST = 1e-6  # mean cosines within a cluster are at least this

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from atlas_builder.verify.linkage import Cluster, Matrix
 
 _INTERVAL_OF_NUMBER, _INTERVAL_OF_EFFECTIVE = 0.90, 0.95
+_MAIN = 20  # a main behaviour holds one example in so many
 
 
 def distance_measures(distances: Matrix, clusters: Sequence[Cluster]) -> dict[str, float]:
@@ -55,17 +56,26 @@ def effective_ends(clusters: Sequence[Cluster]) -> dict[str, float]:
     return {"effective_low": low, "effective_high": high}
 
 
-def number_ends(number: int, numbers: Sequence[int]) -> dict[str, float]:
-    """The 90 % interval of the number of behaviours, and the mean of its `numbers` in half-samples."""
+def main_numbers(
+    count: int, clusters: Sequence[Cluster], samples: Sequence[Sequence[int]], again: Sequence[Sequence[Cluster]]
+) -> dict[str, float]:
+    """Clusters that hold a twentieth of `count` examples, their 90 % interval, their mean number in half-samples."""
+    number = _main(clusters, count)
+    in_halves = [_main(new, len(sample)) for sample, new in zip(samples, again, strict=True)]
     low = high = math.nan
-    if len(numbers) > 1:
-        reach = math.floor(_quantile_of(_INTERVAL_OF_NUMBER) * math.sqrt(2) * stdev(numbers) + 0.5)
-        low, high = max(min(1, number), number - reach), number + reach
+    if len(in_halves) > 1:
+        reach = math.floor(_quantile_of(_INTERVAL_OF_NUMBER) * stdev(in_halves) + 0.5)
+        low, high = max(0, number - reach), number + reach
     return {
-        "behaviours_low": low,
-        "behaviours_high": high,
-        "behaviours_half": mean(numbers) if numbers else math.nan,
+        "main_behaviours": number,
+        "main_low": low,
+        "main_high": high,
+        "main_half": mean(in_halves) if in_halves else math.nan,
     }
+
+
+def _main(clusters: Sequence[Cluster], count: int) -> int:
+    return sum(len(cluster) * _MAIN >= count for cluster in clusters)
 
 
 def _quantile_of(interval: float) -> float:

@@ -328,10 +328,11 @@ ALTERATIONS: list[tuple[str, str, Callable[[Patch], None], str]] = [
         "effective_behaviours", lambda _, labels: float(1 / np.sum((_sizes(labels) / _sizes(labels).sum()) ** 2))
     ), "effective_behaviours"),
     ("its interval", "agglomerative", constant(stability, "_NORMAL_95", 1.6449), "effective_(low|high)"),
-    ("interval of the number", "agglomerative", constant(stability, "_NORMAL_90", 0.5), "behaviours_(low|high)"),
-    ("number in halves", "components", constant(
-        stability, "number_in", lambda halves: float(max(half.labels.max() + 1 for half in halves))
-    ), "behaviours_half"),
+    ("main behaviours", "agglomerative", constant(clustering, "MAIN_SHARE", 0.3), "main_behaviours"),
+    ("interval of the main behaviours", "agglomerative", constant(stability, "_NORMAL_90", 9.0), "main_(low|high)"),
+    ("main behaviours in halves", "components", constant(
+        stability, "_main_in", lambda halves: [int(half.labels.max() + 1) + 1 for half in halves]
+    ), "main_half"),
     ("Jaccard", "agglomerative", jaccard_without_union, "stability"),
     ("samples", "agglomerative", other_samples, "stability"),
     ("share of a sample", "agglomerative", constant(stability, "_SHARE", 0.6), "stability"),
