@@ -200,7 +200,7 @@ class ExampleSettings(_Section):
 class ClusterSettings(_Section):
     """How a unit's examples are clustered into behaviours."""
 
-    method: Literal["linkage", "agglomerative", "hdbscan", "components"] = "agglomerative"
+    method: Literal["linkage", "agglomerative", "hdbscan", "components"] = "linkage"
     """`linkage`: noise-free linkage, average linkage whose branches are one behaviour where their means are alike, the
     noise taken out; `agglomerative`: average linkage cut at one distance (Foote 2024); `hdbscan`; `components`:
     connected components (the viewer of its author)."""

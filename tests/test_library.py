@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from atlas_builder.config import ClusterSettings
-from tests.benchmarks.digits import CENTRED, FIGURE, PAGE, code, doubles, example, figure, shares
+from tests.benchmarks.digits import CENTRED, FIGURE, METHOD, PAGE, code, doubles, example, figure, shares
 
 PROSE = " ".join(PAGE.read_text(encoding="utf-8").split())
 
@@ -50,7 +50,7 @@ def _example(*changes: tuple[str, str]) -> Mapping[str, Any]:
 
 
 def _cut(cut: float) -> dict[str, Any]:
-    return dict(_example(("ClusterSettings()", f"ClusterSettings(cut={cut})")))
+    return dict(_example((METHOD, METHOD.replace(")", f", cut={cut})"))))
 
 
 def test_the_example_prints_what_the_page_shows(tmp_path: Path) -> None:

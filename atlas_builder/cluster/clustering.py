@@ -22,6 +22,8 @@ from atlas_builder.config import ClusterSettings
 
 _PAPER_CUT = 0.5
 _ROUNDS_OF_HDBSCAN = 20
+MAIN_SHARE = 0.05
+"""Share of a unit's examples that a main behaviour holds."""
 
 Distances = NDArray[np.float32]
 Labels = NDArray[np.int32]
@@ -151,6 +153,8 @@ class Measures(NamedTuple):
 
     behaviours: int
     """Number of clusters."""
+    main_behaviours: int
+    """`main_behaviours`: the number of clusters with s_c ≥ n / 20."""
     effective_behaviours: float
     """exp(−Σ p_c ln p_c), p_c = s_c / Σ s: the number of equal clusters of the same diversity (Hill 1973, order 1)."""
     noise_fraction: float
@@ -178,6 +182,7 @@ def measure(distances: Distances, labels: Labels) -> Measures:
     shares = sizes / max(clustered, 1)
     return Measures(
         behaviours=len(sizes),
+        main_behaviours=main_behaviours(labels),
         effective_behaviours=float(np.exp(-np.sum(shares * np.log(shares)))) if len(sizes) else 0.0,
         noise_fraction=float(1 - clustered / examples) if examples else 0.0,
         mean_distance=_ratio(distances.sum(dtype=np.float64), examples * (examples - 1)),
@@ -186,6 +191,14 @@ def measure(distances: Distances, labels: Labels) -> Measures:
         inter_distance=_ratio(between.sum() - inner, clustered**2 - (sizes**2).sum()),
         examples=examples,
     )
+
+
+def main_behaviours(labels: Labels) -> int:
+    """The number of clusters that hold at least a twentieth of the examples, unclustered ones included.
+
+    Smaller ones are seen or missed by chance, and the more examples are read, the more of them there are.
+    """
+    return int(np.count_nonzero(np.bincount(labels[labels >= 0]) >= MAIN_SHARE * len(labels)))
 
 
 def paper_distances(distances: Distances) -> tuple[float, float]:

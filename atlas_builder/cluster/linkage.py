@@ -1,4 +1,4 @@
-"""Noise-free linkage: average linkage whose branches are told apart by their means with the noise taken out.
+"""Noise-free linkage: average linkage whose branches are compared by their means, the noise taken out.
 
 The paper cuts the tree of average linkage at one distance (Foote 2024), which divides behaviours whose
 own spread passes it. Here two groups of examples are one behaviour where the cosine of their *means*,
@@ -18,7 +18,7 @@ _ONE = 0.55
 """The ρ from which two groups are one behaviour."""
 _CHANCE = 0.05
 """The probability that unrelated examples have a group as large and as similar."""
-_LOOSEST = 0.25
+_LOOSEST = 0.2
 """Least mean cosine within a group: looser ones gather what belongs nowhere, and dissolve in other text."""
 _BELONGS = 0.75
 """Share of the mean cosine within a group that an example's own mean cosine must reach to join it."""
@@ -47,7 +47,7 @@ def tidied(
     """Groups without those of chance, the alike joined, and each example in the group that it belongs to: (examples,).
 
     In each of some rounds: groups of fewer than `min_size` are dropped, and those of m examples whose
-    mean cosine is below 0.25 or √(1 − exp(−(4 / m) ln(C(n, 2) / 0.05) / (d − 1))), n the examples in no
+    mean cosine is below 0.2 or √(1 − exp(−(4 / m) ln(C(n, 2) / 0.05) / (d − 1))), n the examples in no
     larger group and d the effective dimensions; the two most similar groups are joined where their ρ is
     at least 0.55, which begins a new round; and each example goes to the group of the largest
     (mean cosine to its members) / √w, if that mean is at least three quarters of w.
@@ -105,7 +105,7 @@ def _groups_of_leaves(divided: NDArray[np.bool_], joins: NDArray[np.int64], coun
     group = np.full(len(divided), -1)
     found = 0
     for node in range(len(divided) - 1, -1, -1):
-        if divided[node]:
+        if divided[node] and group[node] < 0:  # below a whole node, nothing is divided
             continue
         if group[node] < 0:
             group[node] = found

@@ -24,7 +24,7 @@ from atlas_builder.progress import Progress
 
 _UNITS_AT_ONCE = 64
 
-_COUNTS = ("behaviours", "examples")
+_COUNTS = ("behaviours", "main_behaviours", "examples")
 MEASURES_DTYPE = np.dtype(
     [(name, "<i4" if name in _COUNTS else "<f8") for name in (*Measures._fields, *StabilityMeasures._fields)]
 )

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atlas_builder.cluster.background import Similarities
-from atlas_builder.cluster.clustering import Distances, Labels, cluster, membership
+from atlas_builder.cluster.clustering import Distances, Labels, cluster, main_behaviours, membership
 from atlas_builder.config import ClusterSettings
 
 _SHARE = 0.5  # of the examples in a sample
@@ -35,12 +35,12 @@ class StabilityMeasures(NamedTuple):
     """Mean over the clustered examples of the `stability` of their behaviours."""
     mono_score: float
     """The unit's `mono_score`."""
-    behaviours_low: float
-    """Lower end of `number_interval`."""
-    behaviours_high: float
-    """Upper end of `number_interval`."""
-    behaviours_half: float
-    """`number_in` half-samples."""
+    main_low: float
+    """Lower end of `main_interval`."""
+    main_high: float
+    """Upper end of `main_interval`."""
+    main_half: float
+    """Mean number of main behaviours in half-samples."""
 
 
 def stability_measures(
@@ -65,8 +65,8 @@ def stability_measures(
         *effective_interval(sizes),
         mean,
         mono_score(distances, values),
-        *number_interval(len(sizes), halves),
-        number_in(halves),
+        *main_interval(main_behaviours(labels), halves),
+        float(np.mean(_main_in(halves))) if halves else float("nan"),
     )
     return measures, stabilities
 
@@ -128,25 +128,22 @@ def stability_in(halves: Sequence[HalfSample], labels: Labels) -> NDArray[np.flo
         return np.where(samples > 0, total / np.maximum(samples, 1), np.nan)
 
 
-def number_in(halves: Sequence[HalfSample]) -> float:
-    """Mean number of clusters in half-samples; NaN without any."""
-    return float(np.mean([half.labels.max(initial=-1) + 1 for half in halves])) if halves else float("nan")
+def main_interval(number: int, halves: Sequence[HalfSample]) -> Interval:
+    """A 90 % interval for the number of main behaviours that as many other examples would show.
 
-
-def number_interval(number: int, halves: Sequence[HalfSample]) -> Interval:
-    """A 90 % interval for the number of behaviours that as many other examples would show.
-
-    number ± 1.645 √2 s, rounded to whole numbers and at least 1 where there is any, s the standard
-    deviation of the number over half-samples. Half of the examples, drawn without replacement, move
-    a mean as much as the whole would move from sample to sample (Politis, Romano & Wolf 1999,
-    subsampling, with a finite population); two samples differ by √2 of it. NaN with fewer than two
+    number ± 1.645 s, rounded to whole numbers and never below 0, s the standard deviation of the
+    number over half-samples: half of the examples, drawn without replacement, move a mean as much as
+    the whole would move from sample to sample (Politis, Romano & Wolf 1999). NaN with fewer than two
     half-samples.
     """
     if len(halves) < 2:
         return Interval(np.nan, np.nan)
-    spread = np.std([half.labels.max(initial=-1) + 1 for half in halves], ddof=1)
-    reach = np.floor(_NORMAL_90 * np.sqrt(2) * spread + 0.5)
-    return Interval(max(min(number, 1), number - reach), number + reach)
+    reach = np.floor(_NORMAL_90 * np.std(_main_in(halves), ddof=1) + 0.5)
+    return Interval(max(0.0, float(number - reach)), float(number + reach))
+
+
+def _main_in(halves: Sequence[HalfSample]) -> list[int]:
+    return [main_behaviours(half.labels) for half in halves]
 
 
 def effective_interval(sizes: NDArray[np.int64]) -> Interval:

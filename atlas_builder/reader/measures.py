@@ -55,6 +55,10 @@ class Polysemanticity:
     effective_high: float | None
     stability: float | None
     mono_score: float | None
+    main_behaviours: int | None
+    main_low: float | None
+    main_high: float | None
+    main_half: float | None
 
 
 @dataclass(frozen=True, slots=True)

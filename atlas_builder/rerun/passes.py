@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import NamedTuple
@@ -57,7 +57,8 @@ class UnitTrace(NamedTuple):
     """The trace of some units of one layer over the corpus.
 
     `high` and `low` are the extremes of each context and the positions of the first
-    tokens that reach them: (contexts, units) each.
+    tokens that reach them: (contexts, units) each. `sampled` are inputs at the tokens asked
+    for: (tokens, width).
     """
 
     high: NDArray[np.float32]
@@ -68,6 +69,7 @@ class UnitTrace(NamedTuple):
     squares: NDArray[np.float64]
     positive: NDArray[np.int64]
     histogram: NDArray[np.int64]
+    sampled: NDArray[np.float32]
 
 
 class Reader:
@@ -146,9 +148,17 @@ class Reader:
 
 
 def trace_units(
-    reader: Reader, text: Text, units: dict[int, list[int]], on_tokens: Callable[[int], None]
+    reader: Reader,
+    text: Text,
+    units: dict[int, list[int]],
+    on_tokens: Callable[[int], None],
+    sample: Mapping[int, Sequence[tuple[int, int]]] | None = None,
 ) -> dict[int, UnitTrace]:
-    """Trace some units of some layers over the whole corpus."""
+    """Trace some units of some layers over the whole corpus.
+
+    `sample` has, by layer, the context and position of tokens whose inputs are kept.
+    """
+    wanted: dict[int, Sequence[tuple[int, int]]] = {layer: (sample or {}).get(layer, ()) for layer in units}
     traces = {
         layer: UnitTrace(
             high=np.zeros((len(text), len(chosen)), np.float32),
@@ -159,12 +169,17 @@ def trace_units(
             squares=np.zeros(len(chosen)),
             positive=np.zeros(len(chosen), np.int64),
             histogram=np.zeros((len(chosen), BINS), np.int64),
+            sampled=np.zeros((len(wanted[layer]), reader.read_weights(layer, chosen).shape[2]), np.float32),
         )
         for layer, chosen in units.items()
     }
+    rows = {layer: _rows_of(places) for layer, places in wanted.items()}
     for batch, seen in reader.run(text, range(len(text)), list(units)):
-        for layer, (_, activations) in seen.items():
+        for layer, (inputs, activations) in seen.items():
             trace, values = traces[layer], activations[:, :, units[layer]].numpy()
+            for place, number in enumerate(batch):
+                for row, position in rows[layer][number]:
+                    trace.sampled[row] = inputs[place, position].numpy()
             trace.high[batch], trace.high_at[batch] = values.max(1), values.argmax(1)
             trace.low[batch], trace.low_at[batch] = values.min(1), values.argmin(1)
             exact = values.astype(np.float64).reshape(-1, values.shape[2])
@@ -178,6 +193,14 @@ def trace_units(
                 trace.histogram[unit] += np.bincount(bins_of(exact[:, unit]), minlength=BINS)
         on_tokens(sum(len(text.contexts[number][2]) for number in batch))
     return traces
+
+
+def _rows_of(places: Sequence[tuple[int, int]]) -> dict[int, list[tuple[int, int]]]:
+    """For each context, the tokens wanted there: their places in the list, and their positions."""
+    rows: dict[int, list[tuple[int, int]]] = defaultdict(list)
+    for row, (context, position) in enumerate(places):
+        rows[context].append((row, position))
+    return rows
 
 
 def bins_of(values: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -24,6 +24,7 @@ from atlas_builder.records.schema import Record
 from atlas_builder.site import figures, html, layer_table
 from atlas_builder.site import map as site_map
 from atlas_builder.site.citing.cite import Citation, cite
+from atlas_builder.site.headline import headline, measures_by_sign, reliability
 from atlas_builder.site.map import DrawnMap
 from atlas_builder.site.summary import Summary
 
@@ -35,7 +36,7 @@ _UNLIKELY = 3  # standard deviations of the cosine of two random directions; one
 
 _DISTRIBUTIONS = ("effective_behaviours", "stability", "mean_distance", "density")  # drawn on a layer's page
 
-BEHAVIOUR_GROUPS = ("one behaviour", "two", "three", "four or more", "none")
+BEHAVIOUR_GROUPS = ("one main behaviour", "two", "three", "four or more", "none")
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Neighbourhood:
 
 
 def behaviour_group(behaviours: int) -> int:
-    """The index in `BEHAVIOUR_GROUPS` of a unit with this many behaviours."""
+    """The index in `BEHAVIOUR_GROUPS` of a unit with this many main behaviours."""
     return len(BEHAVIOUR_GROUPS) - 1 if behaviours == 0 else min(behaviours, 4) - 1
 
 
@@ -149,7 +150,8 @@ class Pages:
             sides=_sides(record, places, planes, colours),
             colours=colours,
             lines=COLOURS,
-            headline=_headline(record),
+            headline=headline(record),
+            reliability=reliability(record),
             shown_in=shown_in,
             histogram=figures.histogram(edges, counts, threshold),
             threshold=threshold,
@@ -224,7 +226,7 @@ class Pages:
             noun=self._noun,
             units=len(every),
             behaviours=sum(len(unit.labels) for unit in every),
-            several=sum(unit.measures["behaviours"] > 1 for unit in every),
+            several=sum(unit.measures["main_behaviours"] > 1 for unit in every),
             groups=BEHAVIOUR_GROUPS,
             figure=figures.shares_by_layer(
                 [(f"Layer {layer}", f"L{layer}/index.html", _groups(units)) for layer, units in layers.items()],
@@ -346,7 +348,7 @@ def _sides(
             colours,
             planes[sign],
         )
-        for sign, measures in _measures(record).items()
+        for sign, measures in measures_by_sign(record).items()
     ]
 
 
@@ -355,39 +357,16 @@ def _colours(record: Record) -> list[str]:
     return [f"c{number if number <= COLOURS else 0}" for number in range(len(record["behaviours"]) + 1)]
 
 
-def _measures(record: Record) -> dict[int, dict[str, Any]]:
-    """The measures of each side, by its sign."""
-    positive, negative = record["polysemanticity"], record["negative"]
-    return {1: positive} if negative is None else {1: positive, -1: negative["polysemanticity"]}
-
-
 def _description(record: Record) -> str:
     """A unit in a sentence, for previews of links to it."""
     labels = [f"“{token_text.plain(behaviour['label'])}”" for behaviour in record["behaviours"][:_NAMED]]
     more = ", …" if len(record["behaviours"]) > _NAMED else "."
-    sentence = f"This {kind_of(record['kind']).noun} {_headline(record)}"
+    sentence = f"This {kind_of(record['kind']).noun} {headline(record)}"
     return f"{sentence}: {', '.join(labels)}{more}" if labels else f"{sentence}."
-
-
-def _headline(record: Record) -> str:
-    measures = _measures(record)
-    if not any(side["examples"] for side in measures.values()):
-        return "never fires on this corpus"
-    if not any(side["behaviours"] for side in measures.values()):
-        return "has no behaviour that its examples share"
-    counts = [side["behaviours"] for side in measures.values()]
-    positive, *negative = (_COUNT.get(count, str(count)) for count in counts)
-    if not negative:
-        return "does one thing" if counts[0] == 1 else f"does {positive} different things"
-    things = {0: "", 1: " thing"}.get(counts[0], " things")
-    return f"does {positive}{things} with positive and {negative[0]} with negative activations"
-
-
-_COUNT = dict(enumerate(["nothing", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]))
 
 
 def _groups(units: Sequence[Summary]) -> list[int]:
     counts = [0] * len(BEHAVIOUR_GROUPS)
     for unit in units:
-        counts[behaviour_group(unit.measures["behaviours"])] += 1
+        counts[behaviour_group(unit.measures["main_behaviours"])] += 1
     return counts

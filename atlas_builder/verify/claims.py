@@ -3,66 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from atlas_builder.cluster import clustering
-from atlas_builder.cluster.embeddings import cosine_distances, neuron_embeddings
-from atlas_builder.cluster.stability import stability_measures
 from atlas_builder.collect.bands import band_edges
 from atlas_builder.collect.sampling import contexts_chances, stream
 from atlas_builder.config import Configuration
 from atlas_builder.describe.token_scores import FIRES, HELD_OUT_EVERY
 from atlas_builder.rerun.passes import Text, UnitTrace
 from atlas_builder.rounding import grain_of
+from atlas_builder.verify.background import Unrelated
+from atlas_builder.verify.clusters import Recomputation, SideInputs, claimed_behaviours
+from atlas_builder.verify.report import VerificationReport
 
 Record = dict[str, Any]
 
-_ROUNDED = 5e-4  # four significant digits, relatively
 _SAME, _SWAPPED = 1e-5, 4  # activations that close may be in another order; the number of pairs to try
-_MEASURED = 1e-3  # distances are cosines of float32 vectors
 _PROBABLE = {"float32": 1e-4, "bfloat16": 5e-2}  # probabilities, through all later layers
 TOLERANCE = {"float32": 1e-4, "bfloat16": 2e-2}
 """The largest difference allowed between two runs of a model, as a share of a unit's largest activation."""
-
-
-@dataclass
-class VerificationReport:
-    """The numbers of comparisons, the largest differences, and the claims that do not hold."""
-
-    compared: dict[str, int] = field(default_factory=dict)
-    largest: dict[str, float] = field(default_factory=dict)
-    """By kind: activations as shares of the unit's largest, statistics relative, measures absolute."""
-    problems: list[str] = field(default_factory=list)
-
-    def compare(
-        self, kind: str, what: str, claimed: float | None, value: float, tolerance: float, scale: float = 1
-    ) -> None:
-        """Compare a number; `tolerance`, beyond rounding, and the difference reported are shares of `scale`."""
-        self.compared[kind] = self.compared.get(kind, 0) + 1
-        if claimed is None or np.isnan(value):
-            if not (claimed is None and np.isnan(value)):
-                self.problems.append(f"{what} is published as {claimed}, but computed as {value:.4g}")
-            return
-        difference = abs(claimed - value)
-        self.largest[kind] = max(self.largest.get(kind, 0.0), difference / scale)
-        if not difference <= tolerance * scale + _ROUNDED * abs(claimed):
-            self.problems.append(f"{what} is published as {claimed:.4g}, but computed as {value:.4g}")
-
-    @property
-    def summary(self) -> str:
-        """The numbers of comparisons and the largest differences, in one line."""
-        parts = [f"{count:,} {kind} {self.largest.get(kind, 0.0):.1e}" for kind, count in sorted(self.compared.items())]
-        end = f"{len(self.problems)} claims do not hold" if self.problems else "all claims hold"
-        return f"largest difference, rounding included, of {', of '.join(parts)}: {end}"
-
-    def wrong(self, problem: str) -> None:
-        """Note a claim that does not hold."""
-        self.problems.append(problem)
 
 
 @dataclass(frozen=True)
@@ -123,7 +86,9 @@ def _orders(order: NDArray[np.intp], keys: NDArray[np.float64]) -> Iterator[NDAr
 
     The samples for stability are drawn by place in this order.
     """
-    close = np.flatnonzero(-np.diff(keys[order]) <= _SAME * keys.max(initial=0))[:_SWAPPED]
+    gaps = -np.diff(keys[order])
+    nearest = np.argsort(gaps, kind="stable")[:_SWAPPED]
+    close = np.sort(nearest[gaps[nearest] <= _SAME * keys.max(initial=0)])
     for swaps in product((False, True), repeat=len(close)):
         swapped = order.copy()
         for place in close[list(swaps)]:
@@ -209,7 +174,7 @@ class Claims:
         grain = grain_of(-stats["min"] if example["values"][example["key"]] < 0 else stats["max"])
         expected = activations[first : first + len(tokens)].astype(np.float64)
         differences = np.abs(np.array(example["values"]) - expected)
-        self.report.compared["activations"] = self.report.compared.get("activations", 0) + len(differences)
+        self.report.count("activations", len(differences))
         largest = max(self.report.largest.get("activations", 0.0), float(differences.max()) / scale)
         self.report.largest["activations"] = largest
         if differences.max() > self.tolerance * scale + 0.501 * grain:
@@ -219,10 +184,16 @@ class Claims:
                 f"{example['values'][worst]:.4g}, but computed as {expected[worst]:.4g}"
             )
 
-    def measures(self, side: ClaimedSide, inputs: NDArray[np.float32], read_weights: NDArray[np.float32]) -> None:
+    def measures(
+        self,
+        side: ClaimedSide,
+        inputs: NDArray[np.float32],
+        read_weights: NDArray[np.float32],
+        unrelated: Unrelated,
+    ) -> None:
         """Compare the number of examples, the distances of neuron embeddings, and the clusters.
 
-        `inputs` are those at the key tokens of the side's contexts, (examples, width).
+        `inputs` are those at the key tokens of the side's contexts, (examples, width), `read_weights` (parts, width).
         """
         claimed = self.record["polysemanticity"] if side.sign > 0 else self.record["negative"]["polysemanticity"]
         what = f"{self.name}{' below zero' if side.sign < 0 else ''}"
@@ -235,30 +206,25 @@ class Claims:
         if side.unsure:
             return  # one context more or less changes every measure
         keys = side.keys[side.chosen]
-        distances = cosine_distances(neuron_embeddings(inputs, read_weights))
-        best: dict[str, float] | None = None
-        for order in _orders(np.lexsort([side.chosen, -keys]), keys):
-            for measures in self._possible(distances[np.ix_(order, order)], keys[order].astype(np.float32)):
-                if best is None or self._off(claimed, measures) < self._off(claimed, best):
-                    best = measures
-            if best is not None and self._off(claimed, best) < _MEASURED:
-                break
-        for name, value in (best or {}).items():
-            self.report.compare("measures", f"{what}: {name}", claimed[name], float(value), _MEASURED)
+        again = Recomputation(
+            SideInputs(inputs, read_weights, keys, unrelated),
+            lambda: _orders(np.lexsort([side.chosen, -keys]), keys),
+            self.config.clusters,
+            self.config.model.dtype,
+        )
+        behaviours = claimed_behaviours(what, self.record, side.sign, self._places(side))
+        self.report.add(again.compare(behaviours, self.tolerance))
 
-    def _possible(self, distances: NDArray[np.float32], values: NDArray[np.float32]) -> Iterator[dict[str, float]]:
-        """The measures, also with distances changed by rounding: clusters may depend on a single one."""
-        for nudge in (0, 1e-5, -1e-5):
-            nudged = np.maximum(distances + np.float32(nudge), 0)
-            np.fill_diagonal(nudged, 0)
-            labels = clustering.cluster(nudged, self.config.clusters)
-            stability, _ = stability_measures(nudged, labels, values, self.config.clusters)
-            yield {**clustering.measure(distances, labels)._asdict(), **stability._asdict()}
-
-    @staticmethod
-    def _off(claimed: Record, measures: dict[str, float]) -> float:
-        pairs = ((claimed[name], value) for name, value in measures.items())
-        return float(sum(abs(claim - value) for claim, value in pairs if claim is not None and not np.isnan(value)))
+    def _places(self, side: ClaimedSide) -> dict[int, int]:
+        """For each published example of a side, by its index in the record, its place among the side's contexts."""
+        of_bands = {index for band in self.record["bands"] for index in band["examples"]}
+        place = {int(context): number for number, context in enumerate(side.chosen)}
+        places = {}
+        for index, example in enumerate(self.record["examples"]):
+            number, _ = self._context_of(example)
+            if index not in of_bands and side.sign * example["values"][example["key"]] > 0 and number in place:
+                places[index] = place[number]
+        return places
 
     def look_up(self, side: ClaimedSide, seen: Mapping[int, NDArray[np.float32]]) -> None:
         """Compare how well the key tokens of examples predict where the unit fires.

@@ -19,6 +19,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
+from atlas_builder.cluster.clustering import MAIN_SHARE
 from atlas_builder.cluster.run import BEHAVIOUR, MEASURES_DTYPE
 from atlas_builder.cluster.stability import effective_interval
 from atlas_builder.collect.bands import DRAWN, band_edges
@@ -328,6 +329,10 @@ class Layer:
         measures = np.zeros((self.units, 1), MEASURES_DTYPE)
         column = measures[:, 0]
         column["behaviours"], column["examples"] = np.bincount(owner, minlength=self.units), examples
+        main = size >= MAIN_SHARE * examples[owner]
+        column["main_behaviours"] = np.bincount(owner, main, minlength=self.units)
+        column["main_low"] = np.maximum(column["main_behaviours"] - 1, 0)
+        column["main_high"], column["main_half"] = column["main_behaviours"] + 1, column["main_behaviours"]
         with np.errstate(invalid="ignore", divide="ignore"):
             entropy = np.bincount(owner, -share * np.log(share), minlength=self.units)
             column["effective_behaviours"] = np.where(clustered > 0, np.exp(entropy), 0)

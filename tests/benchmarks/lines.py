@@ -28,7 +28,7 @@ def lines(panels: list[Panel], label: str = "adjusted Rand index") -> str:
         place += 60 + 7 * len(name)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {step * len(panels)} {below + 14}" role="img">\n'
-        "<title>Adjusted Rand index by noise, overlap and background</title>\n"
+        "<title>Adjusted Rand index by " + ", ".join(panel.axis for panel in panels) + "</title>\n"
         "<style>text{font:12px system-ui,sans-serif;fill:#65615a}path{fill:none;stroke-width:2}"
         ".axis{stroke:#8d8982;stroke-width:1}@media(prefers-color-scheme:dark){text{fill:#a39d92}}</style>\n"
         + "\n".join(parts)

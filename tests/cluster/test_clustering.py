@@ -14,7 +14,7 @@ from atlas_builder.cluster.embeddings import cosine_distances
 from atlas_builder.config import ClusterSettings
 from tests.support import reference
 
-METHODS: list[Any] = ["hdbscan", "agglomerative", "components"]
+METHODS: list[Any] = ["linkage", "hdbscan", "agglomerative", "components"]
 
 
 def _plant(sizes: list[int], noise: float, seed: int, width: int = 64) -> tuple[np.ndarray, np.ndarray]:

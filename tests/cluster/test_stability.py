@@ -16,7 +16,8 @@ from atlas_builder.cluster.stability import effective_interval, mono_score, stab
 from atlas_builder.config import ClusterSettings
 from tests.support.planted import Plant, plant
 
-METHODS: list[Any] = ["hdbscan", "agglomerative", "components"]
+PAPER = ClusterSettings(method="agglomerative")
+METHODS: list[Any] = ["linkage", "hdbscan", "agglomerative", "components"]
 
 
 def _planted(seed: int) -> np.ndarray:
@@ -166,8 +167,10 @@ def test_halves_of_one_behaviour_are_not_stable() -> None:
 def test_stability_is_the_same_each_time_and_differs_a_little_with_other_draws() -> None:
     unit = plant(Plant(3, noise=1.0), 0)
     distances = cosine_distances(neuron_embeddings(unit.inputs, unit.read))
-    labels = cluster(distances, ClusterSettings())
-    once, again, other = (stability(distances, labels, ClusterSettings(), seed) for seed in (0, 0, 1))
+    labels = cluster(distances, PAPER)
+    once, again, other = (
+        stability(distances, labels, ClusterSettings(method="agglomerative"), seed) for seed in (0, 0, 1)
+    )
     assert once.tobytes() == again.tobytes()
     assert once.tobytes() != other.tobytes()
 
@@ -191,8 +194,10 @@ def test_a_unit_without_behaviours_has_no_stability() -> None:
 def test_a_unit_is_as_stable_as_its_examples_behaviours_are_on_average() -> None:
     unit = plant(Plant(3, noise=1.0), 0)
     distances = cosine_distances(neuron_embeddings(unit.inputs, unit.read))
-    labels = cluster(distances, ClusterSettings())
-    measures, stable = stability_measures(distances, labels, np.ones(len(labels), np.float32), ClusterSettings())
+    labels = cluster(distances, PAPER)
+    measures, stable = stability_measures(
+        distances, labels, np.ones(len(labels), np.float32), ClusterSettings(method="agglomerative")
+    )
     each = [stable[label] for label in labels if label >= 0 and not np.isnan(stable[label])]
     assert measures.stability == pytest.approx(np.mean(each))
     assert measures.stability != pytest.approx(np.nanmean(stable))  # large behaviours count more

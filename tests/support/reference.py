@@ -256,6 +256,7 @@ def measures(embeddings: list[np.ndarray], labels: list[int]) -> dict[str, float
     total = sum(sizes)
     return {
         "behaviours": len(clusters),
+        "main_behaviours": sum(20 * size >= len(labels) for size in sizes),
         "effective_behaviours": math.exp(-sum(s / total * math.log(s / total) for s in sizes)) if sizes else 0.0,
         "noise_fraction": 1 - total / len(labels) if labels else 0.0,
         "mean_distance": _mean(list(distances.values())),

@@ -25,15 +25,15 @@ from atlas_builder.verify.run import verify
 from tests.support.atlases import Configure
 
 
-# Each family and each policy.
+# Plain units and gated ones, each policy, and the methods that need a background; the tiny atlas has another.
 @pytest.mark.parametrize(
-    ("family", "policy", "least"),
-    [("gpt2", "threshold", 12), ("llama", "top", 12), ("gpt2", "robust", 12), ("llama", "robust", 5)],
+    ("family", "policy", "method"),
+    [("gpt2", "threshold", "linkage"), ("llama", "top", "hdbscan"), ("llama", "robust", "linkage")],
 )
 def test_what_was_built_holds(
     family: str,
     policy: str,
-    least: int,
+    method: str,
     request: pytest.FixtureRequest,
     configure: Configure,
     pool: Executor,
@@ -41,13 +41,18 @@ def test_what_was_built_holds(
 ) -> None:
     folder = request.getfixturevalue(f"{family}_folder")
     settings = configure(
-        model={"name": str(folder)}, examples={"policy": policy, "least": least}, describe={"steering": True}
+        model={"name": str(folder)},
+        examples={"policy": policy, "share": 0.8, "least": 10},  # which some units have, others not
+        clusters={"method": method},
+        describe={"steering": True},
     )
     site = build(settings, tmp_path / "site", executor=pool)
     report = verify(site, units=12, seed=1)
     assert report.problems == []
     assert report.compared["activations"] > 500
     assert report.compared["measures"] > 20
+    assert report.compared["behaviours"] > 20
+    assert report.compared["labels"] > 50
     assert report.compared["statistics"] == 12 * 5
     assert report.compared["look-ups"] > 12
     assert report.compared["clamped units"] > 40
@@ -116,7 +121,7 @@ def test_a_build_that_went_wrong_is_found_out(
     mutation: Mutation, shows_in: str, configure: Configure, pool: Executor, tmp_path: Path
 ) -> None:
     with mutated(mutation):
-        site = build(configure(), tmp_path / "site", executor=pool)
+        site = build(configure(describe={"importance": "none"}), tmp_path / "site", executor=pool)
     report = verify(site, units=6)
     assert any(shows_in in problem for problem in report.problems), report.problems[:5]
     assert "do not hold" in report.summary
@@ -129,6 +134,8 @@ def test_a_build_that_went_wrong_is_found_out(
         ("token", lambda record: record["examples"][0]["tokens"].__setitem__(0, "never")),
         ("position", lambda record: record["examples"][0].__setitem__("position", 10**6)),
         ("measure", lambda record: record["polysemanticity"].__setitem__("mean_distance", 1.9)),
+        ("label", lambda record: record["examples"][0].__setitem__("behaviour", 99)),
+        ("coverage", lambda record: [behaviour.__setitem__("coverage", 2.0) for behaviour in record["behaviours"]]),
         ("count", lambda record: record["polysemanticity"].__setitem__("examples", 999)),
         ("look-up", lambda record: record["prediction"].__setitem__("fired", 10**6)),
         ("band", lambda record: record["bands"][1].__setitem__("range", [0.5, 9.0])),
@@ -150,7 +157,7 @@ def test_a_record_that_was_changed_is_found_out(
 def test_what_a_clamped_unit_does_is_compared_with_the_model(
     configure: Configure, pool: Executor, tmp_path: Path
 ) -> None:
-    site = build(configure(describe={"steering": True}), tmp_path / "site", executor=pool)
+    site = build(configure(describe={"importance": "none", "steering": True}), tmp_path / "site", executor=pool)
     for path in site.glob("L*/N*.json"):
         record = json.loads(path.read_bytes())
         if record["steering"]:

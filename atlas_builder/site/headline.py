@@ -1,0 +1,59 @@
+"""How many things a unit does, in words, and what the number rests on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from atlas_builder.records.schema import Record
+
+
+def measures_by_sign(record: Record) -> dict[int, dict[str, Any]]:
+    """The measures of each side, by its sign."""
+    positive, negative = record["polysemanticity"], record["negative"]
+    return {1: positive} if negative is None else {1: positive, -1: negative["polysemanticity"]}
+
+
+def headline(record: Record) -> str:
+    """What a unit does, as the end of a sentence."""
+    measures = measures_by_sign(record)
+    if not any(side["examples"] for side in measures.values()):
+        return "never fires on this corpus"
+    if not any(side["behaviours"] for side in measures.values()):
+        return "has no behaviour that its examples share"
+    positive, *negative = map(_things, measures.values())
+    if not negative:
+        return f"does {positive}"
+    return f"does {positive} with positive and {negative[0]} with negative activations"
+
+
+def _things(side: dict[str, Any]) -> str:
+    """How many things a unit does: main behaviours, and rare ones beside them."""
+    main, rare = side["main_behaviours"], side["behaviours"] - side["main_behaviours"]
+    number = _COUNT.get(main, str(main))
+    things = number if not main else "one thing" if main == 1 else f"{number} different things"
+    few = _COUNT.get(rare, str(rare))
+    if not rare:
+        return things
+    return f"{things} and {few} rare one{'s' * (rare != 1)}" if main else f"{few} rare thing{'s' * (rare != 1)} only"
+
+
+def reliability(record: Record) -> list[str]:
+    """What the number of each side's main behaviours rests on, a sentence a side."""
+    sentences = []
+    for sign, side in measures_by_sign(record).items():
+        number, low, high, half = (side[name] for name in ("main_behaviours", "main_low", "main_high", "main_half"))
+        if low is None or not side["behaviours"]:
+            continue
+        which = "negative activations: " if sign < 0 else ""
+        span = f"{low:g}" if low == high else f"{low:g} to {high:g}"
+        sentence = (
+            f"{which}{number} main behaviour{'s' * (number != 1)}, {span} in as many other examples (90 % interval); "
+            f"{side['behaviours']} in all seen in {side['examples']} example{'s' * (side['examples'] != 1)}."
+        )
+        if not low <= half <= high:
+            sentence += f" The number depends on how many examples are read: half of them show {half:.2g}."
+        sentences.append(sentence[0].upper() + sentence[1:])
+    return sentences
+
+
+_COUNT = dict(enumerate(["nothing", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]))
