@@ -55,7 +55,7 @@ def main(shape: str = "demo", tokens: int = 262_144, brief: bool = False) -> Non
         read = contexts.read_contexts(folder / "contexts")
         shapes = [layer.LayerShape(**found) for found in read_json(folder / "facts.json")["shapes"]]
         _watch(layer.LayerCollector, "_scan", "  looking at activations", spent)
-        _watch(layer.LayerCollector, "_settle", "  windows to disk", spent)
+        _watch(layer.LayerCollector, "_log_candidates", "  windows to disk", spent)
         _watch(layer.LayerCollector, "visit", "  bookkeeping in all", spent)
         memory.keep_memory()
         with checkpoints.collectors(shapes, settings.examples, folder, torch.get_num_threads()) as opened:
