@@ -159,11 +159,20 @@ class UnitSettings(_Section):
 class ExampleSettings(_Section):
     """Which contexts are a unit's examples, and which tokens are sampled from its activation range."""
 
-    policy: Literal["threshold", "top"] = "threshold"
-    """`threshold`: a uniform sample of the contexts that reach `threshold` (Foote 2024); `top`: those of the highest
-    activation."""
+    policy: Literal["robust", "threshold", "top"] = "robust"
+    """`robust`: a uniform sample of the contexts that reach `share` of the ten highest's mean or, where they are few, the
+    `least` highest; `threshold`: of those that reach `threshold` of the maximum (Foote 2024); `top`: those of the
+    highest activation."""
     threshold: float = Field(default=0.75, gt=0, le=1)
     """Share of the unit's maximum that an example's activation must reach, for policy `threshold`."""
+    share: float = Field(default=0.5, gt=0, le=1)
+    """Share of the unit's robust maximum, the mean of its ten highest contexts, that an example's activation must
+    reach, for policy `robust`."""
+    least: int = Field(default=100, ge=1, le=10_000)
+    """Where fewer contexts reach `share`, the highest are the examples, at most this many and at most `per_unit`, for
+    policy `robust`."""
+    weakest: float = Field(default=0.2, ge=0, le=1)
+    """Share of the robust maximum below which an activation is no example at all, for policy `robust`."""
     per_unit: int = Field(default=100, ge=1, le=10_000)
     """Most examples kept per unit; negative activations have as many of their own."""
     window: tuple[Annotated[int, Field(ge=0, le=500)], Annotated[int, Field(ge=0, le=500)]] = (20, 10)
@@ -179,6 +188,14 @@ class ExampleSettings(_Section):
     def _bands_increase(self) -> ExampleSettings:
         if any(low >= high for low, high in zip(self.bands, self.bands[1:], strict=False)):
             raise ValueError("bands must increase, like [0, 0.5, 0.9, 1]")
+        return self
+
+    @model_validator(mode="after")
+    def _robust_rule_is_consistent(self) -> ExampleSettings:
+        if self.policy == "robust" and self.weakest > self.share:
+            raise ValueError("weakest must be at most share")
+        if "threshold" in self.model_fields_set and "policy" not in self.model_fields_set:
+            raise ValueError("threshold is for policy threshold, which is not the default: set examples.policy too")
         return self
 
 
@@ -202,6 +219,12 @@ class ClusterSettings(_Section):
     """Smallest cosine at which two examples are connected, for `components`."""
     resamples: int = Field(default=10, ge=0, le=1000)
     """Random halves of the examples that are clustered again to measure the stability of each behaviour."""
+
+    @model_validator(mode="after")
+    def _cut_has_its_method(self) -> ClusterSettings:
+        if "cut" in self.model_fields_set and "method" not in self.model_fields_set:
+            raise ValueError("cut is for method agglomerative, which is not the default: set clusters.method too")
+        return self
 
 
 class DescribeSettings(_Section):

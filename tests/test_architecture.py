@@ -62,7 +62,7 @@ def _types(row: Row) -> dict[str, str]:
     """The fields of a record, as the page describes them."""
     fields: dict[str, str] = {}
     for part in row.content.split(";") if row.dtype == "record" else [row.content]:
-        kind = re.search(r"\b(?:u?int|float)\d+\b", row.dtype if row.dtype != "record" else part)
+        kind = re.search(r"\b(?:u?int\d+|float\d+|bool)\b", row.dtype if row.dtype != "record" else part)
         fields |= dict.fromkeys(re.findall(r"`(\w+)`", part), kind[0]) if kind else {}
     return fields
 

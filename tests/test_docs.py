@@ -84,6 +84,9 @@ def test_defaults_in_the_methods_are_the_defaults() -> None:
         assert f"`{name}` {getattr(clusters, name):g}" in methods
     assert f"at least {ExampleSettings().threshold:g} × the neuron's maximum" in methods
     assert f"a uniform sample of {ExampleSettings().per_unit}" in methods
+    assert f"at least {ExampleSettings().share:g} × R (`examples.share`)" in methods
+    assert f"at least {ExampleSettings().least} do (`examples.least`)" in methods
+    assert f"below {ExampleSettings().weakest:g} × R (`examples.weakest`)" in methods
     assert f"`link.threshold: {LinkSettings().threshold}`" in methods
     assert f"`describe.importance: {DescribeSettings().importance}`" in methods
     assert f"for {clusters.resamples} samples of half" in methods

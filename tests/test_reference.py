@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import math
@@ -81,10 +82,10 @@ def case(
     tiny_model: Callable[[str], Path],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Case:
-    policy = "top" if request.param in ("llama", "gemma") else "threshold"
+    policy = {"llama": "top", "gemma": "top", "gpt2": "robust", "mistral": "robust"}.get(request.param, "threshold")
     data: dict[str, dict[str, object]] = {
         "corpus": {"source": "jsonl", "path": str(jsonl), "context": 32, "max_tokens": 2500},
-        "examples": {"policy": policy, "per_unit": 15, "threshold": 0.6, "seed": 3},
+        "examples": {"policy": policy, "per_unit": 15, "threshold": 0.6, "least": 8, "seed": 3},
         "describe": {"importance": "none"},  # it takes longest, and has tests of its own
     }
     if request.param == "demo":
@@ -141,14 +142,12 @@ def _check_selection(unit: Unit, sign: int) -> bool:
         assert sign * unit.courses[example["context"]][example["position"]] == key
         np.testing.assert_allclose(example["window"], unit.window(example), rtol=0, atol=unit.near)
     rule = unit.rule
-    wanted = reference.select(
-        keys, rule.policy, rule.per_unit, rule.threshold, rule.seed, unit.layer.layer, unit.number, sign
-    )
-    if rule.policy == "threshold":
-        border = max(0.0, rule.threshold * max(keys))
-    else:
-        border = keys[wanted[-1]] if len(wanted) == rule.per_unit else 0.0
-    if sum(abs(key - border) < 2 * unit.near for key in keys) > (border in keys):
+    slow = reference.Rule(**{field.name: getattr(rule, field.name) for field in dataclasses.fields(reference.Rule)})
+    wanted = reference.select(keys, slow, unit.layer.layer, unit.number, sign)
+    borders = [max(0.0, border) for border in reference.borders(keys, slow)[: 2 if rule.policy == "robust" else 1]]
+    if len(wanted) == {"top": rule.per_unit, "robust": rule.least}.get(rule.policy):
+        borders.append(keys[wanted[-1]])
+    if any(sum(abs(key - border) < 2 * unit.near for key in keys) > (border in keys) for border in borders):
         return False
     assert sorted(examples["context"].tolist()) == sorted(wanted)
     return True

@@ -3,7 +3,7 @@
 Bins follow floating-point numbers: each power of two from 2⁻¹⁶ to 2¹⁶ is cut into 16
 equal parts, on both sides of zero, so a bin is at most 1/16 as wide as its distance
 from zero, for units of any scale. Magnitudes below 2⁻¹⁶ share the middle bin, those
-above 2¹⁶ the outermost ones.
+above 2¹⁶ the outermost ones. Contexts are counted in coarser bins, four to each power of two.
 """
 
 from __future__ import annotations
@@ -20,14 +20,38 @@ LOWEST, HIGHEST = -16, 16
 SIDE = (HIGHEST - LOWEST) << MANTISSA_BITS
 """Bins on each side of the middle one."""
 BINS = 2 * SIDE + 1
+PEAK_BITS = 2
+PEAK_BINS = 1 + ((HIGHEST - LOWEST) << PEAK_BITS)
+"""Bins of contexts by the highest activation of a unit in each; the first is of those below the lowest edge."""
 
 
 def bin_edges() -> NDArray[np.float64]:
     """The `BINS + 1` edges, ascending; a magnitude on an edge is in the bin farther from zero."""
-    codes = np.arange(SIDE + 1, dtype=np.float64)
-    steps = 1 << MANTISSA_BITS
-    magnitudes = 2.0 ** (LOWEST + codes // steps) * (1 + (codes % steps) / steps)
+    magnitudes = _magnitudes(MANTISSA_BITS)
     return np.concatenate([-magnitudes[::-1], magnitudes])
+
+
+def _magnitudes(bits: int) -> NDArray[np.float64]:
+    """Edges of bins above the middle one: 2 to the power of `bits` to each power of two."""
+    steps = 1 << bits
+    codes = np.arange(((HIGHEST - LOWEST) << bits) + 1, dtype=np.float64)
+    edges: NDArray[np.float64] = 2.0 ** (LOWEST + codes // steps) * (1 + (codes % steps) / steps)
+    return edges
+
+
+def counts_above(peaks: NDArray[np.integer[Any]], thresholds: NDArray[np.float64]) -> NDArray[np.float64]:
+    """About how many contexts reach a threshold: (columns,), for `peaks` (columns, PEAK_BINS).
+
+    All of the bins above it, and of the bin that it divides the share above it, as if
+    contexts lay evenly in the bin; none, where it is above 2¹⁶.
+    """
+    edges = np.concatenate([[0.0], _magnitudes(PEAK_BITS)])  # bin b is from edges[b] to edges[b + 1]
+    above = np.cumsum(peaks[:, ::-1], axis=1, dtype=np.int64)[:, ::-1]  # in a bin or higher
+    cut = np.clip(np.searchsorted(edges, thresholds, side="right") - 1, 0, PEAK_BINS - 1)
+    column = np.arange(len(peaks))
+    part = np.clip((edges[cut + 1] - thresholds) / (edges[cut + 1] - edges[cut]), 0, 1)
+    counts: NDArray[np.float64] = above[column, cut] - peaks[column, cut] * (1 - part)
+    return counts
 
 
 def coarse_histogram(counts: NDArray[np.integer[Any]], bars: int = 32) -> tuple[list[float], list[int]]:

@@ -11,7 +11,7 @@ from atlas_builder.collect.bands import BandSampling
 from atlas_builder.collect.candidates import Pool
 from atlas_builder.collect.sampling import SIDE_BY_SIDE, chance_of_token
 from atlas_builder.collect.selection import SelectionRule
-from atlas_builder.collect.statistics import Counts, Tally, count_activations, find_peaks, no_counts
+from atlas_builder.collect.statistics import Counts, Tally, count_activations, count_peaks, find_peaks, no_counts
 
 _TOGETHER = 8  # contexts
 DONE, POOL_FULL = -1, -2
@@ -54,9 +54,11 @@ def scan(
             for place in range(group, min(group + _TOGETHER, len(activations))):
                 _load(activations[place], head, start, units, tile)
                 find_peaks(tile, counts)
-                if counting and not count_activations(tile, units, start, counts, bins, tally):
-                    return place
-                room = _offer_peaks(rule, near, tile, counts, units, start, batch[place], -1 - place)
+                if counting:
+                    if not count_activations(tile, units, start, counts, bins, tally):
+                        return place
+                    count_peaks(units, start, rule.signs, counts, tally)
+                room = _offer_peaks(rule, near, tile, counts, units, start, counting, batch[place], -1 - place)
                 if draw.keep:
                     room &= bands.scan_tokens(
                         draw, spread, tile, units, start, batch[place], chances[place], -1 - place
@@ -80,6 +82,7 @@ def _offer_peaks(
     counts: Counts,
     units: int,
     start: int,
+    counting: bool,
     context: int,
     row: int,
 ) -> bool:
@@ -89,6 +92,8 @@ def _offer_peaks(
             column = (start + w) * rule.signs + side
             value = -counts.low[w] if side else counts.high[w]
             if value >= rule.bound[column]:
+                if counting:
+                    selection.raise_highest(rule, column, value)
                 position = 0
                 while tile[position, w] != (counts.low[w] if side else value):
                     position += 1

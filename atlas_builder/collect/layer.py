@@ -63,7 +63,7 @@ class LayerCollector:
         folder.mkdir(parents=True, exist_ok=True)
         self.shape, self.examples, self.folder = shape, examples, folder
         self._executor, self._parts = executor, _parts(shape.units, threads)
-        self.tally: Tally = statistics.empty_tally(shape.units)
+        self.tally: Tally = statistics.empty_tally(shape.units, shape.signs)
         chance = stream(examples.seed, shape.layer)
         self.rule = selection.selection_rule(examples, shape.units, shape.signs, chance)
         self.top_candidates: Pool = candidates.empty_pool(shape.units * shape.signs, 2 * examples.per_unit + _ROOM)
@@ -171,8 +171,7 @@ class LayerCollector:
             **self.tally._asdict(),
             **{f"near_{name}": part for name, part in candidates.candidates(self.top_candidates)._asdict().items()},
             **{f"spread_{name}": part for name, part in candidates.candidates(self.band_candidates)._asdict().items()},
-            "highest": self.rule.highest,
-            "bound": self.rule.bound,
+            **{name: getattr(self.rule, name) for name in selection.STREAMED},
             "limit": self.draw.limit,
             "input_tokens": self.input_tokens,
             **self.background.arrays(),
@@ -187,7 +186,7 @@ class LayerCollector:
             self.tally = Tally(*(arrays[name] for name in Tally._fields))
             self.top_candidates = self._pool("near", arrays, self.top_candidates)
             self.band_candidates = self._pool("spread", arrays, self.band_candidates)
-            self.rule = self.rule._replace(highest=arrays["highest"], bound=arrays["bound"])
+            self.rule = self.rule._replace(**{name: arrays[name] for name in selection.STREAMED})
             self.draw = self.draw._replace(limit=arrays["limit"])
             self.input_tokens = arrays["input_tokens"]
             return {name: arrays[name] for name in arrays.files if name.startswith(("background_", "logs"))}
@@ -200,8 +199,7 @@ class LayerCollector:
     def merge(self, other: LayerCollector) -> None:
         """Merge in another collector of the same layer, of other contexts."""
         statistics.add(self.tally, other.tally)
-        np.maximum(self.rule.highest, other.rule.highest, out=self.rule.highest)
-        np.maximum(self.rule.bound, other.rule.bound, out=self.rule.bound)
+        selection.merge(self.rule, other.rule)
         np.maximum(self.draw.limit, other.draw.limit, out=self.draw.limit)
         self.top_candidates = _joined(self.top_candidates, self.windows, other.top_candidates, other.windows)
         self.band_candidates = _joined(

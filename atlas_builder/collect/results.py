@@ -36,6 +36,29 @@ def example_type(window: int) -> np.dtype:
     )
 
 
+class Selection(NamedTuple):
+    """How the examples of a unit's side were selected."""
+
+    robust: float
+    """The maximum of which a share is the threshold, 0 where there is no positive activation.
+
+    For policy `robust` a tenth of the sum of the ten highest key activations, else the highest one.
+    """
+    reach: int
+    """Number of contexts that reach the threshold or, for policy `top`, have a positive activation.
+
+    Exact below `per_unit` and for `top`; else estimated from bins a fourth of a power of two wide.
+    """
+    filled: bool
+    """Whether the examples are the highest contexts instead of a sample of those that reach the threshold.
+
+    For policy `robust`, where too few reach it; for `top`, where there are more than `per_unit`.
+    """
+
+
+selection_type = np.dtype([("robust", "<f8"), ("reach", "<i8"), ("filled", "?")])
+"""A `Selection`."""
+
 band_type = np.dtype(
     [("unit", "<i4"), ("band", "<i2"), ("rank", "<i2"), ("value", "<f4"), ("context", "<i4"), ("position", "<i4")]
 )
@@ -69,6 +92,11 @@ class CollectedLayer:
     def examples(self) -> np.ndarray:
         """All examples of all units, `example_type`: by unit, positive first, then by descending magnitude."""
         return read_array(self.folder / "examples.npy", on_disk=True)
+
+    @cached_property
+    def selection(self) -> np.ndarray:
+        """How the examples of each unit's sides were selected, `selection_type`: (units, signs), positive first."""
+        return read_array(self.folder / "selection.npy")
 
     @cached_property
     def starts(self) -> NDArray[np.int64]:

@@ -13,18 +13,19 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from atlas_builder.collect.histogram import BINS, LOWEST, MANTISSA_BITS, SIDE
+from atlas_builder.collect.histogram import BINS, LOWEST, MANTISSA_BITS, PEAK_BINS, PEAK_BITS, SIDE
 from atlas_builder.collect.results import Moments
 from atlas_builder.collect.sampling import SIDE_BY_SIDE
 
 _DROPPED_BITS = 23 - MANTISSA_BITS
 _BELOW = ((127 + LOWEST) << MANTISSA_BITS) - 1  # code of the magnitudes in the middle bin
+_PEAKS_BELOW = ((127 + LOWEST) << PEAK_BITS) - 1
 _REST = 2.0**52
 _LARGEST = 2.0**62
 
 
 class Tally(NamedTuple):
-    """Counts of each unit: (units,), the histogram (units, BINS)."""
+    """Counts of each unit: (units,), the histogram (units, BINS), that of contexts (units × signs, PEAK_BINS)."""
 
     maximum: NDArray[np.float32]
     minimum: NDArray[np.float32]
@@ -32,11 +33,13 @@ class Tally(NamedTuple):
     sums: NDArray[np.int64]
     """(units, 4): whole part and rest of the sum, whole part and rest of the sum of squares."""
     histogram: NDArray[np.uint32]
+    peaks: NDArray[np.uint32]
+    """Contexts by their highest activation, where it is above zero; a column is a unit's sign."""
     tokens: NDArray[np.int64]
     """Tokens counted: (1,)."""
 
 
-def empty_tally(units: int) -> Tally:
+def empty_tally(units: int, signs: int = 1) -> Tally:
     """A tally of no tokens."""
     return Tally(
         maximum=np.full(units, -np.inf, np.float32),
@@ -44,6 +47,7 @@ def empty_tally(units: int) -> Tally:
         positive=np.zeros(units, np.int64),
         sums=np.zeros((units, 4), np.int64),
         histogram=np.zeros((units, BINS), np.uint32),
+        peaks=np.zeros((units * signs, PEAK_BINS), np.uint32),
         tokens=np.zeros(1, np.int64),
     )
 
@@ -52,7 +56,7 @@ def add(to: Tally, other: Tally) -> None:
     """Add another tally to the first."""
     np.maximum(to.maximum, other.maximum, out=to.maximum)
     np.minimum(to.minimum, other.minimum, out=to.minimum)
-    for name in ("positive", "sums", "histogram", "tokens"):
+    for name in ("positive", "sums", "histogram", "peaks", "tokens"):
         counted = getattr(to, name)
         counted += getattr(other, name)
     for whole, rest in ((0, 1), (2, 3)):
@@ -130,6 +134,18 @@ def count_activations(
         for t in range(len(tile)):
             histogram[np.uintp(bins[t, w])] += np.uint32(1)
     return True
+
+
+@njit(nogil=True, cache=True)
+def count_peaks(units: int, first: int, signs: int, counts: Counts, tally: Tally) -> None:
+    """Count one context by the peaks of `units` units from `first` on."""
+    for side in range(signs):
+        bits = counts.low.view(np.int32) if side else counts.high.view(np.int32)
+        for w in range(units):
+            code = bits[w] ^ np.int32(-0x80000000) if side else bits[w]  # of the peak with its sign reversed
+            if code > 0:
+                place = min(max((code >> (23 - PEAK_BITS)) - _PEAKS_BELOW, 0), PEAK_BINS - 1)
+                tally.peaks[(first + w) * signs + side, np.uintp(place)] += np.uint32(1)
 
 
 @njit(nogil=True, cache=True)

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from atlas_builder.collect import bands, selection, statistics
 from atlas_builder.collect.background import Background
 from atlas_builder.collect.candidates import Candidates, take
+from atlas_builder.collect.histogram import counts_above
 from atlas_builder.collect.layer import LayerCollector, token_numbers
-from atlas_builder.collect.results import band_type, example_type
+from atlas_builder.collect.results import band_type, example_type, selection_type
 from atlas_builder.collect.vector_log import RowLog
 from atlas_builder.corpus.contexts import Contexts
 from atlas_builder.files import write_json
@@ -25,7 +26,8 @@ def finish(collector: LayerCollector, contexts: Contexts, folder: Path) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     shape, tally = collector.shape, collector.tally
-    chosen = selection.select(collector.rule, collector.top_candidates)
+    selected = selection.select(collector.rule, collector.top_candidates)
+    chosen = selected.examples
     tokens, row = np.unique(token_numbers(chosen), return_inverse=True)
     _write_inputs(collector, tokens, folder / "inputs.f32")
     unit, side = np.divmod(chosen.column, shape.signs)
@@ -36,6 +38,7 @@ def finish(collector: LayerCollector, contexts: Contexts, folder: Path) -> None:
     examples["window"] = _windows(collector.windows, chosen)
     np.save(folder / "examples.npy", examples)
     np.save(folder / "starts.npy", np.searchsorted(unit, np.arange(shape.units + 1)))
+    np.save(folder / "selection.npy", _selection(collector, selected).reshape(shape.units, shape.signs))
 
     np.save(folder / "histogram.npy", tally.histogram)
     np.save(folder / "moments.npy", np.stack(statistics.moments(tally)))
@@ -48,6 +51,22 @@ def finish(collector: LayerCollector, contexts: Contexts, folder: Path) -> None:
     _write_background(collector.background, contexts, folder)
     facts = {"tokens": int(tally.tokens[0]), "units": shape.units, "width": shape.width, "signs": shape.signs}
     write_json(folder / "layer.json", facts)
+
+
+def _selection(collector: LayerCollector, selected: selection.SelectedExamples) -> np.ndarray:
+    """The `Selection` of each column."""
+    settings, peaks = collector.examples, collector.tally.peaks
+    found = np.zeros(len(peaks), selection_type)
+    found["robust"] = selected.robust
+    if settings.policy == "top":
+        found["reach"] = peaks.sum(axis=1, dtype=np.int64)
+        found["filled"] = found["reach"] > settings.per_unit
+    else:
+        about = np.rint(counts_above(peaks, collector.rule.share * selected.robust)).astype(np.int64)
+        all_known = selected.qualify < settings.per_unit
+        found["reach"] = np.where(all_known, selected.qualify, np.maximum(about, selected.qualify))
+        found["filled"] = np.bincount(selected.examples.column, minlength=len(peaks)) > found["reach"]
+    return found
 
 
 def _write_background(background: Background, contexts: Contexts, folder: Path) -> None:

@@ -13,6 +13,7 @@ from jinja2 import Environment, TemplateError
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from atlas_builder.collect.results import Selection
 from atlas_builder.config import Configuration
 from atlas_builder.corpus import token_text
 from atlas_builder.errors import ConfigurationError
@@ -125,13 +126,17 @@ class Pages:
         planes: Mapping[int, PlanePoints],
         labels: Mapping[tuple[str, int], str],
         around: Neighbourhood,
+        selection: Selection,
     ) -> str:
-        """The page of a unit; `planes` are by sign, `labels` name the behaviours that it links to."""
+        """The page of a unit; `planes` are by sign, `labels` name the behaviours that it links to.
+
+        `selection` is how the examples of positive activations were selected.
+        """
         layer, unit = record["layer"], record["unit"]
         title = _title(record["kind"], layer, unit)
         places, colours = _ExamplePlaces.of(record), _colours(record)
         edges, counts = record["stats"]["histogram"].values()
-        threshold = self._threshold(record)
+        threshold = self._threshold(selection)
         return self._render(
             "unit.html",
             UnitAddress(layer, unit).page,
@@ -155,10 +160,11 @@ class Pages:
             around=around,
         )
 
-    def _threshold(self, record: Record) -> float | None:
-        """The activation from which a context can be an example; None under other policies."""
+    def _threshold(self, selection: Selection) -> float | None:
+        """The activation from which a context can be an example; None where the examples are the highest."""
         examples = self.config.examples
-        return examples.threshold * record["stats"]["max"] if examples.policy == "threshold" else None
+        share = {"threshold": examples.threshold, "robust": examples.share, "top": 0.0}[examples.policy]
+        return None if selection.filled else share * selection.robust or None
 
     def layer(self, layer: int, units: Sequence[Summary], layers: Sequence[int]) -> dict[str, str]:
         """The table of a layer's units, by the names of its pages."""

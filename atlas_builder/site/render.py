@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from atlas_builder.collect.results import Selection
 from atlas_builder.config import SiteSettings
 from atlas_builder.progress import gc_paused
 from atlas_builder.records.address import UnitAddress
@@ -46,7 +47,8 @@ class Worker(threading.local):
             self.layer = LayerRecords(self.site.stages, collected, self.site.config)
         record = self.layer.record(unit, shown)
         planes = {sign: self.layer.plane(unit, sign) for sign in (1, -1)[: self.layer.layer.signs]}
-        return record, self.site.pages.unit(record, planes, self.site.labels, self.site.around(place))
+        selection = Selection(*self.layer.layer.selection[unit, 0].tolist())
+        return record, self.site.pages.unit(record, planes, self.site.labels, self.site.around(place), selection)
 
 
 worker = Worker()

@@ -63,10 +63,21 @@ def _choose(
         chosen = active[np.lexsort([active, -keys[active]])][: rule.per_unit]
         border = keys[chosen[-1]] if len(chosen) == rule.per_unit else 0.0
         return chosen, bool((np.abs(keys - border) <= near).sum() > 1)
-    chosen = active[keys[active] >= rule.threshold * top]
+    border = rule.threshold * top
+    if rule.policy == "robust":
+        order = active[np.lexsort([active, -keys[active]])]
+        robust = sum(keys[order[:10]].tolist()) / 10
+        border, weakest, least = rule.share * robust, rule.weakest * robust, min(rule.least, rule.per_unit)
+        if (keys[active] >= border).sum() < least:
+            chosen = order[keys[order] >= weakest][:least]
+            full = len(chosen) == least
+            last = keys[chosen[-1]] if full else weakest
+            doubtful = (np.abs(keys - last) <= near).sum() > full or (keys >= border - near).sum() >= least
+            return np.sort(chosen), bool(doubtful)
+    chosen = active[keys[active] >= border]
     column = np.full(len(chosen), unit, np.uint64)
     chances = contexts_chances(stream(rule.seed, layer), column, column * 0 + np.uint64(side), chosen.astype(np.uint64))
-    unsure = bool((np.abs(keys - rule.threshold * top) <= near).any())
+    unsure = bool((np.abs(keys - border) <= near).any())
     return np.sort(chosen[np.argsort(chances)][: rule.per_unit]), unsure
 
 

@@ -24,7 +24,7 @@ from atlas_builder.cluster.run import BEHAVIOUR, MEASURES_DTYPE
 from atlas_builder.cluster.stability import effective_interval
 from atlas_builder.collect.bands import DRAWN, band_edges
 from atlas_builder.collect.histogram import SIDE, bin_edges
-from atlas_builder.collect.results import Moments, band_type, example_type
+from atlas_builder.collect.results import Moments, band_type, example_type, selection_type
 from atlas_builder.config import ExampleSettings
 from atlas_builder.corpus.contexts import Contexts
 from atlas_builder.describe.novelty import reads_like
@@ -120,6 +120,7 @@ class Layer:
         np.save(folder / "histogram.npy", histogram)
         np.save(folder / "moments.npy", np.stack(moments))
         np.save(folder / "band_edges.npy", edges)
+        np.save(folder / "selection.npy", self._selection(found, moments))
         facts = {"tokens": self.tokens, "units": self.units, "width": 0, "signs": 1}
         write_json(folder / "layer.json", facts)
         np.save(cluster / f"L{self.number}.labels.npy", found.label)
@@ -182,6 +183,13 @@ class Layer:
         value = share * moments.maximum[unit]
         label, behaviours = self._behaviours(unit, np.where(member, kind_of, -1), value)
         return Found(unit, value, place, label, behaviours)
+
+    def _selection(self, found: Found, moments: Moments) -> np.ndarray:
+        """As of policy `threshold`: (units, 1)."""
+        selection = np.zeros((self.units, 1), selection_type)
+        selection["robust"][:, 0] = np.maximum(moments.maximum, 0)
+        selection["reach"][:, 0] = np.bincount(found.unit, minlength=self.units)
+        return selection
 
     def _places(self, text: Text, wanted: Numbers) -> tuple[Numbers, Numbers, NDArray[np.bool_], Numbers]:
         """Unit, behaviour, whether it is in one at all, and place in the corpus of each example."""

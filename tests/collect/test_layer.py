@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -79,9 +80,12 @@ def collect_whole(world: World, examples: ExampleSettings, executor: Executor, f
 worlds = st.builds(World, st.integers(1, 40), st.integers(0, 10_000), st.sampled_from([1, 2]))
 rules = st.builds(
     ExampleSettings,
-    policy=st.sampled_from(["threshold", "top"]),
-    per_unit=st.integers(1, 6),
+    policy=st.sampled_from(["threshold", "robust", "robust", "top"]),
+    per_unit=st.integers(5, 8),
     threshold=st.sampled_from([0.25, 0.75, 1.0]),
+    share=st.sampled_from([0.25, 0.5, 1.0]),
+    least=st.integers(1, 5),
+    weakest=st.sampled_from([0.0, 0.1, 0.25]),
     window=st.just((2, 3)),
     bands=st.sampled_from([[0, 0.5, 0.9, 0.99, 0.999, 1], [0.25, 0.75], [0, 1]]),
     per_band=st.sampled_from([0, 1, 3]),
@@ -106,8 +110,9 @@ def check_examples(world: World, rule: ExampleSettings, layer: CollectedLayer, u
     wanted: list[tuple[int, int]] = []
     for sign in (1, -1)[: world.shape.signs]:
         keys = (sign * world.activations[:, :, unit]).max(axis=1).tolist()
-        chosen = reference.select(keys, rule.policy, rule.per_unit, rule.threshold, rule.seed, LAYER, unit, sign)
+        chosen = reference.select(keys, rule_of(rule), LAYER, unit, sign)
         wanted += [(context, sign) for context in chosen]
+        check_selection(keys, rule, chosen, layer.selection[unit, 0 if sign > 0 else 1])
     assert list(zip(found["context"].tolist(), found["sign"].tolist(), strict=True)) == wanted
     for example in found:
         course = world.activations[example["context"], :, unit]
@@ -115,6 +120,23 @@ def check_examples(world: World, rule: ExampleSettings, layer: CollectedLayer, u
         assert (example["position"], example["value"]) == (position, course[position])
         np.testing.assert_array_equal(layer.inputs[example["row"]], world.inputs[example["context"], position])
         np.testing.assert_array_equal(example["window"], window_of(course, position))
+
+
+def rule_of(rule: ExampleSettings) -> reference.Rule:
+    return reference.Rule(**{field.name: getattr(rule, field.name) for field in fields(reference.Rule)})
+
+
+def check_selection(keys: list[float], rule: ExampleSettings, chosen: list[int], found: np.void) -> None:
+    border, _ = reference.borders(keys, rule_of(rule))
+    reach = sum(key >= border for key in keys if key > 0)
+    robust = reference.robust_maximum(keys) if rule.policy == "robust" else max(0.0, *keys)
+    assert found["robust"] == robust
+    if rule.policy == "top" or reach < rule.per_unit:
+        assert found["reach"] == reach
+    else:  # those of the bin in which the border is may count or not
+        certain, possible = (sum(key >= border * off for key in keys if key > 0) for off in (1.25, 0.8))
+        assert max(certain, rule.per_unit) <= found["reach"] <= max(possible, rule.per_unit)
+    assert found["filled"] == (reach > rule.per_unit if rule.policy == "top" else len(chosen) > reach)
 
 
 def window_of(course: np.ndarray, position: int) -> list[float]:

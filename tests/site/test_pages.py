@@ -11,7 +11,12 @@ from xml.etree.ElementTree import Element
 import html5lib
 import pytest
 
+from atlas_builder.collect.results import Collected
+from atlas_builder.pipeline.build import build
+from atlas_builder.rounding import number
 from atlas_builder.site.theme import sha256
+from atlas_builder.workspace import work_folder
+from tests.support.atlases import Configure
 
 POLICY = {
     "default-src": "'self'",
@@ -70,6 +75,20 @@ def test_every_page_is_strict_html_and_keeps_its_policy(
     assert len(pages) > 40
     chunks = [pages[start : start + 50] for start in range(0, len(pages), 50)]
     assert [fault for faults in pool.map(_all_faults, chunks) for fault in faults] == []
+
+
+def test_a_threshold_is_said_where_examples_are_sampled_above_one(
+    configure: Configure, pool: Executor, tmp_path: Path
+) -> None:
+    settings = configure(examples={"policy": "robust", "share": 0.9, "least": 12})
+    site = build(settings, tmp_path / "robust", executor=pool)
+    layer = Collected(work_folder(site) / "collect").layers[0]
+    filled = layer.selection["filled"][:, 0]
+    assert 0 < filled.sum() < layer.units
+    for unit, (robust, reach, is_filled) in enumerate(layer.selection[:, 0].tolist()):
+        said = f"Examples are above the threshold of {number(0.9 * robust)} (line)"
+        page = (site / f"L0/N{unit}.html").read_text(encoding="utf-8")
+        assert (said in page) == (reach > 0 and not is_filled)
 
 
 @pytest.mark.parametrize(

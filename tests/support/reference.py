@@ -149,18 +149,46 @@ def background(lengths: list[int], size: int, seed: int, layer: int) -> list[tup
     return sorted(tokens, key=lambda token: background_priority(seed, layer, *token))[:size]
 
 
-def select(
-    keys: list[float], policy: str, per_unit: int, threshold: float, seed: int, layer: int, unit: int, sign: int = 1
-) -> list[int]:
+@dataclass
+class Rule:
+    """How examples are chosen: the settings of `examples`, as documented."""
+
+    policy: str
+    per_unit: int
+    threshold: float = 0.75
+    share: float = 0.5
+    least: int = 100
+    weakest: float = 0.2
+    seed: int = 0
+
+
+def robust_maximum(keys: list[float]) -> float:
+    """The mean of the ten highest of the positive `keys`, of zeros where there are fewer."""
+    total = 0.0
+    for key in sorted(keys, reverse=True)[:10]:
+        total += max(key, 0)
+    return total / 10
+
+
+def borders(keys: list[float], rule: Rule) -> tuple[float, float]:
+    """The activations from which a context qualifies, and from which it can be an example at all."""
+    if rule.policy == "robust":
+        return rule.share * robust_maximum(keys), rule.weakest * robust_maximum(keys)
+    return (rule.threshold * max(keys) if rule.policy == "threshold" else 0.0), 0.0
+
+
+def select(keys: list[float], rule: Rule, layer: int, unit: int, sign: int = 1) -> list[int]:
     """Numbers of the contexts that stand for a unit's side, most active first; `keys` count above zero."""
+    border, lowest = borders(keys, rule)
     contexts = [context for context, key in enumerate(keys) if key > 0]
-    if not contexts:
-        return []
-    if policy == "threshold":
-        floor = threshold * max(keys)
-        contexts = [context for context in contexts if keys[context] >= floor]
-        contexts = sorted(contexts, key=lambda context: priority(seed, layer, unit, context, sign))[:per_unit]
-    return sorted(contexts, key=lambda context: (-keys[context], context))[:per_unit]
+    contexts.sort(key=lambda context: (-keys[context], context))
+    near = [context for context in contexts if keys[context] >= border]
+    if rule.policy == "top":
+        return contexts[: rule.per_unit]
+    if rule.policy == "robust" and len(near) < rule.least:
+        return [context for context in contexts if keys[context] >= lowest][: rule.least]
+    drawn = sorted(near, key=lambda context: priority(rule.seed, layer, unit, context, sign))[: rule.per_unit]
+    return [context for context in near if context in drawn]
 
 
 def lower_edge(value: float) -> float:
