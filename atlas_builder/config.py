@@ -160,9 +160,9 @@ class ExampleSettings(_Section):
     """Which contexts are a unit's examples, and which tokens are sampled from its activation range."""
 
     policy: Literal["robust", "threshold", "top"] = "robust"
-    """`robust`: a uniform sample of the contexts that reach `share` of the ten highest's mean or, where they are few, the
-    `least` highest; `threshold`: of those that reach `threshold` of the maximum (Foote 2024); `top`: those of the
-    highest activation."""
+    """`robust`: a uniform sample of the contexts that reach `share` of the mean of the ten highest or, where they are
+    few, the `least` highest; `threshold`: of those that reach `threshold` of the maximum (Foote 2024); `top`: those of
+    the highest activation."""
     threshold: float = Field(default=0.75, gt=0, le=1)
     """Share of the unit's maximum that an example's activation must reach, for policy `threshold`."""
     share: float = Field(default=0.5, gt=0, le=1)
