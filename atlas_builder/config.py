@@ -159,16 +159,18 @@ class UnitSettings(_Section):
 class ExampleSettings(_Section):
     """Which contexts are a unit's examples, and which tokens are sampled from its activation range."""
 
-    policy: Literal["threshold", "robust", "top"] = "threshold"
-    """`threshold`: a uniform sample of the contexts that reach `threshold` (Foote 2024); `robust`: of those that reach
-    `share`, however high a single one is, or the `least` highest; `top`: those of the highest activation."""
+    policy: Literal["robust", "threshold", "top"] = "robust"
+    """`robust`: a uniform sample of the contexts that reach `share` of the mean of the ten highest or, where they are
+    few, the `least` highest; `threshold`: of those that reach `threshold` of the maximum (Foote 2024); `top`: those of
+    the highest activation."""
     threshold: float = Field(default=0.75, gt=0, le=1)
     """Share of the unit's maximum that an example's activation must reach, for policy `threshold`."""
     share: float = Field(default=0.5, gt=0, le=1)
     """Share of the unit's robust maximum, the mean of its ten highest contexts, that an example's activation must
     reach, for policy `robust`."""
     least: int = Field(default=100, ge=1, le=10_000)
-    """Where fewer contexts reach `share`, the highest are the examples, at most this many, for policy `robust`."""
+    """Where fewer contexts reach `share`, the highest are the examples, at most this many and at most `per_unit`, for
+    policy `robust`."""
     weakest: float = Field(default=0.2, ge=0, le=1)
     """Share of the robust maximum below which an activation is no example at all, for policy `robust`."""
     per_unit: int = Field(default=100, ge=1, le=10_000)
@@ -190,10 +192,10 @@ class ExampleSettings(_Section):
 
     @model_validator(mode="after")
     def _robust_rule_is_consistent(self) -> ExampleSettings:
-        if self.policy == "robust" and self.least > self.per_unit:
-            raise ValueError("least must be at most per_unit")
         if self.policy == "robust" and self.weakest > self.share:
             raise ValueError("weakest must be at most share")
+        if "threshold" in self.model_fields_set and "policy" not in self.model_fields_set:
+            raise ValueError("threshold is for policy threshold, which is not the default: set examples.policy too")
         return self
 
 
@@ -217,6 +219,12 @@ class ClusterSettings(_Section):
     """Smallest cosine at which two examples are connected, for `components`."""
     resamples: int = Field(default=10, ge=0, le=1000)
     """Random halves of the examples that are clustered again to measure the stability of each behaviour."""
+
+    @model_validator(mode="after")
+    def _cut_has_its_method(self) -> ClusterSettings:
+        if "cut" in self.model_fields_set and "method" not in self.model_fields_set:
+            raise ValueError("cut is for method agglomerative, which is not the default: set clusters.method too")
+        return self
 
 
 class DescribeSettings(_Section):

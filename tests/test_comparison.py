@@ -93,7 +93,9 @@ def test_a_mean_of_one_has_no_interval() -> None:
 def test_settings_that_scores_rest_on_are_named_where_they_differ(
     configure: Configure, tiny_site: Path, pool: Executor, tmp_path: Path
 ) -> None:
-    settings = configure(examples={"policy": "top"}, clusters={"cut": 0.4}, site={"noise_shown": 0})
+    settings = configure(
+        examples={"policy": "top"}, clusters={"method": "agglomerative", "cut": 0.4}, site={"noise_shown": 0}
+    )
     other = build(settings, tmp_path / "other", executor=pool)
     text = compare([tiny_site, other], tmp_path / "compared").read_text(encoding="utf-8")
     assert "<code>examples.policy</code> (threshold; top), <code>clusters.cut</code> (0.55; 0.4).</p>" in text

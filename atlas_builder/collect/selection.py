@@ -54,7 +54,7 @@ def selection_rule(examples: ExampleSettings, units: int, signs: int, stream: np
     """The rule of a configuration; an example's activation is above zero."""
     averaged, share, least, weakest = {
         "threshold": (1, examples.threshold, 0, 0.0),
-        "robust": (_AVERAGED, examples.share, examples.least, examples.weakest),
+        "robust": (_AVERAGED, examples.share, min(examples.least, examples.per_unit), examples.weakest),
         "top": (1, _NEVER, examples.per_unit, 0.0),
     }[examples.policy]
     return SelectionRule(

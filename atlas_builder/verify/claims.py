@@ -67,12 +67,12 @@ def _choose(
     if rule.policy == "robust":
         order = active[np.lexsort([active, -keys[active]])]
         robust = sum(keys[order[:10]].tolist()) / 10
-        border, weakest = rule.share * robust, rule.weakest * robust
-        if (keys[active] >= border).sum() < rule.least:
-            chosen = order[keys[order] >= weakest][: rule.least]
-            full = len(chosen) == rule.least
+        border, weakest, least = rule.share * robust, rule.weakest * robust, min(rule.least, rule.per_unit)
+        if (keys[active] >= border).sum() < least:
+            chosen = order[keys[order] >= weakest][:least]
+            full = len(chosen) == least
             last = keys[chosen[-1]] if full else weakest
-            doubtful = (np.abs(keys - last) <= near).sum() > full or (keys >= border - near).sum() >= rule.least
+            doubtful = (np.abs(keys - last) <= near).sum() > full or (keys >= border - near).sum() >= least
             return np.sort(chosen), bool(doubtful)
     chosen = active[keys[active] >= border]
     column = np.full(len(chosen), unit, np.uint64)

@@ -35,7 +35,9 @@ def gated_site(
     configure: Configure, llama_folder: Path, pool: Executor, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """Neurons with behaviours below zero, of a layer that is not the first."""
-    settings = configure(model={"name": str(llama_folder)}, units={"layers": [1]}, clusters={"cut": 0.9})
+    settings = configure(
+        model={"name": str(llama_folder)}, units={"layers": [1]}, clusters={"method": "agglomerative", "cut": 0.9}
+    )
     return build(settings, tmp_path_factory.mktemp("sites") / "gated", executor=pool)
 
 

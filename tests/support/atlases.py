@@ -159,7 +159,7 @@ def configure(gpt2_folder: Path, jsonl: Path) -> Configure:
             "atlas": {"id": "tiny", "title": "A tiny atlas", "date": "2026-01-02", "url": "https://example.org/atlas"},
             "model": {"name": str(gpt2_folder)},
             "corpus": {"source": "jsonl", "path": str(jsonl), "context": 32},
-            "examples": {"per_unit": 12, "threshold": 0.5},
+            "examples": {"policy": "threshold", "per_unit": 12, "threshold": 0.5},
         }
         for name, section in sections.items():
             data[name] = {**data.get(name, {}), **section}

@@ -27,12 +27,18 @@ from tests.support.atlases import Configure
 
 # Plain units and gated ones, each policy, and the methods that need a background; the tiny atlas has another.
 @pytest.mark.parametrize(
-    ("family", "policy", "method"),
-    [("gpt2", "threshold", "linkage"), ("llama", "top", "hdbscan"), ("llama", "robust", "linkage")],
+    ("family", "policy", "least", "method"),
+    [
+        ("gpt2", "threshold", 12, "linkage"),
+        ("llama", "top", 12, "hdbscan"),
+        ("gpt2", "robust", 12, "linkage"),
+        ("llama", "robust", 5, "linkage"),
+    ],
 )
 def test_what_was_built_holds(
     family: str,
     policy: str,
+    least: int,
     method: str,
     request: pytest.FixtureRequest,
     configure: Configure,
@@ -42,7 +48,7 @@ def test_what_was_built_holds(
     folder = request.getfixturevalue(f"{family}_folder")
     settings = configure(
         model={"name": str(folder)},
-        examples={"policy": policy, "share": 0.8, "least": 10},  # which some units have, others not
+        examples={"policy": policy, "share": 0.8, "least": least},  # which some units have, others not
         clusters={"method": method},
         describe={"steering": True},
     )
