@@ -159,9 +159,9 @@ class UnitSettings(_Section):
 class ExampleSettings(_Section):
     """Which contexts are a unit's examples, and which tokens are sampled from its activation range."""
 
-    policy: Literal["robust", "threshold", "top"] = "robust"
-    """`robust`: a uniform sample of the contexts that reach `share` of the mean of the ten highest or, where they are
-    few, the `least` highest; `threshold`: of those that reach `threshold` of the maximum (Foote 2024); `top`: those of
+    policy: Literal["threshold", "robust", "top"] = "threshold"
+    """`threshold`: a uniform sample of the contexts that reach `threshold` of the maximum (Foote 2024); `robust`: of
+    those that reach `share` of the mean of the ten highest or, where they are few, the `least` highest; `top`: those of
     the highest activation."""
     threshold: float = Field(default=0.75, gt=0, le=1)
     """Share of the unit's maximum that an example's activation must reach, for policy `threshold`."""
@@ -194,8 +194,6 @@ class ExampleSettings(_Section):
     def _robust_rule_is_consistent(self) -> ExampleSettings:
         if self.policy == "robust" and self.weakest > self.share:
             raise ValueError("weakest must be at most share")
-        if "threshold" in self.model_fields_set and "policy" not in self.model_fields_set:
-            raise ValueError("threshold is for policy threshold, which is not the default: set examples.policy too")
         return self
 
 

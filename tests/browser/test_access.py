@@ -9,6 +9,7 @@ from typing import Any, Literal
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.support.atlases import records_of
 from tests.support.browser import KINDS, LOOKS, violations, visit
 
 pytestmark = pytest.mark.browser
@@ -71,7 +72,8 @@ LINES = """() => {
 
 @pytest.mark.parametrize("asked", EASED)
 def test_lines_show_levels_where_tints_do_not(tiny_site: Path, page: Page, asked: str) -> None:
-    visit(page, tiny_site, "unit")
+    unit = next(r for r in records_of(tiny_site) if any("importance" in example for example in r["examples"]))
+    page.goto(f"{tiny_site.as_uri()}/L{unit['layer']}/N{unit['unit']}.html")
     assert all(line.startswith("none") for line in page.evaluate(LINES))
     page.emulate_media(**EASED[asked])
     by_activation = page.evaluate(LINES)

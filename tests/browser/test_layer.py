@@ -64,7 +64,7 @@ def test_words_and_measures_filter(demo_site: Path, page: Page, errors: list[str
     page.goto(address)
     expect(page.locator("#count")).to_have_text(f"{len(wanted)} of 512")
     page.get_by_label("Filter", exact=True).fill("size>3")
-    expect(page.locator("#count")).to_contain_text("There is no measure size: use one of behaviours, effective")
+    expect(page.locator("#count")).to_contain_text("There is no measure size: use one of behaviours, main, effective")
     page.get_by_label("Filter", exact=True).fill("max>3.x")
     assert errors == []
 

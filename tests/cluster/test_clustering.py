@@ -40,9 +40,11 @@ def test_planted_behaviours_are_found(method: Any, sizes: list[int]) -> None:
 def test_noise_is_never_merged_into_a_cluster() -> None:
     planted, _ = _plant([40, 40], 0.3, 0)
     unrelated = np.random.default_rng(1).normal(size=(8, 64)).astype(np.float32)
-    labels = cluster(cosine_distances(np.concatenate([planted, unrelated])), ClusterSettings())
-    assert labels.max() == 1
-    assert (labels[80:] == -1).all()
+    distances = cosine_distances(np.concatenate([planted, unrelated]))
+    for settings, dimensions in ((ClusterSettings(method="agglomerative"), np.inf), (ClusterSettings(), 64)):
+        labels = cluster(distances, settings, dimensions)
+        assert labels.max() == 1
+        assert (labels[80:] == -1).all()
 
 
 def test_behaviours_are_numbered_by_falling_size_then_by_first_member() -> None:
