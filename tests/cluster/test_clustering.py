@@ -41,8 +41,8 @@ def test_noise_is_never_merged_into_a_cluster() -> None:
     planted, _ = _plant([40, 40], 0.3, 0)
     unrelated = np.random.default_rng(1).normal(size=(8, 64)).astype(np.float32)
     distances = cosine_distances(np.concatenate([planted, unrelated]))
-    for settings, dimensions in ((ClusterSettings(method="agglomerative"), np.inf), (ClusterSettings(), 64)):
-        labels = cluster(distances, settings, dimensions)
+    for method, dimensions in ((ClusterSettings(method="agglomerative"), np.inf), (ClusterSettings(), 64)):
+        labels = cluster(distances, method, dimensions)
         assert labels.max() == 1
         assert (labels[80:] == -1).all()
 
