@@ -98,10 +98,8 @@ def test_settings_that_scores_rest_on_are_named_where_they_differ(
     )
     other = build(settings, tmp_path / "other", executor=pool)
     text = compare([tiny_site, other], tmp_path / "compared").read_text(encoding="utf-8")
-    assert (
-        "<code>examples.policy</code> (threshold; top), <code>clusters.method</code> (linkage; agglomerative), " in text
-    )
-    assert "<code>clusters.cut</code> (0.55; 0.4).</p>" in text
+    for name, values in (("policy", "threshold; top"), ("method", "linkage; agglomerative"), ("cut", "0.55; 0.4")):
+        assert f".{name}</code> ({values})" in text
     assert "noise_shown" not in text
 
 
