@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.distance import squareform
 
-from atlas_builder.cluster.embeddings import neuron_embeddings
+from atlas_builder.cluster.embeddings import cosine_distances, neuron_embeddings, unit_embeddings
 
 _PAIRED = 128
 """Inputs whose pairs measure the effective dimensions."""
@@ -86,16 +87,11 @@ class UnitBackground:
         """
         with np.errstate(over="ignore", invalid="ignore"):
             embeddings = neuron_embeddings(inputs - self._layer.mean, self.read_weights)
-            norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
-        directed = (norms > 0) & np.isfinite(norms)
-        embeddings = np.where(directed, embeddings, np.float32(0))
-        directions = embeddings / np.where(directed, norms, np.float32(1))
-        cosines = (directions @ directions.T).astype(np.float64)
-        cosines = (cosines + cosines.T) / 2  # rounding breaks the symmetry
-        floor = self.floor(embeddings[directed[:, 0]], cosines)
-        distances = ((1 - cosines) / (1 - floor)).astype(np.float32)
-        distances[~directed[:, 0], :] = 1
-        distances[:, ~directed[:, 0]] = 1
+        distances = cosine_distances(embeddings)
+        directed = unit_embeddings(embeddings).any(axis=1)
+        distances /= np.float32(1 - self.floor(embeddings[directed], distances))
+        distances[~directed, :] = 1
+        distances[:, ~directed] = 1
         np.fill_diagonal(distances, 0)
         return Similarities(distances, self.dimensions)
 
@@ -112,10 +108,8 @@ class UnitBackground:
             squares = self.read_weights.astype(np.float64) ** 2
             total, fourth = float(squares.sum()), float((squares**2).sum())
             return max(2.0, total**2 / fourth) if fourth > 0 else 2.0
-        embeddings = neuron_embeddings(self._layer.centred[:_PAIRED], self.read_weights)
-        norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
-        directions = embeddings / np.where(norms > 0, norms, np.float32(1))
-        cosines = (directions @ directions.T)[self._layer.unrelated]
+        paired = unit_embeddings(neuron_embeddings(self._layer.centred[:_PAIRED], self.read_weights))
+        cosines = (paired @ paired.T)[self._layer.unrelated]
         reached = np.quantile(cosines, list(_QUANTILES))
         apart = (np.array(list(_QUANTILES.values())) / np.maximum(reached, 1e-3)) ** 2
         return max(2.0, float(apart.min()))
@@ -135,7 +129,7 @@ class UnitBackground:
         inverse = np.linalg.pinv(spread)
         return inverse @ square @ inverse, max(0.0, total - float(np.trace(inverse @ square)))
 
-    def floor(self, embeddings: NDArray[np.float32], cosines: NDArray[np.float64]) -> float:
+    def floor(self, embeddings: NDArray[np.float32], distances: NDArray[np.float32]) -> float:
         """The cosine that unrelated inputs have because both drive the unit as strongly as the examples do.
 
         For inputs that are jointly normal with the background's covariance, given that their drives are
@@ -152,5 +146,5 @@ class UnitBackground:
         own = float(np.einsum("ij,jk,ik->i", drives, given, drives).mean())
         if not (shared > 0 and own > 0):
             return 0.0
-        lowest = float(np.quantile(cosines[np.triu_indices(len(cosines), 1)], _FLOOR_QUANTILE))
+        lowest = 1 - float(np.quantile(squareform(distances, checks=False), 1 - _FLOOR_QUANTILE))
         return float(np.clip(min(shared / (own + rest), lowest), 0, _LARGEST_FLOOR))

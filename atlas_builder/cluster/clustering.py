@@ -14,6 +14,7 @@ from hdbscan import HDBSCAN
 from numpy.typing import NDArray
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.sparse.csgraph import connected_components
+from scipy.spatial.distance import squareform
 
 from atlas_builder.cluster.background import LayerBackground, Similarities, UnitBackground
 from atlas_builder.cluster.embeddings import cosine_distances, neuron_embeddings
@@ -88,8 +89,8 @@ def cluster(distances: Distances, settings: ClusterSettings, dimensions: float =
     if examples < 2:
         return np.zeros(examples, dtype=np.int32)
     if settings.method == "linkage":
-        labels = noise_free_linkage(distances, dimensions, settings.min_size)
-    elif settings.method == "components":
+        return noise_free_linkage(distances, dimensions, settings.min_size).astype(np.int32)  # numbered by size
+    if settings.method == "components":
         _, labels = connected_components(distances <= 1 - settings.similarity, directed=False)
     elif settings.method == "agglomerative" or examples <= 3:
         labels = average_linkage(distances, settings.cut)
@@ -103,7 +104,7 @@ def cluster(distances: Distances, settings: ClusterSettings, dimensions: float =
 
 def average_linkage(distances: Distances, cut: float) -> NDArray[np.int64]:
     """Clusters joined while their mean distance is at most `cut`, as in the paper: (examples,)."""
-    pairs = distances[np.triu_indices(len(distances), 1)].astype(np.float64)
+    pairs = squareform(distances.astype(np.float64), checks=False)
     labels: NDArray[np.int64] = fcluster(linkage(pairs, "average"), cut, "distance").astype(np.int64) - 1
     return labels
 

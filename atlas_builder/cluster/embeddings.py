@@ -26,16 +26,22 @@ def neuron_embeddings(inputs: Floats, read_weights: Floats) -> Floats:
     return product.reshape(len(inputs), product.shape[1] * product.shape[2])
 
 
+def unit_embeddings(embeddings: Floats) -> Floats:
+    """Embeddings at length one, and zero where one is zero or not finite: (examples, width)."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
+        directed = (norms > 0) & np.isfinite(norms)
+        unit: Floats = np.where(directed, embeddings / np.where(directed, norms, 1), np.float32(0))
+    return unit
+
+
 def cosine_distances(embeddings: Floats) -> Floats:
     """1 − cos between all pairs, in [0, 2], zero on the diagonal: (examples, examples).
 
     An embedding that is zero or not finite has no direction: it is at distance 1 from
     all others.
     """
-    with np.errstate(over="ignore", invalid="ignore"):
-        norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
-        directed = (norms > 0) & np.isfinite(norms)
-        unit = np.where(directed, embeddings / np.where(directed, norms, 1), np.float32(0))
+    unit = unit_embeddings(embeddings)
     distances: Floats = np.clip(1 - unit @ unit.T, 0, 2).astype(np.float32, copy=False)
     distances = (distances + distances.T) / np.float32(2)  # rounding breaks the symmetry
     np.fill_diagonal(distances, 0)

@@ -13,6 +13,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 from scipy.cluster.hierarchy import linkage
+from scipy.spatial.distance import squareform
 
 _ONE = 0.55
 """The ρ from which two groups are one behaviour."""
@@ -36,7 +37,7 @@ def noise_free_linkage(distances: NDArray[np.float32], dimensions: float, min_si
     `distances` is (examples, examples), 1 less the cosine that examples have beyond unrelated ones;
     `dimensions` are the effective dimensions of unrelated examples (`background.Similarities`).
     """
-    pairs = np.clip(distances[np.triu_indices(len(distances), 1)].astype(np.float64), 0, None)
+    pairs = np.clip(squareform(distances.astype(np.float64), checks=False), 0, None)
     joins = linkage(pairs, "average")[:, :2].astype(np.int64)
     return tidied(distances, dimensions, _parted(_cosines(distances), joins, _ONE), min_size)
 

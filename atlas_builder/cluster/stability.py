@@ -129,12 +129,12 @@ def stability_in(halves: Sequence[HalfSample], labels: Labels) -> NDArray[np.flo
 
 
 def main_interval(number: int, halves: Sequence[HalfSample]) -> Interval:
-    """A 90 % interval for the number of main behaviours that as many other examples would show.
+    """A 90 % interval for the number of main behaviours, as far as the choice of examples moves it.
 
     number ± 1.645 s, rounded to whole numbers and never below 0, s the standard deviation of the
     number over half-samples: half of the examples, drawn without replacement, move a mean as much as
-    the whole would move from sample to sample (Politis, Romano & Wolf 1999). NaN with fewer than two
-    half-samples.
+    the whole would move from sample to sample (Politis, Romano & Wolf 1999). The number of a second
+    sample has an error of its own, so it lies outside more often. NaN with fewer than two half-samples.
     """
     if len(halves) < 2:
         return Interval(np.nan, np.nan)

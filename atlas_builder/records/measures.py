@@ -63,7 +63,7 @@ MEASURES = (
         "main_behaviours", "Main behaviours", "number of those that hold at least one example in twenty", "count",
         *_ALL, filter="main",
     ),
-    _of_clusters("main_low", "Main behaviours, lower end", "of the 90 % interval for as many other examples", "number"),
+    _of_clusters("main_low", "Main behaviours, lower end", "of its 90 % interval, from half-samples", "number"),
     _of_clusters("main_high", "Main behaviours, upper end", "of its 90 % interval", "number"),
     _of_clusters("main_half", "Main behaviours in half of the examples", "mean over half-samples", "number"),
     _of_clusters(

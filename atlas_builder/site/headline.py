@@ -45,9 +45,8 @@ def reliability(record: Record) -> list[str]:
         if low is None or not side["behaviours"]:
             continue
         which = "negative activations: " if sign < 0 else ""
-        span = f"{low:g}" if low == high else f"{low:g} to {high:g}"
         sentence = (
-            f"{which}{number} main behaviour{'s' * (number != 1)}, {span} in as many other examples (90 % interval); "
+            f"{which}{number} main behaviour{'s' * (number != 1)}, 90 % interval {low:g} to {high:g}; "
             f"{side['behaviours']} in all seen in {side['examples']} example{'s' * (side['examples'] != 1)}."
         )
         if not low <= half <= high:
