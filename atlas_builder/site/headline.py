@@ -34,7 +34,7 @@ def _things(side: dict[str, Any]) -> str:
     few = _COUNT.get(rare, str(rare))
     if not rare:
         return things
-    return f"{things} and {few} rare one{'s' * (rare != 1)}" if main else f"{few} rare thing{'s' * (rare != 1)} only"
+    return f"{things} and {few} rare one{'s' * (rare != 1)}" if main else f"{few} rare thing{'s' * (rare != 1)}"
 
 
 def reliability(record: Record) -> list[str]:
