@@ -14,7 +14,8 @@ in both by each rule for examples and each method. The table compares the halves
 - strength: prediction strength (Tibshirani & Walther 2005), the worst behaviour of five examples or more;
 - inside: share of neurons whose number in one half is within the interval of the other, and its median width.
 
-`--tokens` sets the size of a half, `--keep` a folder in which the passes are kept for the next run.
+`--tokens` sets the size of a half, `--keep` a folder in which the passes are kept for the next run, `--device` where
+the model runs; clustering uses all cores.
 """
 
 from __future__ import annotations
@@ -22,8 +23,10 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -48,7 +51,7 @@ Floats = NDArray[np.float32]
 Labels = NDArray[np.int32]
 Rule = Callable[[Floats], NDArray[np.int64]]
 
-MOST = 400
+MOST = 1000
 """Highest contexts collected of a neuron."""
 METHODS = {
     "linkage": ClusterSettings(method="linkage"),
@@ -197,25 +200,43 @@ def compare(pairs: Sequence[tuple[Read, Read]], others: Sequence[tuple[Read, Rea
 HEAD = ["examples", "method", "n", "number", "all", "unclustered", "Spearman", "matched", "other neuron", "ARI"]
 
 
-def main(model: str, text: str, tokens: int, layers: list[int], units: int, keep: str | None) -> None:
+Pairs = list[tuple[Read, Read]]
+
+
+def main(model: str, text: str, tokens: int, layers: list[int], units: int, keep: str | None, device: str) -> None:
     """Print the table."""
-    with _folder(keep) as folder, threadpool_limits(limits=1):
-        halves = [_collected(model, Path(text), half, tokens, layers, folder) for half in (0, 1)]
+    with _folder(keep) as folder, ProcessPoolExecutor(mp_context=get_context("spawn")) as cores:
+        halves = [_collected(model, Path(text), half, tokens, layers, folder, device) for half in (0, 1)]
+        rows = {
+            (rule, method): [
+                cores.submit(read_layer, halves[0].layer(layer), halves[1].layer(layer), units, rule, method)
+                for layer in layers
+            ]
+            for rule in RULES
+            for method in METHODS
+        }
         head = [*HEAD, "strength", "inside, width"]
         print("| " + " | ".join(head) + " |\n|" + " --- |" * len(head))
-        for rule_name, rule in RULES.items():
-            for method, settings in METHODS.items():
-                pairs, others = [], []
-                for layer in layers:
-                    one, two = (Half(half.layer(layer)) for half in halves)
-                    chosen = np.random.default_rng(layer).permutation(one.units)[:units].tolist()
-                    read = {unit: (one.read(unit, rule, settings), two.read(unit, rule, settings)) for unit in chosen}
-                    pairs += list(read.values())
-                    for place, unit in enumerate(chosen):
-                        other = chosen[(place + 17) % len(chosen)]
-                        strange = two.directions(two.inputs(other, rule), unit)
-                        others.append((read[unit][0], Read(strange, read[other][1].labels, (0, 0))))
-                print(f"| {rule_name} | {method} | " + " | ".join(compare(pairs, others)) + " |", flush=True)
+        for (rule, method), tasks in rows.items():
+            results = [task.result() for task in tasks]
+            pairs, others = ([pair for result in results for pair in result[kind]] for kind in (0, 1))
+            print(f"| {rule} | {method} | " + " | ".join(compare(pairs, others)) + " |", flush=True)
+
+
+def read_layer(
+    first: CollectedLayer, second: CollectedLayer, units: int, rule_name: str, method: str
+) -> tuple[Pairs, Pairs]:
+    """Random neurons of a layer in both halves; and each in one half beside another neuron in the other."""
+    rule, settings, one, two = RULES[rule_name], METHODS[method], Half(first), Half(second)
+    chosen = np.random.default_rng(first.layer).permutation(one.units)[:units].tolist()
+    others = []
+    with threadpool_limits(limits=1):
+        read = {unit: (one.read(unit, rule, settings), two.read(unit, rule, settings)) for unit in chosen}
+        for place, unit in enumerate(chosen):
+            other = chosen[(place + 17) % len(chosen)]
+            strange = two.directions(two.inputs(other, rule), unit)
+            others.append((read[unit][0], Read(strange, read[other][1].labels, (0, 0))))
+    return list(read.values()), others
 
 
 @contextmanager
@@ -228,14 +249,16 @@ def _folder(keep: str | None) -> Iterator[Path]:
             yield Path(scratch)
 
 
-def _collected(model: str, text: Path, half: int, tokens: int, layers: list[int], folder: Path) -> Collected:
+def _collected(
+    model: str, text: Path, half: int, tokens: int, layers: list[int], folder: Path, device: str
+) -> Collected:
     """The pass over one half of a text of JSON lines, its documents dealt out in turn."""
     part = folder / f"half-{half}.jsonl"
     lines = text.read_text(encoding="utf-8").splitlines()[half::2]
     part.write_text("\n".join(json.dumps({"text": json.loads(line)["text"]}) for line in lines), encoding="utf-8")
     settings = validate(
         {
-            "model": {"name": model},
+            "model": {"name": model, "device": device},
             "corpus": {"source": "jsonl", "path": str(part), "max_tokens": tokens},
             "units": {"layers": layers},
             "examples": {"policy": "top", "per_unit": MOST, "per_band": 0},
@@ -254,4 +277,5 @@ if __name__ == "__main__":
     parser.add_argument("--layers", type=int, nargs="+", default=[5, 15, 25])
     parser.add_argument("--units", type=int, default=60, help="neurons a layer")
     parser.add_argument("--keep", help="folder for the passes")
+    parser.add_argument("--device", default="cpu", help="where the model runs")
     main(**vars(parser.parse_args()))
