@@ -159,9 +159,9 @@ class UnitSettings(_Section):
 class ExampleSettings(_Section):
     """Which contexts are a unit's examples, and which tokens are sampled from its activation range."""
 
-    policy: Literal["threshold", "robust", "top"] = "threshold"
-    """`threshold`: a uniform sample of the contexts that reach `threshold` of the maximum (Foote 2024); `robust`: of
-    those that reach `share` of the mean of the ten highest or, where they are few, the `least` highest; `top`: those of
+    policy: Literal["threshold", "robust", "top"] = "robust"
+    """`robust`: a uniform sample of the contexts that reach `share` of the mean of the ten highest or, where they are
+    few, the `least` highest; `threshold`: of those that reach `threshold` of the maximum (Foote 2024); `top`: those of
     the highest activation."""
     threshold: float = Field(default=0.75, gt=0, le=1)
     """Share of the unit's maximum that an example's activation must reach, for policy `threshold`."""
@@ -183,6 +183,12 @@ class ExampleSettings(_Section):
     """Tokens sampled from each band to be shown; 0 samples none."""
     seed: int = Field(default=0, ge=0, lt=2**63)
     """Seed of every random sample."""
+
+    @model_validator(mode="after")
+    def _threshold_has_its_policy(self) -> ExampleSettings:
+        if "threshold" in self.model_fields_set and "policy" not in self.model_fields_set:
+            raise ValueError("threshold is for policy threshold, which is not the default: set examples.policy too")
+        return self
 
     @model_validator(mode="after")
     def _bands_increase(self) -> ExampleSettings:
@@ -256,9 +262,9 @@ class SiteSettings(_Section):
     theme: Annotated[str, IsPath(by_slash=True)] = "atlas"
     """Name of a shipped theme, or path of a folder of templates with a slash in it, such as `./my-theme`."""
     examples_per_behaviour: int = Field(default=6, ge=1, le=1000)
-    """Most examples shown per behaviour, on a page and in a record; its size counts all."""
+    """Most examples shown per behaviour, on a page and in a record; its size counts all, and a rare one shows one."""
     examples_per_unit: int = Field(default=10, ge=1, le=10_000)
-    """Most examples that a unit's behaviours show together, though each shows at least two."""
+    """Most examples that a unit's behaviours show together, though each main one shows at least two."""
     tokens_before: int = Field(default=20, ge=0, le=500)
     """Most tokens shown before the key token of an example, out of `examples.window`."""
     tokens_after: int = Field(default=10, ge=0, le=500)
@@ -266,7 +272,7 @@ class SiteSettings(_Section):
     noise_shown: int = Field(default=2, ge=0, le=1000)
     """Most unclustered examples shown per unit, of each sign."""
     neighbours_shown: int = Field(default=3, ge=0, le=100)
-    """Similar behaviours listed per behaviour, on a page and in a record."""
+    """Similar behaviours listed per behaviour, on a page and in a record; one of a rare behaviour."""
     band_examples_shown: int = Field(default=4, ge=0, le=100)
     """Tokens shown per band, out of `examples.per_band`."""
     host: Literal["github-pages", "none"] = "none"

@@ -23,17 +23,19 @@ def test_only_model_and_corpus_are_required() -> None:
     assert found.examples.threshold == 0.75
     assert found.examples.window == (20, 10)
     assert found.examples.bands == [0, 0.5, 0.9, 0.99, 0.999, 1]
-    assert (found.examples.policy, found.clusters.method) == ("threshold", "linkage")
+    assert (found.examples.policy, found.clusters.method) == ("robust", "linkage")
     assert _refused({}) == ["configuration: model is required.", "configuration: corpus is required."]
 
 
 def test_the_numbers_of_policy_robust_fit_together() -> None:
     assert validate({**GOOD, "examples": {"policy": "robust"}}).examples.least == 100
     assert "at most share" in _refused({**GOOD, "examples": {"policy": "robust", "share": 0.1}})[0]
-    validate({**GOOD, "examples": {"share": 0.1}})
+    validate({**GOOD, "examples": {"policy": "threshold", "share": 0.1}})
 
 
 def test_a_setting_of_a_former_default_names_its_method() -> None:
+    assert "set examples.policy too" in _refused({**GOOD, "examples": {"threshold": 0.5}})[0]
+    validate({**GOOD, "examples": {"policy": "threshold", "threshold": 0.5}})
     assert "set clusters.method too" in _refused({**GOOD, "clusters": {"cut": 0.6}})[0]
     validate({**GOOD, "clusters": {"method": "hdbscan", "cut": 0.6}})
 

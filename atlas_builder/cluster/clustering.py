@@ -199,7 +199,12 @@ def main_behaviours(labels: Labels) -> int:
 
     Smaller ones are seen or missed by chance, and the more examples are read, the more of them there are.
     """
-    return int(np.count_nonzero(np.bincount(labels[labels >= 0]) >= MAIN_SHARE * len(labels)))
+    return int(np.count_nonzero(is_main(np.bincount(labels[labels >= 0]), len(labels))))
+
+
+def is_main(sizes: NDArray[np.int64], examples: int | NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which behaviours are main ones, by their sizes, out of all `examples` of their side: (behaviours,)."""
+    return sizes >= MAIN_SHARE * examples
 
 
 def paper_distances(distances: Distances) -> tuple[float, float]:

@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from atlas_builder.cluster.clustering import is_main
 from atlas_builder.cluster.run import Clustered
 from atlas_builder.collect.results import CollectedLayer
 from atlas_builder.config import SiteSettings
@@ -31,19 +32,33 @@ class Shown:
         """Places among the unit's examples: those of each behaviour, the central one first, then unclustered ones."""
         first, last = self.layer.starts[unit : unit + 2].tolist()
         begin, end = self.clustered.starts[unit : unit + 2].tolist()
-        limit = min(site.examples_per_behaviour, max(2, site.examples_per_unit // max(1, end - begin)))
+        main = self.main(unit)
+        rare = len(main) - sum(main)
+        limit = min(site.examples_per_behaviour, max(2, (site.examples_per_unit - rare) // max(1, sum(main))))
         leads: list[bytes] = self._leads[first:last].tolist()
-        members: list[list[int]] = [[] for _ in range(end - begin)]
+        members: list[list[int]] = [[] for _ in main]
         noise: dict[int, list[int]] = {1: [], -1: []}
         signs = self._signs[first:last].tolist()
         for place, (label, sign) in enumerate(zip(self.clustered.labels[first:last].tolist(), signs, strict=True)):
             (members[label] if label >= 0 else noise[sign]).append(place)
         chosen: list[int] = []
-        for places, central in zip(members, self.clustered.behaviours["central"][begin:end].tolist(), strict=True):
-            chosen += _spread(leads, places, limit, central - first)
+        central: list[int] = (self.clustered.behaviours["central"][begin:end] - first).tolist()
+        for places, lead, many in zip(members, central, main, strict=True):
+            chosen += _spread(leads, places, limit if many else 1, lead)
         for places in noise.values():
             chosen += _spread(leads, places, site.noise_shown)
         return chosen
+
+    def main(self, unit: int) -> list[bool]:
+        """Whether each of a unit's behaviours is a main one; of a rare one little is shown."""
+        return self._main[slice(*self.clustered.starts[unit : unit + 2].tolist())]
+
+    @cached_property
+    def _main(self) -> list[bool]:
+        behaviours, examples = self.clustered.behaviours, self.clustered.measures["examples"]
+        sides = np.where(behaviours["sign"] > 0, 0, 1)
+        main: list[bool] = is_main(behaviours["size"], examples[behaviours["unit"], sides]).tolist()
+        return main
 
     @cached_property
     def _signs(self) -> NDArray[np.int32]:

@@ -185,7 +185,7 @@ class LayerRecords:
             if labels[example] >= 0:
                 examples[labels[example]].append(index)
         records = []
-        for number, members in zip(numbers, examples, strict=True):
+        for number, members, is_main in zip(numbers, examples, self._shown.main(unit), strict=True):
             behaviour, described = self._listed[number], self.described.behaviours[number]
             records.append(
                 {
@@ -199,7 +199,7 @@ class LayerRecords:
                     "next": [[self._texts[token], significant(share)] for token, share in described["next"]],
                     "central": place[behaviour["central"] - first],
                     "examples": members,
-                    "neighbours": self._neighbours(number, neighbours),
+                    "neighbours": self._neighbours(number, neighbours if is_main else min(neighbours, 1)),
                 }
             )
         return records

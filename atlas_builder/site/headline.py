@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from atlas_builder.records.schema import Record
+from atlas_builder.site.evidence import basis
 
 
 def measures_by_sign(record: Record) -> dict[int, dict[str, Any]]:
@@ -37,8 +38,8 @@ def _things(side: dict[str, Any]) -> str:
     return f"{things} and {few} rare one{'s' * (rare != 1)}" if main else f"{few} rare thing{'s' * (rare != 1)}"
 
 
-def reliability(record: Record) -> list[str]:
-    """What the number of each side's main behaviours rests on, a sentence a side."""
+def reliability(record: Record, policy: str) -> list[str]:
+    """What the number of each side's main behaviours rests on, a sentence a side; `policy` selected the examples."""
     sentences = []
     for sign, side in measures_by_sign(record).items():
         number, low, high, half = (side[name] for name in ("main_behaviours", "main_low", "main_high", "main_half"))
@@ -47,7 +48,7 @@ def reliability(record: Record) -> list[str]:
         which = "negative activations: " if sign < 0 else ""
         sentence = (
             f"{which}{number} main behaviour{'s' * (number != 1)}, 90 % interval {low:g} to {high:g}; "
-            f"{side['behaviours']} in all seen in {side['examples']} example{'s' * (side['examples'] != 1)}."
+            f"{side['behaviours']} in all seen in {basis(side, policy)}."
         )
         if not low <= half <= high:
             sentence += f" The number depends on how many examples are read: half of them show {half:.2g}."

@@ -21,7 +21,7 @@ from atlas_builder.records.address import UnitAddress
 from atlas_builder.records.kinds import kind_of
 from atlas_builder.records.measures import MEASURES, shown_in
 from atlas_builder.records.schema import Record
-from atlas_builder.site import figures, html, layer_table
+from atlas_builder.site import evidence, figures, html, layer_table
 from atlas_builder.site import map as site_map
 from atlas_builder.site.citing.cite import Citation, cite
 from atlas_builder.site.headline import headline, measures_by_sign, reliability
@@ -67,6 +67,16 @@ class UnitSide:
     measures: dict[str, Any]
     colours: list[str]
     projection: PlanePoints
+
+    @property
+    def main(self) -> list[dict[str, Any]]:
+        """Its main behaviours; they are the larger ones, so they come first."""
+        return self.behaviours[: self.measures["main_behaviours"]]
+
+    @property
+    def rare(self) -> list[dict[str, Any]]:
+        """Its behaviours of few examples."""
+        return self.behaviours[self.measures["main_behaviours"] :]
 
     @property
     def unexplained(self) -> float:
@@ -151,7 +161,8 @@ class Pages:
             colours=colours,
             lines=COLOURS,
             headline=headline(record),
-            reliability=reliability(record),
+            caution=evidence.caution(record["polysemanticity"], self.config.examples.policy),
+            reliability=reliability(record, self.config.examples.policy),
             shown_in=shown_in,
             histogram=figures.histogram(edges, counts, threshold),
             threshold=threshold,
@@ -159,6 +170,10 @@ class Pages:
             wired=_UNLIKELY / self.facts["model"]["width"] ** 0.5,
             around=around,
         )
+
+    def scarcity(self, units: Sequence[Summary]) -> str | None:
+        """What to say of a text that shows too little of the atlas's units."""
+        return evidence.scarcity(units, self.facts["corpus"]["tokens"], self._noun, self.config.examples.policy)
 
     def _threshold(self, selection: Selection) -> float | None:
         """The activation from which a context can be an example; None where the examples are the highest."""
@@ -223,6 +238,7 @@ class Pages:
             paper_distances=paper_distances,
             reads=kind_of(self.facts["kind"]).reads,
             map=site_map.preview(drawn.picture),
+            scarcity=self.scarcity(every),
             noun=self._noun,
             units=len(every),
             behaviours=sum(len(unit.labels) for unit in every),

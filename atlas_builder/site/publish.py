@@ -42,12 +42,15 @@ _UNITS_AT_ONCE = 128
 def publish(site: Site, folder: Path, executor: Executor, progress: Progress) -> None:
     """Write the whole site into an empty folder, with as much of each unit as the host allows."""
     with gc_paused():
-        _publish(_fitted(site, executor, progress), folder, executor, progress)
+        summaries = _publish(_fitted(site, executor, progress), folder, executor, progress)
     for line in size.measure_sizes(size.site_files(folder), site.config.site.host).lines:
         progress.say(line)
+    if scarcity := site.pages.scarcity([unit for units in summaries.values() for unit in units]):
+        progress.say(scarcity)
 
 
-def _publish(site: Site, folder: Path, executor: Executor, progress: Progress) -> None:
+def _publish(site: Site, folder: Path, executor: Executor, progress: Progress) -> dict[int, list[Summary]]:
+    """Write everything; return summaries of units by layer."""
     map_task = executor.submit(site_map.publish_map, site.stages, folder / "map")
     tasks = [executor.submit(write_tables, folder / "tables", site.stages, site.config)]
     with ThreadPoolExecutor(1) as thread:  # the workers render units while the index is written here
@@ -67,6 +70,7 @@ def _publish(site: Site, folder: Path, executor: Executor, progress: Progress) -
     for task in tasks:
         task.result()
     metadata.write_metadata(folder, site.pages.citation)  # last: it lists what is there
+    return summaries
 
 
 def _write_units(site: Site, folder: Path, executor: Executor, progress: Progress) -> dict[int, list[Summary]]:

@@ -24,7 +24,15 @@ from atlas_builder.site.hosting.check import check
 from atlas_builder.workspace import work_folder
 from tests.support.atlases import Listener, Once
 
-SMALL = ("corpus.max_tokens=8000", "describe.importance=none", "units.layers=[2]", "link.map=false")
+SMALL = (
+    "corpus.max_tokens=8000",
+    "units.layers=[2]",
+    "examples.per_unit=20",
+    "examples.per_band=1",
+    "clusters.resamples=2",
+    "describe.importance=none",
+    "link.map=false",
+)
 
 
 @pytest.fixture(scope="module")

@@ -176,11 +176,12 @@ def tiny_site(configure: Configure, pool: Executor, once: Once) -> Path:
 
 @pytest.fixture(scope="session")
 def demo_site(pool: Executor, once: Once) -> Path:
-    """The shipped model on a small part of its corpus, without importance: most of the time would go into it."""
+    """Three layers of the shipped model on a small part of its corpus, without importance, which takes longest."""
     data = {
         "atlas": {"id": "demo", "title": "Small demo", "authors": [{"name": "Doe, Jane"}]},
         "model": {"name": "demo"},
         "corpus": {"source": "stdlib", "max_tokens": 30_000},
+        "units": {"layers": [0, 1, 2]},
         "describe": {"importance": "none"},
     }
     return once("demo", lambda output: build(validate(data), output, executor=pool))
