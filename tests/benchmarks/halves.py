@@ -6,12 +6,13 @@ in both by each rule for examples and each method. The table compares the halves
 
 - number: main behaviours, mean and standard deviation over neurons; all: behaviours of any size;
 - unclustered: share of examples in no behaviour;
-- Spearman: of the number of main behaviours (and of all) between halves;
+- Spearman: of the number of main behaviours (of all; of the effective number) between halves;
 - matched: share of behaviours with a tenth of the examples or more that have a behaviour in the other half with
   ρ ≥ 0.55, by centred neuron embeddings; other neuron: the same with another neuron's examples in the other half;
 - ARI: examples of one half given to the behaviours of the other, by the largest mean cosine, against their own
   clustering (adjusted Rand index), neurons with one behaviour in both halves left out;
-- strength: prediction strength (Tibshirani & Walther 2005), the worst behaviour of five examples or more;
+- strength: prediction strength (Tibshirani & Walther 2005), the worst behaviour of five examples or more; it and ARI for
+  behaviours of any size (for main ones alone, others unclustered);
 - inside: share of neurons whose number in one half is within the interval of the other, and its median width.
 
 `--tokens` sets the size of a half, `--keep` a folder in which the passes are kept for the next run, `--device` where
@@ -32,12 +33,12 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import spearmanr
+from scipy.stats import entropy, spearmanr
 from sklearn.metrics import adjusted_rand_score
 from threadpoolctl import threadpool_limits
 
 from atlas_builder.cluster.background import LayerBackground
-from atlas_builder.cluster.clustering import cluster, main_behaviours, similarities_of
+from atlas_builder.cluster.clustering import cluster, is_main, main_behaviours, similarities_of
 from atlas_builder.cluster.embeddings import neuron_embeddings
 from atlas_builder.cluster.stability import half_samples, main_interval
 from atlas_builder.collect.results import Collected, CollectedLayer
@@ -106,6 +107,19 @@ class Read:
     def number(self) -> int:
         """Main behaviours."""
         return main_behaviours(self.labels)
+
+    @property
+    def effective(self) -> float:
+        """Effective number of behaviours."""
+        sizes = np.bincount(self.labels[self.labels >= 0])
+        return float(np.exp(entropy(sizes))) if len(sizes) else 0.0
+
+    @property
+    def main(self) -> Read:
+        """The same with main behaviours alone."""
+        large = is_main(np.bincount(self.labels[self.labels >= 0]), len(self.labels))
+        kept = (self.labels >= 0) & np.append(large, False)[self.labels]
+        return Read(self.directions, np.where(kept, self.labels, -1), self.interval)
 
     @property
     def parts(self) -> list[Floats]:
@@ -180,7 +194,9 @@ def compare(pairs: Sequence[tuple[Read, Read]], others: Sequence[tuple[Read, Rea
     numbers = np.array([[half.number for half in pair] for pair in pairs])
     every = np.array([[len(half.parts) for half in pair] for pair in pairs])
     both = [pair for a, b in pairs for pair in ((a, b), (b, a))]
+    effective = np.array([[half.effective for half in pair] for pair in pairs])
     agreements = [agreement(*pair) for pair in both]
+    of_main = [agreement(here.main, there.main) for here, there in both]
     inside = [here.interval[0] <= there.number <= here.interval[1] for here, there in both]
     widths = [here.interval[1] - here.interval[0] for here, _ in both]
     return [
@@ -188,13 +204,17 @@ def compare(pairs: Sequence[tuple[Read, Read]], others: Sequence[tuple[Read, Rea
         f"{numbers.mean():.1f} ± {numbers.std():.1f}",
         f"{every.mean():.1f}",
         f"{np.mean([(half.labels < 0).mean() for half, _ in both]):.2f}",
-        f"{spearmanr(*numbers.T)[0]:.2f} ({spearmanr(*every.T)[0]:.2f})",
+        f"{spearmanr(*numbers.T)[0]:.2f} ({spearmanr(*every.T)[0]:.2f}; {spearmanr(*effective.T)[0]:.2f})",
         f"{np.mean([found for pair in both for found in matched(*pair)]):.2f}",
         f"{np.mean([found for pair in others for found in matched(*pair)]):.2f}",
-        f"{np.mean([rand for rand, _ in agreements if rand is not None]):.2f}",
-        f"{np.mean([strength for _, strength in agreements if strength is not None]):.2f}",
+        *(f"{_mean(agreements, place):.2f} ({_mean(of_main, place):.2f})" for place in (0, 1)),
         f"{np.mean(inside):.2f}, {np.median(widths):.0f}",
     ]
+
+
+def _mean(agreements: Sequence[tuple[float | None, float | None]], place: int) -> float:
+    """The mean of one of two measures, where it is known."""
+    return float(np.mean([pair[place] for pair in agreements if pair[place] is not None]))
 
 
 HEAD = ["examples", "method", "n", "number", "all", "unclustered", "Spearman", "matched", "other neuron", "ARI"]
