@@ -11,8 +11,8 @@ in both by each rule for examples and each method. The table compares the halves
   ρ ≥ 0.55, by centred neuron embeddings; other neuron: the same with another neuron's examples in the other half;
 - ARI: examples of one half given to the behaviours of the other, by the largest mean cosine, against their own
   clustering (adjusted Rand index), neurons with one behaviour in both halves left out;
-- strength: prediction strength (Tibshirani & Walther 2005), the worst behaviour of five examples or more; it and ARI for
-  behaviours of any size (for main ones alone, others unclustered);
+- strength: prediction strength (Tibshirani & Walther 2005), the worst behaviour of five examples or more; it and ARI
+  are of behaviours of any size (of main ones alone, others unclustered);
 - inside: share of neurons whose number in one half is within the interval of the other, and its median width.
 
 `--tokens` sets the size of a half, `--keep` a folder in which the passes are kept for the next run, `--device` where
