@@ -235,8 +235,8 @@ class DescribeSettings(_Section):
     """Which measurements describe a behaviour."""
 
     importance: Literal["none", "central", "shown"] = "central"
-    """Examples whose token importance (ablation) is measured: `none`, the `central` one of each behaviour, or all that
-    are `shown`. It runs the model about twenty times per example."""
+    """Examples whose token importance (ablation) is measured: `none`, the `central` one of each main behaviour, or all
+    that are `shown`. It runs the model about twenty times per example."""
     prediction: bool = True
     """Whether to measure how well tokens predict firing on a held-out tenth of the contexts (token F1, context F1)."""
     steering: bool = False

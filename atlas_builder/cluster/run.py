@@ -86,6 +86,13 @@ class Clustered:
         return read_array(self.folder / f"L{self.layer}.behaviours.npy")
 
     @cached_property
+    def is_main(self) -> NDArray[np.bool_]:
+        """Whether each behaviour of the layer is a main one of its side: (behaviours,)."""
+        sides = np.where(self.behaviours["sign"] > 0, 0, 1)
+        examples = self.measures["examples"][self.behaviours["unit"], sides]
+        return clustering.is_main(self.behaviours["size"], examples)
+
+    @cached_property
     def starts(self) -> NDArray[np.int64]:
         """The behaviours of unit `u` are `starts[u]:starts[u + 1]`: (units + 1,)."""
         return np.searchsorted(self.behaviours["unit"], np.arange(len(self.measures) + 1))

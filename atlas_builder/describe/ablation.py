@@ -45,7 +45,7 @@ def wanted_examples(
     for layer in collected.layers:
         units = Clustered(layer.layer, clustered)
         if config.describe.importance == "central":
-            places = np.unique(units.behaviours["central"])
+            places = np.unique(units.behaviours["central"][units.is_main])
         else:
             shown = Shown(layer, units, collected.contexts)
             places = np.array(

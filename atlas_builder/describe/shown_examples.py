@@ -9,7 +9,6 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from atlas_builder.cluster.clustering import is_main
 from atlas_builder.cluster.run import Clustered
 from atlas_builder.collect.results import CollectedLayer
 from atlas_builder.config import SiteSettings
@@ -51,13 +50,8 @@ class Shown:
 
     def main(self, unit: int) -> list[bool]:
         """Whether each of a unit's behaviours is a main one; of a rare one little is shown."""
-        return self._main[slice(*self.clustered.starts[unit : unit + 2].tolist())]
-
-    @cached_property
-    def _main(self) -> list[bool]:
-        behaviours, examples = self.clustered.behaviours, self.clustered.measures["examples"]
-        sides = np.where(behaviours["sign"] > 0, 0, 1)
-        main: list[bool] = is_main(behaviours["size"], examples[behaviours["unit"], sides]).tolist()
+        begin, end = self.clustered.starts[unit : unit + 2]
+        main: list[bool] = self.clustered.is_main[begin:end].tolist()
         return main
 
     @cached_property

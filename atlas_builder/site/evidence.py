@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from atlas_builder.rounding import percent
 from atlas_builder.site.summary import Summary
 
 ENOUGH = 50
@@ -61,9 +62,9 @@ def scarcity(units: Sequence[Summary], tokens: int, noun: str, policy: str) -> s
     median = float(np.median([measures["qualifying_contexts"] for measures in firing]))
     wanted = _round_up(tokens * (ENOUGH / median) ** _ROOT)
     return (
-        f"{tokens:,} tokens show too little of most {noun}s: for {share:.0%} of those that fire, fewer than {ENOUGH} "
-        f"contexts {_qualify(policy, ENOUGH)}, and another text may well show other behaviours. About {wanted:,} tokens "
-        "would do."
+        f"{tokens:,} tokens show too little of most {noun}s: for {percent(share)} of those that fire, fewer than "
+        f"{ENOUGH} contexts {_qualify(policy, ENOUGH)}, and another text may well show other behaviours. "
+        f"About {wanted:,} tokens would do."
     )
 
 
