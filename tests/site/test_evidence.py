@@ -42,7 +42,7 @@ def test_what_a_number_rests_on_is_said() -> None:
 def test_a_text_that_shows_little_of_most_units_is_said_to() -> None:
     sentence = scarcity(_units(21, 22, 23, 300, 0), 9_400, "neuron", "robust")
     assert sentence is not None
-    assert sentence.startswith("9,400 tokens show too little of most neurons: for 75 % of those that fire, fewer than")
+    assert sentence.startswith("9,400 tokens show too little of most neurons: for 75% of those that fire, fewer than")
     assert sentence.endswith("About 200,000 tokens would do.")
 
 
