@@ -272,7 +272,7 @@ class SiteSettings(_Section):
     noise_shown: int = Field(default=2, ge=0, le=1000)
     """Most unclustered examples shown per unit, of each sign."""
     neighbours_shown: int = Field(default=3, ge=0, le=100)
-    """Similar behaviours listed per behaviour, on a page and in a record; one of a rare behaviour."""
+    """Similar behaviours listed per behaviour, on a page and in a record; a rare one lists none."""
     band_examples_shown: int = Field(default=4, ge=0, le=100)
     """Tokens shown per band, out of `examples.per_band`."""
     host: Literal["github-pages", "none"] = "none"

@@ -25,6 +25,8 @@ from atlas_builder.rounding import grain_of, published_values, shortest, signifi
 
 _IMPORTANCE_GRAIN = 0.01
 _AROUND_A_BAND = (5, 2)  # most tokens shown before and after a token drawn from a band
+_AROUND_A_RARE_ONE = (8, 3)  # and of the example of a rare behaviour
+_TOKENS_OF_A_RARE_ONE = 3  # that it activates on
 
 
 class LayerRecords:
@@ -63,7 +65,7 @@ class LayerRecords:
             "bands": self._bands(unit, drawn[0]["band"].tolist(), first=len(shown)),
             "middle_differs": bool(self._middle_differs[unit]),
             "examples": [
-                *self._examples(unit, shown, labels[shown], grains, around),
+                *self._examples(unit, shown, labels[shown], grains, self._around_each(unit, labels[shown], around)),
                 *self._band_examples(*drawn, grain),
             ],
             "logits": self._logits(unit),
@@ -178,6 +180,16 @@ class LayerRecords:
         kept = self.config.examples.window
         return min(before, kept[0]), min(after, kept[1])
 
+    def _around_each(
+        self, unit: int, labels: NDArray[np.int32], around: tuple[int, int]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The numbers of tokens to show before and after each example, by its behaviour: (examples,) each."""
+        is_rare = ~np.array([*self._shown.main(unit), True])[labels]
+        before, after = (
+            np.where(is_rare, min(few, many), many) for few, many in zip(_AROUND_A_RARE_ONE, around, strict=True)
+        )
+        return before, after
+
     def _behaviours(self, unit: int, labels: NDArray[np.int32], place: dict[int, int], neighbours: int) -> list[Record]:
         first, numbers = int(self.layer.starts[unit]), range(*self.clustered.starts[unit : unit + 2].tolist())
         examples: list[list[int]] = [[] for _ in numbers]
@@ -195,14 +207,20 @@ class LayerRecords:
                     "coverage": behaviour["coverage"],
                     "stability": behaviour["stability"],
                     "label": described["label"],
-                    "tokens": [[self._texts[token], significant(weight)] for token, weight in described["tokens"]],
-                    "next": [[self._texts[token], significant(share)] for token, share in described["next"]],
+                    "tokens": self._weighed(
+                        described["tokens"] if is_main else described["tokens"][:_TOKENS_OF_A_RARE_ONE]
+                    ),
+                    "next": self._weighed(described["next"]) if is_main else [],
                     "central": place[behaviour["central"] - first],
                     "examples": members,
-                    "neighbours": self._neighbours(number, neighbours if is_main else min(neighbours, 1)),
+                    "neighbours": self._neighbours(number, neighbours if is_main else 0),
                 }
             )
         return records
+
+    def _weighed(self, tokens: Sequence[tuple[int, float]]) -> list[list[Any]]:
+        """Texts of tokens with their weights."""
+        return [[self._texts[token], significant(weight)] for token, weight in tokens]
 
     @cached_property
     def _listed(self) -> list[Record]:
@@ -245,7 +263,7 @@ class LayerRecords:
         shown: Sequence[int],
         labels: NDArray[np.int32],
         grains: dict[int, float],
-        around: tuple[int, int],
+        around: tuple[NDArray[np.int64], NDArray[np.int64]],
     ) -> list[Record]:
         """The unit's examples at the places `shown`; `labels` are those of their behaviours, −1 for unclustered."""
         examples = self.layer.of(unit)[shown]
@@ -264,7 +282,12 @@ class LayerRecords:
                 record["importance"] = [None if np.isnan(value) else shortest(value) for value in up_to_key.tolist()]
         return records
 
-    def _places(self, tokens: np.ndarray, windows: NDArray[np.float64], around: tuple[int, int]) -> list[Record]:
+    def _places(
+        self,
+        tokens: np.ndarray,
+        windows: NDArray[np.float64],
+        around: tuple[int | NDArray[np.int64], int | NDArray[np.int64]],
+    ) -> list[Record]:
         """Tokens of the corpus with the text around them; `windows` are the activations there: (tokens, window)."""
         context = tokens["context"]
         starts = self._contexts.starts[context]

@@ -29,9 +29,9 @@ def is_scarce(side: dict[str, Any]) -> bool:
 
 def caution(side: dict[str, Any], policy: str) -> str:
     """How few contexts what is said of a side rests on, as the end of a sentence; empty where they are enough."""
-    number = side.get("qualifying_contexts")
     if not is_scarce(side):
         return ""
+    number: int = side["qualifying_contexts"]
     return f"but only {number} context{'s' * (number != 1)} {_qualify(policy, number)}: too few to be sure"
 
 
@@ -70,5 +70,5 @@ def scarcity(units: Sequence[Summary], tokens: int, noun: str, policy: str) -> s
 
 def _round_up(number: float) -> int:
     """To the next of 1, 2, 5, 10, 20, 50, …"""
-    power = 10 ** math.floor(math.log10(number))
+    power = int(10 ** math.floor(math.log10(number)))
     return next(step * power for step in (1, 2, 5, 10) if step * power >= number)

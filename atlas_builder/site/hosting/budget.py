@@ -38,6 +38,7 @@ STEPS: Sequence[dict[str, int]] = list(
             {"examples_per_behaviour": 2, "examples_per_unit": 4, "neighbours_shown": 1},
             {"examples_per_behaviour": 1, "noise_shown": 0},
             {"band_examples_shown": 0},
+            {"tokens_before": 6, "tokens_after": 3, "neighbours_shown": 0},
         ],
         or_,
     )
