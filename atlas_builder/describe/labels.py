@@ -2,27 +2,43 @@
 
 A class is a behaviour, a term a word. With f(t, c) the share of behaviour c's examples
 that contain word t and n(t) the number of the N behaviours of the layer that contain it at
-all, a word's score is f(t, c) · ln(1 + N / n(t)): high for words common in this behaviour
-and rare in the others.
+all, f(t, c) · ln(1 + N / n(t)) is high for words common in this behaviour and rare in the
+layer. A label is read beside those of the unit's other behaviours, its siblings, so a score
+has one more factor, which is ours:
+
+    separation(t, c) = f(t, c) / (f(t, c) + g(t, c)),
+
+where g(t, c) is the share of all examples of c's siblings that contain t: siblings count by
+their size, and those of the other sign as well, since lists of labels do not part the signs.
+Were an example as likely to be c's as a sibling's, separation is the chance that an example
+with t is c's: ½ for a word as common in the siblings, 1 for a word of c alone, and so for
+every word of a unit with one behaviour, whose label is that of TF-IDF. Siblings that are
+labelled alike all the same are continued, `the (after of)`, by what differs between them.
 """
 
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from typing import NamedTuple, TypeVar
 
 import regex
 
 from atlas_builder.corpus.token_text import join_bytes
+from atlas_builder.describe.terms import Terms
 
-_Item = TypeVar("_Item", bound=Hashable)
+_Key = TypeVar("_Key", bound=Hashable)
 _WORD = regex.compile(r"[\w\p{M}]+|[^\w\p{M}\s]+|\n\s*|\s+")
 _SHARE_OF_A_KEY = 0.2
 _SHARE_OF_A_PART = 0.4
 _SHARE_OF_A_CUE = 0.4
 _SHARE_OF_A_THEME = 0.3
+_CONTINUED_SHARE = 1 / 2
+_CONTINUED_SEPARATION = 2 / 3  # at least twice as common as in the siblings that are labelled alike
+_CONTINUED_RARITY = math.log1p(10)  # around a key token in at most a tenth of the layer's behaviours
+_EXAMPLES_OF_A_CUE = 2
+_EXAMPLES_OF_A_THEME = 3
 _WORDS = 3
 _WORDS_KEPT = 8
 _LONGEST = 24
@@ -87,74 +103,142 @@ class Wording(NamedTuple):
     words: list[tuple[str, float]]
 
 
-def describe_words(behaviours: Sequence[Sequence[Scene]]) -> list[Wording]:
-    """A label for each behaviour of a layer, given its examples, and its commonest key words.
+def describe_words(behaviours: Sequence[Sequence[Scene]], units: Sequence[int]) -> list[Wording]:
+    """A label for each behaviour of a layer, given its examples and its unit, and its commonest key words.
 
     The label lists the key words, `and, for`; where they differ but share the part that is
     the key token, that part first, `“ed” in wanted, started`; where both differ but the word
     before is the same, `after import`; where only surrounding words are shared, `near x, y`.
+    What two behaviours of a unit would share is continued by the word before or a word around,
+    `the (after of)`, `“ed” in wanted, started (near piano)`.
     """
-    keys = [_shares(scene.key for scene in scenes if scene.key) for scenes in behaviours]
-    pieces = [_shares(scene.piece for scene in scenes if scene.piece.text) for scenes in behaviours]
-    befores = [_shares(scene.before for scene in scenes if scene.before) for scenes in behaviours]
-    arounds = [_document_shares(scenes) for scenes in behaviours]
-    key_rarity, around_rarity = _rarity(keys), _rarity(arounds)
-    return [
-        Wording(_label(key, piece, before, around, key_rarity, around_rarity), _commonest(key))
-        for key, piece, before, around in zip(keys, pieces, befores, arounds, strict=True)
-    ]
+    layer = _Layer(behaviours)
+    labels: dict[int, _Label] = {}
+    for siblings in _groups(range(len(behaviours)), units):
+        of_unit = {one: layer.label(one, _without(siblings, one)) for one in siblings}
+        labels |= of_unit
+        for alike in _groups(siblings, [of_unit[one].what for one in siblings]):
+            for one in alike:
+                labels[one] = layer.continued(of_unit[one], one, _without(alike, one))
+    return [Wording(str(labels[one]), layer.commonest(one)) for one in range(len(behaviours))]
 
 
-def _commonest(shares: dict[str, float]) -> list[tuple[str, float]]:
-    ranked = sorted(shares.items(), key=lambda item: (-item[1], item[0]))
-    return ranked[:_WORDS_KEPT]
+def _groups(items: Iterable[int], keys: Sequence[_Key]) -> list[list[int]]:
+    """Items of the same key, in their order."""
+    groups: defaultdict[_Key, list[int]] = defaultdict(list)
+    for item, key in zip(items, keys, strict=True):
+        groups[key].append(item)
+    return list(groups.values())
 
 
-def _label(
-    key: dict[str, float],
-    piece: dict[Piece, float],
-    before: dict[str, float],
-    around: dict[str, float],
-    key_rarity: dict[str, float],
-    around_rarity: dict[str, float],
-) -> str:
-    part, share = max(piece.items(), key=lambda item: (item[1], item[0]), default=(Piece(""), 0.0))
-    common = max(key.values(), default=0)
-    if (part.before or part.after) and share >= _SHARE_OF_A_PART and common < share / 2:
-        return f"“{part.text}” in {', '.join(_best(key, key_rarity)[:2])}"
-    if common >= _SHARE_OF_A_KEY:
-        return ", ".join(_best(key, key_rarity))
-    cue = max(before.items(), key=lambda item: (item[1], item[0]), default=("", 0.0))
-    if cue[0] and cue[1] >= _SHARE_OF_A_CUE:
-        return f"after {cue[0]}"
-    near = _best({word: share for word, share in around.items() if share >= _SHARE_OF_A_THEME}, around_rarity)
-    return f"near {', '.join(near)}" if near else ", ".join(_best(key, key_rarity))
+def _without(items: Sequence[int], one: int) -> list[int]:
+    return [item for item in items if item != one]
 
 
-def _best(shares: dict[str, float], rarity: dict[str, float]) -> list[str]:
+class _Label(NamedTuple):
+    """A label in parts: `lead` says what its words are, `end` continues it."""
+
+    words: list[str]
+    lead: str = ""
+    part: str = ""
+    end: str = ""
+
+    @property
+    def what(self) -> tuple[str, frozenset[str]]:
+        """What two labels have in common that a reader cannot tell apart; of words with a part, the part."""
+        return self.lead, frozenset([self.part] if self.part else self.words)
+
+    def __str__(self) -> str:
+        return f"{self.lead}{', '.join(self.words)}{self.end}"
+
+
+class _Layer:
+    """The behaviours of a layer by the words of their examples; `others` are behaviours to tell one from."""
+
+    def __init__(self, behaviours: Sequence[Sequence[Scene]]) -> None:
+        self.keys = Terms.one_an_example([scene.key for scene in scenes if scene.key] for scenes in behaviours)
+        self.pieces = Terms.one_an_example(
+            [scene.piece for scene in scenes if scene.piece.text] for scenes in behaviours
+        )
+        self.befores = Terms.one_an_example([scene.before for scene in scenes if scene.before] for scenes in behaviours)
+        self.arounds = Terms.many_an_example([[scene.around for scene in scenes] for scenes in behaviours])
+
+    def commonest(self, one: int) -> list[tuple[str, float]]:
+        """The commonest key words of a behaviour, with their shares."""
+        ranked = sorted(self.keys.shares(one).items(), key=lambda item: (-item[1], item[0]))
+        return ranked[:_WORDS_KEPT]
+
+    def label(self, one: int, others: Sequence[int]) -> _Label:
+        """The label of a behaviour beside `others`, its siblings."""
+        pieces, keys = self.pieces.shares(one), self.keys.shares(one)
+        piece, share = max(pieces.items(), key=lambda item: (item[1], item[0]), default=(Piece(""), 0.0))
+        common = max(keys.values(), default=0.0)
+        if (piece.before or piece.after) and share >= _SHARE_OF_A_PART and common < share / 2:
+            return _Label(self._key_words(one, others)[:2], f"“{piece.text}” in ", piece.text)
+        if common >= _SHARE_OF_A_KEY:
+            return _Label(self._key_words(one, others))
+        if cue := self._cue(one, others):
+            return _Label([cue], "after ")
+        themes = self._themes(one, others)
+        return _Label(_best(themes), "near ") if themes else _Label(self._key_words(one, others))
+
+    def continued(self, label: _Label, one: int, others: Sequence[int]) -> _Label:
+        """A label continued by what tells it from `others`, siblings labelled alike, if something does.
+
+        That is the word before or else a word around. It must be in half of the behaviour's
+        examples, twice as common as in `others`, and no accident: the word before in two
+        examples; one around, of which there are many to choose from, in three, and not a word
+        such as “the” that more than a tenth of the layer's behaviours have around.
+        """
+        if not others or label.lead == "near ":
+            return label
+        cues = self._distinct(self.befores, one, others, _EXAMPLES_OF_A_CUE)
+        if cues and label.lead != "after ":
+            return label._replace(end=f" (after {_best(cues)[0]})")
+        themes = {
+            word: score
+            for word, score in self._distinct(self.arounds, one, others, _EXAMPLES_OF_A_THEME).items()
+            if self.arounds.rarity[word] >= _CONTINUED_RARITY and word not in label.words
+        }
+        return label._replace(end=f" (near {_best(themes)[0]})") if themes else label
+
+    def _distinct(self, terms: Terms[str], one: int, others: Sequence[int], examples: int) -> dict[str, float]:
+        """The scores of words that are common in a behaviour, in so many examples at least, and less so in `others`."""
+        return {
+            word: score
+            for word, score in self._scores(terms, one, others, _CONTINUED_SHARE).items()
+            if terms.counts[one][word] >= examples and terms.separation(one, word, others) >= _CONTINUED_SEPARATION
+        }
+
+    def _key_words(self, one: int, others: Sequence[int]) -> list[str]:
+        return _best(self._scores(self.keys, one, others))
+
+    def _cue(self, one: int, others: Sequence[int]) -> str:
+        """The word before that is common in a behaviour and sets it apart most; none is common enough: empty."""
+        shares = self.befores.shares(one, _SHARE_OF_A_CUE)
+        scores = {word: share * self.befores.separation(one, word, others) for word, share in shares.items()}
+        return max(scores, key=lambda word: (scores[word], word), default="")
+
+    def _themes(self, one: int, others: Sequence[int]) -> dict[str, float]:
+        """The scores of the words around that are common in a behaviour."""
+        return self._scores(self.arounds, one, others, _SHARE_OF_A_THEME)
+
+    @staticmethod
+    def _scores(terms: Terms[str], one: int, others: Sequence[int], least: float = 0.0) -> dict[str, float]:
+        """f(t, c) · ln(1 + N / n(t)) · separation(t, c) of terms whose share in a behaviour is at least `least`."""
+        rarity = terms.rarity
+        return {
+            term: share * rarity[term] * terms.separation(one, term, others)
+            for term, share in terms.shares(one, least).items()
+        }
+
+
+def _best(scores: dict[str, float]) -> list[str]:
     """The words of the highest score, down to a quarter of the best; of spellings that differ in case only, one."""
-    ranked = sorted(
-        ((share * rarity[word], word) for word, share in shares.items()), key=lambda pair: (-pair[0], pair[1])
-    )
+    ranked = sorted(scores.items(), key=lambda item: (-item[1], item[0]))
     chosen: dict[str, str] = {}
-    for score, word in ranked:
-        if len(chosen) == _WORDS or score < ranked[0][0] / 4:
+    for word, score in ranked:
+        if len(chosen) == _WORDS or score < ranked[0][1] / 4:
             break
         chosen.setdefault(word.casefold(), word)
     return list(chosen.values())
-
-
-def _shares(items: Iterable[_Item]) -> dict[_Item, float]:
-    counts = Counter(items)
-    total = sum(counts.values())
-    return {item: count / total for item, count in counts.items()}
-
-
-def _document_shares(scenes: Sequence[Scene]) -> dict[str, float]:
-    counts = Counter(word for scene in scenes for word in scene.around)
-    return {word: count / len(scenes) for word, count in counts.items()}
-
-
-def _rarity(classes: Sequence[dict[str, float]]) -> dict[str, float]:
-    seen = Counter(word for shares in classes for word in shares)
-    return {word: math.log1p(len(classes) / count) for word, count in seen.items()}

@@ -65,7 +65,8 @@ def _describe_layer(
         contexts.tokens, contexts.starts, contexts.document, examples["context"], examples["position"]
     )
     coming = next_shares(following, behaviour, len(units.behaviours), NEXT_SHOWN)
-    worded = describe_words(_scenes(tokens, behaviour, len(units.behaviours), window[0], collected.token_texts))
+    scenes = _scenes(tokens, behaviour, len(units.behaviours), window[0], collected.token_texts)
+    worded = describe_words(scenes, units.behaviours["unit"].tolist())
     write_json(
         folder / f"L{layer.layer}.behaviours.json",
         [

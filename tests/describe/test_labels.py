@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
+import random
+from collections.abc import Sequence
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atlas_builder.describe.labels import describe_words, scene
+from atlas_builder.describe.labels import Scene, describe_words, scene
+from atlas_builder.describe.terms import Terms
 
 
 def test_a_key_word_is_the_whole_word_of_the_key_token() -> None:
@@ -36,7 +41,7 @@ def test_any_tokens_make_a_scene(tokens: list[str], data: st.DataObject) -> None
 
 def _label(*windows: tuple[list[str], int]) -> str:
     others = [[scene(["some", " other", " words", " here"], 1)] * 3]
-    return describe_words([[scene(*window) for window in windows], *others])[0].label
+    return describe_words([[scene(*window) for window in windows], *others], [0, 1])[0].label
 
 
 def test_a_label_is_the_words_it_fires_on() -> None:
@@ -74,3 +79,115 @@ def test_a_label_names_the_word_before_where_only_that_is_common() -> None:
 def test_a_label_names_the_surroundings_where_only_they_are_common() -> None:
     windows = [([f"{a} ", "piano ", f"{b} ", f"{c}"], 2) for a, b, c in ("abc", "def", "ghi", "jkl", "mno", "pqr")]
     assert _label(*windows) in ("after piano", "near piano")
+
+
+def _scenes(text: str, number: int = 6) -> list[Scene]:
+    """Examples that read like `text`, whose key token is in brackets; `#` is another word in each."""
+    scenes = []
+    for example in range(number):
+        tokens = [f"{word.replace('#', 'xyz'[example % 3] * (example + 1))} " for word in text.split()]
+        key = next(place for place, token in enumerate(tokens) if token.startswith("["))
+        scenes.append(scene([token.strip("[] ") + " " for token in tokens], key))
+    return scenes
+
+
+def _labels(behaviours: Sequence[list[Scene]], units: Sequence[int]) -> list[str]:
+    return [wording.label for wording in describe_words(behaviours, units)]
+
+
+def _layer_of_others(number: int = 20) -> list[list[Scene]]:
+    """Behaviours of other units, so that words of one unit are rare in the layer."""
+    return [_scenes(f"w{each} [v{each}] u{each}") for each in range(number)]
+
+
+def test_a_label_picks_what_differs_where_the_best_word_of_the_layer_is_the_siblings_too() -> None:
+    others = _layer_of_others()
+    units = range(1, len(others) + 1)
+    one = _scenes("# [red] #", 8) + _scenes("# [blue] #", 6)
+    sibling = _scenes("# [red] #", 14)
+    assert _labels([one, sibling, *others], [-1, -2, *units])[:2] == ["red, blue", "red"]
+    assert _labels([one, sibling, *others], [-1, -1, *units])[:2] == ["blue, red", "red"]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "labels"),
+    [
+        ("# of [the] #", "# in [the] #", ["the (after of)", "the (after in)"]),
+        ("of # [the] #", "in # [the] #", ["the (near of)", "the (near in)"]),
+        ("of # [the] #", "# # [the] #", ["the (near of)", "the"]),
+        ("one of [#] #", "two of [#] #", ["after of (near one)", "after of (near two)"]),
+    ],
+)
+def test_siblings_that_share_a_key_word_are_told_apart_by_the_word_before_or_a_word_around(
+    one: str, other: str, labels: list[str]
+) -> None:
+    others = _layer_of_others()
+    assert _labels([_scenes(one), _scenes(other), *others], [0, 0, *range(1, len(others) + 1)])[:2] == labels
+
+
+def test_siblings_that_share_a_part_of_words_are_told_apart() -> None:
+    def verbs(before: str) -> list[Scene]:
+        return [scene([before, f" {verb}", "ed"], 2) for verb in ("want", "start", "look", "jump", "wait")]
+
+    found = _labels([verbs("to"), verbs("be"), *_layer_of_others()], [0, 0, *range(1, 21)])
+    assert found[:2] == ["“ed” in jumped, looked (after to)", "“ed” in jumped, looked (after be)"]
+
+
+@pytest.mark.parametrize(
+    "siblings",
+    [
+        (_scenes("of [the] #"), _scenes("of [the] #")),  # nothing differs
+        (_scenes("# [the] #"), _scenes("# [the] #", 9)),  # nothing is common
+        (_scenes("of # [the] #", 2), _scenes("in # [the] #", 2)),  # two examples with a word around may be chance
+        (_scenes("of [the] #", 1), _scenes("in [the] #", 1)),
+        (_scenes("of [the] #", 2) + _scenes("# [the] #", 4), _scenes("# [the] #")),  # one in three
+    ],
+)
+def test_a_label_is_not_continued_without_support(siblings: tuple[list[Scene], list[Scene]]) -> None:
+    assert _labels([*siblings, *_layer_of_others()], [0, 0, *range(1, 21)])[:2] == ["the", "the"]
+
+
+def test_a_word_that_much_of_the_layer_has_around_continues_no_label() -> None:
+    others = [_scenes(f"and [v{each}]") for each in range(20)]
+    found = _labels([_scenes("and # [the]"), _scenes("# # [the]"), *others], [0, 0, *range(1, 21)])
+    assert found[:2] == ["the", "the"]
+
+
+def test_labels_of_different_units_may_be_the_same() -> None:
+    behaviours = [_scenes("# of [the] #"), _scenes("# in [the] #"), *_layer_of_others()]
+    assert _labels(behaviours, range(22))[:2] == ["the", "the"]
+
+
+_TEXTS = ("of [the] a", "in [the] b", "of [a] the", "a b [#] c", "of [#] in", "# [the] #", "b [a] of")
+_LAYERS = st.lists(
+    st.tuples(st.integers(0, 3), st.lists(st.sampled_from(_TEXTS), min_size=1, max_size=5)), min_size=1, max_size=9
+)
+
+
+@given(_LAYERS, st.randoms(use_true_random=False))
+def test_labels_rest_on_no_order(layer: list[tuple[int, list[str]]], order: random.Random) -> None:
+    """Neither of units, nor of behaviours in a unit, nor of examples in a behaviour."""
+    behaviours = [[_scenes(text, 1)[0] for text in texts] for _, texts in layer]
+    units = [unit for unit, _ in layer]
+    places = list(range(len(layer)))
+    order.shuffle(places)
+    shuffled = [order.sample(behaviours[place], len(behaviours[place])) for place in places]
+    labels = _labels(behaviours, units)
+    assert _labels(shuffled, [3 - units[place] for place in places]) == [labels[place] for place in places]
+
+
+@given(_LAYERS)
+def test_separation_is_the_chance_that_an_example_with_a_word_is_of_the_behaviour(
+    layer: list[tuple[int, list[str]]],
+) -> None:
+    """Against the docstring's formula, counted example by example."""
+    behaviours = [[scene.around for text in texts for scene in _scenes(text, 1)] for _, texts in layer]
+    terms = Terms.many_an_example(behaviours)
+    others = [place for place in range(1, len(layer)) if layer[place][0] == layer[0][0]]
+    elsewhere = [words for other in others for words in behaviours[other]]
+    for word in frozenset().union(*behaviours[0]):
+        here = sum(word in words for words in behaviours[0]) / len(behaviours[0])
+        there = sum(word in words for words in elsewhere) / max(1, len(elsewhere))
+        assert terms.separation(0, word, others) == pytest.approx(here / (here + there))
+        having = sum(any(word in words for words in examples) for examples in behaviours)
+        assert terms.rarity[word] == pytest.approx(math.log(1 + len(behaviours) / having))

@@ -26,7 +26,9 @@ MAX_POSTINGS = 32_768
 """Postings kept of one word and kind: those of the largest shares, or nearest to the key token."""
 
 _BITS, _BITS_OF_THIRD = 26, 10  # of a behaviour's number; of a share in thousandths or an offset
-_LABEL_FORMS = re.compile(r"(?:after|near) (.+)|“(.+)” in (.*)", re.DOTALL)  # the rest of a label is from the corpus
+_LABEL_FORMS = re.compile(
+    r"(?:(?:after|near) (.+?)|“(.+)” in (.*?)|(.*?))(?: \((?:after|near) (.+)\))?", re.DOTALL
+)  # what is not in a group is not from the corpus
 DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 _DIGITS = np.frombuffer(DIGITS.encode(), dtype=np.uint8)
 _VALUES = np.zeros(128, dtype=np.int64)
@@ -117,7 +119,7 @@ def _responses(described: Sequence[dict[str, Any]], token_texts: Sequence[str], 
 
 def _words_of_label(label: str) -> list[str]:
     form = _LABEL_FORMS.fullmatch(label)
-    text = " ".join(filter(None, form.groups())) if form else label
+    text = " ".join(filter(None, form.groups() if form else [label]))
     return [text[start:end] for start, end in pieces(text) if text[start].isalnum() or text[start] == "_"]
 
 
