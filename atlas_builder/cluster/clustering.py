@@ -12,13 +12,12 @@ from typing import NamedTuple
 import numpy as np
 from hdbscan import HDBSCAN
 from numpy.typing import NDArray
-from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.sparse.csgraph import connected_components
-from scipy.spatial.distance import squareform
 
 from atlas_builder.cluster.background import LayerBackground, Similarities, UnitBackground
 from atlas_builder.cluster.embeddings import cosine_distances, neuron_embeddings
 from atlas_builder.cluster.linkage import noise_free_linkage, tidied
+from atlas_builder.cluster.tree import average_tree, groups_below
 from atlas_builder.config import ClusterSettings
 
 _PAPER_CUT = 0.5
@@ -104,8 +103,8 @@ def cluster(distances: Distances, settings: ClusterSettings, dimensions: float =
 
 def average_linkage(distances: Distances, cut: float) -> NDArray[np.int64]:
     """Clusters joined while their mean distance is at most `cut`, as in the paper: (examples,)."""
-    pairs = squareform(distances.astype(np.float64), checks=False)
-    labels: NDArray[np.int64] = fcluster(linkage(pairs, "average"), cut, "distance").astype(np.int64) - 1
+    joins, heights = average_tree(distances)
+    labels: NDArray[np.int64] = groups_below(heights > cut, joins)
     return labels
 
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 import scipy.linalg
+from numba import njit
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
@@ -26,13 +27,16 @@ def neuron_embeddings(inputs: Floats, read_weights: Floats) -> Floats:
     return product.reshape(len(inputs), product.shape[1] * product.shape[2])
 
 
-def unit_embeddings(embeddings: Floats) -> Floats:
-    """Embeddings at length one, and zero where one is zero or not finite: (examples, width)."""
+def inner_products(embeddings: Floats) -> Floats:
+    """Of all pairs, without a warning where one overflows: (examples, examples)."""
     with np.errstate(over="ignore", invalid="ignore"):
-        norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
-        directed = (norms > 0) & np.isfinite(norms)
-        unit: Floats = np.where(directed, embeddings / np.where(directed, norms, 1), np.float32(0))
-    return unit
+        return embeddings @ embeddings.T
+
+
+def has_direction(inner: Floats) -> NDArray[np.bool_]:
+    """Whether each embedding has a direction, from the `inner_products`: one that is zero or not finite has none."""
+    squares = np.diagonal(inner)
+    return (squares > 0) & np.isfinite(squares)
 
 
 def cosine_distances(embeddings: Floats) -> Floats:
@@ -41,10 +45,26 @@ def cosine_distances(embeddings: Floats) -> Floats:
     An embedding that is zero or not finite has no direction: it is at distance 1 from
     all others.
     """
-    unit = unit_embeddings(embeddings)
-    distances: Floats = np.clip(1 - unit @ unit.T, 0, 2).astype(np.float32, copy=False)
-    distances = (distances + distances.T) / np.float32(2)  # rounding breaks the symmetry
-    np.fill_diagonal(distances, 0)
+    return distances_of(inner_products(embeddings))
+
+
+def distances_of(inner: Floats) -> Floats:
+    """The `cosine_distances` of embeddings with these `inner_products`."""
+    distances: Floats = _distances(inner, has_direction(inner))
+    return distances
+
+
+@njit(nogil=True, cache=True)
+def _distances(inner: Floats, directed: NDArray[np.bool_]) -> Floats:
+    count = len(inner)
+    distances = np.ones((count, count), np.float32)
+    norms = np.zeros(count)
+    for one in range(count):
+        distances[one, one], norms[one] = 0, np.sqrt(inner[one, one])
+        for other in range(one):
+            if directed[one] and directed[other]:
+                distance = np.float32(1 - inner[one, other] / (norms[one] * norms[other]))
+                distances[one, other] = distances[other, one] = min(max(distance, 0), 2)
     return distances
 
 

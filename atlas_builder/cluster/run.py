@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from atlas_builder.cluster import clustering
-from atlas_builder.cluster.background import LayerBackground
+from atlas_builder.cluster.background import LayerBackground, UnitBackground
 from atlas_builder.cluster.clustering import Measures, paper_distances
 from atlas_builder.cluster.embeddings import cosine_distances, neuron_embeddings, principal_coordinates
 from atlas_builder.cluster.stability import StabilityMeasures, stability_measures
@@ -127,23 +127,23 @@ def _cluster_units(layer: CollectedLayer, first: int, last: int, settings: Clust
     # Results must not depend on the number of threads, and workers must not compete for cores.
     with threadpool_limits(limits=1):
         background = LayerBackground(layer.background, layer.background_tokens)
-        parts = [_cluster_unit(layer, unit, background, settings) for unit in range(first, last)]
+        as_read = background.of_units(layer.read_weights[:, first:last])
+        parts = [_cluster_unit(layer, unit, one, settings) for unit, one in enumerate(as_read, first)]
     return ClusteredUnits(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
 
 def _cluster_unit(
-    layer: CollectedLayer, unit: int, background: LayerBackground, settings: ClusterSettings
+    layer: CollectedLayer, unit: int, background: UnitBackground, settings: ClusterSettings
 ) -> ClusteredUnits:
     """Cluster a unit; positive and negative activations are clustered separately."""
     labels, measures, behaviours, planes = [], [], [], []
     count = 0
     distances = {}
-    as_read = background.of_unit(layer.read_weights[:, unit])
     for sign in (1, -1)[: layer.signs]:
         first, examples = layer.of_side(unit, sign)
         inputs = layer.inputs[examples["row"]]
         distances[sign] = cosine_distances(neuron_embeddings(inputs, layer.read_weights[:, unit]))
-        clustered = clustering.similarities_of(inputs, as_read, settings)
+        clustered = clustering.similarities_of(inputs, background, settings)
         sign_labels = clustering.cluster(clustered.distances, settings, clustered.dimensions)
         sign_measures, stabilities = stability_measures(
             distances[sign], sign_labels, examples["value"], settings, similarities=clustered

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from atlas_builder.cluster.background import Similarities
-from atlas_builder.cluster.clustering import Distances, Labels, cluster, main_behaviours, membership
+from atlas_builder.cluster.clustering import Distances, Labels, cluster, main_behaviours
 from atlas_builder.config import ClusterSettings
 
 _SHARE = 0.5  # of the examples in a sample
@@ -86,14 +87,18 @@ def half_samples(similarities: Similarities, settings: ClusterSettings, seed: in
     Similarities are taken as they are: they do not depend on which examples are in the sample.
     Samples depend on the number of examples and `seed` only.
     """
-    examples = len(similarities.distances)
-    chance = np.random.default_rng([seed, examples])
     halves = []
-    for _ in range(settings.resamples):
-        sample = np.sort(chance.permutation(examples)[: round(_SHARE * examples)])
+    for sample in _samples(len(similarities.distances), settings.resamples, seed):
         part = similarities.part(sample)
         halves.append(HalfSample(sample, cluster(part.distances, settings, part.dimensions)))
     return halves
+
+
+@lru_cache(maxsize=64)
+def _samples(examples: int, number: int, seed: int) -> list[NDArray[np.int64]]:
+    """Random halves of numbered examples, ascending: (number, sample)."""
+    chance = np.random.default_rng([seed, examples])
+    return [np.sort(chance.permutation(examples)[: round(_SHARE * examples)]) for _ in range(number)]
 
 
 def stability(distances: Distances, labels: Labels, settings: ClusterSettings, seed: int = 0) -> NDArray[np.float64]:
@@ -116,12 +121,12 @@ def stability_in(halves: Sequence[HalfSample], labels: Labels) -> NDArray[np.flo
     total = np.zeros(int(labels.max(initial=-1)) + 1)
     samples = np.zeros(len(total))
     for sample, clusters in halves if len(total) else ():
-        again = membership(clusters)  # (sample, new clusters)
-        member = membership(labels, len(total))[sample]  # (sample, clusters)
-        common = member.T @ again  # (clusters, new clusters)
-        union = member.sum(axis=0)[:, None] + again.sum(axis=0) - common
+        both = np.zeros((len(total) + 1, int(clusters.max(initial=-1)) + 2))
+        np.add.at(both, (labels[sample], clusters), 1)  # −1, unclustered, is the last row and column
+        size, common = both.sum(axis=1)[:-1], both[:-1, :-1]  # (clusters,), (clusters, new clusters)
+        union = size[:, None] + both.sum(axis=0)[:-1] - common
         best = (common / np.maximum(union, 1)).max(axis=1, initial=0)
-        counted = member.sum(axis=0) >= 2
+        counted = size >= 2
         total += np.where(counted, best, 0)
         samples += counted
     with np.errstate(invalid="ignore"):
