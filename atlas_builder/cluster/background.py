@@ -41,7 +41,7 @@ class Similarities(NamedTuple):
 
     def part(self, examples: NDArray[np.integer]) -> Similarities:
         """The same of some of the examples."""
-        return Similarities(self.distances[np.ix_(examples, examples)], self.dimensions)
+        return Similarities(self.distances.take(examples, 0).take(examples, 1), self.dimensions)
 
 
 class LayerBackground:
@@ -132,9 +132,12 @@ class UnitBackground:
             embeddings = neuron_embeddings(inputs - self._layer.mean, self.read_weights)
         inner = inner_products(embeddings)
         distances, directed = distances_of(inner), has_direction(inner)
-        distances /= np.float32(1 - self.floor(embeddings[directed], distances))
-        distances[~directed, :] = 1
-        distances[:, ~directed] = 1
+        if directed.all():
+            distances /= np.float32(1 - self.floor(embeddings, distances))
+        else:
+            distances /= np.float32(1 - self.floor(embeddings[directed], distances))
+            distances[~directed, :] = 1
+            distances[:, ~directed] = 1
         np.fill_diagonal(distances, 0)
         return Similarities(distances, self.dimensions)
 
@@ -169,12 +172,12 @@ class UnitBackground:
         parts = embeddings.reshape(len(embeddings), len(self.read_weights), -1)
         drives = parts.sum(axis=2, dtype=np.float64)  # (examples, parts)
         given, rest = self._given_drive
-        shared = float(drives.mean(axis=0) @ given @ drives.mean(axis=0))
-        own = float(np.einsum("ij,jk,ik->i", drives, given, drives).mean())
+        mean = drives.mean(axis=0)
+        shared, own = float(mean @ given @ mean), float(np.vdot(drives @ given, drives)) / len(drives)
         if not (shared > 0 and own > 0):
             return 0.0
         lowest = 1 - float(_quantiles(squareform(distances, checks=False), [1 - _FLOOR_QUANTILE])[0])
-        return float(np.clip(min(shared / (own + rest), lowest), 0, _LARGEST_FLOOR))
+        return max(0.0, min(shared / (own + rest), lowest, _LARGEST_FLOOR))
 
 
 def _quantiles(values: NDArray[np.float32], shares: Sequence[float]) -> NDArray[np.float64]:

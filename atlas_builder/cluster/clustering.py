@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 from hdbscan import HDBSCAN
+from numba import njit
 from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
 
@@ -174,23 +175,39 @@ class Measures(NamedTuple):
 def measure(distances: Distances, labels: Labels) -> Measures:
     """The measures of one unit, from (examples, examples) distances and (examples,) labels."""
     examples = len(labels)
-    member = membership(labels)  # (examples, clusters)
-    sizes = member.sum(axis=0)
-    clustered = sizes.sum()
-    between = member.T @ distances.astype(np.float64) @ member  # (clusters, clusters), each pair twice
-    inner = np.trace(between)
+    sizes = np.bincount(labels + 1, minlength=1)[1:]
+    clustered = int(sizes.sum())
     shares = sizes / max(clustered, 1)
+    total, within, between, largest = _sums_over_pairs(distances, labels)
+    pairs_within = int((sizes * (sizes - 1)).sum()) / 2
     return Measures(
         behaviours=len(sizes),
         main_behaviours=main_behaviours(labels),
         effective_behaviours=float(np.exp(-np.sum(shares * np.log(shares)))) if len(sizes) else 0.0,
         noise_fraction=float(1 - clustered / examples) if examples else 0.0,
-        mean_distance=_ratio(distances.sum(dtype=np.float64), examples * (examples - 1)),
-        max_distance=float(distances.max()) if examples > 1 else np.nan,
-        intra_distance=_ratio(inner, (sizes * (sizes - 1)).sum()),
-        inter_distance=_ratio(between.sum() - inner, clustered**2 - (sizes**2).sum()),
+        mean_distance=_ratio(total, examples * (examples - 1) / 2),
+        max_distance=largest if examples > 1 else np.nan,
+        intra_distance=_ratio(within, pairs_within),
+        inter_distance=_ratio(between, clustered * (clustered - 1) / 2 - pairs_within),
         examples=examples,
     )
+
+
+@njit(nogil=True, cache=True)
+def _sums_over_pairs(distances: Distances, labels: NDArray[np.integer]) -> tuple[float, float, float, float]:
+    """Summed distances of all pairs, of those within one cluster, and of those in two; and the largest distance."""
+    total = within = between = largest = 0.0
+    for one in range(len(labels)):
+        for other in range(one):
+            distance = np.float64(distances[one, other])
+            total += distance
+            largest = max(largest, distance)
+            if labels[one] >= 0 and labels[other] >= 0:
+                if labels[one] == labels[other]:
+                    within += distance
+                else:
+                    between += distance
+    return total, within, between, largest
 
 
 def main_behaviours(labels: Labels) -> int:
@@ -198,7 +215,7 @@ def main_behaviours(labels: Labels) -> int:
 
     Smaller ones are seen or missed by chance, and the more examples are read, the more of them there are.
     """
-    return int(np.count_nonzero(np.bincount(labels[labels >= 0]) >= MAIN_SHARE * len(labels)))
+    return int(np.count_nonzero(np.bincount(labels + 1)[1:] >= MAIN_SHARE * len(labels)))
 
 
 def paper_distances(distances: Distances) -> tuple[float, float]:

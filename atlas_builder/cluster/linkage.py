@@ -53,15 +53,8 @@ def tidied(
     at least 0.55, which begins a new round; and each example goes to the group of the largest
     (mean cosine to its members) / √w, if that mean is at least three quarters of w.
     """
-    tidy: Groups = _tidied(_cosines(distances), dimensions, groups.astype(np.int64), min_size, rounds)
+    tidy: Groups = _tidied(distances, dimensions, groups.astype(np.int64), min_size, rounds)
     return tidy
-
-
-def _cosines(distances: NDArray[np.float32]) -> Cosines:
-    """Zero on the diagonal, so that sums leave out an example's cosine to itself: (examples, examples)."""
-    cosines = 1 - distances.astype(np.float64)
-    np.fill_diagonal(cosines, 0)
-    return cosines
 
 
 @njit(nogil=True, cache=True)
@@ -98,7 +91,9 @@ def _divided(joins: Joins, heights: Heights, one: float) -> NDArray[np.bool_]:
 
 
 @njit(nogil=True, cache=True)
-def _tidied(cosines: Cosines, dimensions: float, groups: Groups, min_size: int, rounds: int) -> Groups:
+def _tidied(distances: NDArray[np.float32], dimensions: float, groups: Groups, min_size: int, rounds: int) -> Groups:
+    cosines = 1 - distances.astype(np.float64)
+    np.fill_diagonal(cosines, 0)  # so that sums leave out an example's cosine to itself
     groups = _numbered(groups, min_size)
     for turn in range(rounds + 1):
         groups = _numbered(_without_chance(cosines, dimensions, groups), min_size)
@@ -140,12 +135,15 @@ def _sums(cosines: Cosines, groups: Groups) -> tuple[Cosines, Cosines, Cosines, 
     count, found = len(groups), groups.max() + 1
     size, to_example, to_group = np.zeros(found), np.zeros((found, count)), np.zeros((found, found))
     for example in range(count):
-        if groups[example] >= 0:
-            size[groups[example]] += 1
-            to_example[groups[example]] += cosines[example]
+        group = groups[example]
+        if group >= 0:
+            size[group] += 1
+            for other in range(count):
+                to_example[group, other] += cosines[example, other]
     for example in range(count):
         if groups[example] >= 0:
-            to_group[groups[example]] += to_example[:, example]
+            for group in range(found):
+                to_group[groups[example], group] += to_example[group, example]
     within = np.zeros(found)
     for group in range(found):
         within[group] = max(to_group[group, group] / max(size[group] * (size[group] - 1), 1.0), _LEAST)

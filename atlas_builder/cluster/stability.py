@@ -118,19 +118,20 @@ def stability_in(halves: Sequence[HalfSample], labels: Labels) -> NDArray[np.flo
     not count; NaN where none has two. From about 0.75 on a cluster counts as stable, below 0.5 as
     dissolved.
     """
-    total = np.zeros(int(labels.max(initial=-1)) + 1)
-    samples = np.zeros(len(total))
-    for sample, clusters in halves if len(total) else ():
-        both = np.zeros((len(total) + 1, int(clusters.max(initial=-1)) + 2))
-        np.add.at(both, (labels[sample], clusters), 1)  # −1, unclustered, is the last row and column
-        size, common = both.sum(axis=1)[:-1], both[:-1, :-1]  # (clusters,), (clusters, new clusters)
-        union = size[:, None] + both.sum(axis=0)[:-1] - common
-        best = (common / np.maximum(union, 1)).max(axis=1, initial=0)
-        counted = size >= 2
-        total += np.where(counted, best, 0)
-        samples += counted
+    count = int(labels.max(initial=-1)) + 1
+    if not halves or not count:
+        return np.full(count, np.nan)
+    member = labels[[half.examples for half in halves]] + 1  # (halves, sample), 0 for unclustered
+    again = np.stack([half.labels for half in halves]) + 1
+    shape = len(halves), count + 1, int(again.max(initial=0)) + 1
+    pairs = np.ravel_multi_index((np.arange(len(halves))[:, None], member, again), shape).ravel()
+    both = np.bincount(pairs, minlength=np.prod(shape)).reshape(shape)
+    size, common = both.sum(axis=2)[:, 1:], both[:, 1:, 1:]  # (halves, clusters), (halves, clusters, new clusters)
+    union = size[:, :, None] + both.sum(axis=1)[:, None, 1:] - common
+    best = (common / np.maximum(union, 1)).max(axis=2, initial=0)
+    counted = size >= 2
     with np.errstate(invalid="ignore"):
-        return np.where(samples > 0, total / np.maximum(samples, 1), np.nan)
+        return np.asarray((best * counted).sum(axis=0) / counted.sum(axis=0))
 
 
 def main_interval(number: int, halves: Sequence[HalfSample]) -> Interval:

@@ -21,8 +21,14 @@ def average_tree(distances: NDArray[np.floating]) -> tuple[Joins, Heights]:
     `scipy.cluster.hierarchy.linkage`: the examples, then the joins. Raises `ValueError` where a distance is
     not finite.
     """
-    pairs, heights = _neighbour_chain(np.ascontiguousarray(distances, np.float64))
-    order = np.argsort(heights, kind="stable")
+    joins, heights = _average_tree(np.ascontiguousarray(distances, np.float64))
+    return joins, heights
+
+
+@njit(nogil=True, cache=True)
+def _average_tree(distances: NDArray[np.float64]) -> tuple[Joins, Heights]:
+    pairs, heights = _neighbour_chain(distances)
+    order = np.argsort(heights, kind="mergesort")  # equals stay in order
     return _nodes(pairs[order]), heights[order]
 
 
@@ -89,8 +95,9 @@ def _nodes(pairs: Joins) -> Joins:
                 above[node] = above[above[node]]
                 node = above[node]
             joins[step, side] = node
-        joins[step].sort()
-        above[joins[step]] = count + step
+            above[node] = count + step
+        if joins[step, 0] > joins[step, 1]:
+            joins[step, 0], joins[step, 1] = joins[step, 1], joins[step, 0]
     return joins
 
 
@@ -109,5 +116,5 @@ def groups_below(divided: NDArray[np.bool_], joins: Joins) -> NDArray[np.int64]:
             group[node] = found
             found += 1
         if node >= count:
-            group[joins[node - count]] = group[node]
+            group[joins[node - count, 0]] = group[joins[node - count, 1]] = group[node]
     return group[:count]
