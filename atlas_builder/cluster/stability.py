@@ -87,18 +87,19 @@ def half_samples(similarities: Similarities, settings: ClusterSettings, seed: in
     Similarities are taken as they are: they do not depend on which examples are in the sample.
     Samples depend on the number of examples and `seed` only.
     """
+    examples = len(similarities.distances)
     halves = []
-    for sample in _samples(len(similarities.distances), settings.resamples, seed):
+    for sample in _samples(examples, round(_SHARE * examples), settings.resamples, seed):
         part = similarities.part(sample)
         halves.append(HalfSample(sample, cluster(part.distances, settings, part.dimensions)))
     return halves
 
 
 @lru_cache(maxsize=64)
-def _samples(examples: int, number: int, seed: int) -> list[NDArray[np.int64]]:
-    """Random halves of numbered examples, ascending: (number, sample)."""
+def _samples(examples: int, size: int, number: int, seed: int) -> list[NDArray[np.int64]]:
+    """Random samples of numbered examples, ascending: (number, size)."""
     chance = np.random.default_rng([seed, examples])
-    return [np.sort(chance.permutation(examples)[: round(_SHARE * examples)]) for _ in range(number)]
+    return [np.sort(chance.permutation(examples)[:size]) for _ in range(number)]
 
 
 def stability(distances: Distances, labels: Labels, settings: ClusterSettings, seed: int = 0) -> NDArray[np.float64]:

@@ -41,17 +41,16 @@ def _neighbour_chain(distances: NDArray[np.float64]) -> tuple[Joins, Heights]:
     count = len(distances)
     apart, size = _symmetric(distances), np.ones(count)
     pairs, heights = np.empty((count - 1, 2), np.int64), np.empty(count - 1)
-    chain, length, first = np.empty(count, np.int64), 0, 0
+    chain, length = np.empty(count, np.int64), 0
+    clusters, left = np.arange(count), count  # those left, ascending, so that ties go to the first
     for step in range(count - 1):
         if length == 0:
-            while size[first] == 0:
-                first += 1
-            chain[0], length = first, 1
+            chain[0], length = clusters[0], 1
         while True:
             end = chain[length - 1]
             before = chain[length - 2] if length > 1 else -1  # of equals the nearest, so that the chain ends
             nearest, height = before, apart[end, before] if length > 1 else np.inf
-            for other in range(count):
+            for other in clusters[:left]:
                 if apart[end, other] < height:
                     nearest, height = other, apart[end, other]
             if nearest == before:
@@ -61,12 +60,15 @@ def _neighbour_chain(distances: NDArray[np.float64]) -> tuple[Joins, Heights]:
         length -= 2
         gone, kept = min(end, before), max(end, before)
         pairs[step, 0], pairs[step, 1], heights[step] = gone, kept, height
-        for other in range(count):
-            if size[other] > 0 and other != kept:
+        left -= 1
+        for place in range(np.searchsorted(clusters[: left + 1], gone), left):
+            clusters[place] = clusters[place + 1]
+        joined = size[gone] + size[kept]
+        for other in clusters[:left]:
+            if other != kept:
                 total = size[gone] * apart[gone, other] + size[kept] * apart[kept, other]
-                apart[kept, other] = apart[other, kept] = total / (size[gone] + size[kept])
-            apart[other, gone] = np.inf
-        size[gone], size[kept] = 0, size[gone] + size[kept]
+                apart[kept, other] = apart[other, kept] = total / joined
+        size[kept] = joined
     return pairs, heights
 
 
