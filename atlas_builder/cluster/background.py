@@ -76,9 +76,9 @@ class LayerBackground:
         """What inputs' drives say of their embeddings, for units of `read_weights` (units, parts, width)."""
         units, parts, width = read_weights.shape
         count = len(self.centred)
-        drive = self.centred @ read_weights.reshape(-1, width).T  # (tokens, units · parts)
-        common = (drive.T @ self.centred).reshape(units, parts, width).astype(np.float64) / count
-        drive = drive.T.reshape(units, parts, count)
+        drive = read_weights.reshape(-1, width) @ self.centred.T  # (units · parts, tokens)
+        common = (drive @ self.centred).reshape(units, parts, width).astype(np.float64) / count
+        drive = drive.reshape(units, parts, count)
         spread = (drive @ drive.swapaxes(1, 2)).astype(np.float64) / count  # (units, parts, parts)
         squares = np.square(read_weights, dtype=np.float64).sum(axis=1)  # (units, width)
         total = (squares @ self.variance)[:, None, None]

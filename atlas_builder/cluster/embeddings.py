@@ -50,21 +50,18 @@ def cosine_distances(embeddings: Floats) -> Floats:
 
 def distances_of(inner: Floats) -> Floats:
     """The `cosine_distances` of embeddings with these `inner_products`."""
-    distances: Floats = _distances(inner)
+    distances: Floats = _distances(inner, has_direction(inner))
     return distances
 
 
 @njit(nogil=True, cache=True)
-def _distances(inner: Floats) -> Floats:
+def _distances(inner: Floats, directed: NDArray[np.bool_]) -> Floats:
     count = len(inner)
     distances, norms = np.ones((count, count), np.float32), np.zeros(count)
     for one in range(count):
-        distances[one, one] = 0
-        if not 0 < inner[one, one] < np.inf:
-            continue
-        norms[one] = np.sqrt(inner[one, one])
+        distances[one, one], norms[one] = 0, np.sqrt(inner[one, one])
         for other in range(one):
-            if norms[other] > 0:
+            if directed[one] and directed[other]:
                 cosine = inner[one, other] / (norms[one] * norms[other])
                 distances[one, other] = distances[other, one] = min(max(1 - cosine, 0.0), 2.0)
     return distances

@@ -22,7 +22,7 @@ from atlas_builder.config import ClusterSettings
 from atlas_builder.files import read_array
 from atlas_builder.progress import Progress, gc_paused
 
-_UNITS_AT_ONCE = 64
+_UNITS_AT_ONCE = 64  # whatever the number of workers: products over a block round by its shape
 
 _COUNTS = ("behaviours", "main_behaviours", "examples")
 MEASURES_DTYPE = np.dtype(

@@ -96,10 +96,10 @@ def half_samples(similarities: Similarities, settings: ClusterSettings, seed: in
 
 
 @lru_cache(maxsize=64)
-def _samples(examples: int, size: int, number: int, seed: int) -> list[NDArray[np.int64]]:
+def _samples(examples: int, size: int, number: int, seed: int) -> tuple[NDArray[np.int64], ...]:
     """Random samples of numbered examples, ascending: (number, size)."""
     chance = np.random.default_rng([seed, examples])
-    return [np.sort(chance.permutation(examples)[:size]) for _ in range(number)]
+    return tuple(np.sort(chance.permutation(examples)[:size]) for _ in range(number))
 
 
 def stability(distances: Distances, labels: Labels, settings: ClusterSettings, seed: int = 0) -> NDArray[np.float64]:
