@@ -56,6 +56,26 @@ def test_what_is_counted_of_its_units_is_what_they_have(site: Path) -> None:
             assert own["coverage"].sum() <= 1 + 1e-6
 
 
+@pytest.mark.parametrize("policy", ["robust", "top"])
+def test_its_selection_is_that_of_the_policy(policy: str, pool: Executor, tmp_path: Path) -> None:
+    settings = configuration(SHAPE)
+    examples = settings.examples.model_copy(update={"policy": policy, "least": 40})
+    generate(SHAPE, settings.model_copy(update={"examples": examples}), tmp_path, pool, Progress(quiet=True))
+    filled = 0
+    for layer in Collected(tmp_path / "collect").layers:
+        for unit in range(layer.units):
+            values, selection = layer.of(unit)["value"].astype(np.float64), layer.selection[unit, 0]
+            if policy == "robust":
+                assert selection["robust"] == pytest.approx(values[:10].sum() / 10, rel=1e-6)
+                assert selection["filled"] == (len(values) > selection["reach"])
+                assert (values >= 0.999 * examples.weakest * selection["robust"]).all()
+            else:
+                assert selection["robust"] == pytest.approx(values.max(initial=0), rel=1e-6)
+                assert len(values) <= examples.per_unit
+            filled += selection["filled"]
+    assert 0 < filled < SHAPE.layers * SHAPE.units
+
+
 def test_the_same_seed_gives_the_same_bytes(site: Path, pool: Executor, tmp_path: Path) -> None:
     generate(SHAPE, configuration(SHAPE), tmp_path, pool, Progress(quiet=True))
     for stage in ("collect", "cluster", "describe", "link"):

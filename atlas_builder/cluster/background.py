@@ -7,6 +7,7 @@ alike. This module takes out the first two and measures the third. The method is
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import NamedTuple
 
@@ -14,7 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import squareform
 
-from atlas_builder.cluster.embeddings import cosine_distances, neuron_embeddings, unit_embeddings
+from atlas_builder.cluster.embeddings import (
+    cosine_distances,
+    distances_of,
+    has_direction,
+    inner_products,
+    neuron_embeddings,
+)
 
 _PAIRED = 128
 """Inputs whose pairs measure the effective dimensions."""
@@ -34,7 +41,7 @@ class Similarities(NamedTuple):
 
     def part(self, examples: NDArray[np.integer]) -> Similarities:
         """The same of some of the examples."""
-        return Similarities(self.distances[np.ix_(examples, examples)], self.dimensions)
+        return Similarities(self.distances.take(examples, 0).take(examples, 1), self.dimensions)
 
 
 class LayerBackground:
@@ -57,7 +64,30 @@ class LayerBackground:
 
     def of_unit(self, read_weights: NDArray[np.float32]) -> UnitBackground:
         """The background as a unit reads it; `read_weights` is (parts, width)."""
-        return UnitBackground(self, read_weights)
+        return self.of_units(read_weights[:, None])[0]
+
+    def of_units(self, read_weights: NDArray[np.float32]) -> list[UnitBackground]:
+        """The same for some units at once, which costs less; `read_weights` is (parts, units, width)."""
+        read_weights = read_weights.swapaxes(0, 1)
+        drives = self._given_drives(read_weights) if self.known else [None] * len(read_weights)
+        return [UnitBackground(self, *unit) for unit in zip(read_weights, drives, strict=True)]
+
+    def _given_drives(self, read_weights: NDArray[np.float32]) -> list[GivenDrive]:
+        """What inputs' drives say of their embeddings, for units of `read_weights` (units, parts, width)."""
+        units, parts, width = read_weights.shape
+        count = len(self.centred)
+        drive = read_weights.reshape(-1, width) @ self.centred.T  # (units · parts, tokens)
+        common = (drive @ self.centred).reshape(units, parts, width).astype(np.float64) / count
+        drive = drive.reshape(units, parts, count)
+        spread = (drive @ drive.swapaxes(1, 2)).astype(np.float64) / count  # (units, parts, parts)
+        squares = np.square(read_weights, dtype=np.float64).sum(axis=1)  # (units, width)
+        total = (squares @ self.variance)[:, None, None]
+        square = (common * squares[:, None]) @ common.swapaxes(1, 2)
+        square -= (spread * total + square) / count  # less what sampling adds
+        inverse = np.linalg.pinv(spread)
+        explained = inverse @ square
+        rest = total[:, 0, 0] - np.trace(explained, axis1=1, axis2=2)
+        return [GivenDrive(*unit) for unit in zip(explained @ inverse, np.maximum(rest, 0).tolist(), strict=True)]
 
     @cached_property
     def variance(self) -> NDArray[np.float64]:
@@ -66,18 +96,31 @@ class LayerBackground:
         return squares / len(self.centred)
 
     @cached_property
-    def unrelated(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Pairs of the first inputs that are of different tokens; of all where every token is the same."""
-        first, second = np.triu_indices(min(len(self.centred), _PAIRED), 1)
+    def unrelated(self) -> NDArray[np.int64]:
+        """Where pairs of the first inputs are of different tokens, in their flat matrix; all if every token is one."""
+        count = min(len(self.centred), _PAIRED)
+        first, second = np.triu_indices(count, 1)
         different = self._tokens[first] != self._tokens[second]
-        return (first[different], second[different]) if different.any() else (first, second)
+        pairs = first * count + second
+        return pairs[different] if different.any() else pairs
+
+
+class GivenDrive(NamedTuple):
+    """What an input's drive r·x says of its embedding."""
+
+    shared: NDArray[np.float64]
+    """(parts, parts)."""
+    rest: float
+    """The variance that is left."""
 
 
 class UnitBackground:
     """The background of a layer as one unit reads it."""
 
-    def __init__(self, background: LayerBackground, read_weights: NDArray[np.float32]) -> None:
-        self._layer, self.read_weights = background, read_weights
+    def __init__(
+        self, background: LayerBackground, read_weights: NDArray[np.float32], given_drive: GivenDrive | None
+    ) -> None:
+        self._layer, self.read_weights, self._given_drive = background, read_weights, given_drive
 
     def similarities(self, inputs: NDArray[np.float32]) -> Similarities:
         """How alike a unit's inputs are, (examples, width), beyond what unrelated ones are.
@@ -87,12 +130,15 @@ class UnitBackground:
         """
         with np.errstate(over="ignore", invalid="ignore"):
             embeddings = neuron_embeddings(inputs - self._layer.mean, self.read_weights)
-        distances = cosine_distances(embeddings)
-        directed = unit_embeddings(embeddings).any(axis=1)
-        distances /= np.float32(1 - self.floor(embeddings[directed], distances))
-        distances[~directed, :] = 1
-        distances[:, ~directed] = 1
-        np.fill_diagonal(distances, 0)
+        inner = inner_products(embeddings)
+        distances, directed = distances_of(inner), has_direction(inner)
+        if directed.all():
+            distances /= np.float32(1 - self.floor(embeddings, distances))
+        else:
+            distances /= np.float32(1 - self.floor(embeddings[directed], distances))
+            distances[~directed, :] = 1
+            distances[:, ~directed] = 1
+            np.fill_diagonal(distances, 0)
         return Similarities(distances, self.dimensions)
 
     @cached_property
@@ -108,26 +154,10 @@ class UnitBackground:
             squares = self.read_weights.astype(np.float64) ** 2
             total, fourth = float(squares.sum()), float((squares**2).sum())
             return max(2.0, total**2 / fourth) if fourth > 0 else 2.0
-        paired = unit_embeddings(neuron_embeddings(self._layer.centred[:_PAIRED], self.read_weights))
-        cosines = (paired @ paired.T)[self._layer.unrelated]
-        reached = np.quantile(cosines, list(_QUANTILES))
+        paired = cosine_distances(neuron_embeddings(self._layer.centred[:_PAIRED], self.read_weights))
+        reached = 1 - _low_quantiles(paired.take(self._layer.unrelated), [1 - share for share in _QUANTILES])
         apart = (np.array(list(_QUANTILES.values())) / np.maximum(reached, 1e-3)) ** 2
         return max(2.0, float(apart.min()))
-
-    @cached_property
-    def _given_drive(self) -> tuple[NDArray[np.float64], float]:
-        """What an input's drive r·x says of its embedding, and the variance that is left: (parts, parts), number."""
-        background, read = self._layer, self.read_weights.astype(np.float64)
-        count = len(background.centred)
-        drive = background.centred @ self.read_weights.T  # (tokens, parts)
-        spread = (drive.T @ drive).astype(np.float64) / count
-        common = (background.centred.T @ drive).astype(np.float64) / count  # (width, parts)
-        along = np.concatenate([common * weights[:, None] for weights in read])  # (parts · width, parts)
-        total = float(background.variance @ (read**2).sum(axis=0))
-        square = along.T @ along
-        square -= (spread * total + square) / count  # less what sampling adds
-        inverse = np.linalg.pinv(spread)
-        return inverse @ square @ inverse, max(0.0, total - float(np.trace(inverse @ square)))
 
     def floor(self, embeddings: NDArray[np.float32], distances: NDArray[np.float32]) -> float:
         """The cosine that unrelated inputs have because both drive the unit as strongly as the examples do.
@@ -137,14 +167,22 @@ class UnitBackground:
         embeddings; numerator and denominator are means over the examples. At most the 5 % quantile of the
         examples' cosines, and at most 0.4.
         """
-        if not self._layer.known or len(embeddings) < 2:
+        if self._given_drive is None or len(embeddings) < 2:
             return 0.0
         parts = embeddings.reshape(len(embeddings), len(self.read_weights), -1)
         drives = parts.sum(axis=2, dtype=np.float64)  # (examples, parts)
         given, rest = self._given_drive
-        shared = float(drives.mean(axis=0) @ given @ drives.mean(axis=0))
-        own = float(np.einsum("ij,jk,ik->i", drives, given, drives).mean())
+        mean = drives.mean(axis=0)
+        shared, own = float(mean @ given @ mean), float(np.vdot(drives @ given, drives)) / len(drives)
         if not (shared > 0 and own > 0):
             return 0.0
-        lowest = 1 - float(np.quantile(squareform(distances, checks=False), 1 - _FLOOR_QUANTILE))
-        return float(np.clip(min(shared / (own + rest), lowest), 0, _LARGEST_FLOOR))
+        lowest = float(_low_quantiles(1 - squareform(distances, checks=False), [_FLOOR_QUANTILE])[0])
+        return max(0.0, min(shared / (own + rest), lowest, _LARGEST_FLOOR))
+
+
+def _low_quantiles(values: NDArray[np.float32], shares: Sequence[float]) -> NDArray[np.float64]:
+    """As `np.quantile`, of small shares only: what is above them is not put in order: (shares,)."""
+    at = np.multiply(shares, len(values) - 1)
+    last = min(int(at.max()) + 1, len(values) - 1)
+    lowest = np.sort(np.partition(values, last)[: last + 1]).astype(np.float64)
+    return np.interp(at, np.arange(last + 1), lowest)

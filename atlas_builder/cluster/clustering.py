@@ -11,14 +11,14 @@ from typing import NamedTuple
 
 import numpy as np
 from hdbscan import HDBSCAN
+from numba import njit
 from numpy.typing import NDArray
-from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.sparse.csgraph import connected_components
-from scipy.spatial.distance import squareform
 
 from atlas_builder.cluster.background import LayerBackground, Similarities, UnitBackground
 from atlas_builder.cluster.embeddings import cosine_distances, neuron_embeddings
 from atlas_builder.cluster.linkage import noise_free_linkage, tidied
+from atlas_builder.cluster.tree import average_tree, groups_below
 from atlas_builder.config import ClusterSettings
 
 _PAPER_CUT = 0.5
@@ -104,8 +104,8 @@ def cluster(distances: Distances, settings: ClusterSettings, dimensions: float =
 
 def average_linkage(distances: Distances, cut: float) -> NDArray[np.int64]:
     """Clusters joined while their mean distance is at most `cut`, as in the paper: (examples,)."""
-    pairs = squareform(distances.astype(np.float64), checks=False)
-    labels: NDArray[np.int64] = fcluster(linkage(pairs, "average"), cut, "distance").astype(np.int64) - 1
+    joins, heights = average_tree(distances)
+    labels: NDArray[np.int64] = groups_below(heights > cut, joins)
     return labels
 
 
@@ -175,23 +175,39 @@ class Measures(NamedTuple):
 def measure(distances: Distances, labels: Labels) -> Measures:
     """The measures of one unit, from (examples, examples) distances and (examples,) labels."""
     examples = len(labels)
-    member = membership(labels)  # (examples, clusters)
-    sizes = member.sum(axis=0)
-    clustered = sizes.sum()
-    between = member.T @ distances.astype(np.float64) @ member  # (clusters, clusters), each pair twice
-    inner = np.trace(between)
+    sizes = np.bincount(labels + 1, minlength=1)[1:]
+    clustered = int(sizes.sum())
     shares = sizes / max(clustered, 1)
+    total, within, between, largest = _sums_over_pairs(distances, labels)
+    pairs_within = int((sizes * (sizes - 1)).sum()) / 2
     return Measures(
         behaviours=len(sizes),
         main_behaviours=main_behaviours(labels),
         effective_behaviours=float(np.exp(-np.sum(shares * np.log(shares)))) if len(sizes) else 0.0,
         noise_fraction=float(1 - clustered / examples) if examples else 0.0,
-        mean_distance=_ratio(distances.sum(dtype=np.float64), examples * (examples - 1)),
-        max_distance=float(distances.max()) if examples > 1 else np.nan,
-        intra_distance=_ratio(inner, (sizes * (sizes - 1)).sum()),
-        inter_distance=_ratio(between.sum() - inner, clustered**2 - (sizes**2).sum()),
+        mean_distance=_ratio(total, examples * (examples - 1) / 2),
+        max_distance=largest if examples > 1 else np.nan,
+        intra_distance=_ratio(within, pairs_within),
+        inter_distance=_ratio(between, clustered * (clustered - 1) / 2 - pairs_within),
         examples=examples,
     )
+
+
+@njit(nogil=True, cache=True)
+def _sums_over_pairs(distances: Distances, labels: NDArray[np.integer]) -> tuple[float, float, float, float]:
+    """Summed distances of all pairs, of those within one cluster, and of those in two; and the largest distance."""
+    total = within = between = largest = 0.0
+    for one in range(len(labels)):
+        for other in range(one):
+            distance = np.float64(distances[one, other])
+            total += distance
+            largest = max(largest, distance)
+            if labels[one] >= 0 and labels[other] >= 0:
+                if labels[one] == labels[other]:
+                    within += distance
+                else:
+                    between += distance
+    return total, within, between, largest
 
 
 def main_behaviours(labels: Labels) -> int:
@@ -199,7 +215,7 @@ def main_behaviours(labels: Labels) -> int:
 
     Smaller ones are seen or missed by chance, and the more examples are read, the more of them there are.
     """
-    return int(np.count_nonzero(is_main(np.bincount(labels[labels >= 0]), len(labels))))
+    return int(np.count_nonzero(is_main(np.bincount(labels + 1)[1:], len(labels))))
 
 
 def is_main(sizes: NDArray[np.int64], examples: int | NDArray[np.int64]) -> NDArray[np.bool_]:

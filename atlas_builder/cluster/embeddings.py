@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-import scipy.linalg
+from numba import njit
 from numpy.typing import NDArray
+from scipy.linalg import lapack
 
 Floats = NDArray[np.float32]
 
@@ -26,13 +27,16 @@ def neuron_embeddings(inputs: Floats, read_weights: Floats) -> Floats:
     return product.reshape(len(inputs), product.shape[1] * product.shape[2])
 
 
-def unit_embeddings(embeddings: Floats) -> Floats:
-    """Embeddings at length one, and zero where one is zero or not finite: (examples, width)."""
+def inner_products(embeddings: Floats) -> Floats:
+    """Of all pairs, without a warning where one overflows: (examples, examples)."""
     with np.errstate(over="ignore", invalid="ignore"):
-        norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
-        directed = (norms > 0) & np.isfinite(norms)
-        unit: Floats = np.where(directed, embeddings / np.where(directed, norms, 1), np.float32(0))
-    return unit
+        return embeddings @ embeddings.T
+
+
+def has_direction(inner: Floats) -> NDArray[np.bool_]:
+    """Whether each embedding has a direction, from the `inner_products`: one that is zero or not finite has none."""
+    squares = inner.diagonal()
+    return (squares > 0) & (squares < np.inf)
 
 
 def cosine_distances(embeddings: Floats) -> Floats:
@@ -41,10 +45,25 @@ def cosine_distances(embeddings: Floats) -> Floats:
     An embedding that is zero or not finite has no direction: it is at distance 1 from
     all others.
     """
-    unit = unit_embeddings(embeddings)
-    distances: Floats = np.clip(1 - unit @ unit.T, 0, 2).astype(np.float32, copy=False)
-    distances = (distances + distances.T) / np.float32(2)  # rounding breaks the symmetry
-    np.fill_diagonal(distances, 0)
+    return distances_of(inner_products(embeddings))
+
+
+def distances_of(inner: Floats) -> Floats:
+    """The `cosine_distances` of embeddings with these `inner_products`."""
+    distances: Floats = _distances(inner, has_direction(inner))
+    return distances
+
+
+@njit(nogil=True, cache=True)
+def _distances(inner: Floats, directed: NDArray[np.bool_]) -> Floats:
+    count = len(inner)
+    distances, norms = np.ones((count, count), np.float32), np.zeros(count)
+    for one in range(count):
+        distances[one, one], norms[one] = 0, np.sqrt(inner[one, one])
+        for other in range(one):
+            if directed[one] and directed[other]:
+                cosine = inner[one, other] / (norms[one] * norms[other])
+                distances[one, other] = distances[other, one] = min(max(1 - cosine, 0.0), 2.0)
     return distances
 
 
@@ -70,13 +89,17 @@ def principal_coordinates(distances: Floats) -> Plane:
     if count < 2:
         return empty
     inner = 1 - distances.astype(np.float64)
-    inner -= inner.mean(axis=0)
-    inner -= inner.mean(axis=1, keepdims=True)
+    means = inner.mean(axis=0)
+    inner -= means + means[:, None] - means.mean()
     variance = float(np.trace(inner))
     if variance < 1e-6 * count:  # rounding errors of equal examples
         return empty
-    values, vectors = scipy.linalg.eigh(inner, subset_by_index=[count - 2, count - 1])
+    # As `scipy.linalg.eigh` does, without its checks.
+    values, vectors, _, _, failed = lapack.dsyevr(inner, range="I", il=count - 1, iu=count)
+    if failed:
+        raise np.linalg.LinAlgError("the eigenvectors of the examples' inner products do not converge")
+    values, vectors = values[:2], vectors[:, :2]
     axes = vectors[:, ::-1] * np.sqrt(np.clip(values[::-1], 0, None))  # (examples, 2), the largest first
-    farthest = np.take_along_axis(axes, np.abs(axes).argmax(axis=0)[None], axis=0)
+    farthest = axes[np.abs(axes).argmax(axis=0), [0, 1]]
     points = (axes * np.where(farthest < 0, -1, 1)).astype(np.float32)
     return Plane(points, min(1.0, float(np.clip(values, 0, None).sum()) / variance))

@@ -12,8 +12,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
-from scipy.cluster.hierarchy import linkage
-from scipy.spatial.distance import squareform
+
+from atlas_builder.cluster.tree import Heights, Joins, average_tree, groups_below
 
 _ONE = 0.55
 """The ρ from which two groups are one behaviour."""
@@ -37,9 +37,9 @@ def noise_free_linkage(distances: NDArray[np.float32], dimensions: float, min_si
     `distances` is (examples, examples), 1 less the cosine that examples have beyond unrelated ones;
     `dimensions` are the effective dimensions of unrelated examples (`background.Similarities`).
     """
-    pairs = np.clip(squareform(distances.astype(np.float64), checks=False), 0, None)
-    joins = linkage(pairs, "average")[:, :2].astype(np.int64)
-    return tidied(distances, dimensions, _parted(_cosines(distances), joins, _ONE), min_size)
+    joins, heights = average_tree(distances)
+    parted = groups_below(_divided(joins, heights, _ONE), joins)
+    return tidied(distances, dimensions, parted, min_size)
 
 
 def tidied(
@@ -53,36 +53,27 @@ def tidied(
     at least 0.55, which begins a new round; and each example goes to the group of the largest
     (mean cosine to its members) / √w, if that mean is at least three quarters of w.
     """
-    tidy: Groups = _tidied(_cosines(distances), dimensions, groups.astype(np.int64), min_size, rounds)
+    tidy: Groups = _tidied(distances, dimensions, groups.astype(np.int64), min_size, rounds)
     return tidy
 
 
-def _cosines(distances: NDArray[np.float32]) -> Cosines:
-    return 1 - distances.astype(np.float64)
-
-
 @njit(nogil=True, cache=True)
-def _parted(cosines: Cosines, joins: NDArray[np.int64], one: float) -> Groups:
-    """The best partition of a tree, from its leaves up: a node is whole where its parts are one behaviour.
+def _divided(joins: Joins, heights: Heights, one: float) -> NDArray[np.bool_]:
+    """Where a tree's best partition parts it, from its leaves up: (joins,).
 
-    At each join the groups of both branches are compared, all pairs at once:
-    ρ = Σ (sum of cosines across) / Σ n n' √(w w'). Single examples take the pooled w of the groups.
+    A node is whole where its parts are one behaviour. At each join the groups of both branches are compared, all
+    pairs at once: ρ = Σ (sum of cosines across) / Σ n n' √(w w'). Single examples take the pooled w of the groups.
     """
-    count = len(cosines)
+    count = len(joins) + 1
     nodes = 2 * count - 1
-    slot, size = np.arange(nodes), np.ones(nodes)
-    across = cosines.copy()  # sums of cosines between the nodes that are not joined yet, by slot
-    within, inside, pairs = np.zeros(nodes), np.zeros(nodes), np.zeros(nodes)
+    size, within, inside, pairs = np.ones(nodes), np.zeros(nodes), np.zeros(nodes), np.zeros(nodes)
     lengths, squares, singles = np.zeros(nodes), np.zeros(nodes), np.zeros(nodes)  # of n √w
     singles[:count] = 1
-    divided = np.zeros(nodes, np.bool_)
+    divided = np.zeros(count - 1, np.bool_)
     for step in range(count - 1):
         node, a, b = count + step, joins[step, 0], joins[step, 1]
-        left, right = slot[a], slot[b]
-        size[node], within[node] = size[a] + size[b], within[a] + within[b] + across[left, right]
-        across[left] += across[right]
-        across[:, left] += across[:, right]
-        slot[node] = left
+        across = size[a] * size[b] * (1 - heights[step])
+        size[node], within[node] = size[a] + size[b], within[a] + within[b] + across
         inside[node], pairs[node] = inside[a] + inside[b], pairs[a] + pairs[b]
         if pairs[node] > 0:
             root = np.sqrt(max(inside[node] / pairs[node], _LEAST))
@@ -90,34 +81,19 @@ def _parted(cosines: Cosines, joins: NDArray[np.int64], one: float) -> Groups:
             total = lengths[a] + lengths[b] + single * root
             square = squares[a] + squares[b] + single * root**2
             if within[node] - inside[node] < one * (total**2 - square) / 2:
-                divided[node] = True
+                divided[step] = True
                 singles[node], lengths[node], squares[node] = single, lengths[a] + lengths[b], squares[a] + squares[b]
                 continue
         inside[node], pairs[node] = within[node], size[node] * (size[node] - 1) / 2
         lengths[node] = size[node] * np.sqrt(max(within[node] / pairs[node], _LEAST))
         squares[node] = lengths[node] ** 2
-    groups: Groups = _groups_of_leaves(divided, joins, count)
-    return groups
+    return divided
 
 
 @njit(nogil=True, cache=True)
-def _groups_of_leaves(divided: NDArray[np.bool_], joins: NDArray[np.int64], count: int) -> Groups:
-    """The number of the largest whole node above each leaf: (leaves,)."""
-    group = np.full(len(divided), -1)
-    found = 0
-    for node in range(len(divided) - 1, -1, -1):
-        if divided[node] and group[node] < 0:  # below a whole node, nothing is divided
-            continue
-        if group[node] < 0:
-            group[node] = found
-            found += 1
-        if node >= count:
-            group[joins[node - count, 0]] = group[joins[node - count, 1]] = group[node]
-    return group[:count]
-
-
-@njit(nogil=True, cache=True)
-def _tidied(cosines: Cosines, dimensions: float, groups: Groups, min_size: int, rounds: int) -> Groups:
+def _tidied(distances: NDArray[np.float32], dimensions: float, groups: Groups, min_size: int, rounds: int) -> Groups:
+    cosines = 1 - distances.astype(np.float64)
+    np.fill_diagonal(cosines, 0)  # so that sums leave out an example's cosine to itself
     groups = _numbered(groups, min_size)
     for turn in range(rounds + 1):
         groups = _numbered(_without_chance(cosines, dimensions, groups), min_size)
@@ -155,17 +131,19 @@ def _numbered(groups: Groups, min_size: int) -> Groups:
 
 @njit(nogil=True, cache=True)
 def _sums(cosines: Cosines, groups: Groups) -> tuple[Cosines, Cosines, Cosines, Cosines]:
-    """Of each group: its size, sums of cosines to each example (itself left out), to each group, and w."""
+    """Of each group: its size, sums of cosines to each example, (groups, examples), to each group, and w."""
     count, found = len(groups), groups.max() + 1
-    size, to_example, to_group = np.zeros(found), np.zeros((count, found)), np.zeros((found, found))
+    size, to_example, to_group = np.zeros(found), np.zeros((found, count)), np.zeros((found, found))
+    for example in range(count):
+        group = groups[example]
+        if group >= 0:
+            size[group] += 1
+            for other in range(count):
+                to_example[group, other] += cosines[example, other]
     for example in range(count):
         if groups[example] >= 0:
-            size[groups[example]] += 1
-        for other in range(count):
-            if groups[other] >= 0 and other != example:
-                to_example[example, groups[other]] += cosines[example, other]
-        if groups[example] >= 0:
-            to_group[groups[example]] += to_example[example]
+            for group in range(found):
+                to_group[groups[example], group] += to_example[group, example]
     within = np.zeros(found)
     for group in range(found):
         within[group] = max(to_group[group, group] / max(size[group] * (size[group] - 1), 1.0), _LEAST)
@@ -208,7 +186,7 @@ def _reassign(cosines: Cosines, groups: Groups) -> bool:
         best, nearest, mean = -np.inf, -1, 0.0
         for group in range(len(size)):
             others = max(size[group] - (before[example] == group), 1.0)
-            similarity = to_example[example, group] / others
+            similarity = to_example[group, example] / others
             if similarity / np.sqrt(within[group]) > best:
                 best, nearest, mean = similarity / np.sqrt(within[group]), group, similarity
         if mean >= _BELONGS * within[nearest] and before[example] != nearest:

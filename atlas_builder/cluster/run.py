@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from atlas_builder.cluster import clustering
-from atlas_builder.cluster.background import LayerBackground
+from atlas_builder.cluster.background import LayerBackground, UnitBackground
 from atlas_builder.cluster.clustering import Measures, paper_distances
 from atlas_builder.cluster.embeddings import cosine_distances, neuron_embeddings, principal_coordinates
 from atlas_builder.cluster.stability import StabilityMeasures, stability_measures
 from atlas_builder.collect.results import Collected, CollectedLayer
 from atlas_builder.config import ClusterSettings
 from atlas_builder.files import read_array
-from atlas_builder.progress import Progress
+from atlas_builder.progress import Progress, gc_paused
 
-_UNITS_AT_ONCE = 64
+_UNITS_AT_ONCE = 64  # whatever the number of workers: products over a block round by its shape
 
 _COUNTS = ("behaviours", "main_behaviours", "examples")
 MEASURES_DTYPE = np.dtype(
@@ -132,25 +132,25 @@ class ClusteredUnits(NamedTuple):
 def _cluster_units(layer: CollectedLayer, first: int, last: int, settings: ClusterSettings) -> ClusteredUnits:
     """Cluster units `first` to `last - 1`."""
     # Results must not depend on the number of threads, and workers must not compete for cores.
-    with threadpool_limits(limits=1):
+    with threadpool_limits(limits=1), gc_paused():
         background = LayerBackground(layer.background, layer.background_tokens)
-        parts = [_cluster_unit(layer, unit, background, settings) for unit in range(first, last)]
+        as_read = background.of_units(layer.read_weights[:, first:last])
+        parts = [_cluster_unit(layer, unit, one, settings) for unit, one in enumerate(as_read, first)]
     return ClusteredUnits(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
 
 def _cluster_unit(
-    layer: CollectedLayer, unit: int, background: LayerBackground, settings: ClusterSettings
+    layer: CollectedLayer, unit: int, background: UnitBackground, settings: ClusterSettings
 ) -> ClusteredUnits:
     """Cluster a unit; positive and negative activations are clustered separately."""
     labels, measures, behaviours, planes = [], [], [], []
     count = 0
-    distances = {}
-    as_read = background.of_unit(layer.read_weights[:, unit])
+    inputs, distances = {}, {}
     for sign in (1, -1)[: layer.signs]:
         first, examples = layer.of_side(unit, sign)
-        inputs = layer.inputs[examples["row"]]
-        distances[sign] = cosine_distances(neuron_embeddings(inputs, layer.read_weights[:, unit]))
-        clustered = clustering.similarities_of(inputs, as_read, settings)
+        inputs[sign] = layer.inputs[examples["row"]]
+        distances[sign] = cosine_distances(neuron_embeddings(inputs[sign], layer.read_weights[:, unit]))
+        clustered = clustering.similarities_of(inputs[sign], background, settings)
         sign_labels = clustering.cluster(clustered.distances, settings, clustered.dimensions)
         sign_measures, stabilities = stability_measures(
             distances[sign], sign_labels, examples["value"], settings, similarities=clustered
@@ -163,8 +163,7 @@ def _cluster_unit(
         behaviours.append(rows)
         planes.append(principal_coordinates(clustered.distances))
         count += len(rows)
-    positive = layer.of_side(unit, 1)[1]
-    compared = (*paper_distances(distances[1]), *paper_distances(cosine_distances(layer.inputs[positive["row"]])))
+    compared = (*paper_distances(distances[1]), *paper_distances(cosine_distances(inputs[1])))
     return ClusteredUnits(
         np.concatenate(labels),
         np.array([measures], dtype=MEASURES_DTYPE),

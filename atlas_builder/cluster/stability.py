@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from atlas_builder.cluster.background import Similarities
-from atlas_builder.cluster.clustering import Distances, Labels, cluster, main_behaviours, membership
+from atlas_builder.cluster.clustering import Distances, Labels, cluster, main_behaviours
 from atlas_builder.config import ClusterSettings
 
 _SHARE = 0.5  # of the examples in a sample
@@ -87,13 +88,18 @@ def half_samples(similarities: Similarities, settings: ClusterSettings, seed: in
     Samples depend on the number of examples and `seed` only.
     """
     examples = len(similarities.distances)
-    chance = np.random.default_rng([seed, examples])
     halves = []
-    for _ in range(settings.resamples):
-        sample = np.sort(chance.permutation(examples)[: round(_SHARE * examples)])
+    for sample in _samples(examples, round(_SHARE * examples), settings.resamples, seed):
         part = similarities.part(sample)
         halves.append(HalfSample(sample, cluster(part.distances, settings, part.dimensions)))
     return halves
+
+
+@lru_cache(maxsize=64)
+def _samples(examples: int, size: int, number: int, seed: int) -> tuple[NDArray[np.int64], ...]:
+    """Random samples of numbered examples, ascending: (number, size)."""
+    chance = np.random.default_rng([seed, examples])
+    return tuple(np.sort(chance.permutation(examples)[:size]) for _ in range(number))
 
 
 def stability(distances: Distances, labels: Labels, settings: ClusterSettings, seed: int = 0) -> NDArray[np.float64]:
@@ -113,19 +119,20 @@ def stability_in(halves: Sequence[HalfSample], labels: Labels) -> NDArray[np.flo
     not count; NaN where none has two. From about 0.75 on a cluster counts as stable, below 0.5 as
     dissolved.
     """
-    total = np.zeros(int(labels.max(initial=-1)) + 1)
-    samples = np.zeros(len(total))
-    for sample, clusters in halves if len(total) else ():
-        again = membership(clusters)  # (sample, new clusters)
-        member = membership(labels, len(total))[sample]  # (sample, clusters)
-        common = member.T @ again  # (clusters, new clusters)
-        union = member.sum(axis=0)[:, None] + again.sum(axis=0) - common
-        best = (common / np.maximum(union, 1)).max(axis=1, initial=0)
-        counted = member.sum(axis=0) >= 2
-        total += np.where(counted, best, 0)
-        samples += counted
+    count = int(labels.max(initial=-1)) + 1
+    if not halves or not count:
+        return np.full(count, np.nan)
+    member = labels[[half.examples for half in halves]] + 1  # (halves, sample), 0 for unclustered
+    again = np.stack([half.labels for half in halves]) + 1
+    shape = len(halves), count + 1, int(again.max(initial=0)) + 1
+    pairs = np.ravel_multi_index((np.arange(len(halves))[:, None], member, again), shape).ravel()
+    both = np.bincount(pairs, minlength=np.prod(shape)).reshape(shape)
+    size, common = both.sum(axis=2)[:, 1:], both[:, 1:, 1:]  # (halves, clusters), (halves, clusters, new clusters)
+    union = size[:, :, None] + both.sum(axis=1)[:, None, 1:] - common
+    best = (common / np.maximum(union, 1)).max(axis=2, initial=0)
+    counted = size >= 2
     with np.errstate(invalid="ignore"):
-        return np.where(samples > 0, total / np.maximum(samples, 1), np.nan)
+        return np.asarray((best * counted).sum(axis=0) / counted.sum(axis=0))
 
 
 def main_interval(number: int, halves: Sequence[HalfSample]) -> Interval:

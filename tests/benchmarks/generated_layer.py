@@ -164,8 +164,7 @@ class Layer:
 
     def _found(self, text: Text, histogram: NDArray[np.uint32], moments: Moments) -> Found:
         chance, most = self.chance, self.examples.per_unit
-        near = bin_edges()[:-1] >= self.examples.threshold * moments.maximum[:, None]  # (units, BINS)
-        reach = np.where(moments.density > 0, np.maximum((histogram * near).sum(axis=1), 1), 0)
+        reach, lowest, holds_highest = self._reach(histogram, moments)
         unit, kind_of, member, place = self._places(text, np.minimum(reach, round(_SPARE * most)).astype(np.int64))
 
         # A context counts once for a unit; of those that are left, a sample.
@@ -175,20 +174,50 @@ class Layer:
         kept = kept[np.arange(len(kept)) - np.searchsorted(owner, owner) < most]
         unit, kind_of, member, place = unit[kept], kind_of[kept], member[kept], place[kept]
         strength = chance.uniform(0.4, 1, int(kind_of.max(initial=0)) + 1)[kind_of]
-        share = self.examples.threshold + (1 - self.examples.threshold) * strength * chance.random(len(unit)) ** 1.5
+        share = lowest[unit] + (1 - lowest[unit]) * strength * chance.random(len(unit)) ** 1.5
         order = np.lexsort([-share, unit])
         unit, kind_of, member, place, share = unit[order], kind_of[order], member[order], place[order], share[order]
         leads = np.diff(unit, prepend=-1) > 0
-        share = np.where(leads & (reach[unit] < most), 1, share)  # all that reach the threshold, so the maximum too
+        share = np.where(leads & holds_highest[unit], 1, share)
         value = share * moments.maximum[unit]
         label, behaviours = self._behaviours(unit, np.where(member, kind_of, -1), value)
         return Found(unit, value, place, label, behaviours)
 
+    def _reach(self, histogram: NDArray[np.uint32], moments: Moments) -> tuple[Numbers, Floats, NDArray[np.bool_]]:
+        """How many contexts can be examples, the share of the maximum that all reach, and whether the highest is one.
+
+        All are (units,). A context is taken to hold one token that reaches a share. Where too few reach that of
+        policy `robust`, the highest are the examples, as they always are for `top`.
+        """
+        examples = self.examples
+
+        def reaching(share: float) -> Numbers:
+            near = bin_edges()[:-1] >= share * moments.maximum[:, None]  # (units, BINS)
+            return np.where(moments.density > 0, np.maximum((histogram * near).sum(axis=1), 1), 0).astype(np.int64)
+
+        if examples.policy == "threshold":
+            reach = reaching(examples.threshold)
+            return reach, np.full(self.units, examples.threshold), reach < examples.per_unit
+        least = examples.per_unit if examples.policy == "top" else min(examples.least, examples.per_unit)
+        reach = reaching(examples.share)
+        few = (reach < least) | (examples.policy == "top")
+        reach = np.where(few, np.minimum(reaching(examples.weakest), least), reach)
+        return reach, np.where(few, examples.weakest, examples.share), few | (reach < examples.per_unit)
+
     def _selection(self, found: Found, moments: Moments) -> np.ndarray:
-        """As of policy `threshold`: (units, 1)."""
+        """As the policy of the examples has it: (units, 1)."""
         selection = np.zeros((self.units, 1), selection_type)
-        selection["robust"][:, 0] = np.maximum(moments.maximum, 0)
-        selection["reach"][:, 0] = np.bincount(found.unit, minlength=self.units)
+        column, kept = selection[:, 0], np.bincount(found.unit, minlength=self.units)
+        column["robust"], column["reach"] = np.maximum(moments.maximum, 0), kept
+        if self.examples.policy == "top":
+            column["reach"] = np.maximum(kept, np.rint(moments.density * self.tokens))
+            column["filled"] = column["reach"] > self.examples.per_unit
+        elif self.examples.policy == "robust":
+            rank = np.arange(len(found.unit)) - np.searchsorted(found.unit, found.unit)
+            column["robust"] = np.bincount(found.unit, found.value * (rank < 10), minlength=self.units) / 10
+            reaches = found.value >= self.examples.share * column["robust"][found.unit]
+            column["reach"] = np.bincount(found.unit, reaches, minlength=self.units)
+            column["filled"] = kept > column["reach"]
         return selection
 
     def _places(self, text: Text, wanted: Numbers) -> tuple[Numbers, Numbers, NDArray[np.bool_], Numbers]:

@@ -71,6 +71,7 @@ def _weights(values: Sequence[float]) -> list[float]:
     return [(value - low) / (high - low) if high > low else 1.0 for value in strength]
 
 
+@settings(deadline=None)
 @given(_strengths, st.integers(0, 999))
 def test_the_mono_score_is_that_of_every_pair(values: list[int], seed: int) -> None:
     embeddings = np.random.default_rng(seed).normal(size=(len(values), 5)).astype(np.float32)
@@ -84,6 +85,7 @@ def test_the_mono_score_is_that_of_every_pair(values: list[int], seed: int) -> N
     assert mono_score(distances, np.array(values, np.float32)) == pytest.approx(expected, abs=1e-9, nan_ok=True)
 
 
+@settings(deadline=None)
 @given(_strengths, st.integers(0, 999))
 def test_the_mono_score_can_be_read_off_the_sum_of_the_embeddings(values: list[int], seed: int) -> None:
     embeddings = np.random.default_rng(seed).normal(size=(len(values), 5))

@@ -13,6 +13,7 @@ import pytest
 from numba.core.dispatcher import Dispatcher
 from numpy.typing import NDArray
 from scipy.cluster import hierarchy
+from scipy.spatial.distance import squareform
 
 from atlas_builder.cluster import background, clustering, linkage, run, stability
 from atlas_builder.cluster.background import LayerBackground, UnitBackground
@@ -91,7 +92,8 @@ def _config(method: str) -> Configuration:
 def published(unit: PlantedUnit, settings: ClusterSettings) -> dict[str, Any]:
     """The part of a record that the cluster stage makes, with every example shown."""
     layer: Any = unit
-    found = run._cluster_unit(layer, 0, LayerBackground(unit.arrays[3], unit.ids), settings)
+    background = LayerBackground(unit.arrays[3], unit.ids).of_unit(unit.arrays[1])
+    found = run._cluster_unit(layer, 0, background, settings)
     measures = found.measures[0, 0]
     return {
         "id": f"unit {unit.seed}",
@@ -244,8 +246,12 @@ def rounds(number: int) -> Callable[[Patch], None]:
 
 
 def complete_linkage(patch: Patch) -> None:
+    def tree(distances: Any) -> Any:
+        joined = hierarchy.linkage(squareform(distances.astype(np.float64), checks=False), "complete")
+        return joined[:, :2].astype(np.int64), joined[:, 2]
+
     for module in (clustering, linkage):
-        patch.setattr(module, "linkage", lambda pairs, _: hierarchy.linkage(pairs, "complete"))
+        patch.setattr(module, "average_tree", tree)
 
 
 def jaccard_without_union(patch: Patch) -> None:

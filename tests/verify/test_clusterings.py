@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.cluster import hierarchy
 
 from atlas_builder.cluster import linkage as compiled
 from atlas_builder.cluster.clustering import cluster
+from atlas_builder.cluster.tree import average_tree, groups_below
 from atlas_builder.config import ClusterSettings
 from atlas_builder.verify import linkage as plain
 from atlas_builder.verify.clusterings import clusters_of
@@ -40,9 +40,8 @@ def test_a_group_of_the_tree_is_whole_above_a_divided_one(monkeypatch: pytest.Mo
     owner = np.repeat([0, 1, 2], [5, 5, 10])
     cosines = np.array([[0.9, 0.49, 0.47], [0.49, 0.9, 0.47], [0.47, 0.47, 0.48]])[owner][:, owner]
     np.fill_diagonal(cosines, 1)
-    pairs = (1 - cosines)[np.triu_indices(20, 1)]
-    joins = hierarchy.linkage(pairs, "average")[:, :2].astype(np.int64)
-    assert compiled._parted(cosines, joins, 0.55).tolist() == [0] * 20
+    joins, heights = average_tree(1 - cosines)
+    assert groups_below(compiled._divided(joins, heights, 0.55), joins).tolist() == [0] * 20
     monkeypatch.setattr(plain, "tidy", lambda cosines, dimensions, clusters, *more: clusters)
     assert [sorted(members) for members in plain.linked(1 - cosines, np.inf, 2)] == [list(range(20))]
     assert len(plain.linked(1 - cosines[:10, :10], np.inf, 2)) == 2
