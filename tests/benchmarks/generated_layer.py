@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from atlas_builder.cluster.clustering import MAIN_SHARE
-from atlas_builder.cluster.run import BEHAVIOUR, MEASURES_DTYPE
 from atlas_builder.cluster.diversity import diversity_measures
+from atlas_builder.cluster.run import BEHAVIOUR, MEASURES_DTYPE
 from atlas_builder.cluster.stability import effective_interval
 from atlas_builder.collect.bands import DRAWN, band_edges
 from atlas_builder.collect.histogram import SIDE, bin_edges
