@@ -102,7 +102,7 @@ def _standard(sizes: Sizes, most: int) -> float:
     n, ones, _ = _seen(sizes)
     if n < 2:
         return math.nan
-    for drawn in range(1, n + 1):
+    for drawn in range(1, n + 1) if _coverage(sizes) >= _STANDARD - _SLACK else ():  # it never falls
         reached = _coverage_of(drawn, sizes)
         if reached >= _STANDARD - _SLACK:
             if drawn == 1:
