@@ -23,7 +23,7 @@ from atlas_builder.errors import ConfigurationError, NoAtlasError, SiteError
 from atlas_builder.explain.results import Explained, beside, of_atlas, scores_of
 from atlas_builder.explain.results import read_explanations as explained
 from atlas_builder.records.kinds import kind_of
-from atlas_builder.records.measures import shown_in
+from atlas_builder.records.measures import MEASURES, shown_in
 from atlas_builder.site import figures
 from atlas_builder.site.pages import COLOURS
 from atlas_builder.site.render import write_text
@@ -51,6 +51,13 @@ EXPLAINED = (
 """Scores that `explain` wrote beside the atlases."""
 
 SCORES = tuple(Score(measure.name, measure.title, measure.description) for measure in shown_in("comparison"))
+_STANDARD = "standard_behaviours"
+_SEEN = next(
+    Score(measure.name, measure.title, "in the examples read; it grows with their number")
+    for measure in MEASURES
+    if measure.name == "effective_behaviours"
+)
+"""Compared beside the number at equal coverage where an atlas has none."""
 
 
 class Mean(NamedTuple):
@@ -109,6 +116,8 @@ class Compared:
         if measure in EXPLAINED:
             return np.array(scores_of(self.explained, measure.column, layer), np.float64)
         units = self.units if layer is None else self.units.filter(pa.compute.equal(self.units["layer"], layer))
+        if measure.column not in units.column_names:  # of an earlier version
+            return np.zeros(0)
         column = units[measure.column].to_numpy(zero_copy_only=False).astype(np.float64)
         values: NDArray[np.float64] = column[~np.isnan(column)]
         return values
@@ -253,7 +262,9 @@ def _shown(compared: Sequence[Compared]) -> dict[str, Any]:
         (first, second): _pair(compared[first], compared[second], (first, second))
         for first, second in combinations(range(len(compared)), 2)
     }
-    known = [measure for measure in (*SCORES, *EXPLAINED) if any(len(one.values(measure)) for one in compared)]
+    known = [
+        measure for measure in (*_scores(compared), *EXPLAINED) if any(len(one.values(measure)) for one in compared)
+    ]
     return {
         "compared": compared,
         "corpus": compared[0].atlas.facts["corpus"],
@@ -265,6 +276,13 @@ def _shown(compared: Sequence[Compared]) -> dict[str, Any]:
         "pairs": pairs,
         "least": SHARED,
     }
+
+
+def _scores(compared: Sequence[Compared]) -> list[Score]:
+    """The scores of units, with the effective number of what was seen where an atlas has none at equal coverage."""
+    standard = next(score for score in SCORES if score.column == _STANDARD)
+    lacking = any(not len(one.values(standard)) for one in compared)
+    return [one for score in SCORES for one in ((score, _SEEN) if lacking and score is standard else (score,))]
 
 
 def _figure(measure: Score, compared: Sequence[Compared]) -> Any:

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from scipy.sparse import csr_array
 
 from atlas_builder.cli import main
-from atlas_builder.comparison import SHARED, Mean, compare, matches, mean
+from atlas_builder.comparison import _SEEN, SHARED, Mean, compare, matches, mean
 from atlas_builder.errors import ConfigurationError
 from atlas_builder.explain.results import Explained, ExplanationScores, beside, digest
 from atlas_builder.pipeline.build import build
@@ -45,13 +45,14 @@ def test_the_page_says_the_means_of_both_and_leads_to_their_pages(
     assert "A tiny &lt;CRATE&gt;" in text
     for site in (tiny_site, other_site):
         values = [
-            record["polysemanticity"]["effective_behaviours"]
+            record["polysemanticity"]["standard_behaviours"]
             for record in records_of(site)
-            if record["polysemanticity"]["examples"]
+            if record["polysemanticity"]["standard_behaviours"] is not None
         ]
         error = 1.96 * np.std(values, ddof=1) / len(values) ** 0.5
         low, high = np.mean(values) - error, np.mean(values) + error
-        assert f"<td class=number>{np.mean(values):#.3g} <span class=note>{low:#.3g} to {high:#.3g}</span>" in text
+        assert f"<td class=number>{np.mean(values):#.3g} <span class=note>{low:#.3g} to {high:#.3g}" in text
+    assert _SEEN.why not in text
     for link in re.findall(r'(?:href|src)="([^"#]+)(?:#[^"]*)?"', text):
         assert (page.parent / link).is_file(), link
     assert text.count("<svg class=") >= 5
@@ -101,6 +102,9 @@ def test_settings_that_scores_rest_on_are_named_where_they_differ(
     for name, values in (("policy", "threshold; top"), ("method", "linkage; agglomerative"), ("cut", "0.55; 0.4")):
         assert f".{name}</code> ({values})" in text
     assert "noise_shown" not in text
+    # The highest examples tell nothing at equal coverage, so what was seen is compared too.
+    assert all(record["polysemanticity"]["standard_behaviours"] is None for record in records_of(other))
+    assert _SEEN.why in text
 
 
 def test_an_atlas_is_not_written_over(tiny_site: Path, copy_of: Callable[[Path], Path]) -> None:

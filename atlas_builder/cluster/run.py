@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from atlas_builder.cluster import clustering
+from atlas_builder.cluster import clustering, stability
 from atlas_builder.cluster.background import LayerBackground, UnitBackground
 from atlas_builder.cluster.clustering import Measures, paper_distances
+from atlas_builder.cluster.diversity import DiversityMeasures, diversity_measures
 from atlas_builder.cluster.embeddings import cosine_distances, neuron_embeddings, principal_coordinates
 from atlas_builder.cluster.stability import StabilityMeasures, stability_measures
 from atlas_builder.collect.results import Collected, CollectedLayer
@@ -26,7 +27,10 @@ _UNITS_AT_ONCE = 64  # whatever the number of workers: products over a block rou
 
 _COUNTS = ("behaviours", "main_behaviours", "examples")
 MEASURES_DTYPE = np.dtype(
-    [(name, "<i4" if name in _COUNTS else "<f8") for name in (*Measures._fields, *StabilityMeasures._fields)]
+    [
+        (name, "<i4" if name in _COUNTS else "<f8")
+        for name in (*Measures._fields, *StabilityMeasures._fields, *DiversityMeasures._fields)
+    ]
 )
 PAPER_DISTANCES = ("embedding_intra", "embedding_inter", "input_intra", "input_inter")
 """Mean distances within and between the paper's clusters, by neuron embeddings and by the MLP's input alone."""
@@ -77,7 +81,7 @@ class Clustered:
 
     @cached_property
     def measures(self) -> np.ndarray:
-        """`Measures` and `StabilityMeasures` of each unit, by sign: (units, signs)."""
+        """`Measures`, `StabilityMeasures` and `DiversityMeasures` of each unit, by sign: (units, signs)."""
         return read_array(self.folder / f"L{self.layer}.measures.npy")
 
     @cached_property
@@ -152,14 +156,21 @@ def _cluster_unit(
         distances[sign] = cosine_distances(neuron_embeddings(inputs[sign], layer.read_weights[:, unit]))
         clustered = clustering.similarities_of(inputs[sign], background, settings)
         sign_labels = clustering.cluster(clustered.distances, settings, clustered.dimensions)
+        halves = stability.half_samples(clustered, settings, seed=0)
         sign_measures, stabilities = stability_measures(
-            distances[sign], sign_labels, examples["value"], settings, similarities=clustered
+            distances[sign], sign_labels, examples["value"], settings, halves=halves
+        )
+        diversity = diversity_measures(
+            sign_labels,
+            [half.labels for half in halves],
+            min_size=settings.min_size,
+            random=layer.is_random_sample(unit, sign),
         )
         rows = _behaviours(clustered.distances, sign_labels, examples, first)
         rows["unit"], rows["sign"], rows["stability"] = unit, sign, stabilities
         rows["id"] += count
         labels.append(np.where(sign_labels >= 0, sign_labels + np.int32(count), sign_labels))
-        measures.append((*clustering.measure(distances[sign], sign_labels), *sign_measures))
+        measures.append((*clustering.measure(distances[sign], sign_labels), *sign_measures, *diversity))
         behaviours.append(rows)
         planes.append(principal_coordinates(clustered.distances))
         count += len(rows)

@@ -51,14 +51,16 @@ def stability_measures(
     settings: ClusterSettings,
     seed: int = 0,
     similarities: Similarities | None = None,
+    halves: Sequence[HalfSample] | None = None,
 ) -> tuple[StabilityMeasures, NDArray[np.float64]]:
     """The measures of a unit, and the stability of each of its behaviours, (clusters,).
 
-    `distances` are those of neuron embeddings, `similarities` what was clustered if it is something else.
+    `distances` are those of neuron embeddings, `similarities` what was clustered if it is something else,
+    `halves` its half-samples where they are known.
     """
-    similarities = similarities or Similarities(distances, np.inf)
     sizes = np.bincount(labels[labels >= 0])
-    halves = half_samples(similarities, settings, seed)
+    if halves is None:
+        halves = half_samples(similarities or Similarities(distances, np.inf), settings, seed)
     stabilities = stability_in(halves, labels)
     known = ~np.isnan(stabilities)
     mean = float(stabilities[known] @ sizes[known] / sizes[known].sum()) if known.any() else float("nan")

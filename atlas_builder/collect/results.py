@@ -180,6 +180,13 @@ class CollectedLayer:
         """The examples of one unit, positive first, then by descending magnitude."""
         return self.examples[self.starts[unit] : self.starts[unit + 1]]
 
+    def is_random_sample(self, unit: int, sign: int) -> bool:
+        """Whether the examples of one unit and sign are a random sample of the contexts that qualify, or all of them.
+
+        Otherwise they are the highest, from which nothing follows for the others.
+        """
+        return not self.selection["filled"][unit, 0 if sign > 0 else 1]
+
     def of_side(self, unit: int, sign: int) -> tuple[int, np.ndarray]:
         """The place of the first example of one unit and sign (1 or −1), and these examples."""
         examples = self.of(unit)

@@ -59,6 +59,13 @@ class Polysemanticity:
     main_low: float | None
     main_high: float | None
     main_half: float | None
+    standard_behaviours: float | None
+    standard_low: float | None
+    standard_high: float | None
+    sample_coverage: float | None
+    richness: float | None
+    richness_low: float | None
+    richness_high: float | None
 
 
 @dataclass(frozen=True, slots=True)

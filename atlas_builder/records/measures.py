@@ -68,10 +68,32 @@ MEASURES = (
     _of_clusters("main_half", "Main behaviours in half of the examples", "mean over half-samples", "number"),
     _of_clusters(
         "effective_behaviours", "Effective number", "exp of the entropy of the behaviours’ sizes; 1 is one thing",
-        "effective", *_ALL, filter="effective",
+        "effective", "unit", "negative", "layer", filter="effective",
     ),
     _of_clusters("effective_low", "Effective number, lower end", "of its 95 % interval, corrected for bias", "number"),
     _of_clusters("effective_high", "Effective number, upper end", "of its 95 % interval", "number"),
+    _of_clusters(
+        "standard_behaviours", "Effective number at 50 % coverage",
+        "in samples of examples that cover half of what it responds to, so that numbers of examples do not matter",
+        "number", *_ALL, filter="standard",
+    ),
+    _of_clusters(
+        "standard_low", "Effective number at equal coverage, lower end", "of its 90 % interval, from half-samples",
+        "number",
+    ),
+    _of_clusters(
+        "standard_high", "Effective number at equal coverage, upper end", "of its 90 % interval", "number"
+    ),
+    _of_clusters(
+        "sample_coverage", "Sample coverage", "estimated share of what it responds to that its behaviours cover",
+        "share", "unit", "negative", digits=0, filter="coverage",
+    ),
+    _of_clusters(
+        "richness", "Richness, at least", "Chao1: behaviours of any size, those that no example shows included",
+        "number", "unit", "negative",
+    ),
+    _of_clusters("richness_low", "Richness, lower end", "of its 95 % interval", "number"),
+    _of_clusters("richness_high", "Richness, upper end", "of its 95 % interval", "number"),
     _of_clusters(
         "noise_fraction", "Unclustered", "share of examples in no behaviour", "share", "unit", "layer", digits=0,
         filter="unclustered", former="none",

@@ -26,7 +26,7 @@ from atlas_builder.site import map as site_map
 from atlas_builder.site.citing.cite import Citation, cite
 from atlas_builder.site.headline import headline, measures_by_sign, reliability
 from atlas_builder.site.map import DrawnMap
-from atlas_builder.site.summary import Summary
+from atlas_builder.site.summary import Summary, compared_number
 
 COLOURS = 8
 """Behaviours with a colour of their own; those after share one."""
@@ -34,7 +34,15 @@ COLOURS = 8
 _NAMED = 4  # behaviours that a preview names
 _UNLIKELY = 3  # standard deviations of the cosine of two random directions; one is 1 / √width
 
-_DISTRIBUTIONS = ("effective_behaviours", "stability", "mean_distance", "density")  # drawn on a layer's page
+_DISTRIBUTIONS = ("stability", "mean_distance", "density")  # drawn on a layer's page after the number of behaviours
+
+_DIVERSITY = ("standard_behaviours", "sample_coverage", "richness")  # null where examples are no random sample
+_INTERVALS = {
+    "effective_behaviours": (95, "effective_low", "effective_high"),
+    "standard_behaviours": (90, "standard_low", "standard_high"),
+    "richness": (95, "richness_low", "richness_high"),
+}
+"""Measures with an interval on a unit's page: its per cent, and the measures that are its ends."""
 
 BEHAVIOUR_GROUPS = ("one main behaviour", "two", "three", "four or more", "none")
 
@@ -164,6 +172,8 @@ class Pages:
             caution=evidence.caution(record["polysemanticity"], self.config.examples.policy),
             reliability=reliability(record, self.config.examples.policy),
             shown_in=shown_in,
+            diversity=_DIVERSITY,
+            intervals=_INTERVALS,
             histogram=figures.histogram(edges, counts, threshold),
             threshold=threshold,
             labels=labels,
@@ -184,6 +194,7 @@ class Pages:
     def layer(self, layer: int, units: Sequence[Summary], layers: Sequence[int]) -> dict[str, str]:
         """The table of a layer's units, by the names of its pages."""
         leaves = layer_table.leaves(units)
+        drawn = (compared_number(units).name, *_DISTRIBUTIONS)
         distributions = [
             (
                 measure,
@@ -194,7 +205,7 @@ class Pages:
                 ),
             )
             for measure in MEASURES
-            if measure.name in _DISTRIBUTIONS
+            if measure.name in drawn
         ]
         return {
             leaf.name: self._render(
@@ -229,6 +240,7 @@ class Pages:
         `paper_distances` has the medians of `PAPER_DISTANCES` over all units.
         """
         every = [unit for units in layers.values() for unit in units]
+        compared = compared_number(every)
         return self._render(
             "home.html",
             "index.html",
@@ -253,12 +265,14 @@ class Pages:
                     figures.Row(
                         f"Layer {layer}",
                         f"L{layer}/index.html",
-                        [unit.measures["effective_behaviours"] for unit in units],
+                        [value for unit in units if (value := unit.measures[compared.name]) is not None],
                     )
                     for layer, units in layers.items()
                 ],
-                "Effective number of behaviours",
+                compared.title,
             ),
+            compared=compared,
+            not_compared=sum(unit.measures[compared.name] is None for unit in every if unit.measures["examples"]),
         )
 
     def map(self, drawn: DrawnMap) -> str:

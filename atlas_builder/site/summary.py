@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from atlas_builder.records.address import UnitAddress
-from atlas_builder.records.measures import MEASURES
+from atlas_builder.records.measures import MEASURES, Measure
 from atlas_builder.records.schema import Record
 
 
@@ -34,6 +35,16 @@ class Summary:
     def page(self) -> str:
         """Address from the site's root."""
         return UnitAddress(self.layer, self.unit).page
+
+
+def compared_number(units: Sequence[Summary]) -> Measure:
+    """The number of behaviours by which to compare units: at equal sample coverage, if most with examples have it.
+
+    Else the effective number in the examples at hand, which grows with how many there are.
+    """
+    known = [unit.measures["standard_behaviours"] is not None for unit in units if unit.measures["examples"]]
+    name = "standard_behaviours" if 2 * sum(known) > len(known) else "effective_behaviours"
+    return next(measure for measure in MEASURES if measure.name == name)
 
 
 def summary_of(record: Record) -> Summary:

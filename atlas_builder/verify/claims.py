@@ -39,6 +39,8 @@ class ClaimedSide:
     """The position of the first token that reaches it: (contexts,)."""
     chosen: NDArray[np.int64]
     """The contexts of the unit's examples."""
+    random: bool
+    """Whether these are all contexts that qualify, or a random sample of them."""
     unsure: bool
     """Whether a context is so near the border that another run may choose differently."""
 
@@ -55,14 +57,15 @@ def sides(
 
 def _choose(
     keys: NDArray[np.float64], layer: int, unit: int, side: int, config: Configuration
-) -> tuple[NDArray[np.int64], bool]:
+) -> tuple[NDArray[np.int64], bool, bool]:
+    """The contexts of the examples, whether they are a random sample or all that qualify, whether this is unsure."""
     rule, top = config.examples, float(keys.max(initial=0))
     near = TOLERANCE[config.model.dtype] * top
     active = np.flatnonzero(keys > 0)
     if rule.policy == "top":
         chosen = active[np.lexsort([active, -keys[active]])][: rule.per_unit]
         border = keys[chosen[-1]] if len(chosen) == rule.per_unit else 0.0
-        return chosen, bool((np.abs(keys - border) <= near).sum() > 1)
+        return chosen, len(chosen) == len(active), bool((np.abs(keys - border) <= near).sum() > 1)
     border = rule.threshold * top
     if rule.policy == "robust":
         order = active[np.lexsort([active, -keys[active]])]
@@ -73,12 +76,12 @@ def _choose(
             full = len(chosen) == least
             last = keys[chosen[-1]] if full else weakest
             doubtful = (np.abs(keys - last) <= near).sum() > full or (keys >= border - near).sum() >= least
-            return np.sort(chosen), bool(doubtful)
+            return np.sort(chosen), len(chosen) <= (keys[active] >= border).sum(), bool(doubtful)
     chosen = active[keys[active] >= border]
     column = np.full(len(chosen), unit, np.uint64)
     chances = contexts_chances(stream(rule.seed, layer), column, column * 0 + np.uint64(side), chosen.astype(np.uint64))
     unsure = bool((np.abs(keys - border) <= near).any())
-    return np.sort(chosen[np.argsort(chances)][: rule.per_unit]), unsure
+    return np.sort(chosen[np.argsort(chances)][: rule.per_unit]), True, unsure
 
 
 def _orders(order: NDArray[np.intp], keys: NDArray[np.float64]) -> Iterator[NDArray[np.intp]]:
@@ -207,7 +210,7 @@ class Claims:
             return  # one context more or less changes every measure
         keys = side.keys[side.chosen]
         again = Recomputation(
-            SideInputs(inputs, read_weights, keys, unrelated),
+            SideInputs(inputs, read_weights, keys, unrelated, side.random),
             lambda: _orders(np.lexsort([side.chosen, -keys]), keys),
             self.config.clusters,
             self.config.model.dtype,

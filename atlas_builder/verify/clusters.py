@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from atlas_builder.config import ClusterSettings
 from atlas_builder.verify.background import Unrelated, embedded, pairwise_cosines
 from atlas_builder.verify.clusterings import clusters_of, drawn_halves
+from atlas_builder.verify.diversity import diversity_numbers
 from atlas_builder.verify.linkage import Cluster, Matrix
 from atlas_builder.verify.measures import (
     distance_measures,
@@ -79,6 +80,8 @@ class SideInputs:
     strengths: NDArray[np.float64]
     """The size of each activation: (examples,)."""
     unrelated: Unrelated
+    random: bool
+    """Whether the examples are a random sample of those that qualify."""
 
 
 class _Found(NamedTuple):
@@ -102,6 +105,7 @@ class Recomputation:
         self, side: SideInputs, orders: Callable[[], Iterator[Order]], settings: ClusterSettings, dtype: str
     ) -> None:
         self._orders, self._settings, self._strengths = orders, settings, side.strengths
+        self._random = side.random
         self._nudge, self._measured = _NUDGE[dtype], _MEASURED[dtype]
         self.distances = np.clip(1 - pairwise_cosines(embedded(side.inputs, side.read)), 0, 2)
         self.clustered, self._dimensions = self.distances, np.inf
@@ -173,6 +177,7 @@ class Recomputation:
             **distance_measures(self.distances, found.clusters),
             **effective_ends(found.clusters),
             **main_numbers(len(self.distances), found.clusters, found.samples, found.again),
+            **self._diversity(found),
             "stability": mean_stability(found.clusters, of_each),
             "mono_score": weighted_similarity(self.distances, self._strengths),
         }
@@ -197,6 +202,11 @@ class Recomputation:
             self._central(report, f"{what}: central example", claimed.central[number], cluster, found.order)
         self._labels(report, claimed, found.clusters)
         return report
+
+    def _diversity(self, found: _Found) -> dict[str, float]:
+        halves = [(len(sample), new) for sample, new in zip(found.samples, found.again, strict=True)]
+        known = self._random and self._settings.min_size == 2
+        return diversity_numbers(len(self.distances), found.clusters, halves, known)
 
     def _central(
         self, report: VerificationReport, what: str, central: int | None, cluster: Cluster, order: Order

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from atlas_builder.cluster.clustering import MAIN_SHARE
+from atlas_builder.cluster.diversity import diversity_measures
 from atlas_builder.cluster.run import BEHAVIOUR, MEASURES_DTYPE
 from atlas_builder.cluster.stability import effective_interval
 from atlas_builder.collect.bands import DRAWN, band_edges
@@ -384,6 +385,13 @@ class Layer:
         for unit, (first, end) in enumerate(pairwise(starts)):
             interval = effective_interval(behaviours["size"][first:end])
             column["effective_low"][unit], column["effective_high"][unit] = interval
+            labels = np.repeat(np.arange(end - first), behaviours["size"][first:end])
+            alone = np.full(int(examples[unit]) - len(labels), -1)
+            known = diversity_measures(np.concatenate([labels, alone]).astype(np.int32), [])
+            for name, value in known._asdict().items():
+                column[name][unit] = value
+            column["standard_low"][unit] = max(1.0, 0.7 * known.standard_behaviours)
+            column["standard_high"][unit] = 1.3 * known.standard_behaviours
         return measures
 
     def _paper_distances(self, measures: np.ndarray) -> Floats:

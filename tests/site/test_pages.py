@@ -77,7 +77,7 @@ def test_every_page_is_strict_html_and_keeps_its_policy(
     assert [fault for faults in pool.map(_all_faults, chunks) for fault in faults] == []
 
 
-def test_a_threshold_is_said_where_examples_are_sampled_above_one(
+def test_a_threshold_and_what_was_not_seen_are_said_where_examples_are_sampled(
     configure: Configure, pool: Executor, tmp_path: Path
 ) -> None:
     settings = configure(examples={"policy": "robust", "share": 0.9, "least": 12})
@@ -89,6 +89,10 @@ def test_a_threshold_is_said_where_examples_are_sampled_above_one(
         said = f"Examples are above the threshold of {number(0.9 * robust)} (line)"
         page = (site / f"L0/N{unit}.html").read_text(encoding="utf-8")
         assert (said in page) == (reach > 0 and not is_filled)
+        estimated = len(layer.of_side(unit, 1)[1]) >= 10 and not is_filled
+        assert ("<dt>Richness, at least<dd>" in page) == estimated
+        assert ("<dt>Effective number at 50 % coverage<dd>" in page) == estimated
+        assert ("Behaviours that no example shows are not estimated" in page) != estimated
 
 
 @pytest.mark.parametrize(

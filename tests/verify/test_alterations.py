@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.cluster import hierarchy
 from scipy.spatial.distance import squareform
 
-from atlas_builder.cluster import background, clustering, linkage, run, stability
+from atlas_builder.cluster import background, clustering, diversity, linkage, run, stability
 from atlas_builder.cluster.background import LayerBackground, UnitBackground
 from atlas_builder.config import ClusterSettings, Configuration
 from atlas_builder.config_file import validate
@@ -26,7 +26,7 @@ from atlas_builder.verify.claims import ClaimedSide, Claims
 from atlas_builder.verify.report import VerificationReport
 
 WIDTH, TOKENS = 32, 200
-SEEDS = (5, 10, 25, 13, 51, 35, 82)  # each alteration shows in one of these at least
+SEEDS = (5, 10, 25, 13, 51, 35, 82, 21, 54)  # each alteration shows in one of these at least
 LABELS = "document|behaviours|stability"  # what is in another behaviour, or is in half of the examples
 Patch = pytest.MonkeyPatch
 
@@ -71,6 +71,9 @@ class PlantedUnit:
     @property
     def inputs(self) -> NDArray[np.float32]:
         return self.arrays[0]
+
+    def is_random_sample(self, unit: int, sign: int) -> bool:
+        return True
 
     def of_side(self, unit: int, sign: int) -> tuple[int, np.ndarray]:
         examples = np.zeros(len(self.inputs), [("row", "<i4"), ("value", "<f4")])
@@ -118,7 +121,7 @@ def problems(unit: PlantedUnit, record: dict[str, Any], config: Configuration) -
     report = VerificationReport()
     text = Text([(number, 0, [0]) for number in range(len(inputs))])
     at = np.zeros(len(inputs), np.int32)
-    side = ClaimedSide(1, values.astype(np.float64), at, np.arange(len(inputs)), unsure=False)
+    side = ClaimedSide(1, values.astype(np.float64), at, np.arange(len(inputs)), random=True, unsure=False)
     Claims(record, report, config, text, ["a"]).measures(side, inputs, read, Unrelated(tokens, unit.ids, read))
     assert report.problems or report.compared["labels"] == len(inputs)
     return report.problems
@@ -142,7 +145,8 @@ def test_every_claim_is_compared() -> None:
         return any(re.search(shows_in, problem) for problem in said)
 
     for name, value in record["polysemanticity"].items():
-        assert found(name, polysemanticity={**record["polysemanticity"], name: value + 1}), name
+        changed = 1.0 if value is None else value + 1
+        assert found(name, polysemanticity={**record["polysemanticity"], name: changed}), name
     for name in ("size", "coverage", "stability"):
         first, *others = record["behaviours"]
         assert found(name, behaviours=[{**first, name: first[name] + 1}, *others]), name
@@ -174,9 +178,10 @@ def test_what_hangs_on_rounding_may_be_either(cosine: float, either: bool) -> No
 
 def in_python(patch: Patch) -> None:
     """Let the compiled functions run as plain ones, which see what is patched."""
-    for name, function in list(vars(linkage).items()):
-        if isinstance(function, Dispatcher):
-            patch.setattr(linkage, name, function.py_func)
+    for module in (linkage, diversity):
+        for name, function in list(vars(module).items()):
+            if isinstance(function, Dispatcher):
+                patch.setattr(module, name, function.py_func)
 
 
 def constant(module: Any, name: str, value: Any) -> Callable[[Patch], None]:
@@ -276,6 +281,29 @@ def other_samples(patch: Patch) -> None:
     patch.setattr(stability, "half_samples", lambda similarities, settings, seed: as_it_is(similarities, settings, 1))
 
 
+def sure_examples_alone(patch: Patch) -> None:
+    """Unclustered examples are left out of the groups."""
+    as_it_is = diversity.frequency_counts
+    patch.setattr(diversity, "frequency_counts", lambda labels: as_it_is(labels[labels >= 0]))
+
+
+def whole_entropy_as_seen(patch: Patch) -> None:
+    """Extrapolation towards the entropy of the examples without a correction for the groups of one."""
+    as_it_is = diversity._whole_entropy
+    patch.setattr(
+        diversity, "_whole_entropy", lambda counts, seen: as_it_is(counts * (np.arange(len(counts)) > 1), seen)
+    )
+
+
+def halves_at_their_own_reach(patch: Patch) -> None:
+    as_it_is = diversity.effective_number
+    patch.setattr(diversity, "effective_number", lambda counts, coverage, most=0: as_it_is(counts, coverage))
+
+
+def highest_taken_for_random(patch: Patch) -> None:
+    patch.setattr(PlantedUnit, "is_random_sample", lambda self, unit, sign: False)
+
+
 def smallest_first(patch: Patch) -> None:
     """Behaviours numbered from the smallest."""
     as_it_is = clustering._by_size
@@ -339,6 +367,35 @@ ALTERATIONS: list[tuple[str, str, Callable[[Patch], None], str]] = [
     ("main behaviours in halves", "components", constant(
         stability, "_main_in", lambda halves: [int(half.labels.max() + 1) + 1 for half in halves]
     ), "main_half"),
+    ("groups of one", "agglomerative", sure_examples_alone, "sample_coverage"),
+    ("sample coverage", "agglomerative", constant(
+        diversity, "sample_coverage", lambda counts: float(1 - counts[1] / (len(counts) - 1))
+    ), "sample_coverage"),
+    ("A without a pair", "linkage", constant(
+        diversity, "_unseen", lambda counts: float((len(counts) - 2) * counts[1] / max(
+            (len(counts) - 2) * counts[1] + 2 * counts[2] + 0.1, 1
+        ))
+    ), "sample_coverage"),
+    ("standard coverage", "agglomerative", constant(diversity, "STANDARD_COVERAGE", 0.45), "standard_behaviours"),
+    ("coverage of fewer", "agglomerative", constant(
+        diversity, "_covered", lambda drawn, sizes, groups, logs: float(
+            1 - np.sum(groups * sizes * (1 - sizes / (len(logs) - 1)) ** drawn) / (len(logs) - 1)
+        )
+    ), "standard_behaviours"),
+    ("entropy of fewer", "agglomerative", constant(
+        diversity, "_entropy", lambda drawn, sizes, groups, logs: float(np.log(1 + 0.7 * (drawn - 1)))
+    ), "standard_behaviours"),
+    ("extrapolation", "linkage", whole_entropy_as_seen, "standard_(behaviours|low|high)"),
+    ("reach of extrapolation", "linkage", constant(diversity, "_REACH", 1), "standard_(behaviours|low|high)"),
+    ("reach in halves", "linkage", halves_at_their_own_reach, "standard_(low|high)"),
+    ("interval at equal coverage", "agglomerative", constant(diversity, "_NORMAL_90", 1.96), "standard_(low|high)"),
+    ("fewest examples", "agglomerative", constant(diversity, "LEAST_EXAMPLES", 30), "sample_coverage"),
+    ("smallest groups", "agglomerative", constant(diversity, "_LEAST_GROUP", 1), "sample_coverage"),
+    ("random examples", "agglomerative", highest_taken_for_random, "richness"),
+    ("richness", "linkage", constant(
+        diversity, "chao1", lambda counts: diversity.Richness(float(counts.sum() + counts[1]), 1, 2)
+    ), "richness is"),
+    ("interval of richness", "agglomerative", constant(diversity, "_NORMAL_95", 1.6449), "richness_(low|high)"),
     ("Jaccard", "agglomerative", jaccard_without_union, "stability"),
     ("samples", "agglomerative", other_samples, "stability"),
     ("share of a sample", "agglomerative", constant(stability, "_SHARE", 0.6), "stability"),
