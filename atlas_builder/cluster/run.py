@@ -25,11 +25,16 @@ from atlas_builder.progress import Progress, gc_paused
 
 _UNITS_AT_ONCE = 64  # whatever the number of workers: products over a block round by its shape
 
-_COUNTS = ("behaviours", "main_behaviours", "examples")
+_COUNTS = ("behaviours", "main_behaviours", "examples", "qualifying_contexts")
 MEASURES_DTYPE = np.dtype(
     [
         (name, "<i4" if name in _COUNTS else "<f8")
-        for name in (*Measures._fields, *StabilityMeasures._fields, *DiversityMeasures._fields)
+        for name in (
+            *Measures._fields,
+            *StabilityMeasures._fields,
+            *DiversityMeasures._fields,
+            "qualifying_contexts",
+        )
     ]
 )
 PAPER_DISTANCES = ("embedding_intra", "embedding_inter", "input_intra", "input_inter")
@@ -81,7 +86,8 @@ class Clustered:
 
     @cached_property
     def measures(self) -> np.ndarray:
-        """`Measures`, `StabilityMeasures` and `DiversityMeasures` of each unit, by sign: (units, signs)."""
+        """`Measures`, `StabilityMeasures`, `DiversityMeasures` and how many contexts qualify for examples, of each unit
+        by sign: (units, signs)."""
         return read_array(self.folder / f"L{self.layer}.measures.npy")
 
     @cached_property
@@ -170,7 +176,8 @@ def _cluster_unit(
         rows["unit"], rows["sign"], rows["stability"] = unit, sign, stabilities
         rows["id"] += count
         labels.append(np.where(sign_labels >= 0, sign_labels + np.int32(count), sign_labels))
-        measures.append((*clustering.measure(distances[sign], sign_labels), *sign_measures, *diversity))
+        qualifying = layer.selection["reach"][unit, 0 if sign > 0 else 1]
+        measures.append((*clustering.measure(distances[sign], sign_labels), *sign_measures, *diversity, qualifying))
         behaviours.append(rows)
         planes.append(principal_coordinates(clustered.distances))
         count += len(rows)

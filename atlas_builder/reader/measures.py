@@ -66,6 +66,7 @@ class Polysemanticity:
     richness: float | None
     richness_low: float | None
     richness_high: float | None
+    qualifying_contexts: int | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -140,6 +140,11 @@ MEASURES = (
         ("activation", "layer", "comparison"), digits=0, former="active",
     ),
     _of_clusters("examples", "Examples", "number of examples that the measures rest on", "count", "layer"),
+    _of_clusters(
+        "qualifying_contexts", "Qualifying contexts",
+        "number of contexts near enough to the maximum for an example; estimated from examples.per_unit on", "count",
+        "unit", "negative", filter="contexts",
+    ),
 )  # fmt: skip
 """In the order of the lists on pages."""
 

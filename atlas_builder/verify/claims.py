@@ -41,6 +41,8 @@ class ClaimedSide:
     """The contexts of the unit's examples."""
     random: bool
     """Whether these are all contexts that qualify, or a random sample of them."""
+    threshold: float
+    """The activation from which a context qualifies; 0 where every active one does."""
     unsure: bool
     """Whether a context is so near the border that another run may choose differently."""
 
@@ -57,15 +59,15 @@ def sides(
 
 def _choose(
     keys: NDArray[np.float64], layer: int, unit: int, side: int, config: Configuration
-) -> tuple[NDArray[np.int64], bool, bool]:
-    """The contexts of the examples, whether they are a random sample or all that qualify, whether this is unsure."""
+) -> tuple[NDArray[np.int64], bool, float, bool]:
+    """The last four fields of a `ClaimedSide`."""
     rule, top = config.examples, float(keys.max(initial=0))
     near = TOLERANCE[config.model.dtype] * top
     active = np.flatnonzero(keys > 0)
     if rule.policy == "top":
         chosen = active[np.lexsort([active, -keys[active]])][: rule.per_unit]
         border = keys[chosen[-1]] if len(chosen) == rule.per_unit else 0.0
-        return chosen, len(chosen) == len(active), bool((np.abs(keys - border) <= near).sum() > 1)
+        return chosen, len(chosen) == len(active), 0.0, bool((np.abs(keys - border) <= near).sum() > 1)
     border = rule.threshold * top
     if rule.policy == "robust":
         order = active[np.lexsort([active, -keys[active]])]
@@ -76,12 +78,12 @@ def _choose(
             full = len(chosen) == least
             last = keys[chosen[-1]] if full else weakest
             doubtful = (np.abs(keys - last) <= near).sum() > full or (keys >= border - near).sum() >= least
-            return np.sort(chosen), len(chosen) <= (keys[active] >= border).sum(), bool(doubtful)
+            return np.sort(chosen), len(chosen) <= (keys[active] >= border).sum(), border, bool(doubtful)
     chosen = active[keys[active] >= border]
     column = np.full(len(chosen), unit, np.uint64)
     chances = contexts_chances(stream(rule.seed, layer), column, column * 0 + np.uint64(side), chosen.astype(np.uint64))
     unsure = bool((np.abs(keys - border) <= near).any())
-    return np.sort(chosen[np.argsort(chances)][: rule.per_unit]), True, unsure
+    return np.sort(chosen[np.argsort(chances)][: rule.per_unit]), True, border, unsure
 
 
 def _orders(order: NDArray[np.intp], keys: NDArray[np.float64]) -> Iterator[NDArray[np.intp]]:
@@ -208,6 +210,7 @@ class Claims:
             return
         if side.unsure:
             return  # one context more or less changes every measure
+        self._qualifying(what, side, claimed.get("qualifying_contexts"))
         keys = side.keys[side.chosen]
         again = Recomputation(
             SideInputs(inputs, read_weights, keys, unrelated, side.random),
@@ -217,6 +220,22 @@ class Claims:
         )
         behaviours = claimed_behaviours(what, self.record, side.sign, self._places(side))
         self.report.add(again.compare(behaviours, self.tolerance))
+
+    def _qualifying(self, what: str, side: ClaimedSide, claimed: int | None) -> None:
+        """Compare the number of contexts that qualify; atlases of earlier versions do not have it.
+
+        From `per_unit` on the builder estimates it from bins a fourth of a power of two wide.
+        """
+        if claimed is None:
+            return
+        rule, active = self.config.examples, side.keys[side.keys > 0]
+        number = int((active >= side.threshold).sum())
+        low = high = number
+        if rule.policy != "top" and number >= rule.per_unit:
+            low, high = (int((active >= side.threshold * by).sum()) for by in (2**0.25, 2**-0.25))
+        self.report.count("measures")
+        if not min(low, rule.per_unit) <= claimed <= high or (low == high != claimed):
+            self.report.wrong(f"{what}: qualifying_contexts is published as {claimed}, but computed as {number}")
 
     def _places(self, side: ClaimedSide) -> dict[int, int]:
         """For each published example of a side, by its index in the record, its place among the side's contexts."""
