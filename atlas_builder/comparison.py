@@ -25,9 +25,9 @@ from atlas_builder.explain.results import read_explanations as explained
 from atlas_builder.records.kinds import kind_of
 from atlas_builder.records.measures import MEASURES, shown_in
 from atlas_builder.site import figures
-from atlas_builder.site.pages import COLOURS
 from atlas_builder.site.render import write_text
 from atlas_builder.site.theme import environment, find_theme
+from atlas_builder.site.unit_side import COLOURS
 
 SHARED = 0.2
 """The least Jaccard index of two behaviours' examples for a match."""

@@ -161,7 +161,7 @@ class _Source:
         return _lists(counts, tokens), _lists(counts, _numbers(flat[:, 1]))
 
     def _neighbours(self, layer: int, behaviours: int) -> pa.Array:
-        """The neighbours of each of a layer's behaviours, as many as records list."""
+        """The neighbours of each of a layer's behaviours, as many as records list of a main one."""
         links, first = self._stages.links, self._stages.links.first_of(layer)
         shown = np.s_[first : first + behaviours, : self._config.site.neighbours_shown]
         there = ~np.isnan(links.similarities[shown])  # (behaviours, neighbours)

@@ -118,7 +118,7 @@ def test_a_label_picks_what_differs_where_the_best_word_of_the_layer_is_the_sibl
         ("one of [#] #", "two of [#] #", ["after of (near one)", "after of (near two)"]),
     ],
 )
-def test_siblings_that_share_a_key_word_are_told_apart_by_the_word_before_or_a_word_around(
+def test_siblings_that_share_a_key_word_are_distinguished_by_the_word_before_or_a_word_around(
     one: str, other: str, labels: list[str]
 ) -> None:
     others = _layer_of_others()

@@ -121,7 +121,9 @@ def problems(unit: PlantedUnit, record: dict[str, Any], config: Configuration) -
     report = VerificationReport()
     text = Text([(number, 0, [0]) for number in range(len(inputs))])
     at = np.zeros(len(inputs), np.int32)
-    side = ClaimedSide(1, values.astype(np.float64), at, np.arange(len(inputs)), random=True, unsure=False)
+    side = ClaimedSide(
+        1, values.astype(np.float64), at, np.arange(len(inputs)), random=True, threshold=0.0, unsure=False
+    )
     Claims(record, report, config, text, ["a"]).measures(side, inputs, read, Unrelated(tokens, unit.ids, read))
     assert report.problems or report.compared["labels"] == len(inputs)
     return report.problems

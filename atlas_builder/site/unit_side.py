@@ -1,0 +1,130 @@
+"""What a unit's page shows of positive and of negative activations, made from its record."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+from numpy.typing import NDArray
+
+from atlas_builder.records.schema import Record
+from atlas_builder.site import figures, html
+from atlas_builder.site.headline import measures_by_sign
+
+COLOURS = 8
+"""Behaviours with a colour of their own; those after share one."""
+
+
+PlanePoints = tuple[NDArray[np.float32], NDArray[np.int32], float]
+"""What `LayerRecords.plane` returns: points (examples, 2), labels (examples,), the share of variance shown."""
+
+
+@dataclass(frozen=True)
+class UnitSide:
+    """A unit's behaviours and measures for one sign of its activations."""
+
+    sign: int
+    behaviours: list[dict[str, Any]]
+    noise: list[int]
+    measures: dict[str, Any]
+    colours: list[str]
+    projection: PlanePoints
+
+    @property
+    def main(self) -> list[dict[str, Any]]:
+        """Its main behaviours; they are the larger ones, so they come first."""
+        return self.behaviours[: self.measures["main_behaviours"]]
+
+    @property
+    def rare(self) -> list[dict[str, Any]]:
+        """Its behaviours of few examples."""
+        return self.behaviours[self.measures["main_behaviours"] :]
+
+    @property
+    def unexplained(self) -> float:
+        """The share of the activation that is of unclustered examples."""
+        return max(0.0, 1 - float(sum(behaviour["coverage"] for behaviour in self.behaviours)))
+
+    @property
+    def bar(self) -> Markup:
+        """The coverage of its behaviours and of unclustered examples."""
+        parts = [(self.colours[behaviour["id"]], behaviour["coverage"]) for behaviour in self.behaviours]
+        return figures.shares([*parts, ("c0", self.unexplained)] if self.noise else parts)
+
+    @property
+    def spread(self) -> float:
+        """The share of its examples' variance that the plane shows."""
+        return self.projection[2]
+
+    @cached_property
+    def plane(self) -> Markup | None:
+        """Its examples by principal coordinates; None where they do not vary."""
+        points, labels, share = self.projection
+        return None if math.isnan(share) else figures.plane(points, labels, self.colours)
+
+
+@dataclass(frozen=True)
+class ExamplePlaces:
+    """Places in a record's list of examples."""
+
+    in_bands: set[int]
+    negative: set[int]
+    """Examples, not of bands, whose key token has a negative activation."""
+    unclustered: list[int]
+
+    @classmethod
+    def of(cls, record: Record) -> ExamplePlaces:
+        """Those of a record."""
+        in_bands = {place for band in record["bands"] for place in band["examples"]}
+        others = [(place, example) for place, example in enumerate(record["examples"]) if place not in in_bands]
+        return cls(
+            in_bands,
+            negative={place for place, example in others if example["values"][example["key"]] < 0},
+            unclustered=[place for place, example in others if example["behaviour"] is None],
+        )
+
+
+def sides_of(
+    record: Record, places: ExamplePlaces, planes: Mapping[int, PlanePoints], colours: list[str]
+) -> list[UnitSide]:
+    """A unit's positive side, and its negative one where it has negative activations."""
+    return [
+        UnitSide(
+            sign,
+            [behaviour for behaviour in record["behaviours"] if behaviour["sign"] == sign],
+            [place for place in places.unclustered if (place in places.negative) == (sign < 0)],
+            measures,
+            colours,
+            planes[sign],
+        )
+        for sign, measures in measures_by_sign(record).items()
+    ]
+
+
+def colours_of(record: Record) -> list[str]:
+    """The class of each behaviour by its number, and of unclustered examples at 0."""
+    return [f"c{number if number <= COLOURS else 0}" for number in range(len(record["behaviours"]) + 1)]
+
+
+def shown_examples(record: Record, places: ExamplePlaces) -> list[Markup]:
+    """Each example as it is shown, highlighted by shares of the unit's maximum, or of its minimum."""
+    maximum, minimum = record["stats"]["max"], record["stats"]["min"]
+    return [
+        _shown(example, minimum if place in places.negative else maximum, in_a_band=place in places.in_bands)
+        for place, example in enumerate(record["examples"])
+    ]
+
+
+def _shown(example: dict[str, Any], extreme: float, *, in_a_band: bool) -> Markup:
+    """The text of an example of a band; the whole line of another, with activation and source."""
+    key, importance = example["key"], example.get("importance", ())
+    text = html.highlight(example["tokens"], example["values"], key, extreme, importance, titles=not in_a_band)
+    if in_a_band:
+        return text
+    value, source = example["values"][key], example["source"]
+    return html.example(text, value, source, example["position"], weighed=bool(importance))
