@@ -125,7 +125,7 @@ def test_siblings_that_share_a_key_word_are_distinguished_by_the_word_before_or_
     assert _labels([_scenes(one), _scenes(other), *others], [0, 0, *range(1, len(others) + 1)])[:2] == labels
 
 
-def test_siblings_that_share_a_part_of_words_are_told_apart() -> None:
+def test_siblings_that_share_a_part_of_words_are_distinguished() -> None:
     def verbs(before: str) -> list[Scene]:
         return [scene([before, f" {verb}", "ed"], 2) for verb in ("want", "start", "look", "jump", "wait")]
 

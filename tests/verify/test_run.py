@@ -143,6 +143,7 @@ def test_a_build_that_went_wrong_is_found_out(
         ("label", lambda record: record["examples"][0].__setitem__("behaviour", 99)),
         ("coverage", lambda record: [behaviour.__setitem__("coverage", 2.0) for behaviour in record["behaviours"]]),
         ("count", lambda record: record["polysemanticity"].__setitem__("examples", 999)),
+        ("reach", lambda record: record["polysemanticity"].__setitem__("qualifying_contexts", 1)),
         ("look-up", lambda record: record["prediction"].__setitem__("fired", 10**6)),
         ("band", lambda record: record["bands"][1].__setitem__("range", [0.5, 9.0])),
     ],
