@@ -19,6 +19,7 @@ from threadpoolctl import threadpool_limits
 from atlas_builder.cluster.clustering import paper_distances
 from atlas_builder.cluster.embeddings import cosine_distances, neuron_embeddings, principal_coordinates
 from atlas_builder.cluster.run import _cluster_units
+from atlas_builder.collect.results import selection_type
 from atlas_builder.config import ClusterSettings
 
 UNITS, EXAMPLES, WIDTH, ROUNDS = 64, 100, 768, 3
@@ -40,6 +41,12 @@ class PlantedLayer:
         self.background_tokens = np.arange(1024)
         self._examples = np.zeros(len(self.inputs), [("row", "<i8"), ("value", "<f4")])
         self._examples["row"], self._examples["value"] = np.arange(len(self.inputs)), chance.random(len(self.inputs))
+
+        self.selection = np.zeros((UNITS, 1), selection_type)
+
+    def is_random_sample(self, _unit: int, _sign: int) -> bool:
+        """As where enough contexts qualify."""
+        return True
 
     def of_side(self, unit: int, _: int) -> tuple[int, np.ndarray]:
         """The first of a unit's examples, and them."""
