@@ -39,7 +39,8 @@ def basis(side: dict[str, Any], policy: str) -> str:
     """The examples that a side's behaviours are seen in, and the contexts that they are of."""
     examples, number = side["examples"], side.get("qualifying_contexts")
     if number is None or number < examples:
-        return f"{examples:,} example{'s' * (examples != 1)}"
+        few = "" if number is None else f", of which {number} come{'s' * (number == 1)} near the maximum"
+        return f"{examples:,} example{'s' * (examples != 1)}{few}"
     return f"{examples:,} of {number:,} context{'s' * (number != 1)} that {_qualify(policy, number)}"
 
 

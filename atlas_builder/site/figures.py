@@ -11,6 +11,8 @@ import numpy as np
 from markupsafe import Markup, escape
 from numpy.typing import NDArray
 
+from atlas_builder.cluster.clustering import is_main
+
 
 def histogram(edges: Sequence[float], counts: Sequence[int], threshold: float | None = None) -> Markup:
     """Tokens by activation, counts on a logarithmic axis; `threshold` draws a line."""
@@ -104,7 +106,8 @@ def plane(points: NDArray[np.float32], labels: NDArray[np.int32], colours: Seque
     """A unit's examples by principal coordinates, coloured by behaviour.
 
     `points` is (examples, 2), `labels` (examples,) the behaviour of each from 1, or 0 for
-    unclustered; `colours` are the classes of behaviours 0, 1, 2, …
+    unclustered; `colours` are the classes of behaviours 0, 1, 2, … Main behaviours are numbered; of a unit that has
+    none, all are.
     """
     width, height, margin = 160, 115, 8
     low, high = points.min(axis=0), points.max(axis=0)
@@ -115,6 +118,10 @@ def plane(points: NDArray[np.float32], labels: NDArray[np.int32], colours: Seque
     places_of: dict[int, list[list[int]]] = {}
     for number, place in zip(labels[order].tolist(), places[order].tolist(), strict=True):
         places_of.setdefault(number, []).append(place)
+    sizes = np.bincount(labels, minlength=len(colours))
+    main = is_main(sizes, len(labels))
+    count = int(np.count_nonzero(sizes[1:]))
+    numbered = main if main[1:].any() else sizes > 0
     dots, numbers = [], []
     for number, members in places_of.items():
         # A line of no length with a round end is a dot; from the last one it takes half a dozen bytes.
@@ -126,10 +133,9 @@ def plane(points: NDArray[np.float32], labels: NDArray[np.int32], colours: Seque
             path.append(f"m{x - from_x} {y - from_y}h0" if y >= from_y else f"m{x - from_x}{y - from_y}h0")
             from_x, from_y = x, y
         dots.append(f'<path class={colours[number]} d="{"".join(path)}"/>')
-        if number:
+        if number and numbered[number]:
             xs, ys = zip(*members, strict=True)
             numbers.append(f"<text x={sorted(xs)[len(xs) // 2]} y={sorted(ys)[len(ys) // 2] + 2}>{number}</text>")
-    count = len(numbers)
     summary = f"{len(points):,} examples in {count} behaviour{'s' if count != 1 else ''}, by principal coordinates."
     return Markup(
         f'<svg class=plane viewBox="0 0 {width} {height}" role=img aria-label="{summary}">'

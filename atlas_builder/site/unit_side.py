@@ -107,8 +107,11 @@ def sides_of(
 
 
 def colours_of(record: Record) -> list[str]:
-    """The class of each behaviour by its number, and of unclustered examples at 0."""
-    return [f"c{number if number <= COLOURS else 0}" for number in range(len(record["behaviours"]) + 1)]
+    """The class of each behaviour by its number, and of unclustered examples at 0; each sign begins with the first."""
+    signs = [behaviour["sign"] for behaviour in record["behaviours"]]
+    positive = signs.count(1)
+    ranks = [0, *(place + 1 if sign > 0 else place + 1 - positive for place, sign in enumerate(signs))]
+    return [f"c{rank if rank <= COLOURS else 0}" for rank in ranks]
 
 
 def shown_examples(record: Record, places: ExamplePlaces) -> list[Markup]:

@@ -34,7 +34,7 @@ def test_a_unit_of_enough_contexts_or_none_needs_no_caution(number: int | None) 
 
 def test_what_a_number_rests_on_is_said() -> None:
     assert basis(_side(1340), "robust") == "100 of 1,340 contexts that come near the maximum"
-    assert basis(_side(37), "robust") == "100 examples"  # the others are the highest of those further down
+    assert basis(_side(37), "robust") == "100 examples, of which 37 come near the maximum"
     assert basis(_side(None, examples=1), "robust") == "1 example"
     assert basis(_side(1, examples=1), "top") == "1 of 1 context that is active"
 
