@@ -25,7 +25,7 @@ from atlas_builder.rounding import grain_of, published_values, shortest, signifi
 
 _IMPORTANCE_GRAIN = 0.01
 _AROUND_A_BAND = (5, 2)  # most tokens shown before and after a token drawn from a band
-_AROUND_A_RARE_ONE = (8, 3)  # and of the example of a rare behaviour
+_SHARE_OF_A_RARE_ONE = (0.4, 0.3)  # of the tokens shown around other examples, of the example of a rare behaviour
 _TOKENS_OF_A_RARE_ONE = 3  # that it activates on
 
 
@@ -186,7 +186,7 @@ class LayerRecords:
         """The numbers of tokens to show before and after each example, by its behaviour: (examples,) each."""
         is_rare = ~np.array([*self._shown.main(unit), True])[labels]
         before, after = (
-            np.where(is_rare, min(few, many), many) for few, many in zip(_AROUND_A_RARE_ONE, around, strict=True)
+            np.where(is_rare, int(share * most), most) for share, most in zip(_SHARE_OF_A_RARE_ONE, around, strict=True)
         )
         return before, after
 
