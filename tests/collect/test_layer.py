@@ -239,7 +239,7 @@ def stopped_and_started(
 
 def test_pools_grow_where_more_must_be_kept_than_is_usual(threads: Executor, tmp_path: Path) -> None:
     """Contexts whose activation rises as their chance does: none beats another, so all must be kept."""
-    rule = ExampleSettings(per_unit=1, per_band=1, threshold=0.01, window=(2, 3))
+    rule = ExampleSettings(policy="threshold", per_unit=1, per_band=1, threshold=0.01, window=(2, 3))
     world = World(600, seed=1, sides=1)
     order = sorted(range(600), key=lambda context: reference.priority(0, LAYER, 1, context))
     world.activations[:, :, 1] = -1
@@ -257,7 +257,7 @@ def test_pools_grow_where_more_must_be_kept_than_is_usual(threads: Executor, tmp
 
 def test_memory_does_not_grow_with_the_corpus(threads: Executor, tmp_path: Path) -> None:
     """With every context near the maximum, a pool keeps about k (1 + ln(n / k)) of n, in RAM and on disk."""
-    rule = ExampleSettings(per_unit=20, per_band=4, threshold=0.75, window=(2, 3))
+    rule = ExampleSettings(policy="threshold", per_unit=20, per_band=4, threshold=0.75, window=(2, 3))
     chance = np.random.default_rng(0)
     kept, logged = [], []
     with collector_in(tmp_path, World(1, 0, 1), rule, threads) as collector:

@@ -17,6 +17,7 @@ from scipy.spatial.distance import squareform
 
 from atlas_builder.cluster import background, clustering, diversity, linkage, run, stability
 from atlas_builder.cluster.background import LayerBackground, UnitBackground
+from atlas_builder.collect.results import selection_type
 from atlas_builder.config import ClusterSettings, Configuration
 from atlas_builder.config_file import validate
 from atlas_builder.rerun.passes import Text
@@ -71,6 +72,10 @@ class PlantedUnit:
     @property
     def inputs(self) -> NDArray[np.float32]:
         return self.arrays[0]
+
+    @property
+    def selection(self) -> np.ndarray:
+        return np.array([[(0, len(self.inputs), False)]], selection_type)
 
     def is_random_sample(self, unit: int, sign: int) -> bool:
         return True
@@ -392,6 +397,9 @@ ALTERATIONS: list[tuple[str, str, Callable[[Patch], None], str]] = [
     ("reach in halves", "linkage", halves_at_their_own_reach, "standard_(low|high)"),
     ("interval at equal coverage", "agglomerative", constant(diversity, "_NORMAL_90", 1.96), "standard_(low|high)"),
     ("fewest examples", "agglomerative", constant(diversity, "LEAST_EXAMPLES", 30), "sample_coverage"),
+    ("contexts that qualify", "agglomerative", lambda patch: patch.setattr(
+        PlantedUnit, "selection", np.array([[(0, 7, False)]], selection_type)
+    ), "qualifying_contexts"),
     ("smallest groups", "agglomerative", constant(diversity, "_LEAST_GROUP", 1), "sample_coverage"),
     ("random examples", "agglomerative", highest_taken_for_random, "richness"),
     ("richness", "linkage", constant(

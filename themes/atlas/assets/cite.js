@@ -108,9 +108,11 @@
     select.setAttribute("aria-label", "What to cite");
     select.add(new Option(`This ${section.dataset.what}`, ""));
     for (const behaviour of behaviours) {
-      const link = behaviour.querySelector("h2 a");
+      const link = behaviour.querySelector("h2 a, h3 a");
       let label = "";
-      for (let part = link.nextSibling; part; part = part.nextSibling) label += part.textContent;
+      for (let part = link.nextSibling; part && part.nodeName !== "SMALL"; part = part.nextSibling) {
+        label += part.textContent;
+      }
       const number = link.textContent;
       select.add(new Option(`${number} (“${label.trim().replace(/\s+/g, " ")}”)`, number));
     }
