@@ -98,7 +98,7 @@ def test_forced_colours_leave_what_only_colours_show(
     demo_site: Path, page: Page, scheme: Literal["light", "dark"]
 ) -> None:
     page.emulate_media(forced_colors="active", color_scheme=scheme)
-    page.goto((demo_site / _with_two_behaviours(demo_site)).as_uri())
+    page.goto((demo_site / _with_two_main_behaviours(demo_site)).as_uri())
     ground = _style(page, "body", "backgroundColor")
     for selector, name, part in (
         (".bar .c{}", "stroke", None),
@@ -128,12 +128,12 @@ def test_forced_colours_leave_what_only_colours_show(
     assert drawn[1] > 10
 
 
-def _with_two_behaviours(site: Path) -> str:
+def _with_two_main_behaviours(site: Path) -> str:
     for path in sorted(site.glob("L0/N*.json")):
         record = json.loads(path.read_bytes())
-        if len(record["behaviours"]) >= 2:
+        if record["polysemanticity"]["main_behaviours"] >= 2:
             return f"L0/{path.stem}.html"
-    raise AssertionError("no unit of the demo has two behaviours")
+    raise AssertionError("no unit of the demo has two main behaviours")
 
 
 class Hands:
