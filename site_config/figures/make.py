@@ -9,7 +9,7 @@ from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
 
-UNIT = "L1/N160.html"
+UNIT = "L1/N425.html"
 SCORE = "Token F1"
 _HERE = Path(__file__).parent
 
