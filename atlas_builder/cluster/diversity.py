@@ -170,7 +170,8 @@ def _covered(drawn: int, sizes: Counts, groups: Counts, logs: NDArray[np.float64
     """
     examples = len(logs) - 1
     missed = 0.0
-    for size, number in zip(sizes, groups):  # noqa: B905 - Numba knows no strict
+    for place in range(len(sizes)):
+        size, number = sizes[place], groups[place]
         left = examples - size
         if left >= drawn:
             log = logs[left] - logs[left - drawn] - logs[examples - 1] + logs[examples - 1 - drawn]
@@ -188,7 +189,8 @@ def _entropy(drawn: int, sizes: Counts, groups: Counts, logs: NDArray[np.float64
     examples = len(logs) - 1
     total = logs[examples] - logs[drawn] - logs[examples - drawn]
     entropy = 0.0
-    for size, number in zip(sizes, groups):  # noqa: B905 - Numba knows no strict
+    for place in range(len(sizes)):
+        size, number = sizes[place], groups[place]
         left = examples - size
         for members in range(max(1, drawn - left), min(size, drawn) + 1):
             log = logs[size] - logs[members] - logs[size - members] - total

@@ -38,8 +38,8 @@ def noise_free_linkage(distances: NDArray[np.float32], dimensions: float, min_si
     `dimensions` are the effective dimensions of unrelated examples (`background.Similarities`).
     """
     joins, heights = average_tree(distances)
-    parted = groups_below(_divided(joins, heights, _ONE), joins)
-    return tidied(distances, dimensions, parted, min_size)
+    labels = groups_below(_divided(joins, heights, _ONE), joins)
+    return tidied(distances, dimensions, labels, min_size)
 
 
 def tidied(
