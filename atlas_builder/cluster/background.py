@@ -27,7 +27,7 @@ _PAIRED = 128
 """Inputs whose pairs measure the effective dimensions."""
 _QUANTILES = {0.99: 2.3263479, 0.999: 3.0902323}
 """Quantiles of the normal distribution."""
-_FLOOR_QUANTILE = 0.05
+_FLOOR_QUANTILE = 0.2
 _LARGEST_FLOOR = 0.4
 
 
@@ -164,7 +164,7 @@ class UnitBackground:
 
         For inputs that are jointly normal with the background's covariance, given that their drives are
         those of two examples: a K a' / (a K a + rest), a the drives by part, the sums of centred
-        embeddings; numerator and denominator are means over the examples. At most the 5 % quantile of the
+        embeddings; numerator and denominator are means over the examples. At most the 20 % quantile of the
         examples' cosines, and at most 0.4.
         """
         if self._given_drive is None or len(embeddings) < 2:

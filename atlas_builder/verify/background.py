@@ -18,7 +18,7 @@ _PAIRED = 128  # of them, the first, whose pairs show how many dimensions inputs
 _TAILS = (0.99, 0.999)  # the quantiles of their cosines that are read
 _SMALLEST_TAIL = 1e-3  # a cosine; smaller ones count as this one
 _FEWEST_DIMENSIONS = 2.0
-_FLOOR_QUANTILE, _LARGEST_FLOOR = 0.05, 0.4
+_FLOOR_QUANTILE, _LARGEST_FLOOR = 0.2, 0.4
 
 Matrix = NDArray[np.float64]
 

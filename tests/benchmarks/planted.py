@@ -3,8 +3,8 @@
 Prints the tables of the prose, and which goals of noise-free linkage are met: units planted
 in plain arrays, units of the demo's model that join several real ones, and pairs of
 examples of real units that belong together or do not. Takes some minutes; `--units` sets
-how many a row has, `--collect` the folder of a collect stage of the demo that there is
-already (`.NAME.work/collect`).
+how many a row has, `--collect` the folders of two collect stages of the demo that there are
+already (`.NAME.work/collect`), by the threshold and by the default rule for examples.
 """
 
 from __future__ import annotations
@@ -103,28 +103,36 @@ class Goals:
         return self.ask(row, **asked)
 
 
-def main(figure: str | None, collect: str | None, units: int) -> None:
+def main(figure: str | None, collect: tuple[str, str] | None, units: int) -> None:
     """Print the tables and the goals; write the figure where asked."""
     goals = Goals([])
     _planted(units, goals)
-    with _demo(collect) as collected:
-        _joined(collected, units, goals)
-        _linked(collected, units, goals)
+    with _demo(collect) as (near_maximum, default):
+        _joined(near_maximum, units, goals)
+        _linked(default, units, goals)
     print(f"\nGoals of {JUDGED}\n\n" + "\n".join(goals.lines))
     if figure:
         Path(figure).write_text(lines([_panel(axis, plants, units) for axis, plants in PANELS.items()]), "utf-8")
 
 
 @contextmanager
-def _demo(collect: str | None) -> Iterator[Collected]:
-    """The demo's collect stage: the one given, or one made for the length of the block."""
+def _demo(collect: tuple[str, str] | None) -> Iterator[list[Collected]]:
+    """The demo's collect stages: those given, or two made for the length of the block.
+
+    The first has the examples that reach three quarters of a unit's maximum, among which many units
+    respond to one token, the second those of the default rule.
+    """
     if collect:
-        yield Collected(Path(collect))
+        yield [Collected(Path(folder)) for folder in collect]
         return
     with TemporaryDirectory() as scratch:
-        settings = validate({"model": {"name": "demo"}, "corpus": {"source": "stdlib", "max_tokens": 1_000_000}})
-        build(settings, Path(scratch) / "site", until="collect")
-        yield Collected(work_folder(Path(scratch) / "site") / "collect")
+        made = []
+        for name, examples in {"threshold": {"policy": "threshold", "threshold": 0.75}, "default": {}}.items():
+            corpus = {"source": "stdlib", "max_tokens": 1_000_000}
+            settings = validate({"model": {"name": "demo"}, "corpus": corpus, "examples": examples})
+            build(settings, Path(scratch) / name, until="collect")
+            made.append(Collected(work_folder(Path(scratch) / name) / "collect"))
+        yield made
 
 
 def _planted(count: int, goals: Goals) -> None:
@@ -256,6 +264,6 @@ def _panel(axis: str, plants: list[tuple[float, Plant]], count: int) -> Panel:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("figure", nargs="?", help="SVG to write")
-    parser.add_argument("--collect", help="folder of the collect stage of the demo, instead of collecting now")
+    parser.add_argument("--collect", nargs=2, help="folders of collect stages of the demo, instead of collecting now")
     parser.add_argument("--units", type=int, default=40, help="units a row")
     main(**vars(parser.parse_args()))
