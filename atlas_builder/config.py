@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from atlas_builder.config_text import Address, Orcid, Printed, check_writable
+from atlas_builder.config_text import Address, Edition, Orcid, Printed, check_writable
 from atlas_builder.shipped import MODELS
 
 
@@ -73,7 +73,7 @@ class AtlasSettings(_Section):
     """Short name; the first part of every unit's id, as in `demo/L3/N512`."""
     title: str = Field(default="", max_length=200)
     """Title that readers see; made from the model's name when empty."""
-    version: Printed = Field(default="1", min_length=1, max_length=40)
+    version: Edition = Field(default="1", min_length=1, max_length=40)
     """Edition that a citation names."""
     authors: list[Author] = []
     """Authors of the atlas, in the order of a citation."""

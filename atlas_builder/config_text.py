@@ -33,6 +33,12 @@ def _not_blank(text: str) -> str:
     return text
 
 
+def _visible(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("leave out characters that cannot be seen")
+    return text
+
+
 def _openable(address: str) -> str:
     """Checked as far as programs that open it do."""
     try:
@@ -59,6 +65,8 @@ def _with_check_digit(orcid: str) -> str:
 
 Printed = Annotated[str, AfterValidator(_not_blank)]
 """Text that readers see, not blank."""
+Edition = Annotated[Printed, AfterValidator(_visible)]
+"""A name of an edition; scripts compare it as it is, so nothing in it is spelt out."""
 Address = Annotated[str, AfterValidator(_openable)]
 """An http address with a host, or one relative to the site."""
 Orcid = Annotated[str, Field(pattern=_ORCID), AfterValidator(_with_check_digit)]

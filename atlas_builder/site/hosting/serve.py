@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from atlas_builder.errors import ConfigurationError
@@ -27,7 +27,7 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
     sys_version = ""
     timeout = _SECONDS
     # Those of a site, whatever the machine's own table says of them.
-    extensions_map: ClassVar[dict[str, str]] = {
+    extensions_map = {  # noqa: RUF012 - as the base class has it
         ".css": "text/css; charset=utf-8",
         ".html": "text/html; charset=utf-8",
         ".js": "text/javascript; charset=utf-8",
