@@ -26,7 +26,7 @@ from atlas_builder.errors import ConfigurationError, CorpusError, brief
 
 MOST_CHARACTERS = 1_000_000
 """Most characters of one document: a tokenizer takes two hundred bytes for each."""
-_LONGEST_LINE = 8_000_000
+_LONGEST_LINE = 5_000_000  # read as JSON it may take twenty times that
 _MOST_BRACKETS = 1_000_000
 
 
@@ -62,7 +62,7 @@ def documents(corpus: CorpusSettings, skipped: Skipped | None = None) -> Iterato
         stream = huggingface_documents(corpus)
     empty = True
     for document in stream:
-        for part in _parts(document):
+        for part in (document,) if len(document.text) <= MOST_CHARACTERS else _parts(document):
             if part.text.strip():
                 empty = False
                 yield Document(_encodable(part.name), _encodable(part.text))

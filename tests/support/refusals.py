@@ -15,7 +15,10 @@ from typing import NamedTuple
 
 from atlas_builder.cli import _explain, main
 from atlas_builder.errors import AtlasError
+from atlas_builder.pipeline import build, shards
 
+LOADED = (build, shards)
+"""What a command loads; loaded here, once for all."""
 LONGEST_SENTENCE = 300
 SECONDS = 5.0
 MEGABYTES = 200.0
