@@ -120,6 +120,8 @@ def _text(loader: _Loader, node: yaml.ScalarNode) -> str:
 def _number(loader: _Loader, node: yaml.ScalarNode) -> int | float:
     if len(node.value) > _MOST_DIGITS:
         raise NotPlainError(f"the number {brief(node.value, 40)} is too long", node.start_mark)
+    if ":" in node.value:  # YAML 1.1 counts in sixties: 1:30 is 90
+        raise NotPlainError(f"the number {brief(node.value, 40)} has a colon: write it in digits", node.start_mark)
     number = loader.construct_yaml_int(node) if node.tag == _INTEGER else loader.construct_yaml_float(node)
     if isinstance(number, int) and number not in _INT64:
         raise NotPlainError(f"the number {brief(node.value, 40)} needs more than 64 bits", node.start_mark)

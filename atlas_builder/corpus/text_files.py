@@ -89,5 +89,5 @@ def _check_head(file: Path, raw: BinaryIO) -> None:
     raw.seek(0)
     kind = next((kind for magic, kind in _BINARY.items() if head.startswith(magic)), None)
     # One NUL may be a slip in one line.
-    if kind or head.count(b"\0") > _MOST_NULS * len(head):
+    if kind or head.count(b"\0") > 1 + _MOST_NULS * len(head):
         raise CorpusError(f"{brief(file, 100)} is {kind or 'binary'}, not UTF-8 text: unpack or convert it.")
