@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from atlas_builder import reader
+from atlas_builder.corpus.token_text import plain
 from atlas_builder.errors import ConfigurationError, NoAtlasError, SiteError
 from atlas_builder.explain.results import Explained, beside, of_atlas, scores_of
 from atlas_builder.explain.results import read_explanations as explained
@@ -253,7 +254,7 @@ def _open(site: Path, output: Path) -> Compared:
     except SiteError as error:
         raise NoAtlasError(f"compare: {error}") from None
     place = quote(Path(os.path.relpath(site.resolve(), output.resolve())).as_posix())
-    return Compared(atlas, atlas.title, place, of_atlas(site, explained(beside(site))))
+    return Compared(atlas, plain(atlas.title), place, of_atlas(site, explained(beside(site))))
 
 
 def _shown(compared: Sequence[Compared]) -> dict[str, Any]:

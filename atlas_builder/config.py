@@ -6,12 +6,14 @@ The docstring of a field is its documentation.
 from __future__ import annotations
 
 import datetime
+import math
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
+from atlas_builder.config_text import Address, Edition, Orcid, Printed, check_writable
 from atlas_builder.shipped import MODELS
 
 
@@ -36,16 +38,31 @@ def paths_in(section: BaseModel) -> Iterator[tuple[str, IsPath]]:
 
 class _Section(BaseModel):
     model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, strict=True, protected_namespaces=()
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+        strict=True,
+        protected_namespaces=(),
+        allow_inf_nan=False,
+        str_max_length=4096,
     )
+
+    @field_validator("*")
+    @classmethod
+    def _can_be_written(cls, value: object, info: ValidationInfo) -> object:
+        """Every setting is published, and may be a file's name or a part of one."""
+        if isinstance(value, str):
+            marks = cls.model_fields[str(info.field_name)].metadata
+            check_writable(value, is_path=any(isinstance(mark, IsPath) for mark in marks))
+        return value
 
 
 class Author(_Section):
     """A person to credit."""
 
-    name: str = Field(min_length=1)
+    name: Printed = Field(min_length=1, max_length=300)
     """Family name first, `Foote, Alex`, or as it is to be printed."""
-    orcid: str | None = Field(default=None, pattern=r"^\d{4}-\d{4}-\d{4}-\d{3}[\dX]$")
+    orcid: Orcid | None = None
     """ORCID iD, `0000-0002-1825-0097`."""
 
 
@@ -56,15 +73,15 @@ class AtlasSettings(_Section):
     """Short name; the first part of every unit's id, as in `demo/L3/N512`."""
     title: str = Field(default="", max_length=200)
     """Title that readers see; made from the model's name when empty."""
-    version: str = Field(default="1", min_length=1, max_length=40)
+    version: Edition = Field(default="1", min_length=1, max_length=40)
     """Edition that a citation names."""
     authors: list[Author] = []
     """Authors of the atlas, in the order of a citation."""
-    license: str = Field(default="CC-BY-4.0", pattern=r"^[A-Za-z0-9.+() -]+$")
+    license: Printed = Field(default="CC-BY-4.0", pattern=r"^[A-Za-z0-9.+() -]+$", max_length=200)
     """SPDX licence of the atlas's data."""
-    url: str | None = Field(default=None, pattern=r"^https?://[^\s\"'<>?#{}\\]+$")
+    url: Address | None = Field(default=None, pattern=r"^https?://[^\s\"'<>?#{}\\]+$", max_length=2000)
     """Address where the atlas is published; required for the sitemap and canonical links."""
-    doi: str | None = Field(default=None, pattern=r"^10\.\d{4,9}/[^\s{}<>\"\\]+$")
+    doi: str | None = Field(default=None, pattern=r"^10\.[0-9]{4,9}/[!-~&&[^{}<>\"\\]]+$", max_length=200)
     """DOI of this edition, without `https://doi.org/`."""
     date: str | None = None
     """Date of the edition, `2026-01-31`; when empty, that of SOURCE_DATE_EPOCH, else none."""
@@ -73,6 +90,8 @@ class AtlasSettings(_Section):
     @classmethod
     def _as_written(cls, value: object) -> object:
         """YAML reads `1.0` as a number and `2026-01-31` as a date; both are kept as written."""
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError("write a number, or text in quotes")
         if isinstance(value, datetime.date | int | float) and not isinstance(value, bool):
             return str(value)
         return value
@@ -80,7 +99,7 @@ class AtlasSettings(_Section):
     @field_validator("date")
     @classmethod
     def _is_a_date(cls, value: str | None) -> str | None:
-        if value is not None and datetime.date.fromisoformat(value).isoformat() != value:
+        if value is not None and (len(value) > 40 or datetime.date.fromisoformat(value).isoformat() != value):
             raise ValueError("write the date as 2026-01-31")
         return value
 
@@ -94,7 +113,7 @@ class ModelSettings(_Section):
     """Commit of a Hugging Face model, so that every build uses the same weights."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Precision in which the model runs."""
-    device: str = Field(default="cpu", pattern=r"^(cpu|cuda(:\d+)?|mps)$")
+    device: str = Field(default="cpu", pattern=r"^(cpu|cuda(:[0-9]{1,3})?|mps)$")
     """Device on which the model runs: `cpu`, `cuda`, `cuda:1` or `mps`."""
 
 
@@ -144,7 +163,7 @@ class UnitSettings(_Section):
     """`demo`, a Hugging Face repository of SAEs (`owner/name`), or a release that sae-lens knows; requires `id`."""
     id: str | None = None
     """Name of the SAE in the release, like `blocks.8.hook_resid_pre`; for `demo`, `plain` or `neuron-embedding`."""
-    layers: Literal["all"] | Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = "all"
+    layers: Literal["all"] | Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)] = "all"
     """`all`, or a list of layers, counted from 0."""
 
     @model_validator(mode="after")
@@ -212,7 +231,7 @@ class ClusterSettings(_Section):
     connected components (the viewer of its author)."""
     min_size: int = Field(default=2, ge=2, le=1000)
     """Fewest examples that make a behaviour; examples in smaller clusters are unclustered."""
-    min_samples: int = Field(default=1, ge=1)
+    min_samples: int = Field(default=1, ge=1, le=10_000)
     """Neighbours from which density is estimated, for `hdbscan`."""
     epsilon: float = Field(default=0.3, ge=0, lt=2)
     """Distance below which clusters are not divided, for `hdbscan`."""
@@ -278,7 +297,9 @@ class SiteSettings(_Section):
     host: Literal["github-pages", "none"] = "none"
     """Host whose limits the site is fitted to and checked against: `github-pages` allows 1 GB. Where necessary, less is
     shown per unit."""
-    above: str | None = Field(default=None, pattern=r"^[^\s\"'<>{}\\:]+$|^https?://[^\s\"'<>{}\\]+$")
+    above: Address | None = Field(
+        default=None, pattern=r"^[^\s\"'<>{}\\:]+$|^https?://[^\s\"'<>{}\\]+$", max_length=2000
+    )
     """Address of a page above this atlas, absolute or relative to its folder, such as `../index.html`; every page's
     header links to it."""
     prose: Annotated[str | None, IsPath()] = None

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import copy
 import difflib
+import reprlib
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from atlas_builder.config import Author, Configuration, paths_in
-from atlas_builder.errors import ConfigurationError
+from atlas_builder.errors import ConfigurationError, brief
+from atlas_builder.plain_yaml import MOST_CHARACTERS, NotPlainError, read_yaml
+
+_AS_WRITTEN = frozenset({"atlas.version", "atlas.date"})
+"""Keys at which a number or a date is text, to the last zero."""
+_MOST_PROBLEMS = 20
+_MOST_PARENTS = 8
+_LONGEST_KEY = 60
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 60
 
 
 def load_config(path: Path, overrides: tuple[str, ...] = ()) -> Configuration:
@@ -34,17 +43,13 @@ def load_config(path: Path, overrides: tuple[str, ...] = ()) -> Configuration:
         >>> load_config(Path("my-model.yml"), ("corpus.max_tokens=1000",)).corpus.max_tokens
         1000
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise ConfigurationError(f"{path} cannot be read ({reason}): give the path of a YAML file.") from None
-    data = _parse(text, str(path))
+    source = brief(path, 80)
+    data = _parse(_text(path, source), source, _AS_WRITTEN)
     if not isinstance(data, dict):
-        raise ConfigurationError(f"{path} must contain keys such as model: and corpus:, not {_kind(data)}.")
+        raise ConfigurationError(f"{source} must contain keys such as model: and corpus:, not {_kind(data)}.")
     for override in overrides:
         _override(data, override)
-    return validate(data, str(path), base=path.parent)
+    return validate(data, source, base=path.parent)
 
 
 def with_overrides(data: dict[str, Any], overrides: tuple[str, ...], source: str) -> Configuration:
@@ -62,8 +67,11 @@ def validate(data: dict[str, Any], source: str = "configuration", base: Path | N
         config = Configuration.model_validate(_lists_to_tuples(data))
     except ValidationError as error:
         # A field of a union type fails once per type, and is reported once.
-        problems = list({item["loc"][:2]: _problem(item) for item in error.errors()}.values())
-        raise ConfigurationError("\n".join(f"{source}: {problem}" for problem in problems)) from None
+        problems = list({item["loc"][:2]: _problem(item) for item in error.errors(include_url=False)}.values())
+        lines = [f"{source}: {problem}" for problem in problems[:_MOST_PROBLEMS]]
+        if more := len(problems) - len(lines):
+            lines.append(f"{source}: and {more:,} more problems.")
+        raise ConfigurationError("\n".join(lines)) from None
     return config if base is None else _anchored(config, base)
 
 
@@ -85,46 +93,45 @@ def _anchored(config: Configuration, base: Path) -> Configuration:
     return config.model_copy(update=sections)
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML in which a duplicate key is an error; the standard loader silently keeps the last."""
-
-
-def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    seen: set[str] = set()
-    for key, _ in node.value:
-        if key.value in seen if isinstance(key, yaml.ScalarNode) else False:
-            raise yaml.constructor.ConstructorError(None, None, f"duplicate key {key.value}", key.start_mark)
-        seen.add(str(key.value))
-    loader.flatten_mapping(node)
-    return dict(loader.construct_pairs(node, deep=True))
-
-
-_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
-
-
-def _parse(text: str, source: str) -> Any:
+def _text(path: Path, source: str) -> str:
+    """The text of a file; what is no file is not opened, since a pipe would be waited for."""
     try:
-        return yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "it cannot be parsed"
-        raise ConfigurationError(f"{source}{where} is not valid YAML: {problem}.") from None
-    except (ValueError, RecursionError) as error:  # an impossible date, a number too long, a thousand brackets
-        raise ConfigurationError(f"{source} is not valid YAML: {error}.") from None
+        if path.exists() and not path.is_file():
+            raise ConfigurationError(f"{source} cannot be read (it is not a file): give the path of a YAML file.")
+        with path.open("rb") as file:
+            # UTF-8 has at most four bytes a character.
+            raw = file.read(4 * MOST_CHARACTERS + 1)
+        return raw.decode("utf-8-sig") if len(raw) <= 4 * MOST_CHARACTERS else "x" * (MOST_CHARACTERS + 1)
+    except (OSError, ValueError) as error:  # a NUL in the path is a ValueError
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise ConfigurationError(f"{source} cannot be read ({reason}): give the path of a YAML file.") from None
+
+
+def _parse(text: str, source: str, as_written: frozenset[str]) -> Any:
+    try:
+        return read_yaml(text, as_written)
+    except NotPlainError as error:
+        where = f", line {error.line}" if error.line else ""
+        is_what = " is not valid YAML" if error.broken else ""
+        raise ConfigurationError(f"{source}{where}{is_what}: {error}.") from None
 
 
 def _override(data: dict[str, Any], override: str) -> None:
+    said = f"--set {brief(override)}"
     key, separator, value = override.partition("=")
     if not separator or not key.strip():
-        raise ConfigurationError(f"--set {override!r} must be KEY=VALUE, like --set corpus.max_tokens=100000.")
-    *parents, last = key.strip().split(".")
+        raise ConfigurationError(f"{said} must be KEY=VALUE, like --set corpus.max_tokens=100000.")
+    *parents, last = (part.strip() for part in key.split("."))
+    if len(parents) > _MOST_PARENTS:
+        raise ConfigurationError(f"{said}: no key has so many parts, write one like corpus.max_tokens.")
     section = data
     for parent in parents:
-        section = section.setdefault(parent, {})
+        if section.get(parent) is None:
+            section[parent] = {}
+        section = section[parent]
         if not isinstance(section, dict):
-            raise ConfigurationError(f"--set {override!r}: {parent} is a value, not a section.")
-    section[last] = _parse(value, f"--set {override!r:.80}")
+            raise ConfigurationError(f"{said}: {brief(parent)} is a value, not a section.")
+    section[last] = _parse(value, said, frozenset({""}) if key.strip() in _AS_WRITTEN else frozenset())
 
 
 def _lists_to_tuples(data: dict[str, Any]) -> dict[str, Any]:
@@ -137,17 +144,25 @@ def _lists_to_tuples(data: dict[str, Any]) -> dict[str, Any]:
 
 def _problem(item: Any) -> str:
     path = [part for part in item["loc"] if not (isinstance(part, str) and part.startswith(("list[", "literal[")))]
-    key = ".".join(str(part) for part in path)
+    key = brief(".".join(str(part) for part in path))
     if item["type"] == "extra_forbidden":
         known = _known_keys(path[:-1])
-        near = difflib.get_close_matches(str(path[-1]), known, n=1, cutoff=0.4)
-        hint = f"did you mean {near[0]}?" if near else f"the keys here are {', '.join(known)}."
+        near = difflib.get_close_matches(str(path[-1])[:_LONGEST_KEY], known, n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]}?" if near else f"the keys here are {brief(', '.join(known), 120)}."
         return f"unknown key {key}: {hint}"
     if item["type"] == "missing":
         return f"{key} is required."
-    message = str(item["msg"]).removeprefix("Value error, ")
+    message = brief(str(item["msg"]).removeprefix("Value error, "), 140)
     message = message[:1].lower() + message[1:]
-    return f"{key}: {message} (got {item['input']!r:.60})." if key else f"{message}."
+    return f"{key}: {message} (got {_got(item['input'])})." if key else f"{message}."
+
+
+def _got(value: object) -> str:
+    """A value as a sentence quotes it; of lists and sections only the first parts are looked at."""
+    try:
+        return brief(_SHORT.repr(value))
+    except ValueError:  # Python refuses to write an integer of thousands of digits
+        return "a number of thousands of digits"
 
 
 def _known_keys(path: list[Any]) -> list[str]:

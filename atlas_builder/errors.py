@@ -12,6 +12,15 @@ class AtlasError(Exception):
     exit_status = 1
 
 
+def brief(text: object, most: int = 60) -> str:
+    """What was given, for a sentence: on one line, what is invisible as an escape, the middle left out where long."""
+    whole = str(text)
+    kept = whole if len(whole) <= most else f"{whole[: most - most // 3 - 1]}…{whole[-(most // 3) :]}"
+    visible = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in kept)
+    # Escapes are longer than what they stand for.
+    return visible if len(visible) <= most else f"{visible[: most - 1]}…"
+
+
 class ConfigurationError(AtlasError):
     """A command or configuration that cannot be carried out as written."""
 

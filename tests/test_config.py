@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -141,9 +143,13 @@ def test_dates_and_versions_mean_what_was_written(tmp_path: Path) -> None:
         (BASE + "atlas: {doi: '10.1234/a}b'}", "atlas.doi"),
         (BASE + "units: {layers: []}", "units.layers"),
         (BASE + "model: {name: demo}", "duplicate key model"),
-        (BASE + "x: " + "[" * 3000, "is not valid YAML"),
-        (BASE + "x: !!python/object/apply:os.system [echo]", "is not valid YAML"),
-        ("model: {name: demo}\ncorpus: {source: stdlib, max_tokens: 99999999999999999999999}", "corpus.max_tokens"),
+        (BASE + "x: " + "[" * 3000, "line 3: it is nested more than 16 levels deep"),
+        (BASE + "x: !!python/object/apply:os.system [echo]", "has the tag"),
+        (
+            "model: {name: demo}\ncorpus: {source: stdlib, max_tokens: 9223372036854775808}",
+            "needs more than 64 bits",
+        ),
+        ("model: {name: demo}\ncorpus: {source: stdlib, max_tokens: 9999999999999}", "corpus.max_tokens"),
         ("model: {name: demo}\ncorpus:\n", "corpus is required"),
         ("model: {name: demo}\ncorpus: {source: stdlib}\nunits: {layers: some}", "units.layers"),
     ],
@@ -155,8 +161,130 @@ def test_what_cannot_be_meant_is_refused_in_one_line(tmp_path: Path, text: str, 
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_a_path_too_long_to_be_one_is_only_a_path_that_is_not_there(tmp_path: Path) -> None:
-    assert _load(tmp_path, f"model: {{name: demo}}\ncorpus: {{source: text, path: {'x' * 5000}}}").corpus.path
+def test_a_path_that_no_file_can_have_is_refused(tmp_path: Path) -> None:
+    for path in ("x" * 300, "x/" * 3000, '"a\\0b"', '"a\\nb"'):
+        with pytest.raises(ConfigurationError, match=r"corpus\.path|special characters"):
+            _load(tmp_path, f"model: {{name: demo}}\ncorpus: {{source: text, path: {path}}}")
+
+
+def _laughs(levels: int) -> str:
+    """Aliases of aliases: each level stands for nine of the one before."""
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 9)}]" for level in range(1, levels)]
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        _laughs(9),
+        BASE + "atlas: {title: &t x, authors: [" + "*t, " * 6000 + "]}",
+        "a: &a {x: 1}\nb: &b {<<: [" + "*a, " * 70 + "]}\nc: &c {<<: [" + "*b, " * 70 + "]}\nd: {<<: [*c, *c]}",
+        "a: &a [*a]",
+        "a: &a {<<: *a}",
+        BASE + "x: " + "{a: " * 100 + "}" * 100,
+        BASE + "- " * 40,
+        BASE + "? [a]\n: b",
+        BASE + "? {a: b}\n: c",
+        BASE + "1: x",
+        BASE + "atlas: {<<: {[a]: b}}",
+        BASE + "atlas: {title: 18446744073709551616}",
+        BASE + "atlas: {title: " + "9" * 5000 + "}",
+        BASE + "examples: {share: " + "9" * 400 + ".0}",
+        BASE + 'atlas: {title: "\\ud800"}',
+        BASE + 'atlas: {title: "a\\0b"}',
+        BASE + 'atlas: {date: !!timestamp "x"}',
+        BASE + "atlas: {title: !!binary aGk=}",
+        BASE + "atlas: !!set {a, b}",
+        BASE + "atlas: !!omap [a: b]",
+        BASE + "atlas: !!python/name:os.system ''",
+        BASE + "atlas: !mine {a: b}",
+        BASE + "#" * 200_000,
+        BASE + "\n".join(f"k{number}: x" for number in range(4000)),
+        BASE + "k" * 5000 + ": x",
+        BASE + "atlas: {title: " + "t" * 5000 + "}",
+        BASE + "---\n" + BASE,
+    ],
+)
+def test_a_bomb_is_refused_within_a_second_in_short_sentences(tmp_path: Path, text: str) -> None:
+    started = time.process_time()
+    with pytest.raises(ConfigurationError) as caught:
+        _load(tmp_path, text)
+    assert time.process_time() - started < 1
+    lines = str(caught.value).splitlines()
+    assert len(lines) <= 21
+    assert all(len(line) <= 300 and line.endswith((".", "?")) and line.isprintable() for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("atlas.url", '"http://[::1"'),
+        ("atlas.url", "http://example.org:port/"),
+        ("atlas.url", "https://user:secret@example.org/"),
+        ("atlas.url", '"https://example.org/\\u202egro"'),
+        ("atlas.url", "https:///path"),
+        ("site.above", '"http://[::1"'),
+        ("atlas.version", ".nan"),
+        ("atlas.version", "-.inf"),
+        ("atlas.version", '" "'),
+        ("atlas.version", '"1\\u202e"'),
+        ("atlas.license", '" "'),
+        ("atlas.authors", '[{name: " "}]'),
+        ("atlas.authors", '[{name: "\\u200b"}]'),
+        ("atlas.authors", "[{name: 'Doe, Jane', orcid: 0000-0002-1825-0098}]"),
+        ("atlas.authors", "[{name: 'Doe, Jane', orcid: \u0660000-0002-1825-0097}]"),
+        ("atlas.doi", '"10.1234/\\u202e"'),
+        ("units.layers", "[4294967296]"),
+        ("examples.share", ".nan"),
+        ("corpus.max_tokens", "[[[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]]"),
+        ("corpus.path", '"a\\0"'),
+        (".".join("a" * 100_000), "1"),
+        ("model.name", "&a [*a]"),
+    ],
+)
+def test_what_is_refused_in_a_file_is_refused_on_the_command_line(tmp_path: Path, key: str, value: str) -> None:
+    path = tmp_path / "a.yml"
+    path.write_text(BASE, encoding="utf-8")
+    with pytest.raises(ConfigurationError) as caught:
+        load_config(path, (f"{key}={value}",))
+    assert len(str(caught.value)) <= 300
+    assert key[:50] in str(caught.value) or "a.a.a" in str(caught.value)
+
+
+def test_an_orcid_has_the_check_digit_of_iso_7064() -> None:
+    for orcid in ("0000-0002-1825-0097", "0000-0001-5109-3700", "0000-0002-1694-233X"):
+        validate({**GOOD, "atlas": {"authors": [{"name": "Doe, Jane", "orcid": orcid}]}})
+        for digit in set("0123456789X") - {orcid[-1]}:
+            _refused({**GOOD, "atlas": {"authors": [{"name": "Doe, Jane", "orcid": orcid[:-1] + digit}]}})
+
+
+def test_an_alias_and_a_merge_of_the_usual_size_are_read(tmp_path: Path) -> None:
+    text = 'model: &m {name: demo}\ncorpus: {source: stdlib}\natlas: {title: &t "\\ud83d\\ude00", id: x}\n'
+    assert _load(tmp_path, text).title == "\U0001f600"
+    merged = "corpus: {<<: &c {source: stdlib, context: 64}, context: 32}\nmodel: {name: demo}\n"
+    assert _load(tmp_path, merged).corpus.context == 32
+
+
+def test_an_edition_keeps_its_last_zero(tmp_path: Path) -> None:
+    assert _load(tmp_path, BASE + "atlas: {version: 1.10}").atlas.version == "1.10"
+    path = tmp_path / "a.yml"
+    assert load_config(path, ("atlas.version=2.20", "atlas.date=2026-01-31")).atlas.version == "2.20"
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "long", "nul"])
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path, kind: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    places = {"device": Path("/dev/zero"), "long": tmp_path / ("x" * 300), "nul": Path("a\0b")}
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        load_config(places.get(kind, tmp_path / kind))
+
+
+def test_a_section_that_the_file_leaves_empty_can_be_set(tmp_path: Path) -> None:
+    path = tmp_path / "a.yml"
+    path.write_text(BASE + "examples:\n", encoding="utf-8")
+    assert load_config(path, ("examples.least=3",)).examples.least == 3
 
 
 def test_the_shipped_configurations_are_valid() -> None:

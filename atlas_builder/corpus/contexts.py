@@ -20,6 +20,7 @@ from atlas_builder.files import read_array, read_json, write_json
 Encode = Callable[[list[str]], list[list[int]]]
 
 _DOCUMENTS_AT_ONCE = 64
+_CHARACTERS_AT_ONCE = 1_000_000  # a tokenizer takes two hundred bytes for each
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def write_contexts(
     names: list[str] = []
     stream = iter(islice(documents, max_documents))
     with (folder / "tokens.i32").open("wb") as out:
-        while (max_tokens is None or starts[-1] < max_tokens) and (chunk := list(islice(stream, _DOCUMENTS_AT_ONCE))):
+        while (max_tokens is None or starts[-1] < max_tokens) and (chunk := _chunk(stream)):
             before = starts[-1]
             for document, ids in zip(chunk, encode([document.text for document in chunk]), strict=True):
                 if max_tokens is not None:
@@ -117,6 +118,18 @@ def write_contexts(
     np.save(folder / "offset.npy", np.asarray(offset_of, dtype=np.int32))
     write_json(folder / "contexts.json", {"names": names, "bos": bos, "sha256": digest.hexdigest()})
     return read_contexts(folder)
+
+
+def _chunk(stream: Iterator[Document]) -> list[Document]:
+    """The next documents, as many as are tokenised together; none at the end."""
+    chunk: list[Document] = []
+    left = _CHARACTERS_AT_ONCE
+    for document in islice(stream, _DOCUMENTS_AT_ONCE):
+        chunk.append(document)
+        left -= len(document.text)
+        if left <= 0:
+            break
+    return chunk
 
 
 def read_contexts(folder: Path) -> Contexts:

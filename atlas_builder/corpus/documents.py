@@ -21,7 +21,13 @@ from types import ModuleType
 from typing import NamedTuple
 
 from atlas_builder.config import CorpusSettings
-from atlas_builder.errors import ConfigurationError, CorpusError
+from atlas_builder.corpus import text_files
+from atlas_builder.errors import ConfigurationError, CorpusError, brief
+
+MOST_CHARACTERS = 1_000_000
+"""Most characters of one document: a tokenizer takes two hundred bytes for each."""
+_LONGEST_LINE = 5_000_000  # read as JSON it may take twenty times that
+_MOST_BRACKETS = 1_000_000
 
 
 class Document(NamedTuple):
@@ -41,7 +47,8 @@ class Skipped:
 def documents(corpus: CorpusSettings, skipped: Skipped | None = None) -> Iterator[Document]:
     """Yield the documents of a configured corpus, always in the same order.
 
-    Raises `ConfigurationError` where the corpus is missing and `CorpusError` where
+    A document of more than `MOST_CHARACTERS` comes in parts, divided at the end of a line
+    where it has lines. Raises `ConfigurationError` where the corpus is missing and `CorpusError` where
     it is empty or a line of it is broken.
     """
     skipped = skipped if skipped is not None else Skipped()
@@ -55,11 +62,28 @@ def documents(corpus: CorpusSettings, skipped: Skipped | None = None) -> Iterato
         stream = huggingface_documents(corpus)
     empty = True
     for document in stream:
-        if document.text.strip():
-            empty = False
-            yield Document(_encodable(document.name), _encodable(document.text))
+        for part in (document,) if len(document.text) <= MOST_CHARACTERS else _parts(document):
+            if part.text.strip():
+                empty = False
+                yield Document(_encodable(part.name), _encodable(part.text))
     if empty:
-        raise CorpusError(f"corpus {_where(corpus)} contains no text: give it at least one document.")
+        raise CorpusError(f"corpus {brief(_where(corpus), 100)} contains no text: give it at least one document.")
+
+
+def check_corpus(corpus: CorpusSettings) -> None:
+    """Raise `ConfigurationError` where the file or folder of a corpus is missing or is another kind of thing."""
+    if corpus.source in ("text", "jsonl"):
+        _existing(corpus)
+
+
+def _parts(document: Document) -> Iterator[Document]:
+    """A document in parts that a tokenizer can take; of the usual size, it is one."""
+    for number, text in enumerate(text_files.divided(document.text, MOST_CHARACTERS), start=1):
+        yield Document(_part(document.name, number), text)
+
+
+def _part(name: str, number: int) -> str:
+    return name if number == 1 else f"{name} (part {number})"
 
 
 # --- the standard library ----------------------------------------------------
@@ -145,53 +169,75 @@ def _describe(owner: object, path: str, seen: set[int | str]) -> Iterator[str]:
 
 def text_documents(path: Path, corpus: CorpusSettings, skipped: Skipped) -> Iterator[Document]:
     """A file is one document; a folder is its `*.txt` files, in the order of their names."""
-    files = sorted(path.rglob("*.txt")) if path.is_dir() else [path]
-    for file in files:
+    for file in text_files.named_txt(path) if path.is_dir() else [path]:
         name = file.relative_to(path).as_posix() if path.is_dir() else file.name
-        yield Document(name, file.read_text(encoding="utf-8", errors="replace"))
+        for number, text in enumerate(text_files.pieces(file, MOST_CHARACTERS), start=1):
+            yield Document(_part(name, number), text)
 
 
 def jsonl_documents(path: Path, corpus: CorpusSettings, skipped: Skipped) -> Iterator[Document]:
     """Each line is a JSON object, whose `corpus.field` is the text of a document."""
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            problem = ""
-            try:
-                record = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                problem = f"is not JSON ({error})"
-            else:
-                text = record.get(corpus.field) if isinstance(record, dict) else None
-                if isinstance(text, str):
-                    yield Document(f"{path.name}:{number}", text)
-                    continue
-                problem = f"has no text field '{corpus.field}'"
+    for number, line in enumerate(text_files.lines(path, _LONGEST_LINE), start=1):
+        if line is not None and not line.strip():
+            continue
+        try:
+            yield Document(f"{path.name}:{number}", _text_in(line, corpus.field))
+        except _BrokenLineError as problem:
             if corpus.on_error == "fail":
-                raise CorpusError(f"{path}, line {number} {problem}: fix the line, or set corpus.on_error to skip.")
+                raise CorpusError(
+                    f"{brief(path, 100)}, line {number} {problem}: fix the line, or set corpus.on_error to skip."
+                ) from None
             skipped.lines += 1
+
+
+class _BrokenLineError(Exception):
+    """A line without a text; its message continues `line 3 `."""
+
+
+def _text_in(line: bytes | None, field: str) -> str:
+    """The text at a key of a line of JSON."""
+    if line is None:
+        raise _BrokenLineError(f"is longer than {_LONGEST_LINE // 10**6} MB")
+    # Lists within lists would take a hundred times the memory of their text.
+    if line.count(b"[") + line.count(b"{") > _MOST_BRACKETS:
+        raise _BrokenLineError(f"has more than {_MOST_BRACKETS:,} brackets")
+    try:
+        record = json.loads(line.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        raise _BrokenLineError("is not UTF-8 text") from None
+    except (ValueError, RecursionError) as error:
+        raise _BrokenLineError(f"is not JSON ({brief(error, 80)})") from None
+    text = record.get(field) if isinstance(record, dict) else None
+    if not isinstance(text, str):
+        raise _BrokenLineError(f"has no text field '{brief(field, 40)}'")
+    return text
 
 
 def huggingface_documents(corpus: CorpusSettings) -> Iterator[Document]:
     """Stream a data set of the Hugging Face hub at a pinned revision."""
     import datasets
 
+    name, split = brief(corpus.name), brief(corpus.split, 40)
     try:
-        rows = datasets.load_dataset(corpus.name, split=corpus.split, revision=corpus.revision, streaming=True)
+        rows = enumerate(
+            datasets.load_dataset(corpus.name, split=corpus.split, revision=corpus.revision, streaming=True)
+        )
+        while (numbered := next(rows, None)) is not None:
+            number, row = numbered
+            text = row.get(corpus.field)
+            if not isinstance(text, str):
+                raise CorpusError(
+                    f"data set {name!r}, row {number} has no text field {brief(corpus.field, 40)!r}: "
+                    f"set corpus.field to one of {brief(', '.join(sorted(row)), 80)}."
+                )
+            yield Document(f"{corpus.name}:{number}", text)
+    except (CorpusError, MemoryError):
+        raise
     except Exception as error:  # the hub's clients raise a dozen unrelated types
         raise CorpusError(
-            f"data set {corpus.name!r} (split {corpus.split!r}) cannot be loaded from Hugging Face "
-            f"({type(error).__name__}: {_first_line(error)}): check the name, the split and the network."
+            f"data set {name!r} (split {split!r}) cannot be loaded from Hugging Face "
+            f"({type(error).__name__}: {brief(_first_line(error), 80)}): check the name, the split and the network."
         ) from error
-    for number, row in enumerate(rows):
-        text = row.get(corpus.field)
-        if not isinstance(text, str):
-            raise CorpusError(
-                f"data set {corpus.name!r}, row {number} has no text field {corpus.field!r}: "
-                f"set corpus.field to one of {', '.join(sorted(row))}."
-            )
-        yield Document(f"{corpus.name}:{number}", text)
 
 
 # --- helpers -----------------------------------------------------------------
@@ -205,9 +251,13 @@ def _existing(corpus: CorpusSettings) -> Path:
     except OSError:
         exists = False
     if not exists:
-        raise ConfigurationError(f"corpus.path: {path!s:.200} does not exist: give the path of a file or folder.")
+        raise ConfigurationError(f"corpus.path: {brief(path, 150)} does not exist: give the path of a file or folder.")
     if corpus.source == "jsonl" and path.is_dir():
-        raise ConfigurationError(f"corpus.path: {path} is a folder: source jsonl reads one file.")
+        raise ConfigurationError(f"corpus.path: {brief(path, 150)} is a folder: source jsonl reads one file.")
+    if not path.is_dir() and not path.is_file():
+        raise ConfigurationError(
+            f"corpus.path: {brief(path, 150)} is a device or a pipe: give the path of a file or folder."
+        )
     return path
 
 

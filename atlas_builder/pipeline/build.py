@@ -15,6 +15,7 @@ from concurrent.futures import Executor
 from pathlib import Path
 
 from atlas_builder.config import Configuration
+from atlas_builder.corpus.documents import check_corpus
 from atlas_builder.files import Sources, Store, read_json, replace_folder, write_json
 from atlas_builder.pipeline.fingerprints import STAGES, Stage, edition_date, stage_sources
 from atlas_builder.progress import Progress
@@ -65,6 +66,7 @@ def build(
     check_output(output, fresh, is_atlas)
     check_theme(config.site.theme)
     check_prose(config.site.prose)
+    check_corpus(config.corpus)
     sources = stage_sources(config)
     store = Store(work_folder(output))
     with store.alone(), workers(executor) as pool:

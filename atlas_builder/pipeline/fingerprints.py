@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from atlas_builder.config import Configuration
-from atlas_builder.describe.shown_examples import SHOWN_BY
 from atlas_builder.errors import ConfigurationError
 from atlas_builder.files import Sources, fingerprint
 from atlas_builder.pipeline.imports import import_graph, reached
@@ -43,6 +42,9 @@ _NO_RESULT = ("atlas_builder", "atlas_builder.errors", "atlas_builder.progress",
 
 def stage_sources(config: Configuration) -> dict[Stage, Sources]:
     """What each stage is made from, by names that a message can say; the results of the stage before are among them."""
+    # What clusters takes seconds to load, and a refused configuration needs none of it.
+    from atlas_builder.describe.shown_examples import SHOWN_BY
+
     site = config.model_dump(include={"atlas", "site"})
     explains_shown = config.describe.importance == "shown"
     shown = [getattr(config.site, name) for name in SHOWN_BY] if explains_shown else None

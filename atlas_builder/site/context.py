@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from atlas_builder.config import Configuration
+from atlas_builder.corpus.token_text import plain
 from atlas_builder.progress import gc_paused
 from atlas_builder.records.address import UnitAddress
 from atlas_builder.records.stages import Stages
@@ -48,7 +49,8 @@ class Site:
         known = [stem for stem in _PROSE_ORDER if stem in stems]
         names = known + sorted(stem for stem in stems if stem not in known)
         return [
-            (quote(f"{stem}.html"), _PROSE_NAMES.get(stem) or stem.replace("-", " ").capitalize()) for stem in names
+            (quote(f"{stem}.html"), _PROSE_NAMES.get(stem) or plain(stem.replace("-", " ").capitalize()))
+            for stem in names
         ]
 
     @cached_property
@@ -60,7 +62,7 @@ class Site:
     def extra(self) -> dict[str, Any]:
         """What the templates of prose get as `config.extra`."""
         return {
-            "atlas_title": self.config.title,
+            "atlas_title": plain(self.config.title),
             "atlas": self.config.atlas.model_dump(),
             "date": self.date,
             "prose": self.prose,

@@ -61,7 +61,12 @@ class Pages:
     def __init__(self, jinja: Environment, config: Configuration, facts: dict[str, Any], date: str | None) -> None:
         self.config, self.facts, self.date = config, facts, date
         self._jinja = jinja
-        self._common = {"atlas": config.atlas, "atlas_title": config.title, "facts": facts, "date": date}
+        self._common = {
+            "atlas": config.atlas,
+            "atlas_title": token_text.plain(config.title),
+            "facts": facts,
+            "date": date,
+        }
 
     @property
     def _noun(self) -> str:
@@ -259,7 +264,7 @@ class Pages:
         try:
             return self._jinja.get_template(template).render(
                 root="../" * page.count("/"),
-                title=title,
+                title=token_text.plain(title),
                 citation=citation or self._cited(page, cited, description=description),
                 **self._common,
                 **values,

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import bz2
+import gzip
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,7 +11,7 @@ from typing import Any
 import pytest
 
 from atlas_builder.config import CorpusSettings
-from atlas_builder.corpus.documents import Skipped, documents
+from atlas_builder.corpus.documents import MOST_CHARACTERS, Skipped, check_corpus, documents
 from atlas_builder.errors import ConfigurationError, CorpusError
 
 
@@ -75,6 +78,78 @@ def test_a_folder_where_a_file_is_wanted_and_a_bottomless_line_are_refused(tmp_p
         list(documents(CorpusSettings(source="jsonl", path=str(tmp_path))))
     with pytest.raises(CorpusError, match="line 1 is not JSON"):
         list(documents(_jsonl(tmp_path, "[" * 200_000)))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"text": "\xff\xfe"}',
+        b'{"text": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+        b'{"text": "x", "more": [' + b"[]," * 1_100_000 + b"1]}",
+        b'{"text": "' + b"x" * 20_000_000 + b'"}',
+        b'{"text": ' + b"9" * 5000 + b"}",
+        b'{"text": NaN}',
+        b'{"text": null}',
+        b'{"text": ["a"]}',
+        b"{" + b"k" * 5000,
+    ],
+    ids=range(9),
+)
+def test_a_line_that_holds_no_text_is_named_in_one_short_sentence_or_skipped(tmp_path: Path, line: bytes) -> None:
+    path = tmp_path / ("c" * 240 + ".jsonl")
+    path.write_bytes(b'{"text": "good"}\n' + line + b'\n{"text": "better"}\n')
+    corpus = CorpusSettings(source="jsonl", path=str(path))
+    with pytest.raises(CorpusError, match="line 2 ") as caught:
+        list(documents(corpus))
+    assert len(str(caught.value)) <= 300
+    skipped = Skipped()
+    kept = list(documents(corpus.model_copy(update={"on_error": "skip"}), skipped))
+    assert [document.text for document in kept] == ["good", "better"]
+    assert skipped.lines == 1
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        gzip.compress(b"a text"), bz2.compress(b"a text"), b"PAR1 rows PAR1", b"%PDF-1.7 text", b"PK\x03\x04 archive",
+        "text".encode("utf-16"), "\u4e2d\u6587".encode("utf-16-be"),
+        "\u043f\u0440\u0438\u0432\u0435\u0442".encode("cp1251"),
+        b"text " * 2000 + b"\0", bytes(range(256)),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("source", ["text", "jsonl"])
+def test_a_file_that_is_not_what_it_is_named_is_refused(tmp_path: Path, content: bytes, source: str) -> None:
+    path = tmp_path / "c.txt"
+    path.write_bytes(content)
+    with pytest.raises(CorpusError, match=r"c\.txt"):
+        list(documents(CorpusSettings(source="text" if source == "text" else "jsonl", path=str(path))))
+
+
+def test_pipes_and_devices_are_refused_and_folders_with_a_name_of_a_file_are_opened(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").mkdir()
+    (tmp_path / "a.txt" / "b.txt").write_text("inner", encoding="utf-8")
+    corpus = CorpusSettings(source="text", path=str(tmp_path))
+    assert [document.name for document in documents(corpus)] == ["a.txt/b.txt"]
+    os.mkfifo(tmp_path / "pipe.txt")
+    with pytest.raises(CorpusError, match="device or a pipe"):
+        list(documents(corpus))
+    for place in (tmp_path / "pipe.txt", Path("/dev/zero")):
+        for given in (CorpusSettings(source="text", path=str(place)), CorpusSettings(source="jsonl", path=str(place))):
+            with pytest.raises(ConfigurationError, match="device or a pipe"):
+                check_corpus(given)
+
+
+def test_a_long_text_comes_in_parts_that_joined_are_the_text(tmp_path: Path) -> None:
+    lines = "".join(f"line {number}\n" for number in range(200_000))
+    for text in (lines, "word " * 500_000, "x" * 2_500_000):
+        (tmp_path / "a.txt").write_text(text, encoding="utf-8")
+        found = list(documents(CorpusSettings(source="text", path=str(tmp_path))))
+        assert [document.name for document in found[:2]] == ["a.txt", "a.txt (part 2)"]
+        assert "".join(document.text for document in found) == text
+        assert all(len(document.text) <= MOST_CHARACTERS for document in found)
+        in_line = list(documents(_jsonl(tmp_path, json.dumps({"text": text}))))
+        assert [document.text for document in in_line] == [document.text for document in found]
+    assert all(document.text.endswith(("\n", "x")) for document in found)
 
 
 def test_lone_surrogates_are_replaced(tmp_path: Path) -> None:

@@ -282,8 +282,11 @@ def person(name: Name) -> dict[str, str]:
 
 
 def _line(text: str) -> str:
-    """Text on one line: in every format here a line end or control character ends a field or the entry."""
-    return re.sub(r"[\s\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]+", " ", text).strip()
+    """Text on one line, its invisible characters spelt out as those of a corpus are.
+
+    In every format here a line end or control character ends a field or the entry.
+    """
+    return plain(re.sub(r"[\s\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]+", " ", text).strip())
 
 
 def _json(fields: dict[str, Any]) -> str:

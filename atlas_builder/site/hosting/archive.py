@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from atlas_builder.config import AtlasSettings
+from atlas_builder.corpus.token_text import plain
 from atlas_builder.errors import ConfigurationError, SiteError
 from atlas_builder.progress import Progress
 from atlas_builder.reader.facts import read_facts
@@ -170,11 +171,11 @@ def zenodo(facts: dict[str, Any], atlas: AtlasSettings) -> tuple[dict[str, Any],
     method = {"identifier": "arXiv:2411.08166", "relation": "cites", "resource_type": "publication-preprint"}
     site = {"identifier": atlas.url, "relation": "isIdenticalTo"}
     fields = {
-        "title": facts["title"],
+        "title": plain(facts["title"]),
         "upload_type": "dataset",
         "publication_date": facts.get("date"),
-        "description": f"<p>{html.escape(text)}</p>",
-        "creators": [author.model_dump(exclude_none=True) for author in atlas.authors],
+        "description": f"<p>{html.escape(plain(text))}</p>",
+        "creators": [{**author.model_dump(exclude_none=True), "name": plain(author.name)} for author in atlas.authors],
         "version": atlas.version,
         "access_right": "open",
         # Zenodo knows licences by their SPDX names, in small letters.
