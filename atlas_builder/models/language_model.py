@@ -19,7 +19,7 @@ from atlas_builder.config import ModelSettings
 from atlas_builder.corpus.token_text import token_texts
 from atlas_builder.errors import ConfigurationError, ModelError
 from atlas_builder.models import crate
-from atlas_builder.models.checkpoint import Checkpoint, read_checkpoint
+from atlas_builder.models.checkpoint import Checkpoint, read_checkpoint, read_json
 from atlas_builder.models.confinement import confined
 from atlas_builder.models.hub import fetched_model
 from atlas_builder.models.memory import as_float32
@@ -28,6 +28,8 @@ from atlas_builder.models.wording import named, shortened
 from atlas_builder.shipped import MODELS
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+_LARGEST_TOKEN = 1 << 22
+"""No vocabulary has more tokens."""
 
 
 @dataclass(frozen=True)
@@ -162,6 +164,9 @@ def _tokenizer(folder: Path) -> Any:
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), **OFFLINE)
+        # What counts up to the largest number would do so for hours.
+        if (largest := max(tokenizer.get_vocab().values(), default=0)) > _LARGEST_TOKEN:
+            raise ValueError(f"it has a token of the number {largest:,}")
         # Some tokenizers load without their files, with an empty vocabulary.
         if not set(tokenizer.encode("the", add_special_tokens=False)) - {tokenizer.unk_token_id}:
             raise ValueError("its vocabulary is empty")
@@ -169,8 +174,15 @@ def _tokenizer(folder: Path) -> Any:
         if isinstance(error, KeyboardInterrupt | SystemExit):
             raise
         problem, hint = "has no tokenizer that can be read", "put tokenizer.json beside the weights"
-        raise cannot_load(folder, error, problem, hint) from error
+        raise cannot_load(folder, error, problem, hint, _wants_code(folder)) from error
     return tokenizer
+
+
+def _wants_code(folder: Path) -> bool:
+    """Whether a tokenizer's settings name a class of its own."""
+    with contextlib.suppress(ModelError):
+        return "auto_map" in read_json(folder / "tokenizer_config.json", "", "")
+    return False
 
 
 def _bridge(checkpoint: Checkpoint, tokenizer: Any, model: ModelSettings) -> Any:

@@ -33,7 +33,9 @@ class WholeModel:
         checkpoint = self._checkpoint
         # Sizes are compared before anything of these sizes is made.
         check_fits(self._shell(settings["config"]), checkpoint)
-        kept = {**settings, **OFFLINE, "use_safetensors": checkpoint.is_safe, "output_loading_info": True}
+        # With sizes that differ ignored, the account has their names; `check_loaded` refuses them.
+        account_of_all = {"output_loading_info": True, "ignore_mismatched_sizes": True}
+        kept = {**settings, **OFFLINE, **account_of_all, "use_safetensors": checkpoint.is_safe}
         model, account = self._auto.from_pretrained(name, **kept)
         check_loaded(account, checkpoint)
         check_finite(model, f"model folder {named(checkpoint.folder)}")
@@ -61,13 +63,16 @@ def local_config(checkpoint: Checkpoint) -> Any:
 OWN_CODE = "needs its own code, which is not run"
 
 
-def cannot_load(folder: Path | str, error: BaseException, otherwise: str, hint: str) -> ModelError:
-    """The sentence for what a loader raised: that the model needs its own code, or `otherwise`."""
+def cannot_load(folder: Path, error: BaseException, otherwise: str, hint: str, wants_code: bool = False) -> ModelError:
+    """The sentence for what a loader raised: that the model needs its own code, or `otherwise`.
+
+    `wants_code` says that it has some, where the error does not say that this is why.
+    """
     if isinstance(error, ModelError):
         return error
-    if "trust_remote_code" in str(error):
-        return ModelError(f"model {named(Path(folder))} {OWN_CODE}: choose a model that transformers knows.")
-    return ModelError(f"model {named(Path(folder))} {otherwise} ({reason(error)}): {hint}.")
+    if "trust_remote_code" in str(error) or wants_code:
+        return ModelError(f"model {named(folder)} {OWN_CODE}: choose a model that transformers knows.")
+    return ModelError(f"model {named(folder)} {otherwise} ({reason(error)}): {hint}.")
 
 
 @contextlib.contextmanager

@@ -2,7 +2,7 @@
 
 Each must end within five seconds with exit 1 or 2 and a sentence of at most 300 characters, or
 be built where nothing is wrong with it; none may run code, start a program, use the network or
-take 200 MB more memory. `--small` takes every fourth case of damaged ones.
+take 200 MB more memory. `--small` takes every twelfth.
 """
 
 from __future__ import annotations
@@ -144,9 +144,17 @@ def _beside(*names: str) -> Damage:
     return damage
 
 
+def _leave_code(folder: Path) -> None:
+    (folder / "evil.py").write_text(CODE.format(mark=str(folder.parent / "mark")), encoding="utf-8")
+
+
+def _other_name(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "weights.safetensors")
+
+
 def _own_code(where: str, classes: dict[str, str], **changes: Any) -> Damage:
     def damage(folder: Path) -> None:
-        (folder / "evil.py").write_text(CODE.format(mark=str(folder.parent / "mark")), encoding="utf-8")
+        _leave_code(folder)
         _json(where, auto_map={key: f"evil.{value}" for key, value in classes.items()}, **changes)(folder)
 
     return damage
@@ -249,7 +257,7 @@ def _code() -> Iterator[Case]:
     yield Case(kind, "a multimodal model", "gemma3", _nothing, good=True)
     yield Case(kind, "a multimodal model with a processor of its own", "gemma3", _both(
         _text("processor_config.json", json.dumps({"processor_class": "P", "auto_map": {"AutoProcessor": "evil.P"}})),
-        lambda folder: (folder / "evil.py").write_text(CODE.format(mark=str(folder.parent / "mark"))) and None,
+        _leave_code,
     ), good=True)  # fmt: skip
     yield Case(kind, "a generation of its own", "gpt2", _both(
         lambda folder: (folder / "custom_generate").mkdir(), _text("custom_generate/generate.py", "raise SystemExit"),
@@ -284,10 +292,11 @@ def _weights() -> Iterator[Case]:
         yield Case(kind, f"{family}: an MLP misshapen", family, _first("mlp", lambda tensor: tensor[:-1]))
         depth = {"n_layer": 3} if family == "gpt2" else {"num_hidden_layers": 3, "layer_types": None}
         yield Case(kind, f"{family}: a layer more in config.json", family, _config(**depth))
-        yield Case(kind, f"{family}: a layer less in config.json", family, _config(**{key: value and 1 for key, value in depth.items()}))  # fmt: skip
+        less = {key: value and 1 for key, value in depth.items()}
+        yield Case(kind, f"{family}: a layer less in config.json", family, _config(**less))
     yield Case(kind, "only a norm's bias missing", "gpt2", _without("ln_f.bias"))
     yield Case(kind, "without the base prefix", "gpt2", _tensors(
-        lambda all_: {key.removeprefix("transformer."): tensor for key, tensor in all_.items()}), good=True)  # fmt: skip
+        lambda all_: {key.removeprefix("transformer."): value for key, value in all_.items()}), good=True)  # fmt: skip
     yield Case(kind, "with buffers of old versions", "gpt2", _with(**{
         "transformer.h.0.attn.bias": torch.ones(1, 1, 64, 64), "transformer.h.0.attn.masked_bias": torch.tensor(-1e4),
         "transformer.h.1.attn.bias": torch.ones(1, 1, 64, 64)}), good=True)  # fmt: skip
@@ -334,14 +343,14 @@ def _files() -> Iterator[Case]:
         yield Case(kind, f"{name} is a pipe", "gpt2", _pipe(name))
     yield Case(kind, "config.json is a folder", "gpt2", _both(
         lambda folder: (folder / "config.json").unlink(), lambda folder: (folder / "config.json").mkdir()))  # fmt: skip
-    pickled = {
+    pickled: dict[str, Callable[[Path, dict[str, Tensor]], Any]] = {
         "a list": lambda folder, held: [1, 2],
         "numbers": lambda folder, held: dict.fromkeys(held, 1.5),
         "names that are numbers": lambda folder, held: dict(enumerate(held.values())),
         "claims 10^12 numbers": lambda folder, held: {**held, "x": torch.zeros(1).expand(10**12)},
         "a weight claims its numbers": lambda folder, held: {
-            key: value[:1, :1].expand(value.shape) if value.ndim == 2 else value for key, value in held.items()
-        },  # fmt: skip
+            key: value[:1, :1].clone().expand(value.shape) if value.ndim == 2 else value for key, value in held.items()
+        },
         "sparse": lambda folder, held: {key: value.to_sparse() for key, value in held.items()},
         "a tensor less": lambda folder, held: dict(list(held.items())[1:]),
     }
@@ -350,12 +359,15 @@ def _files() -> Iterator[Case]:
     yield Case(kind, "pickled: cut", "gpt2", _both(
         _pickled(lambda folder, held: held), _bytes(lambda raw: raw[:3000], "pytorch_model.bin")))  # fmt: skip
     yield Case(kind, "pickled: tensors only", "gpt2", _pickled(lambda folder, held: held), good=True)
-    yield Case(kind, "weights of another name", "gpt2", lambda folder: (folder / "model.safetensors").rename(folder / "weights.safetensors") and None)  # fmt: skip
+    yield Case(kind, "weights of another name", "gpt2", _other_name)  # fmt: skip
+
+
+_SIZES: tuple[Any, ...] = (10**7, 0, -1, "two", [2], {}, 2.5, 10**30, float("nan"), float("inf"))
 
 
 def _configurations() -> Iterator[Case]:
     kind = "config.json"
-    for name, content in {
+    contents: dict[str, str | bytes] = {
         "no bytes": "", "a list": "[1]", "a number": "7", "cut": '{"model_type": "gp', "NUL": b"\0" * 50,
         "Latin-1": b'{"model_type": "\xe9"}', "nests": "[" * 200_000, "40 MB": '{"a": "' + "x" * (40 << 20) + '"}',
         "a number of 10^5 digits": '{"n_layer": ' + "9" * 100_000 + "}", "nothing in it": "{}",
@@ -363,31 +375,35 @@ def _configurations() -> Iterator[Case]:
         "a type of 10^4 letters": json.dumps({"model_type": "x" * 10_000}),
         "a type that is a surrogate": '{"model_type": "\\ud800\\u202e\\n"}',
         "no text model": '{"model_type": "vit"}', "another architecture": '{"model_type": "mamba"}',
-    }.items():  # fmt: skip
+    }  # fmt: skip
+    for name, content in contents.items():
         yield Case(kind, name, "gpt2", _text("config.json", content))
     for family, keys in {"gpt2": ("n_layer", "n_head", "n_embd", "vocab_size", "n_positions", "n_inner"),
                          "llama": ("num_hidden_layers", "num_attention_heads", "hidden_size", "vocab_size",
                                    "num_key_value_heads", "intermediate_size")}.items():  # fmt: skip
         for key in keys:
-            for value in (10**7, 0, -1, "two", [2], {}, 2.5, 10**30, float("nan"), float("inf")):
+            for value in _SIZES:
                 yield Case(kind, f"{family}: {key} {str(value)[:12]}", family, _config(**{key: value}))
         heads = "n_head" if family == "gpt2" else "num_attention_heads"
         yield Case(kind, f"{family}: heads do not divide", family, _config(**{heads: 3}))
-        yield Case(kind, f"{family}: heads do divide, others", family, _config(**{heads: 4, "head_dim": None} if family == "llama" else {heads: 4}), good=family == "gpt2")  # fmt: skip
+        others: dict[str, Any] = {heads: 4, **({"head_dim": None} if family == "llama" else {})}
+        yield Case(kind, f"{family}: heads do divide, others", family, _config(**others), good=family == "gpt2")
     yield Case(kind, "an unknown activation", "gpt2", _config(activation_function="evil"))
     yield Case(kind, "an activation that is a list", "llama", _config(hidden_act=["silu"]))
     yield Case(kind, "architectures of odd type", "gpt2", _config(architectures=7))
-    yield Case(kind, "no architectures", "gpt2", _config(architectures=[]))
-    yield Case(kind, "architectures unknown", "gpt2", _config(architectures=["Evil"]))
+    yield Case(kind, "no architectures", "gpt2", _config(architectures=[]), good=True)
+    yield Case(kind, "architectures unknown", "gpt2", _config(architectures=["Evil"]), good=True)
     yield Case(kind, "another family's architecture", "gpt2", _config(architectures=["LlamaForCausalLM"]))
     yield Case(kind, "rotary positions of odd type", "llama", _config(rope_parameters=[1], rope_scaling="x"))
     yield Case(kind, "an epsilon that is text", "llama", _config(rms_norm_eps="small"))
-    yield Case(kind, "layers of 10^7 in the text part", "gemma3", _json("config.json", "text_config", num_hidden_layers=10**7))  # fmt: skip
-    yield Case(kind, "layers of 10^7 in the vision part", "gemma3", _json("config.json", "vision_config", num_hidden_layers=10**7))  # fmt: skip
+    for part in ("text_config", "vision_config"):
+        deep = _json("config.json", part, num_hidden_layers=10**7)
+        yield Case(kind, f"10^7 layers in {part}", "gemma3", deep)
     yield Case(kind, "10^7 positions", "llama", _config(max_position_embeddings=10**7), good=True)
-    for key, value in (("vocabulary", 10**9), ("layers", 10**7), ("heads", 3), ("heads", 0), ("width", -8),
+    crates: tuple[tuple[str, Any], ...] = (("vocabulary", 10**9), ("layers", 10**7), ("heads", 3), ("heads", 0), ("width", -8),
                        ("context", 10**12), ("layers", "2"), ("layers", [2]), ("layers", True), ("width", 8.0),
-                       ("context", 31), ("layers", 3)):  # fmt: skip
+                       ("context", 31), ("layers", 3))  # fmt: skip
+    for key, value in crates:
         yield Case(kind, f"CRATE: {key} {value}", "crate", _config(**{key: value}))
     yield Case(kind, "CRATE: NaN", "crate", _first("dictionary", _filled(float("nan"))))
     yield Case(kind, "CRATE: whole numbers", "crate", _first("dictionary", lambda tensor: tensor.int()))
@@ -399,7 +415,7 @@ def _tokenizers() -> Iterator[Case]:
     kind = "tokenizer"
     yield Case(kind, "ids beyond the embedding", "gpt2", _tokenizer(_shifted))
     yield Case(kind, "an id of 4 billion", "gpt2", _tokenizer(_far))
-    yield Case(kind, "an added token beyond, in the text", "gpt2", _tokenizer(_added("the", 2048)))
+    yield Case(kind, "an added token beyond, in the text", "gpt2", _tokenizer(_added("the cat", 2048)))
     yield Case(kind, "an added token beyond, not in the text", "gpt2", _tokenizer(_added("<picture>", 2048)), good=True)
     yield Case(kind, "BOS beyond the embedding", "gpt2", _both(
         _tokenizer(_added("<begin>", 2048)), _json("tokenizer_config.json", bos_token="<begin>")))  # fmt: skip
@@ -410,8 +426,14 @@ def _tokenizers() -> Iterator[Case]:
     yield Case(kind, "settings are a list", "gpt2", _text("tokenizer_config.json", "[]"))
     for value in (["a"], 7, {"content": 7}):
         yield Case(kind, f"BOS is {value}", "gpt2", _json("tokenizer_config.json", bos_token=value))
-    yield Case(kind, "a class that is a path", "gpt2", _json("tokenizer_config.json", tokenizer_class="../evil"))
+    yield Case(
+        kind, "a class that is a path", "gpt2", _json("tokenizer_config.json", tokenizer_class="../evil"), good=True
+    )
     yield Case(kind, "a vocabulary of odd type", "gpt2", _tokenizer(lambda content: content["model"].update(vocab=[1])))
+
+
+_GOOD = {("activation_fn_kwargs", "{'a': 1}"), ("metadata", "{'a': 1}"), ("k", "7")}
+"""Odd values that mean something."""
 
 
 def _sae_config(**changes: Any) -> Damage:
@@ -447,7 +469,8 @@ def _saes() -> Iterator[Case]:
                 "activation_fn_kwargs", "rescale_acts_by_decoder_norm", "d_in", "d_sae", "metadata"):  # fmt: skip
         for value in odd:
             if not (value is True and key in ("apply_b_dec_to_input", "rescale_acts_by_decoder_norm")):
-                yield Case(kind, f"{key} is {str(value)[:12]!r}", "sae-topk", _sae_config(**{key: value}), good=key == "activation_fn_kwargs" and value == {"a": 1})  # fmt: skip
+                good = (key, str(value)) in _GOOD
+                yield Case(kind, f"{key} is {str(value)[:12]!r}", "sae-topk", _sae_config(**{key: value}), good)
     for key in ("hook_name", "model_name"):
         for value in odd:
             # A name that no model is known by says nothing.
@@ -480,9 +503,8 @@ class _Watch:
         sys.addaudithook(self._see)
 
     def _see(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if event in ("os.system", "os.exec", "os.posix_spawn", "socket.connect", "socket.getaddrinfo"):
-            self.seen.append(event)
-        elif event == "subprocess.Popen" and "multiprocessing" not in str(arguments[1]):
+        used = event in ("os.system", "os.exec", "os.posix_spawn", "socket.connect", "socket.getaddrinfo")
+        if used or (event == "subprocess.Popen" and "multiprocessing" not in str(arguments[1])):
             self.seen.append(event)
 
 
@@ -568,7 +590,7 @@ def attack(small: bool, only: str = "") -> int:
     """Run all cases, print the table, and return how many failed."""
     cases = [*_code(), *_weights(), *_files(), *_configurations(), *_tokenizers(), *_saes()]
     if small:
-        cases = [case for number, case in enumerate(cases) if case.good is False and number % 8 == 0 or case.kind.startswith("own")]  # fmt: skip
+        cases = [case for number, case in enumerate(cases) if number % 12 == 0 or case.kind.startswith("own")]
     cases = [case for case in cases if only in f"{case.kind}: {case.name}"]
     tried, failed, problems = Counter[str](), Counter[str](), []
     slowest = (0.0, "")
