@@ -400,9 +400,10 @@ def _configurations() -> Iterator[Case]:
         deep = _json("config.json", part, num_hidden_layers=10**7)
         yield Case(kind, f"10^7 layers in {part}", "gemma3", deep)
     yield Case(kind, "10^7 positions", "llama", _config(max_position_embeddings=10**7), good=True)
-    crates: tuple[tuple[str, Any], ...] = (("vocabulary", 10**9), ("layers", 10**7), ("heads", 3), ("heads", 0), ("width", -8),
-                       ("context", 10**12), ("layers", "2"), ("layers", [2]), ("layers", True), ("width", 8.0),
-                       ("context", 31), ("layers", 3))  # fmt: skip
+    crates: tuple[tuple[str, Any], ...] = (
+        ("vocabulary", 10**9), ("layers", 10**7), ("heads", 3), ("heads", 0), ("width", -8), ("context", 10**12),
+        ("layers", "2"), ("layers", [2]), ("layers", True), ("width", 8.0), ("context", 31), ("layers", 3),
+    )  # fmt: skip
     for key, value in crates:
         yield Case(kind, f"CRATE: {key} {value}", "crate", _config(**{key: value}))
     yield Case(kind, "CRATE: NaN", "crate", _first("dictionary", _filled(float("nan"))))
