@@ -20,14 +20,14 @@ HIDDEN = re.compile(
 """Characters that are invisible or change how text is laid out."""
 
 
-def token_texts(tokenizer: Any) -> list[str]:
-    """The text of every token of a Hugging Face tokenizer, by its id.
+def token_texts(tokenizer: Any, size: int | None = None) -> list[str]:
+    """The text of every token of a Hugging Face tokenizer, by its id; of a model's `size` tokens, where it is given.
 
     A token that is part of a character is written as its bytes, `<0xE2><0x80>`, as
     SentencePiece writes them, for every kind of tokenizer.
     """
     vocabulary = {int(index): str(token) for token, index in tokenizer.get_vocab().items()}
-    size = max(vocabulary, default=-1) + 1
+    size = max(vocabulary, default=-1) + 1 if size is None else size
     special = set(tokenizer.all_special_ids)
     byte_of = _byte_alphabet() if _is_byte_level(tokenizer) else None
     anchor = tokenizer.encode(_ANCHOR, add_special_tokens=False)

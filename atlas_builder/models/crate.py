@@ -24,6 +24,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from atlas_builder.errors import ModelError
+from atlas_builder.models.checkpoint import (
+    CONFIG,
+    SAFE,
+    is_stored_whole,
+    load_pickle,
+    read_config,
+    safe_tensors,
+)
+from atlas_builder.models.completeness import check_finite
+from atlas_builder.models.wording import and_more, named, reason, shortened
 
 KIND = "crate"
 """`model_type` in the config.json of a CRATE's folder."""
@@ -211,13 +221,10 @@ def _memory(cache: Any, layer: int) -> Callable[[Tensor], Tensor]:
 
 
 def is_crate(folder: Path) -> bool:
-    """Whether a folder contains a CRATE, in this project's layout or in its authors'."""
-    if any(folder.glob("*.pt")):
-        return True
-    try:
-        return bool(json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type") == KIND)
-    except (OSError, ValueError, AttributeError):
-        return False
+    """Whether a folder contains a CRATE, in this project's layout or, where it has no config.json, in its authors'."""
+    if (folder / CONFIG).exists():
+        return bool(read_config(folder).get("model_type") == KIND)
+    return bool(_checkpoints(folder))
 
 
 def save_crate(model: Crate, folder: Path) -> None:
@@ -231,39 +238,71 @@ def save_crate(model: Crate, folder: Path) -> None:
 def load_crate(folder: Path) -> Crate:
     """Read what `save_crate` wrote, or a checkpoint (`*.pt`) of the authors' training script.
 
-    Raises `ModelError` where tensors are missing, unexpected, or of another shape than the
-    configuration gives.
+    Raises `ModelError` where tensors are missing, unexpected, of another shape than the
+    configuration gives, or no numbers. Nothing is made at random, and nothing of a size that
+    the file does not have.
     """
-    checkpoint = next(iter(sorted(folder.glob("*.pt"))), None)
-    shape, tensors = _authors(checkpoint) if checkpoint else _ours(folder)
-    model = Crate(shape)
+    whose = f"model {named(folder)}"
+    if (folder / CONFIG).exists():
+        shape, tensors = _ours(folder, whose)
+    else:
+        shape, tensors = _authors(folder, whose)
+    if shape.layers > len(tensors):
+        raise ModelError(
+            f"{whose}: its configuration has {shape.layers:,} layers, but the weights hold {len(tensors):,} tensors: "
+            "correct the configuration."
+        )
+    with torch.device("meta"):
+        model = Crate(shape)
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     given = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    if missing := sorted(expected.keys() - given.keys()):
-        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise ModelError(f"model {folder} lacks the tensor {missing[0]}{more} of a CRATE of {shape.layers} layers.")
-    if surplus := sorted(given.keys() - expected.keys()):
-        raise ModelError(f"model {folder} contains {surplus[0]}, which a CRATE of {shape.layers} layers does not have.")
+    if missing := expected.keys() - given.keys():
+        raise ModelError(f"{whose} lacks the tensor {and_more(missing)} of a CRATE of {shape.layers} layers.")
+    if surplus := given.keys() - expected.keys():
+        raise ModelError(f"{whose} contains {and_more(surplus)}, which a CRATE of {shape.layers} layers does not have.")
     if other := [name for name in expected if expected[name] != given[name]]:
         name = other[0]
         raise ModelError(
-            f"model {folder}: {name} has the shape {given[name]}, but its configuration requires {expected[name]}."
+            f"{whose}: {name} has the shape {given[name]}, but its configuration requires {expected[name]}."
         )
-    model.load_state_dict(tensors)
+    model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, assign=True)
+    check_finite(model, whose)
     return model.eval()
 
 
-def _ours(folder: Path) -> tuple[CrateShape, dict[str, Tensor]]:
+def _ours(folder: Path, whose: str) -> tuple[CrateShape, dict[str, Tensor]]:
+    shape = _shape(read_config(folder), {name: name for name in CrateShape.__dataclass_fields__}, whose, CONFIG)
+    file = folder / SAFE
+    if not file.is_file():
+        raise ModelError(f"{whose} cannot be read as a CRATE: it requires {CONFIG} and {SAFE}.")
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        shape = CrateShape(**{name: int(config[name]) for name in CrateShape.__dataclass_fields__})
-        return shape, load_file(folder / "model.safetensors")
-    except KeyError as error:
-        raise ModelError(f"model {folder}: config.json lacks the key {error}.") from None
+        if whole := [name for name, tensor in safe_tensors(file) if not tensor.is_float]:
+            raise ValueError(f"{shortened(whole[0], 30)} holds whole numbers")
+        return shape, load_file(file)
     except Exception as error:  # safetensors raises its own kinds
         raise ModelError(
-            f"model {folder} cannot be read as a CRATE ({error}): it requires config.json and model.safetensors."
+            f"{whose} cannot be read as a CRATE ({reason(error)}): it requires {CONFIG} and {SAFE}."
         ) from error
+
+
+def _shape(sizes: dict[str, Any], keys: dict[str, str], whose: str, where: str) -> CrateShape:
+    """Sizes under the names of a file: whole numbers, at least one, and heads that share the width evenly."""
+    values = {}
+    for name, key in keys.items():
+        if key not in sizes:
+            raise ModelError(f"{whose}: {where} lacks the key {key!r}.")
+        value = sizes[key]
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 1 << 31:
+            raise ModelError(
+                f"{whose}: {key} in {where} must be a whole number of at least 1, not {shortened(repr(value), 20)}."
+            )
+        values[name] = value
+    shape = CrateShape(**values)
+    if shape.width % shape.heads:
+        raise ModelError(
+            f"{whose}: {where} has {shape.heads} heads, which do not divide the width {shape.width}: correct {where}."
+        )
+    return shape
 
 
 _NAMES = {
@@ -281,25 +320,41 @@ _NAMES = {
 """The authors' names of the parts, and those used here."""
 
 
-def _authors(path: Path) -> tuple[CrateShape, dict[str, Tensor]]:
+_BESIDE = ("optimizer", "scheduler", "scaler", "rng_state", "training_args")
+"""What other programs save beside a model, and which is never opened."""
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    """The files that may be a checkpoint of the authors' training script."""
+    files = sorted(file for file in folder.glob("*.pt") if file.is_file() and not file.name.startswith(_BESIDE))
+    return [file for file in files if file.name.startswith("ckpt")] or files
+
+
+def _authors(folder: Path, whose: str) -> tuple[CrateShape, dict[str, Tensor]]:
     """A checkpoint of the authors' training script: `model_args`, and tensors under `model`."""
+    files = _checkpoints(folder)
+    if len(files) > 1:
+        raise ModelError(f"{whose} has several checkpoints, {and_more([file.name for file in files])}: leave one.")
+    path = files[0]
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        sizes = checkpoint["model_args"]
-        shape = CrateShape(
-            vocabulary=int(sizes["vocab_size"]),
-            layers=int(sizes["n_layer"]),
-            heads=int(sizes["n_head"]),
-            width=int(sizes["n_embd"]),
-            context=int(sizes["block_size"]),
-        )
-        tensors = {}
-        for name, tensor in checkpoint["model"].items():
-            for theirs, ours in _NAMES.items():
-                name = name.replace(theirs, ours)
+        checkpoint = load_pickle(path)
+        sizes, stored = checkpoint["model_args"], checkpoint["model"]
+        if not isinstance(sizes, dict):
+            raise ValueError("model_args is not a map")
+        tensors: dict[str, Tensor] = {}
+        for theirs, tensor in stored.items():
+            name = str(theirs)
+            for part, ours in _NAMES.items():
+                name = name.replace(part, ours)
+            if not isinstance(tensor, Tensor) or not tensor.is_floating_point() or not is_stored_whole(tensor):
+                raise ValueError(f"{shortened(name, 30)} is no whole tensor")
+            if name in tensors:
+                raise ValueError(f"{shortened(name, 30)} is there twice")
             if name != "lm_head.weight":  # tied to the embeddings
-                tensors[name] = tensor.float()
+                tensors[name] = tensor
+        if any(tensor.is_meta for tensor in tensors.values()):
+            raise ValueError("it is in the old format of torch.save")
     except Exception as error:  # torch raises many kinds
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ModelError(f"{path} is not a checkpoint of CRATE's training script ({reason}).") from error
-    return shape, tensors
+        raise ModelError(f"{named(path)} is not a checkpoint of CRATE's training script ({reason(error)}).") from error
+    keys = {"vocabulary": "vocab_size", "layers": "n_layer", "heads": "n_head", "width": "n_embd"}
+    return _shape(sizes, {**keys, "context": "block_size"}, whose, "model_args"), tensors

@@ -6,7 +6,6 @@ import contextlib
 import io
 import logging
 import os
-import pickle
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,10 +19,17 @@ from atlas_builder.config import ModelSettings
 from atlas_builder.corpus.token_text import token_texts
 from atlas_builder.errors import ConfigurationError, ModelError
 from atlas_builder.models import crate
+from atlas_builder.models.checkpoint import Checkpoint, read_checkpoint, read_json
+from atlas_builder.models.confinement import confined
+from atlas_builder.models.hub import fetched_model
 from atlas_builder.models.memory import as_float32
+from atlas_builder.models.whole_model import OFFLINE, WholeModel, cannot_load, local_config, without_processors
+from atlas_builder.models.wording import named, shortened
 from atlas_builder.shipped import MODELS
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+_LARGEST_TOKEN = 1 << 22
+"""No vocabulary has more tokens."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +56,7 @@ class LanguageModel:
     @property
     def token_texts(self) -> list[str]:
         """The text of each token of the model's vocabulary."""
-        texts = token_texts(self.tokenizer)
-        return texts + [""] * (int(self.bridge.cfg.d_vocab) - len(texts))
+        return token_texts(self.tokenizer, int(self.bridge.cfg.d_vocab))
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -67,9 +72,20 @@ class LanguageModel:
         }
 
     def encode(self, texts: list[str]) -> list[list[int]]:
-        """Token ids of each text on its own, without special tokens."""
+        """Token ids of each text on its own, without special tokens.
+
+        Raises `ModelError` for a token that the model has no embedding of.
+        """
         encoded = self.tokenizer(texts, add_special_tokens=False, verbose=False)
-        return [list(ids) for ids in encoded["input_ids"]]
+        tokens = [list(ids) for ids in encoded["input_ids"]]
+        size = int(self.bridge.cfg.d_vocab)
+        if (largest := max((max(ids) for ids in tokens if ids), default=0)) >= size:
+            token = shortened(self.tokenizer.convert_ids_to_tokens(largest), 40)
+            raise ModelError(
+                f"the text contains {token}, token {largest:,} of the tokenizer, but the model has {size:,} tokens: "
+                "use the tokenizer that it was trained with, or take this text out."
+            )
+        return tokens
 
     def unembedding(self) -> Tensor:
         """The linear map from the residual stream to logits: (d_model, vocabulary).
@@ -112,46 +128,95 @@ class LanguageModel:
 def load_model(model: ModelSettings) -> LanguageModel:
     """Load a model by Hugging Face name or from a folder.
 
-    Raises `ModelError` with one sentence where weights or tokenizer are missing or
-    unsafe, and `ConfigurationError` where the device is not available.
+    Raises `ModelError` with one sentence where weights or tokenizer are missing, damaged,
+    of another model or unsafe, and `ConfigurationError` where the device is not available.
     """
     _check_device(model.device)
-    name = place(model)
-    local = Path(name).is_dir()
-    is_crate = local and crate.is_crate(Path(name))
-    if local and not is_crate:
-        _check_weights(Path(name))
-    elif not local and name.startswith((".", "/", "~")):
-        raise ModelError(f"model.name: folder {name} is not found: give a folder or a Hugging Face name.")
-    with quiet():
-        from transformer_lens.model_bridge import TransformerBridge
-        from transformers import AutoTokenizer
+    folder = folder_of(model)
+    with quiet(), confined():
+        if crate.is_crate(folder):
+            tokenizer = _tokenizer(folder)
+            bridge: Any = crate.load_crate(folder).to(model.device, _DTYPES[model.dtype])
+        else:
+            checkpoint = read_checkpoint(folder)
+            tokenizer = _tokenizer(folder)
+            bridge = _bridge(checkpoint, tokenizer, model)
+    loaded = LanguageModel(bridge, tokenizer)
+    _check_tokens(loaded, folder)
+    return loaded
 
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(name, revision=model.revision)
-            # Some tokenizers load without their files, with an empty vocabulary.
-            if not set(tokenizer.encode("the", add_special_tokens=False)) - {tokenizer.unk_token_id}:
-                raise ValueError("its vocabulary is empty")
-        except Exception as error:  # the loaders raise many kinds
-            problem = "has no tokenizer that can be read" if local else "cannot be loaded from Hugging Face"
-            hint = "put tokenizer.json beside the weights" if local else "check the name, the revision and the network"
-            raise ModelError(f"model {name} {problem} ({reason(error)}): {hint}.") from error
-        if is_crate:
-            return LanguageModel(crate.load_crate(Path(name)).to(model.device, _DTYPES[model.dtype]), tokenizer)
-        try:
-            bridge = TransformerBridge.boot_transformers(
-                name,
+
+def folder_of(model: ModelSettings) -> Path:
+    """The folder of a model, fetched from Hugging Face where it is not on this machine; raises `ModelError`."""
+    name = place(model)
+    try:
+        if Path(name).is_dir():
+            return Path(name).resolve()
+    except ValueError:  # a NUL in the name
+        raise ModelError(f"model.name: {shortened(name)} cannot be a name: correct it.") from None
+    if name.startswith((".", "/", "~")):
+        raise ModelError(f"model.name: folder {shortened(name)} is not found: give a folder or a Hugging Face name.")
+    return fetched_model(name, model.revision)
+
+
+def _tokenizer(folder: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), **OFFLINE)
+        # What counts up to the largest number would do so for hours.
+        if (largest := max(tokenizer.get_vocab().values(), default=0)) > _LARGEST_TOKEN:
+            raise ValueError(f"it has a token of the number {largest:,}")
+        # Some tokenizers load without their files, with an empty vocabulary.
+        if not set(tokenizer.encode("the", add_special_tokens=False)) - {tokenizer.unk_token_id}:
+            raise ValueError("its vocabulary is empty")
+    except BaseException as error:  # tokenizers panics in Rust, which is no Exception
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            raise
+        problem, hint = "has no tokenizer that can be read", "put tokenizer.json beside the weights"
+        raise cannot_load(folder, error, problem, hint, _wants_code(folder)) from error
+    return tokenizer
+
+
+def _wants_code(folder: Path) -> bool:
+    """Whether a tokenizer's settings name a class of its own."""
+    with contextlib.suppress(ModelError):
+        return "auto_map" in read_json(folder / "tokenizer_config.json", "", "")
+    return False
+
+
+def _bridge(checkpoint: Checkpoint, tokenizer: Any, model: ModelSettings) -> Any:
+    from transformer_lens.model_bridge import TransformerBridge
+    from transformer_lens.model_bridge.sources.transformers import (
+        determine_architecture_from_hf_config,
+        get_hf_model_class_for_architecture,
+    )
+
+    try:
+        architecture = determine_architecture_from_hf_config(local_config(checkpoint))
+        with without_processors():
+            return TransformerBridge.boot_transformers(
+                str(checkpoint.folder),
                 device=model.device,
                 dtype=_DTYPES[model.dtype],
                 tokenizer=tokenizer,
-                revision=model.revision,
+                trust_remote_code=False,
+                model_class=WholeModel(get_hf_model_class_for_architecture(architecture), checkpoint),
             )
-        except Exception as error:
-            raise ModelError(
-                f"model {name} cannot be loaded by TransformerLens ({reason(error)}): "
-                "check that its architecture is supported and its files are whole."
-            ) from error
-    return LanguageModel(bridge, tokenizer)
+    except Exception as error:  # the loaders raise many kinds
+        hint = "check that its architecture is supported and its files are whole"
+        raise cannot_load(checkpoint.folder, error, "cannot be loaded by TransformerLens", hint) from error
+
+
+def _check_tokens(loaded: LanguageModel, folder: Path) -> None:
+    """Refuse a tokenizer that is another model's: the token that begins every context is beyond the embedding."""
+    size = int(loaded.bridge.cfg.d_vocab)
+    bos = loaded.bos
+    if bos is not None and not 0 <= bos < size:
+        raise ModelError(
+            f"model {named(folder)}: its tokenizer begins texts with token {shortened(bos, 20)}, but the model has "
+            f"{size:,} tokens: use the tokenizer that it was trained with."
+        )
 
 
 def place(model: ModelSettings) -> str:
@@ -160,11 +225,18 @@ def place(model: ModelSettings) -> str:
 
 
 def load_plain(model: ModelSettings) -> Any:
-    """The model as transformers alone loads it, without TransformerLens; the name has been checked before."""
+    """The model as transformers alone loads it, without TransformerLens; raises `ModelError` as `load_model` does."""
     from transformers import AutoModelForCausalLM
 
-    with quiet():
-        plain = AutoModelForCausalLM.from_pretrained(place(model), revision=model.revision, dtype=_DTYPES[model.dtype])
+    checkpoint = read_checkpoint(folder_of(model))
+    with quiet(), confined():
+        try:
+            plain = WholeModel(AutoModelForCausalLM, checkpoint).from_pretrained(
+                str(checkpoint.folder), config=local_config(checkpoint), dtype=_DTYPES[model.dtype]
+            )
+        except Exception as error:  # the loaders raise many kinds
+            hint = "check that its files are whole"
+            raise cannot_load(checkpoint.folder, error, "cannot be loaded by transformers", hint) from error
     return plain.to(model.device).eval()
 
 
@@ -173,30 +245,6 @@ def _check_device(device: str) -> None:
         raise ConfigurationError(f"model.device: {device} is not available here: use cpu.")
     if device == "mps" and not torch.backends.mps.is_available():
         raise ConfigurationError("model.device: mps is not available here: use cpu.")
-
-
-def _check_weights(folder: Path) -> None:
-    """Refuse a folder without weights, or whose only weights are pickles that could run code."""
-    if not (folder / "config.json").is_file():
-        raise ModelError(f"model folder {folder} has no config.json: give a folder in the Hugging Face layout.")
-    if any(folder.glob("*.safetensors")):
-        return
-    pickles = sorted(folder.glob("pytorch_model*.bin"))
-    if not pickles:
-        raise ModelError(f"model folder {folder} has no weights: put model.safetensors beside config.json.")
-    for file in pickles:
-        try:
-            torch.load(file, map_location="meta", weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError, OSError):
-            raise ModelError(
-                f"{file} contains more than tensors, which could run code when loaded: convert it to safetensors."
-            ) from None
-
-
-def reason(error: BaseException) -> str:
-    """Kind and first line of a library's error."""
-    line = (str(error).strip().splitlines() or [""])[0]
-    return f"{type(error).__name__}: {line[:200]}"
 
 
 @contextlib.contextmanager

@@ -17,6 +17,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from atlas_builder.errors import ConfigurationError, ModelError
+from atlas_builder.models.checkpoint import read_json, safe_tensors
+from atlas_builder.models.wording import and_more, named, reason, shortened
 
 CONFIG, WEIGHTS = "cfg.json", "sae_weights.safetensors"
 
@@ -113,39 +115,65 @@ def load_sae(folder: Path) -> SAE:
     """Read one SAE.
 
     Raises `ModelError` where the folder is not an SAE, its architecture or hook is unknown,
-    or tensors are missing or have mismatched shapes.
+    a setting is of another type than it must be, or tensors are missing, unexpected, have
+    mismatched shapes or are not numbers.
     """
-    try:
-        config: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        tensors = {name: tensor.float() for name, tensor in load_file(folder / WEIGHTS).items()}
-    except Exception as error:  # safetensors raises its own kinds
-        raise ModelError(f"SAE {folder} cannot be read ({error}): it requires {CONFIG} and {WEIGHTS}.") from error
-    config = {**config, **(config.get("metadata") or {})}  # SAELens 6 moved the model's facts there
-    architecture = str(config.get("architecture", "standard"))
+    whose = f"SAE {named(folder)}"
+    hint = f"it requires {CONFIG} and {WEIGHTS}"
+    config = read_json(folder / CONFIG, whose, hint)
+    metadata = config.get("metadata") or {}
+    if not isinstance(metadata, dict):
+        raise ModelError(f"{whose}: metadata in {CONFIG} must be a map, not {_kind(metadata)}.")
+    settings = _Settings({**config, **metadata}, whose)  # SAELens 6 moved the model's facts there
+    architecture = settings.get("architecture", str, "standard")
     if architecture not in _ENCODERS:
         known = ", ".join(_ENCODERS)
-        raise ModelError(f"SAE {folder}: architecture {architecture!r} is unknown: it must be one of {known}.")
-    if "topk_threshold" in tensors:
-        tensors["threshold"] = tensors.pop("topk_threshold")
-    normalised = str(config.get("normalize_activations", "none"))
+        raise ModelError(f"{whose}: architecture {architecture!r} is unknown: it must be one of {known}.")
+    normalised = settings.get("normalize_activations", str, "none")
     if normalised not in ("none", "layer_norm"):
-        raise ModelError(f"SAE {folder}: fold its normalize_activations {normalised!r} into the weights first.")
-    if (function := config.get("activation_fn") or config.get("activation_fn_str")) not in (None, "relu", "topk"):
-        raise ModelError(f"SAE {folder}: activation_fn {function!r} is unknown: it must be relu.")
-    layer, place = _place(str(config.get("hook_name", "")), folder)
+        raise ModelError(f"{whose}: fold its normalize_activations {normalised!r} into the weights first.")
+    function = settings.get("activation_fn", str, None) or settings.get("activation_fn_str", str, None)
+    if function not in (None, "relu", "topk"):
+        raise ModelError(f"{whose}: activation_fn {function!r} is unknown: it must be relu.")
+    more = _Settings(settings.get("activation_fn_kwargs", dict, None) or {}, whose)
+    layer, place = _place(settings.get("hook_name", str, ""), whose)
     sae = SAE(
         architecture=architecture,
         layer=layer,
         place=place,
-        tensors=tensors,
-        k=int(config.get("k") or (config.get("activation_fn_kwargs") or {}).get("k") or 0),
-        b_dec_first=bool(config.get("apply_b_dec_to_input", True)),
+        tensors=_tensors(folder / WEIGHTS, whose, hint),
+        k=settings.get("k", int, 0) or more.get("k", int, 0),
+        b_dec_first=settings.get("apply_b_dec_to_input", bool, True),
         normalises=normalised == "layer_norm",
-        by_decoder_norm=bool(config.get("rescale_acts_by_decoder_norm", False)),
-        model=config.get("model_name"),
+        by_decoder_norm=settings.get("rescale_acts_by_decoder_norm", bool, False),
+        model=settings.get("model_name", str, None),
     )
-    _check(sae, folder)
+    _check(sae, whose)
+    for key, size in (("d_in", sae.width), ("d_sae", sae.latents)):
+        if settings.get(key, int, size) != size:
+            raise ModelError(f"{whose}: {key} is {settings.get(key, int, 0)}, but W_enc has {size}: correct {CONFIG}.")
     return sae
+
+
+class _Settings:
+    """Values of a cfg.json, each of the type that it must be."""
+
+    def __init__(self, values: dict[str, Any], whose: str) -> None:
+        self._values, self._whose = values, whose
+
+    def get(self, key: str, kind: type, default: Any) -> Any:
+        """A value; the default where it is absent or null. Raises `ModelError` for another type."""
+        value = self._values.get(key)
+        if value is None:
+            return default
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            wanted = {str: "text", int: "a whole number", bool: "true or false", dict: "a map"}[kind]
+            raise ModelError(f"{self._whose}: {key} in {CONFIG} must be {wanted}, not {_kind(value)}.")
+        return shortened(value) if kind is str else value
+
+
+def _kind(value: object) -> str:
+    return "a list" if isinstance(value, list) else "a map" if isinstance(value, dict) else shortened(repr(value), 20)
 
 
 def save_sae(sae: SAE, folder: Path, **more: Any) -> None:
@@ -173,34 +201,62 @@ def find_saes(folder: Path) -> list[Path]:
         return [folder]
     folders = sorted(path.parent for path in folder.glob(f"*/{CONFIG}"))
     if not folders:
-        raise ConfigurationError(f"units.path: {folder} contains no SAE: name a folder with {CONFIG} and {WEIGHTS}.")
+        raise ConfigurationError(
+            f"units.path: {named(folder)} contains no SAE: name a folder with {CONFIG} and {WEIGHTS}."
+        )
     return folders
 
 
-def _place(hook: str, folder: Path) -> tuple[int, str]:
-    match = re.fullmatch(r"blocks\.(\d+)\.(.+)", hook)
+def _tensors(file: Path, whose: str, hint: str) -> dict[str, Tensor]:
+    try:
+        if not file.is_file():
+            raise FileNotFoundError(f"there is no {file.name}")
+        if whole := [name for name, tensor in safe_tensors(file) if not tensor.is_float]:
+            raise ValueError(f"{shortened(whole[0], 30)} holds whole numbers")
+        tensors = {name: tensor.float() for name, tensor in load_file(file).items()}
+    except Exception as error:  # safetensors raises its own kinds
+        raise ModelError(f"{whose} cannot be read ({reason(error)}): {hint}.") from error
+    if broken := [name for name, tensor in tensors.items() if not tensor.isfinite().all()]:
+        raise ModelError(f"{whose}: {and_more(broken)} contain NaN or infinity: save it again.")
+    if "topk_threshold" in tensors and "threshold" not in tensors:
+        tensors["threshold"] = tensors.pop("topk_threshold")
+    # SAELens has written ones beside weights that were never fine-tuned.
+    if "scaling_factor" in tensors and (tensors["scaling_factor"] == 1).all():
+        del tensors["scaling_factor"]
+    return tensors
+
+
+def _place(hook: str, whose: str) -> tuple[int, str]:
+    match = re.fullmatch(r"blocks\.(\d{1,6})\.(.+)", hook)
     if not match or match[2] not in _PLACES:
         known = ", ".join(f"blocks.N.{place}" for place in _PLACES)
-        raise ModelError(f"SAE {folder}: hook_name {hook!r} is not supported: it must be one of {known}.")
+        raise ModelError(f"{whose}: hook_name {shortened(hook, 40)!r} is not supported: it must be one of {known}.")
     return int(match[1]), _PLACES[match[2]]
 
 
-def _check(sae: SAE, folder: Path) -> None:
+def _check(sae: SAE, whose: str) -> None:
     encoder = sae.tensors.get("W_enc")
-    if encoder is None or encoder.ndim != 2:
-        raise ModelError(f"SAE {folder} lacks the matrix W_enc.")
+    if encoder is None or encoder.ndim != 2 or not encoder.numel():
+        raise ModelError(f"{whose} lacks the matrix W_enc.")
     width, latents = encoder.shape
     expected: dict[str, tuple[int, ...]] = {"W_dec": (latents, width), "b_dec": (width,)}
     expected |= dict.fromkeys(_ENCODERS[sae.architecture], (latents,))
     if sae.architecture == "batchtopk":
         expected["threshold"] = ()
+    if missing := [name for name in expected if name not in sae.tensors]:
+        raise ModelError(
+            f"{whose} lacks the tensor {and_more(missing)}, which architecture {sae.architecture} requires."
+        )
+    if surplus := sae.tensors.keys() - expected.keys() - {"W_enc"}:
+        raise ModelError(
+            f"{whose} contains the tensor {and_more(surplus)}, which architecture {sae.architecture} does not have."
+        )
     for name, shape in expected.items():
-        if name not in sae.tensors:
-            raise ModelError(f"SAE {folder} lacks the tensor {name}, which architecture {sae.architecture} requires.")
         given = tuple(sae.tensors[name].shape)
         if given != shape and not (name == "threshold" and given in ((), (1,), (latents,))):
-            raise ModelError(f"SAE {folder}: {name} has the shape {given}, but W_enc requires {shape}.")
+            raise ModelError(f"{whose}: {name} has the shape {given}, but W_enc requires {shape}.")
     if sae.architecture == "topk" and not 0 < sae.k <= latents:
         raise ModelError(
-            f"SAE {folder}: k is {sae.k}, with {latents} latents: set k in {CONFIG} to the number of active latents."
+            f"{whose}: k is {shortened(sae.k, 20)}, with {latents} latents: set k in {CONFIG} to the number "
+            "of active latents."
         )

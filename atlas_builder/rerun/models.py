@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -41,7 +40,7 @@ class Clampable(Protocol):
 def second_reading(config: Configuration, loaded: language_model.LanguageModel) -> SecondReading:
     """The second reading for the units of a configuration."""
     if config.units.kind == "crate":
-        folder = Path(language_model.place(config.model))
+        folder = language_model.folder_of(config.model)
         return _Codes(crate.load_crate(folder).double().state_dict(), loaded.bridge.cfg.n_heads)
     place = loaded.bridge.adapter.translate_transformer_lens_path
     plain = language_model.load_plain(config.model)

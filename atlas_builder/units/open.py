@@ -6,10 +6,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import get_args
 
+import torch
+from torch import Tensor
+
 from atlas_builder.config import Configuration, UnitSettings
-from atlas_builder.errors import ConfigurationError, ModelError
+from atlas_builder.errors import AtlasError, ConfigurationError, ModelError
 from atlas_builder.models import crate, sae
-from atlas_builder.models.language_model import LanguageModel, quiet, reason
+from atlas_builder.models.confinement import confined
+from atlas_builder.models.hub import fetched_sae
+from atlas_builder.models.language_model import LanguageModel, quiet
+from atlas_builder.models.memory import is_out_of_memory
+from atlas_builder.models.wording import reason, shortened
 from atlas_builder.shipped import MODELS, SAES
 from atlas_builder.units.base import Units
 from atlas_builder.units.crate import CrateUnits
@@ -27,14 +34,47 @@ def open_units(model: LanguageModel, config: Configuration) -> Units:
         others = [kind for kind in get_args(UnitSettings.model_fields["kind"].annotation) if kind != "crate"]
         verb, kinds = ("is", "crate") if units.kind != "crate" else ("is not", " or ".join(others))
         raise ConfigurationError(f"units.kind: {config.model.name} {verb} a CRATE model: set units.kind to {kinds}.")
+    opened: Units
     if units.kind == "crate":
-        return CrateUnits(model.bridge, units.layers)
-    if units.kind == "sae":
+        opened = CrateUnits(model.bridge, units.layers)
+    elif units.kind == "sae":
         saes = load_saes(units)
         for loaded in saes:
             _check_trained_on(loaded, config.model.name)
-        return SAEUnits(model.bridge, saes, units.layers)
-    return MLPUnits(model.bridge, units.layers)
+        opened = SAEUnits(model.bridge, saes, units.layers)
+    else:
+        opened = MLPUnits(model.bridge, units.layers)
+    _try_out(opened, model, config)
+    return opened
+
+
+def _try_out(units: Units, model: LanguageModel, config: Configuration) -> None:
+    """Run two tokens, so that a model that cannot be run is refused before any work; raises `ModelError`."""
+    whose = f"model {shortened(config.model.name)}"
+    shown: dict[int, tuple[int, int]] = {}
+    broken: list[int] = []
+
+    def visit(layer: int, inputs: Tensor, activations: Tensor) -> None:
+        shown[layer] = inputs.shape[-1], activations.shape[-1]
+        if not (inputs.isfinite().all() and activations.isfinite().all()):
+            broken.append(layer)
+
+    device = next(iter(model.bridge.original_model.parameters())).device
+    try:
+        units.run(torch.full((1, 2), model.mask, device=device), visit)
+        expected = {layer: (units.read_weights(layer).shape[-1], units.count(layer)) for layer in units.layers[:1]}
+    except AtlasError:
+        raise
+    except Exception as error:  # torch raises many kinds
+        if is_out_of_memory(error):
+            return  # what runs the corpus says so better
+        raise ModelError(
+            f"{whose} cannot be run ({reason(error)}): check that its configuration is that of its weights."
+        ) from error
+    if broken:
+        raise ModelError(f"{whose}: layer {broken[0]} computes NaN or infinity from two tokens: check its weights.")
+    if list(shown) != list(units.layers) or any(shown[layer] != sizes for layer, sizes in expected.items()):
+        raise ModelError(f"{whose}: its layers cannot be read: choose other units.layers or another model.")
 
 
 def load_saes(units: UnitSettings) -> list[sae.SAE]:
@@ -47,16 +87,7 @@ def load_saes(units: UnitSettings) -> list[sae.SAE]:
             raise ConfigurationError(f"units.id: {name} is not among the shipped SAEs: use {' or '.join(shipped)}.")
         return [sae.load_sae(folder) for folder in sae.find_saes(SAES / name)]
     if "/" in release:
-        from huggingface_hub import snapshot_download
-
-        try:
-            snapshot = snapshot_download(release, allow_patterns=[f"{name}/*"])
-        except Exception as error:  # the hub's client raises many kinds
-            raise ModelError(
-                f"SAE {name} of {release} cannot be loaded from Hugging Face ({reason(error)}): check units.release, "
-                "units.id and the network."
-            ) from error
-        return [sae.load_sae(Path(snapshot) / name)]
+        return [sae.load_sae(fetched_sae(release, name))]
     try:
         from sae_lens import SAE
     except ImportError:
@@ -65,7 +96,14 @@ def load_saes(units: UnitSettings) -> list[sae.SAE]:
             "releases, install atlas-builder[sae]."
         ) from None
     with TemporaryDirectory() as scratch, quiet():
-        SAE.from_pretrained(release, name).save_model(scratch)
+        try:
+            with confined(network=True):
+                SAE.from_pretrained(release, name).save_model(scratch)
+        except Exception as error:  # SAELens raises many kinds
+            raise ModelError(
+                f"SAE {shortened(name)} of {shortened(release)} cannot be loaded by SAELens ({reason(error)}): check "
+                "units.release, units.id and the network."
+            ) from error
         return [sae.load_sae(Path(scratch))]
 
 

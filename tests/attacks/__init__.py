@@ -1,1 +1,5 @@
-"""Attacks too slow or too large for the suite: `python -m tests.attacks.NAME`, with `--small` for a minute."""
+"""Attacks: what a stranger's files, an unlucky moment or a dishonest host could do, tried at length.
+
+Each module is run by `python -m tests.attacks.NAME`, prints a table of what was tried and what held, and ends with
+status 1 if anything did not. `--small` takes under a minute. What is quick is in the ordinary tests beside the code.
+"""

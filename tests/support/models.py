@@ -12,6 +12,8 @@ from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     Gemma2Config,
+    Gemma3Config,
+    Gemma3ForConditionalGeneration,
     GemmaConfig,
     GPT2Config,
     GPTNeoXConfig,
@@ -56,7 +58,7 @@ def tiny_model(once: Once) -> Callable[[str], Path]:
 
     @functools.cache
     def make(family: str) -> Path:
-        return once(f"tiny-{family}", functools.partial(_save, SHAPES[family]))
+        return once(f"tiny-{family}", functools.partial(save_tiny, SHAPES[family]))
 
     return make
 
@@ -81,10 +83,32 @@ def _as_trained(model: torch.nn.Module, times: float) -> None:
                 parameter.add_(0.2 * torch.randn_like(parameter))
 
 
-def _save(shape: PreTrainedConfig, folder: Path) -> None:
+def save_tiny(shape: PreTrainedConfig, folder: Path) -> None:
+    """A random model of a shape, with the demo's tokenizer."""
     torch.manual_seed(0)
     model: PreTrainedModel = AutoModelForCausalLM.from_config(shape)
     _as_trained(model, 8)
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(MODEL).save_pretrained(folder)
+
+
+_SEES = {"hidden_size": 16, "intermediate_size": 20, "num_hidden_layers": 1, "num_attention_heads": 2}
+_READS = {**_GATED, "head_dim": 8, "sliding_window": 8, "query_pre_attn_scalar": 8, "pad_token_id": 0}
+
+
+def save_multimodal(folder: Path) -> None:
+    """A random Gemma 3 that sees pictures, whose processor wants a package that is not installed."""
+    torch.manual_seed(0)
+    shape = Gemma3Config(
+        text_config=_READS,
+        vision_config={**_SEES, "image_size": 16, "patch_size": 8},
+        mm_tokens_per_image=4,
+        image_token_index=5,
+        boi_token_index=3,
+        eoi_token_index=4,
+    )
+    model: PreTrainedModel = Gemma3ForConditionalGeneration(shape)
+    _as_trained(model, 2)
     model.save_pretrained(folder)
     AutoTokenizer.from_pretrained(MODEL).save_pretrained(folder)
 
@@ -95,13 +119,28 @@ CRATE_SHAPE = CrateShape(vocabulary=2048, layers=2, heads=2, width=8, context=32
 @pytest.fixture(scope="session")
 def crate_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random CRATE of 2 layers of 32 coordinates, with the demo's tokenizer."""
+    folder = tmp_path_factory.mktemp("models") / "tiny-crate"
+    save_tiny_crate(folder)
+    return folder
+
+
+def save_tiny_crate(folder: Path) -> None:
+    """A random CRATE of `CRATE_SHAPE`, with the demo's tokenizer."""
     torch.manual_seed(0)
     model = crate.Crate(CRATE_SHAPE)
     _as_trained(model, 6)
-    folder = tmp_path_factory.mktemp("models") / "tiny-crate"
     crate.save_crate(model, folder)
     AutoTokenizer.from_pretrained(MODEL).save_pretrained(folder)
-    return folder
+
+
+class LeavesMark:
+    """Makes a file when it is unpickled, as an attacker's object would do worse."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[object, tuple[str, str]]:
+        return (open, (str(self.mark), "w"))
 
 
 class RunsCode:

@@ -136,7 +136,7 @@ def test_what_is_no_sae_is_refused_in_a_sentence(folder: Path) -> None:
     now(architecture="temporal")
     _refused(folder, "architecture 'temporal' is unknown: it must be one of standard, gated")
     now(architecture="gated")
-    _refused(folder, "lacks the tensor b_gate, which architecture gated requires")
+    _refused(folder, "lacks the tensor b_gate and 2 more, which architecture gated requires")
     now(architecture="topk", k=0)
     _refused(folder, "k is 0, with 40 latents: set k")
     now(metadata={"hook_name": "blocks.0.attn.hook_z"})
