@@ -52,6 +52,8 @@ def users_files(site: Path, new: Collection[str] = (), parts: Iterable[str] = ()
     """
     parts = set(parts)
     sums = read_sums(site / SUMS)
+    # An empty folder above files of the builder is what a crash may leave where they were about to be.
+    above = {parent.as_posix() for path in (sums or ()) for parent in PurePosixPath(path).parents}
     users = []
     for path in _leaves(site):
         part, _, rest = path.partition("/")
@@ -60,7 +62,7 @@ def users_files(site: Path, new: Collection[str] = (), parts: Iterable[str] = ()
         if sums is None:
             ours = path in new or (_BEFORE_SUMS.fullmatch(path) and not (site / path).is_dir())
         else:
-            ours = path in sums
+            ours = path in sums or (path in above and _is_folder(site / path))
         if not ours and path not in (SUMS, FACTS):
             users.append(path)
     for part in parts:
@@ -69,20 +71,32 @@ def users_files(site: Path, new: Collection[str] = (), parts: Iterable[str] = ()
     return sorted(users)
 
 
-def keep_users_files(site: Path, new: Path, parts: Sequence[str] = ()) -> list[str]:
+def keep_users_files(site: Path, new: Path, saved: Path, parts: Sequence[str] = ()) -> list[str]:
     """Put the user's files of a site also into the folder that is to replace it; returns those it has no place for.
 
+    A file of the new site is never replaced: those without a place are put into `saved`.
     The site stays as it is: files are hard-linked, or copied where the disk has no hard
-    links. A file of the new site is never replaced; symlinks stay symlinks.
+    links; symlinks stay symlinks.
     """
     written = set(_leaves(new))
-    homeless = []
-    for path in users_files(site, written, parts):
-        if _has_place(new, path):
-            _take(site, new, path)
-        else:
-            homeless.append(path)
+    users = users_files(site, written, parts)
+    homeless = [path for path in users if not _take(site, new, path)]
+    save_files(site, homeless, saved)
     return homeless
+
+
+def save_files(site: Path, paths: Iterable[str], saved: Path) -> None:
+    """Put files of a site into a folder as well, in the place of those that an earlier call put there."""
+    for path in paths:
+        for place in (saved / path, *(saved / path).parents):
+            if (
+                place.is_relative_to(saved)
+                and os.path.lexists(place)
+                and (place == saved / path or not _is_folder(place))
+            ):
+                shutil.rmtree(place) if _is_folder(place) else place.unlink()
+        saved.mkdir(parents=True, exist_ok=True)
+        _take(site, saved, path)
 
 
 def files_below(folder: Path) -> list[str]:
@@ -111,7 +125,10 @@ def _has_place(new: Path, path: str) -> bool:
     return not os.path.lexists(new / path) and all(_is_folder(parent) for parent in parents if os.path.lexists(parent))
 
 
-def _take(site: Path, new: Path, path: str) -> None:
+def _take(site: Path, new: Path, path: str) -> bool:
+    """Link or copy a file into a new folder; False where it has no place for it."""
+    if not _has_place(new, path):
+        return False
     source, target = site / path, new / path
     for parent in reversed(PurePosixPath(path).parents):
         if not (new / parent).exists():
@@ -128,3 +145,4 @@ def _take(site: Path, new: Path, path: str) -> None:
         except OSError:
             if source.is_file():  # not a pipe, whose copy would wait for a writer
                 shutil.copy2(source, target)
+    return True

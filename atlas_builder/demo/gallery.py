@@ -17,7 +17,7 @@ from atlas_builder.explain.results import beside
 from atlas_builder.pipeline.build import build
 from atlas_builder.progress import Progress
 from atlas_builder.shipped import CRATE, MODEL, RELU, shipped_folder
-from atlas_builder.site.replacement import replace_site, restore_site
+from atlas_builder.site.replacement import SAVED, replace_site, restore_site
 from atlas_builder.workspace import check_output, is_atlas, work_folder, workers
 
 ATLASES = ("demo", "relu-demo", "crate-demo", "sae-demo")
@@ -57,7 +57,7 @@ def build_quartet(
             shutil.copyfile(explained, beside(site / name))
     compare([site / name for name in ATLASES], site, note=_note())
     for path in replace_site(site, output, work, ATLASES):
-        progress.say(f"{path} in {output} gave way to the atlases, which have a file there")
+        progress.say(f"{path} of yours gave way to a file of the site: it is now in {work / SAVED}")
     return output
 
 

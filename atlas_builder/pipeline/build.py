@@ -19,7 +19,7 @@ from atlas_builder.pipeline.fingerprints import STAGES, Stage, edition_date, sta
 from atlas_builder.processes import ended_on_failure
 from atlas_builder.progress import Progress
 from atlas_builder.site.prose.render import check_prose
-from atlas_builder.site.replacement import replace_site, restore_site
+from atlas_builder.site.replacement import SAVED, replace_site, restore_site
 from atlas_builder.site.theme import check_theme
 from atlas_builder.users_files import files_below
 from atlas_builder.workspace import (
@@ -99,7 +99,9 @@ def build(
                     # The site is moved first: the stage is done when readers can see it.
                     marks = digests(folder / _SITE, files_below(folder / _SITE))
                     for path in replace_site(folder / _SITE, output, store.root):
-                        progress.say(f"{path} in {output} gave way to the atlas, which has a file there")
+                        progress.say(
+                            f"{path} of yours gave way to a file of the site: it is now in {store.root / SAVED}"
+                        )
                     write_json(folder / _PUBLISHED, marks)
             progress.say(f"{stage}: done in {time.monotonic() - started:.1f} s")
     return output
