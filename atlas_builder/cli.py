@@ -91,7 +91,11 @@ _overrides = click.option(
     metavar="KEY=VALUE",
     help="Set a key of the configuration, such as corpus.context=64; may be repeated.",
 )
-_fresh = click.option("--fresh", is_flag=True, help="Repeat every stage, and replace whatever the output folder holds.")
+_fresh = click.option(
+    "--fresh",
+    is_flag=True,
+    help="Repeat every stage, and replace whatever the output folder holds; of an atlas, files of your own stay.",
+)
 
 
 @main.command(short_help="Build the atlas of the shipped model.")
