@@ -11,6 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -140,13 +141,13 @@ cli.main(["demo"])
 """
 
 
-def _command(work: str, **options: object) -> subprocess.Popen[str]:
-    process = subprocess.Popen(
+def _command(work: str, **options: Any) -> subprocess.Popen[str]:
+    process: subprocess.Popen[str] = subprocess.Popen(
         [sys.executable, "-c", _COMMAND.format(work=work)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        **options,  # type: ignore[call-overload]
+        **options,
     )
     assert process.stdout
     assert process.stdout.readline() == "begun\n"

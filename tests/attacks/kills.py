@@ -167,6 +167,8 @@ def _run(arguments: list[str], log: Path, prepare: Callable[[], None] | None) ->
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1) for number in (1, 2))
+    for number in SIGNALS:  # else those that nohup or a shell's background ignore would be
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     if prepare:
         prepare()
     try:
@@ -174,7 +176,7 @@ def _run(arguments: list[str], log: Path, prepare: Callable[[], None] | None) ->
     except SystemExit as end:
         return int(end.code or 0)
     finally:
-        util._exit_function()  # what Python does at its end, which os._exit leaves out
+        vars(util)["_exit_function"]()  # what Python does at its end, which os._exit leaves out
         if stop := getattr(resource_tracker._resource_tracker, "_stop", None):
             stop()
     return 0
@@ -292,7 +294,7 @@ def _crash_around(module: str, name: str, after: bool) -> None:
 
     setattr(place, name, crashing)
     if name == "_collect":
-        place._RUN["collect"] = crashing  # type: ignore[attr-defined]
+        place._RUN["collect"] = crashing
 
 
 def _on_changes(act: Callable[[], None]) -> None:
