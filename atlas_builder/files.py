@@ -127,7 +127,7 @@ class Store:
         """Make a finished draft the stage's folder.
 
         Until then it has both marks, that of a begun and that of a finished stage, so that
-        after a crash the draft is told from former results which had its name for a moment.
+        after a crash the draft is not taken for former results, which had its name for a moment.
         """
         replace_folder(self._draft(stage), self.folder(stage), self._aside(stage))
         (self.folder(stage) / _BEGUN).unlink()

@@ -47,8 +47,8 @@ def users_files(site: Path, new: Collection[str] = (), parts: Iterable[str] = ()
 
     Args:
         site: The published site.
-        new: Files of the build that is to replace it; they tell the builder's where the site has no `SHA256SUMS`.
-        parts: Subfolders that are sites of their own, of which the builder's files are told each by itself.
+        new: Files of the build that is to replace it; they say which are the builder's where the site has no `SHA256SUMS`.
+        parts: Subfolders that are sites of their own, each of which is judged by itself.
     """
     parts = set(parts)
     sums = read_sums(site / SUMS)
