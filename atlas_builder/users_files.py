@@ -47,7 +47,7 @@ def users_files(site: Path, new: Collection[str] = (), parts: Iterable[str] = ()
 
     Args:
         site: The published site.
-        new: Files of the build that is to replace it; they say which are the builder's where the site has no `SHA256SUMS`.
+        new: Files of the build that is to replace it, which say what is the builder's where there is no `SHA256SUMS`.
         parts: Subfolders that are sites of their own, each of which is judged by itself.
     """
     parts = set(parts)
