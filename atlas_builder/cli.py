@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from atlas_builder.config_file import load_config
 from atlas_builder.errors import AtlasError
 from atlas_builder.pipeline.fingerprints import STAGES, Stage
 from atlas_builder.progress import Progress
+from atlas_builder.signals import STOPPED, Stopped, stopped_by_signals
 from atlas_builder.workspace import workers
 
 # Read when torch loads. By default its threads wait for more work by spinning for
@@ -28,23 +30,25 @@ class _Commands(click.Group):
     """Ends every command that fails with one clear sentence and an exit status."""
 
     def invoke(self, context: click.Context) -> Any:
-        try:
-            return super().invoke(context)
-        except (click.ClickException, click.exceptions.Exit, SystemExit):
-            raise
-        except BaseException as error:
-            if context.params.get("debug"):
+        with stopped_by_signals() as stopping:
+            try:
+                return super().invoke(context)
+            except (click.ClickException, click.exceptions.Exit, SystemExit):
                 raise
-            sentence, status = _explain(error)
-            click.echo(sentence, err=True)
-            sys.exit(status)
+            except BaseException as error:
+                if context.params.get("debug"):
+                    raise
+                sentence, status = _explain(stopping.cause(error))
+                with suppress(OSError):  # the terminal may be gone
+                    click.echo(sentence, err=True)
+                sys.exit(status)
 
 
 def _explain(error: BaseException) -> tuple[str, int]:
     if isinstance(error, AtlasError):
         return str(error), error.exit_status
     if isinstance(error, KeyboardInterrupt | click.Abort):
-        return "Stopped. Finished work is kept: run the same command to continue.", 1
+        return STOPPED, error.exit_status if isinstance(error, Stopped) else Stopped().exit_status
     # NumPy reports a full disk without its number, by how much it could write.
     if isinstance(error, OSError) and (error.errno == errno.ENOSPC or " requested and " in str(error)):
         where = f" ({error.filename})" if error.filename else ""
@@ -87,7 +91,11 @@ _overrides = click.option(
     metavar="KEY=VALUE",
     help="Set a key of the configuration, such as corpus.context=64; may be repeated.",
 )
-_fresh = click.option("--fresh", is_flag=True, help="Repeat every stage, and replace whatever the output folder holds.")
+_fresh = click.option(
+    "--fresh",
+    is_flag=True,
+    help="Repeat every stage, and replace whatever the output folder holds; of an atlas, files of your own stay.",
+)
 
 
 @main.command(short_help="Build the atlas of the shipped model.")

@@ -2,14 +2,16 @@
 
 A stage writes into a hidden folder, which is renamed when the stage is finished, so a
 folder with a stage's name is complete. Its `stage.json` holds the fingerprint of
-everything it was made from, and the names of its files.
+everything it was made from, and the SHA-256 of each of its files, which is checked when
+a later build takes the stage up.
 """
 
 from __future__ import annotations
 
 import hashlib
-import shutil
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ import orjson
 from filelock import FileLock, Timeout
 
 from atlas_builder.errors import ConfigurationError
+from atlas_builder.folders import remove, remove_remains, replace_folder, restore_folder
 
 MARK = "stage.json"
 """The file that makes a folder a finished stage."""
@@ -58,29 +61,37 @@ class Store:
         return self.root / stage
 
     def holds(self, stage: str, sources: Sources) -> bool:
-        """Whether the stage is complete and was made from these `sources`."""
-        folder = self.folder(stage)
-        return _fingerprint_in(folder / MARK) == fingerprint(sources) and not _missing_file(folder)
+        """Whether the stage is complete, was made from these `sources`, and holds what was written; reads all of it."""
+        return self.folder(stage).exists() and self.objection(stage, sources) is None
 
     def objection(self, stage: str, sources: Sources) -> str | None:
         """Why the results of a stage do not count any more; None where there are none, or they do."""
         folder = self.folder(stage)
-        before = _read_mark(folder / MARK)
-        if "fingerprint" not in before:
+        if not folder.exists():
             return None
-        if not isinstance(before.get("sources"), dict):
+        before = _read_mark(folder / MARK)
+        if before is None:
+            return f"its file {MARK} is not what was written"
+        former, files = before.get("sources"), before.get("files")
+        if not isinstance(former, dict) or not isinstance(files, dict):
             return "an earlier version made its results"
-        former = before["sources"]
         if changed := [name for name in {**sources, **former} if former.get(name) != sources.get(name)]:
             names = ", ".join(changed[:-1]) + " and " * (len(changed) > 1) + changed[-1]
             return f"its results were made with other {names}"
-        missing = _missing_file(folder)
-        return missing and f"its file {missing} is missing"
+        if before.get("fingerprint") != fingerprint(sources):
+            return f"its file {MARK} is not what was written"
+        return damage(folder, files)
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Keep other builds out of the folder; raises `ConfigurationError` where one is running in it."""
+    def alone(self, *stages: str) -> Iterator[None]:
+        """Keep other builds out of the folder; raises `ConfigurationError` where one is running in it.
+
+        What a build that was killed had finished of these `stages` is put in its place first.
+        """
         with locked(self.root / ".lock", f"another build is running in {self.root}: wait for it to end."):
+            for stage in stages:
+                self._recover(stage)
+            remove_remains(self.root)
             yield
 
     @contextmanager
@@ -91,63 +102,98 @@ class Store:
         removed; the draft of a stage that `resumes` is kept, and given to the block again
         as long as the `sources` are the same.
         """
-        draft = self.root / f".{stage.replace('/', '-')}.draft"
-        mark = draft / _BEGUN
-        if not (resumes and _fingerprint_in(mark) == fingerprint(sources)):
-            shutil.rmtree(draft, ignore_errors=True)
+        draft = self._draft(stage)
+        begun = _read_mark(draft / _BEGUN) or {}
+        if not (resumes and begun.get("fingerprint") == fingerprint(sources)):
+            remove(draft)
             draft.mkdir(parents=True)
-            write_json(mark, {"fingerprint": fingerprint(sources)})
+            write_json(draft / _BEGUN, {"fingerprint": fingerprint(sources)})
         try:
             yield draft
-            mark.unlink()
             mark_finished(draft, sources)
-            self.folder(stage).parent.mkdir(parents=True, exist_ok=True)
-            replace_folder(draft, self.folder(stage))
+            self._put_in_place(stage)
         except BaseException:
             if not resumes:
-                shutil.rmtree(draft, ignore_errors=True)
+                remove(draft)
             raise
+
+    def _draft(self, stage: str) -> Path:
+        return self.root / f".{stage}.draft"
+
+    def _aside(self, stage: str) -> Path:
+        return self.root / f".{stage}.old"
+
+    def _put_in_place(self, stage: str) -> None:
+        """Make a finished draft the stage's folder.
+
+        Until then it has both marks, that of a begun and that of a finished stage, so that
+        after a crash the draft is not taken for former results, which had its name for a moment.
+        """
+        replace_folder(self._draft(stage), self.folder(stage), self._aside(stage))
+        (self.folder(stage) / _BEGUN).unlink()
+
+    def _recover(self, stage: str) -> None:
+        """Go on where a build was killed between finishing a stage and removing its former results."""
+        folder, draft = self.folder(stage), self._draft(stage)
+        if (folder / MARK).exists():
+            (folder / _BEGUN).unlink(missing_ok=True)
+        if (draft / MARK).exists():
+            if (draft / _BEGUN).exists():
+                self._put_in_place(stage)
+            else:
+                remove(draft)
+        restore_folder(folder, self._aside(stage))
 
 
 def mark_finished(folder: Path, sources: Sources) -> None:
     """Make a folder a finished stage, made from these sources, of the files that are in it."""
     (folder / MARK).unlink(missing_ok=True)
-    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    mark = {"fingerprint": fingerprint(sources), "sources": dict(sources), "files": files}
+    mark = {"fingerprint": fingerprint(sources), "sources": dict(sources), "files": digests(folder, _files(folder))}
     write_json(folder / MARK, mark)
 
 
-def _read_mark(mark: Path) -> dict[str, Any]:
+def damage(folder: Path, files: Mapping[str, str]) -> str | None:
+    """What is wrong with the first file of a folder that is not what `files` has, digests by path; None where all are.
+
+    Hidden files that were not there, such as those of a file manager, are ignored: nothing reads them.
+    """
+    present = _files(folder)
+    if missing := sorted(files.keys() - set(present)):
+        return f"its file {missing[0]} is missing"
+    if others := [name for name in present if name not in files and not Path(name).name.startswith(".")]:
+        return f"its file {others[0]} is none of its results"
+    now = digests(folder, sorted(files))
+    altered = next((name for name, digest in now.items() if digest != files[name]), None)
+    return altered and f"its file {altered} is not what was written"
+
+
+def digests(folder: Path, names: Sequence[str]) -> dict[str, str]:
+    """SHA-256 of files of a folder, by name; the empty string for one that cannot be read."""
+
+    def digest(name: str) -> str:
+        try:
+            with (folder / name).open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError:
+            return ""
+
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
+        return dict(zip(names, threads.map(digest, names), strict=True))
+
+
+def _files(folder: Path) -> list[str]:
+    """Files of a stage but its marks."""
+    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return [name for name in files if name not in (MARK, _BEGUN)]
+
+
+def _read_mark(mark: Path) -> dict[str, Any] | None:
+    """What a mark says; None where there is none, or it is no mark."""
     try:
         content = read_json(mark)
     except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _fingerprint_in(mark: Path) -> str | None:
-    return _read_mark(mark).get("fingerprint")
-
-
-def _missing_file(folder: Path) -> str | None:
-    """The first file of a finished stage that is not there any more."""
-    files = _read_mark(folder / MARK).get("files", [])
-    return next((name for name in files if not (folder / name).is_file()), None)
-
-
-def replace_folder(source: Path, target: Path) -> None:
-    """Replace one folder by another; there is never a half-written one."""
-    old = target.with_name(f".{target.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if target.exists():
-        target.rename(old)
-    try:
-        source.rename(target)
-    except OSError:
-        if old.exists():
-            old.rename(target)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
+        return None
+    return content if isinstance(content, dict) else None
 
 
 def write_json(path: Path, data: Any) -> None:

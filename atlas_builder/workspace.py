@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import importlib.metadata
-import multiprocessing
 import os
 import platform
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from atlas_builder.config import Configuration, paths_in
 from atlas_builder.errors import ConfigurationError, SiteError
+from atlas_builder.folders import mount_points
+from atlas_builder.processes import Workers, ended_on_failure
 from atlas_builder.reader.facts import read_facts
 from atlas_builder.site.citing.metadata import METADATA
 
@@ -36,9 +37,10 @@ def workers(given: Executor | None, count: int | None = None) -> Iterator[Execut
     if given is not None:
         yield given
         return
-    pool = ProcessPoolExecutor(count or cores(), multiprocessing.get_context("spawn"))
+    pool = Workers(count or cores())
     try:
-        yield pool
+        with ended_on_failure(pool):
+            yield pool
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -115,6 +117,20 @@ def check_output(output: Path, fresh: bool, is_ours: Callable[[Path], bool]) -> 
         raise ConfigurationError(
             f"--output: {output} holds something that is not an atlas: name another folder, or replace it with --fresh."
         )
+    for folder in (output, work_folder(output)):
+        place = next(place for place in (folder, *folder.parents) if place.exists())
+        if not os.access(place, os.W_OK | os.X_OK):
+            raise ConfigurationError(
+                f"--output: {place} cannot be written to, and a build writes the site and, beside it, what it keeps: "
+                "allow it, or name another folder."
+            )
+
+
+def mount_note(output: Path) -> str | None:
+    """What to know before a build to a folder that cannot be moved; None for any other."""
+    if not (mounts := mount_points(output)):
+        return None
+    return f"{mounts[0]} is a mount point, so the files of the site are replaced one by one, not all at once"
 
 
 def is_atlas(folder: Path) -> bool:

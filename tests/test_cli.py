@@ -55,7 +55,7 @@ def test_a_broken_corpus_ends_with_one(tmp_path: Path, gpt2_folder: Path) -> Non
 @pytest.mark.parametrize(
     ("raised", "said", "status"),
     [
-        (KeyboardInterrupt(), "run the same command to continue", 1),
+        (KeyboardInterrupt(), "run the same command to continue", 130),
         (OSError(28, "No space left on device", "x"), "The disk is full (x)", 1),
         (OSError("176300 requested and 47600 written"), "The disk is full:", 1),
         (OSError(13, "Permission denied", "y"), "y: Permission denied.", 1),

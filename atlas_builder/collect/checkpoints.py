@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from atlas_builder.collect.layer import LayerCollector, LayerShape
 from atlas_builder.config import ExampleSettings
 from atlas_builder.corpus.contexts import Contexts
-from atlas_builder.files import read_json, write_json
+from atlas_builder.files import digests, read_json, write_json
 from atlas_builder.models.memory import batch_tokens
 
 _MARK = "pass.json"
@@ -79,13 +79,43 @@ class Collectors:
         self._saved.mkdir()
         for layer, collector in self.layers.items():
             collector.save(self._saved / f"L{layer}.npz")
-        write_json(self.folder / _MARK, {"batches": self.done})
+        saved = [path.relative_to(self.folder).as_posix() for path in self._saved.iterdir()]
+        logs = [log for collector in self.layers.values() for log in collector.logs]
+        mark = {
+            "batches": self.done,
+            "files": digests(self.folder, sorted(saved)),
+            "logs": {log.path.relative_to(self.folder).as_posix(): log.bytes for log in logs},
+        }
+        write_json(self.folder / _MARK, mark)
         self._kept = self.done
         for other in self.folder.glob("after-*"):
             if other != self._saved:
                 shutil.rmtree(other)
         for collector in self.layers.values():
             collector.clean()
+
+
+def checkpoint_damage(folder: Path) -> str | None:
+    """What is wrong with the checkpoint in a folder; None where there is none, or it can be gone on from.
+
+    Logs are long: of them only the length is known.
+    """
+    if not (folder / _MARK).exists():
+        return None
+    try:
+        mark = read_json(folder / _MARK)
+        batches, files, logs = int(mark["batches"]), dict(mark["files"]), dict(mark["logs"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"{_MARK} is not what was written"
+    now = digests(folder, list(files))
+    if altered := [name for name, digest in files.items() if now[name] != digest]:
+        return f"{altered[0]} is not what was written after {batches} batches"
+    short = [name for name, size in logs.items() if not _has_bytes(folder / name, size)]
+    return f"{short[0]} is missing or has lost its end" if short else None
+
+
+def _has_bytes(path: Path, size: int) -> bool:
+    return path.is_file() and path.stat().st_size >= size
 
 
 @contextmanager

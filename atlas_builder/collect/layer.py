@@ -165,7 +165,7 @@ class LayerCollector:
     def save(self, path: Path) -> None:
         """Write the state of the collector to a file; the logs stay where they are."""
         self.thin()
-        for log in self._logs:
+        for log in self.logs:
             log.settle()
         arrays: dict[str, Any] = {
             **self.tally._asdict(),
@@ -175,7 +175,7 @@ class LayerCollector:
             "limit": self.draw.limit,
             "input_tokens": self.input_tokens,
             **self.background.arrays(),
-            "logs": np.array([(log.generation, log.rows) for log in self._logs]),
+            "logs": np.array([(log.generation, log.rows) for log in self.logs]),
         }
         with path.open("wb") as file:
             np.savez(file, **arrays)
@@ -213,16 +213,17 @@ class LayerCollector:
 
     def clean(self) -> None:
         """Remove files to which no checkpoint refers any more."""
-        for log in self._logs:
+        for log in self.logs:
             log.clean()
 
     def close(self) -> None:
         """Close the logs."""
-        for log in self._logs:
+        for log in self.logs:
             log.close()
 
     @property
-    def _logs(self) -> tuple[RowLog, RowLog, RowLog, RowLog]:
+    def logs(self) -> tuple[RowLog, RowLog, RowLog, RowLog]:
+        """The vectors on disk."""
         return self.windows, self.band_windows, self.inputs, self.background.log
 
 

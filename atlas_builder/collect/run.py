@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from atlas_builder.collect.checkpoints import WHOLE, Collectors, Shard, collectors
+from atlas_builder.collect.checkpoints import WHOLE, Collectors, Shard, checkpoint_damage, collectors
 from atlas_builder.collect.layer import LayerShape, NotFiniteError
 from atlas_builder.collect.write import finish
 from atlas_builder.config import Configuration
@@ -47,6 +47,10 @@ def collect(
     context fits.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    name = "collect" if shard == WHOLE else f"collect {shard}"
+    if harm := checkpoint_damage(folder):
+        progress.say(f"{name}: begins again, since {harm}")
+        (folder / _FACTS).unlink(missing_ok=True)
     if not (folder / _FACTS).exists():
         _prepare(model, units, config, folder, progress)
     read = contexts.read_contexts(folder / "contexts")
@@ -54,7 +58,6 @@ def collect(
     with collectors(shapes, config.examples, folder, torch.get_num_threads()) as opened:
         run = _Run(units, read, opened, config.model.device, progress)
         run.fit(tokens_that_fit(model.bridge.cfg, config.corpus.context, config.model.device))
-        name = "collect" if shard == WHOLE else f"collect {shard}"
         _pass(run, opened, shard.batches(read, shapes), name, progress)
 
 

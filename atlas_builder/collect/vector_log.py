@@ -24,13 +24,18 @@ class RowLog:
         self.generation, self.rows = generation, rows
         # Rows written after the checkpoint are discarded: they will be collected again.
         self._file = self.path.open("r+b" if self.path.exists() else "w+b")
-        self._file.truncate(rows * width * 4)
+        self._file.truncate(self.bytes)
         self._file.seek(0, os.SEEK_END)
 
     @property
     def path(self) -> Path:
         """The current file."""
         return self.folder / f"{self.name}.{self.generation}.f32"
+
+    @property
+    def bytes(self) -> int:
+        """How long the file is, once all rows are flushed to it."""
+        return self.rows * self.width * 4
 
     def append(self, rows: NDArray[np.float32]) -> NDArray[np.int64]:
         """Write rows (n, width) and return their numbers."""

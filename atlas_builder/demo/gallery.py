@@ -14,10 +14,10 @@ from markupsafe import Markup
 from atlas_builder.comparison import compare
 from atlas_builder.config_file import load_config
 from atlas_builder.explain.results import beside
-from atlas_builder.files import replace_folder
 from atlas_builder.pipeline.build import build
 from atlas_builder.progress import Progress
 from atlas_builder.shipped import CRATE, MODEL, RELU, shipped_folder
+from atlas_builder.site.replacement import SAVED, replace_site, restore_site
 from atlas_builder.workspace import check_output, is_atlas, work_folder, workers
 
 ATLASES = ("demo", "relu-demo", "crate-demo", "sae-demo")
@@ -43,6 +43,7 @@ def build_quartet(
     output = output.resolve()
     check_output(output, fresh, _is_quartet)
     work = work_folder(output)
+    restore_site(output, work)
     with workers(executor) as pool:
         for name in ATLASES:
             progress.say(f"{name}:")
@@ -55,7 +56,8 @@ def build_quartet(
         if (explained := beside(output / name)).exists():
             shutil.copyfile(explained, beside(site / name))
     compare([site / name for name in ATLASES], site, note=_note())
-    replace_folder(site, output)
+    for path in replace_site(site, output, work, ATLASES):
+        progress.say(f"{path} of yours gave way to a file of the site: it is now in {work / SAVED}")
     return output
 
 
@@ -75,9 +77,9 @@ def _note() -> Markup:
 
 
 def _is_quartet(folder: Path) -> bool:
-    """Whether a folder holds the four atlases and their comparison, and nothing else that would be lost."""
-    others = {path.name for path in folder.iterdir()} - {"index.html", "assets"} - set(ATLASES)
-    others -= {beside(folder / name).name for name in ATLASES}
+    """Whether a folder holds the four atlases and their comparison, and no other folders but hidden ones."""
+    folders = {path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")}
+    others = folders - {"assets"} - set(ATLASES)
     return not others and (folder / "index.html").is_file() and all(is_atlas(folder / name) for name in ATLASES)
 
 

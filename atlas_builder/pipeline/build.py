@@ -7,7 +7,6 @@ depends on is unchanged and its files are there.
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import time
 from collections.abc import Callable
@@ -16,14 +15,27 @@ from pathlib import Path
 
 from atlas_builder.config import Configuration
 from atlas_builder.corpus.documents import check_corpus
-from atlas_builder.files import Sources, Store, read_json, replace_folder, write_json
+from atlas_builder.files import Sources, Store, digests, read_json, write_json
 from atlas_builder.pipeline.fingerprints import STAGES, Stage, edition_date, stage_sources
+from atlas_builder.processes import ended_on_failure
 from atlas_builder.progress import Progress
 from atlas_builder.site.prose.render import check_prose
+from atlas_builder.site.replacement import SAVED, replace_site, restore_site
 from atlas_builder.site.theme import check_theme
-from atlas_builder.workspace import CONFIGURATION, atlas_facts, check_output, is_atlas, work_folder, workers
+from atlas_builder.users_files import files_below
+from atlas_builder.workspace import (
+    CONFIGURATION,
+    atlas_facts,
+    check_output,
+    is_atlas,
+    mount_note,
+    work_folder,
+    workers,
+)
 
 _SITE = "site"
+_PUBLISHED = "published.json"
+"""The SHA-256 of every file of the site, by its path."""
 
 
 def build(
@@ -42,8 +54,9 @@ def build(
 
     Args:
         config: What to build.
-        output: The folder of the site; it is replaced if it holds an atlas, or is empty.
-        fresh: Build every stage again, and replace whatever `output` holds.
+        output: The folder of the site; it is replaced if it holds an atlas, or is empty. Files
+            that the user put into an atlas are kept.
+        fresh: Build every stage again, and replace whatever `output` holds, be it no atlas.
         until: The last stage to build.
         progress: Where to report; quiet by default.
         executor: What runs the shards of a stage; one process a core by default.
@@ -69,7 +82,10 @@ def build(
     check_corpus(config.corpus)
     sources = stage_sources(config)
     store = Store(work_folder(output))
-    with store.alone(), workers(executor) as pool:
+    with store.alone(*STAGES), workers(executor) as pool:
+        restore_site(output, store.root)
+        if note := mount_note(output):
+            progress.say(note)
         write_json(store.root / CONFIGURATION, config.model_dump())
         if fresh:
             for stage in STAGES:
@@ -78,12 +94,17 @@ def build(
             started = time.monotonic()
             if _is_unchanged(store, stage, sources[stage], output, progress):
                 continue
-            with store.making(stage, sources[stage], resumes=stage in _RESUME) as folder:
+            resumes = stage in _RESUME
+            with store.making(stage, sources[stage], resumes=resumes) as folder, ended_on_failure(pool):
                 _RUN[stage](config, store, folder, pool, progress)
                 if stage == "publish":
                     # The site is moved first: the stage is done when readers can see it.
-                    replace_folder(folder / _SITE, output)
-                    write_json(folder / "published.json", _marks(output))
+                    marks = digests(folder / _SITE, files_below(folder / _SITE))
+                    for path in replace_site(folder / _SITE, output, store.root):
+                        progress.say(
+                            f"{path} of yours gave way to a file of the site: it is now in {store.root / SAVED}"
+                        )
+                    write_json(folder / _PUBLISHED, marks)
             progress.say(f"{stage}: done in {time.monotonic() - started:.1f} s")
     return output
 
@@ -175,30 +196,19 @@ _RUN: dict[Stage, Callable[[Configuration, Store, Path, Executor, Progress], Non
 
 def _is_unchanged(store: Store, stage: Stage, sources: Sources, output: Path, progress: Progress) -> bool:
     """Whether a stage need not run; says so, or why it runs again."""
-    if objection := store.objection(stage, sources):
-        progress.say(f"{stage}: runs again, since {objection}")
+    if not store.folder(stage).exists():
         return False
-    if not store.holds(stage, sources):
-        return False
-    if stage == "publish" and not _is_published(store, output):
-        progress.say(f"{stage}: runs again, since {output} was changed or removed")
-        return False
-    progress.say(f"{stage}: unchanged")
-    return True
+    objection = store.objection(stage, sources)
+    if objection is None and stage == "publish" and not _is_published(store, output):
+        objection = f"{output} was changed or removed"
+    progress.say(f"{stage}: runs again, since {objection}" if objection else f"{stage}: unchanged")
+    return objection is None
 
 
 def _is_published(store: Store, output: Path) -> bool:
-    """Whether `output` is still as the publish stage left it."""
+    """Whether all that the publish stage wrote to `output` is still as it left it."""
     try:
-        return bool(read_json(store.folder("publish") / "published.json") == _marks(output))
+        marks: dict[str, str] = read_json(store.folder("publish") / _PUBLISHED)
     except (OSError, ValueError):
         return False
-
-
-def _marks(site: Path) -> dict[str, str]:
-    """Identifies a site: the name and size of every file, and the content of two."""
-    sizes = hashlib.sha256()
-    for file in sorted(path for path in site.rglob("*") if path.is_file()):
-        sizes.update(f"{file.relative_to(site).as_posix()} {file.stat().st_size}\n".encode())
-    marks = {name: hashlib.sha256((site / name).read_bytes()).hexdigest() for name in ("atlas.json", "index.html")}
-    return {**marks, "sizes": sizes.hexdigest()}
+    return digests(output, list(marks)) == marks

@@ -37,11 +37,12 @@ def collect_shard(
     progress = progress or Progress(quiet=True)
     store = Store(work_folder(output.resolve()) / "shards" / f"{number}-of-{of}")
     sources = _sources(config, number, of)
-    with store.alone():
-        if store.holds(_STAGE, sources):
+    with store.alone(_STAGE):
+        objection = store.objection(_STAGE, sources)
+        if store.folder(_STAGE).exists() and not objection:
             progress.say(f"shard {number}/{of}: unchanged")
             return store.root
-        if objection := store.objection(_STAGE, sources):
+        if objection:
             progress.say(f"shard {number}/{of}: runs again, since {objection}")
         # torch is imported only here, where the model runs.
         from atlas_builder.collect.checkpoints import Shard
@@ -100,12 +101,15 @@ def merge_shards(
     store = Store(work_folder(output.resolve()))
     shards = _complete([folder.resolve() for folder in folders] or sorted((store.root / "shards").glob("*-of-*")))
     for number, folder in enumerate(shards, start=1):
-        if not Store(folder).holds(_STAGE, _sources(config, number, len(shards))):
+        shard = Store(folder)
+        objection = shard.objection(_STAGE, _sources(config, number, len(shards)))
+        if objection or not shard.folder(_STAGE).exists():
+            reason = f" ({objection})" if objection else ""
             raise ConfigurationError(
-                f"{folder} is incomplete or was made from a different configuration, model or text: "
+                f"{folder} is incomplete or was made from a different configuration, model or text{reason}: "
                 f"run build --shard {number}/{len(shards)} again."
             )
-    with store.alone(), store.making("collect", stage_sources(config)["collect"]) as target:
+    with store.alone("collect"), store.making("collect", stage_sources(config)["collect"]) as target:
         merge_passes([folder / _STAGE / _PASS for folder in shards], config, target, progress)
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from atlas_builder.cluster.run import PAPER_DISTANCES
 from atlas_builder.config import SiteSettings
+from atlas_builder.processes import ended_on_failure
 from atlas_builder.progress import Progress, gc_paused
 from atlas_builder.records.address import UnitAddress
 from atlas_builder.records.schema import SCHEMA_FILE, schema
@@ -53,7 +54,8 @@ def _publish(site: Site, folder: Path, executor: Executor, progress: Progress) -
     """Write everything; return summaries of units by layer."""
     map_task = executor.submit(site_map.publish_map, site.stages, folder / "map")
     tasks = [executor.submit(write_tables, folder / "tables", site.stages, site.config)]
-    with ThreadPoolExecutor(1) as thread:  # the workers render units while the index is written here
+    # The workers render units while the index is written here.
+    with ThreadPoolExecutor(1) as thread, ended_on_failure(executor):
         queries = thread.submit(
             index.write_index, folder / "search", site.stages, site.config.examples.window, executor
         )

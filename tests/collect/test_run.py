@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import random
 import shutil
 import time
@@ -15,6 +16,7 @@ import pytest
 import torch
 
 from atlas_builder.collect import run
+from atlas_builder.collect.checkpoints import Collectors
 from atlas_builder.config import Configuration
 from atlas_builder.errors import ConfigurationError, OutOfMemoryError
 from atlas_builder.models import language_model, memory
@@ -128,6 +130,50 @@ def test_a_build_that_ends_while_it_tidies_up_has_lost_nothing(
     assert not (work_folder(tmp_path / "stopped") / "collect").exists()
     build(configure(), tmp_path / "stopped", until="collect", executor=pool)
     assert collected(tmp_path / "stopped") == collected(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "harm", "said"),
+    [
+        (
+            "after-*/L1.npz",
+            lambda path: path.write_bytes(path.read_bytes()[:-1] + b"x"),
+            "is not what was written after",
+        ),
+        ("after-*/L0.npz", lambda path: path.unlink(), "is not what was written after"),
+        ("L0/inputs.*.f32", lambda path: os.truncate(path, path.stat().st_size - 4), "is missing or has lost its end"),
+        ("L1/windows.*.f32", lambda path: path.unlink(), "is missing or has lost its end"),
+        ("pass.json", lambda path: path.write_text("{"), "pass.json is not what was written"),
+    ],
+)
+def test_a_pass_whose_checkpoint_was_damaged_begins_again_to_the_same_bytes(
+    configure: Configure,
+    pool: Executor,
+    tmp_path: Path,
+    small_batches: None,
+    monkeypatch: pytest.MonkeyPatch,
+    pattern: str,
+    harm: Callable[[Path], object],
+    said: str,
+) -> None:
+    checkpoint = Collectors.checkpoint
+
+    def stop_after(collectors: Collectors) -> None:
+        checkpoint(collectors)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Collectors, "checkpoint", stop_after)
+        with pytest.raises(KeyboardInterrupt):
+            build(configure(), tmp_path / "site", until="collect", executor=pool)
+    (damaged,) = (work_folder(tmp_path / "site") / ".collect.draft" / "pass").glob(pattern)
+    harm(damaged)
+    listener = Listener()
+    build(configure(), tmp_path / "site", until="collect", executor=pool, progress=listener)
+    build(configure(), tmp_path / "whole", until="collect", executor=pool)
+    assert listener.lines[0].startswith("collect: begins again, since ")
+    assert said in listener.lines[0]
+    assert collected(tmp_path / "site") == collected(tmp_path / "whole")
 
 
 def test_the_pass_stops_before_the_unembedding(

@@ -17,6 +17,7 @@ import pytest
 import torch
 import yaml
 
+from atlas_builder import workspace
 from atlas_builder.config import Configuration
 from atlas_builder.errors import ActivationError, ConfigurationError, CorpusError
 from atlas_builder.files import write_json
@@ -25,6 +26,7 @@ from atlas_builder.pipeline import fingerprints
 from atlas_builder.pipeline.build import build
 from atlas_builder.pipeline.fingerprints import STAGES, Stage, edition_date
 from atlas_builder.progress import Progress
+from atlas_builder.site import replacement
 from atlas_builder.workspace import work_folder
 from tests.support.atlases import Configure, Listener, digests
 
@@ -127,6 +129,35 @@ def test_a_stage_that_lost_a_file_runs_again_and_no_later_one(
     assert listener.lines[0] == f"collect: runs again, since its file {file} is missing"
     assert lost.read_bytes() == before
     assert listener.unchanged() == list(STAGES[1:])
+
+
+@pytest.mark.parametrize("is_mount", [False, True])
+def test_users_files_stay_in_a_site_that_is_built_again(
+    configure: Configure, pool: Executor, built: Path, monkeypatch: pytest.MonkeyPatch, is_mount: bool
+) -> None:
+    if is_mount:
+        for place in (workspace, replacement):
+            monkeypatch.setattr(place, "mount_points", lambda folder: [folder])
+    mine = {"CNAME": b"atlas.example.org\n", ".git/HEAD": b"ref: refs/heads/main\n", "notes/today.txt": b"mine"}
+    for name, content in mine.items():
+        (built / name).parent.mkdir(exist_ok=True)
+        (built / name).write_bytes(content)
+    assert _build(configure(), built, pool).unchanged() == list(STAGES)
+    listener = _build(configure(atlas={"title": "Another"}), built, pool)
+    assert listener.unchanged() == list(STAGES[:-1])
+    assert (f"{built} is a mount point" in listener.lines[0]) == is_mount
+    assert {name: (built / name).read_bytes() for name in mine} == mine
+    assert "Another" in (built / "index.html").read_text(encoding="utf-8")
+
+
+def test_an_output_that_cannot_be_written_to_is_refused_before_any_work(
+    configure: Configure, pool: Executor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda place, mode: Path(place) != tmp_path)
+    with pytest.raises(ConfigurationError, match="cannot be written to") as error:
+        _build(configure(), tmp_path / "new" / "site", pool)
+    assert str(tmp_path) in str(error.value)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_first_build_runs_nothing_again(configure: Configure, pool: Executor, tmp_path: Path) -> None:
