@@ -105,8 +105,9 @@ def _words(site: PublishedSite, content: Mapping[str, Any]) -> Iterator[str]:
             before = word
             if problem := _read_postings(word, parts, behaviours, shares, places, cut):
                 yield f"search/s{number}.js: {problem}"
-            if shares[word]:
-                counts.append((word, parts[4] if word in cut else len(shares[word])))
+            # A share of 0: the word is in the label only.
+            if responding := parts[4] if word in cut else sum(share > 0 for share in shares[word].values()):
+                counts.append((word, responding))
     if bool(content["spaced"]) != any(" " in word for word in shares):
         yield "search/index.js: whether words have spaces is not what the shards say"
     words, text = read_index_file(search / "words.js")

@@ -30,6 +30,7 @@ from atlas_builder.site.hosting.checks.published import PublishedSite
 from atlas_builder.site.render import encoded
 from atlas_builder.site.search.index import BLOCK
 from atlas_builder.site.summary import Summary
+from atlas_builder.site.theme import environment
 
 Layers = Mapping[int, Sequence[Summary]]
 
@@ -275,7 +276,8 @@ def _shown(text: str, value: float) -> float:
 def _prose(overview: _Overview) -> None:
     """What surrounds the text of prose; the text is its author's."""
     site = overview.site
-    template = site.pages._jinja.get_template("main.html")
+    # MkDocs keeps the line ends around statements.
+    template = environment(site.theme).overlay(trim_blocks=False, lstrip_blocks=False).get_template("main.html")
     for page, _ in site.prose:
         name = page.replace("%20", " ")
         text = overview.text(name)

@@ -13,7 +13,7 @@ from atlas_builder.records.schema import Record
 from atlas_builder.site.hosting.checks.published import PublishedSite
 from atlas_builder.site.search.index import BLOCK, read_index_file
 
-_SPACES = re.compile(" {2,}")
+_GAPS = re.compile(r"\s+")
 _EDGE = 12  # characters at an end of a text that may be a part of a character or of a gap
 
 
@@ -31,7 +31,10 @@ def text_problems(site: PublishedSite, record: Record) -> Iterator[str]:
         key, tokens = example["key"], example["tokens"]
         if token != tokens[key]:
             yield f"{what} that of its central example"
-        elif not _agree(_joined(tokens[:key])[::-1], before[::-1]) or not _agree(_joined(tokens[key + 1 :]), after):
+        elif not (
+            _agree(join_bytes("".join(tokens[:key]))[::-1], before[::-1])
+            and _agree(join_bytes("".join(tokens[key + 1 :])), after)
+        ):
             yield f"{what} that around its central example"
 
 
@@ -43,13 +46,10 @@ def _block(folder: Path, number: int) -> list[Any]:
     return list(texts)
 
 
-def _joined(tokens: list[str]) -> str:
-    return _SPACES.sub(" ", join_bytes("".join(tokens)))
-
-
 def _agree(one: str, other: str) -> bool:
-    """Whether two texts begin equally, as far as both go; their last characters do not count."""
-    shared = min(len(one), len(other))
-    if shared == len(other):  # what search shows ends where a word does
+    """Whether two texts begin equally, gaps aside, as far as both go; where the first ends, characters may be cut."""
+    one, other = (_GAPS.sub("", text) for text in (one, other))
+    if len(other) <= len(one):
         return one.startswith(other)
-    return one[: max(0, shared - _EDGE)] == other[: max(0, shared - _EDGE)]
+    shared = max(0, len(one) - _EDGE)
+    return one[:shared] == other[:shared]
