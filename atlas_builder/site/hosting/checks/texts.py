@@ -14,6 +14,9 @@ from atlas_builder.site.hosting.checks.published import PublishedSite
 from atlas_builder.site.search.index import BLOCK, read_index_file
 
 _GAPS = re.compile(r"\s+")
+# At an end of a record's text a character may be cut that search shows whole.
+_FIRST_BYTES = re.compile(r"\A(?:<0x[0-9A-F]{2}>)+")
+_LAST_BYTES = re.compile(r"(?:<0x[0-9A-F]{2}>)+\Z")
 _EDGE = 12  # characters at an end of a text that may be a part of a character or of a gap
 
 
@@ -32,8 +35,8 @@ def text_problems(site: PublishedSite, record: Record) -> Iterator[str]:
         if token != tokens[key]:
             yield f"{what} that of its central example"
         elif not (
-            _agree(join_bytes("".join(tokens[:key]))[::-1], before[::-1])
-            and _agree(join_bytes("".join(tokens[key + 1 :])), after)
+            _agree(_FIRST_BYTES.sub("", join_bytes("".join(tokens[:key])))[::-1], before[::-1])
+            and _agree(_LAST_BYTES.sub("", join_bytes("".join(tokens[key + 1 :]))), after)
         ):
             yield f"{what} that around its central example"
 
