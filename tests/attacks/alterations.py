@@ -28,6 +28,7 @@ from atlas_builder.progress import Progress
 from atlas_builder.records.schema import content_hash, serialise
 from atlas_builder.site.hosting import sums
 from atlas_builder.site.hosting.check import check
+from tests.support import models
 
 QUIET = Progress(quiet=True)
 
@@ -329,14 +330,15 @@ def found_by_check(site: Path, alteration: Alteration, scratch: Path) -> tuple[b
 
 
 def _build(folder: Path) -> Path:
-    """A miniature atlas of the demo's model."""
+    """A miniature atlas of a random GPT-2."""
+    models._save(models.SHAPES["gpt2"], folder / "gpt2")
     words = "the cat sat on a mat and def return import self print value list of numbers 12 345 ( ) : = .".split()
     lines = [{"text": " ".join(words[(7 * line + 3 * place * place) % len(words)] for place in range(60))} for line in range(40)]
     (folder / "words.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     data = {
         "atlas": {"id": "tiny", "title": "A tiny atlas", "date": "2026-01-02", "url": "https://example.org/atlas"},
-        "model": {"name": "demo"},
-        "units": {"layers": [0, 1]},
+        "model": {"name": str(folder / "gpt2")},
+        "examples": {"policy": "threshold", "per_unit": 12, "threshold": 0.5},
         "corpus": {"source": "jsonl", "path": str(folder / "words.jsonl"), "context": 32},
     }
     return build(validate(data), folder / "site")

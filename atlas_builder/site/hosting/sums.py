@@ -111,8 +111,13 @@ def sum_problems(site: Path, facts: Mapping[str, Any], names: Collection[str]) -
     return problems, [name for name in more if not _is_ours(name)]
 
 
+def is_in_own_folder(name: str) -> bool:
+    """Whether a file lies in a folder of the builder, where nothing else may."""
+    return bool(_OURS.fullmatch(name))
+
+
 def _is_ours(name: str) -> bool:
-    return bool(_OURS.fullmatch(name) or _TOP.fullmatch(name))
+    return is_in_own_folder(name) or bool(_TOP.fullmatch(name))
 
 
 def grouped(names: Iterable[str]) -> list[str]:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from atlas_builder.cluster.run import PAPER_DISTANCES
 from atlas_builder.records.address import UnitAddress
+from atlas_builder.records.columns import TABLES
 from atlas_builder.records.schema import SCHEMA_FILE, schema
 from atlas_builder.shipped import shipped_folder
 from atlas_builder.site import constants, layer_table
@@ -25,10 +26,11 @@ from atlas_builder.site import map as site_map
 from atlas_builder.site.citing import metadata
 from atlas_builder.site.citing.cite import address, csl_of, ris_of
 from atlas_builder.site.highlights import highlights
+from atlas_builder.site.hosting import sums
 from atlas_builder.site.hosting.checks.pages import difference
 from atlas_builder.site.hosting.checks.published import PublishedSite
 from atlas_builder.site.render import encoded
-from atlas_builder.site.search.index import BLOCK
+from atlas_builder.site.search.index import BLOCK, index_files, read_index_file
 from atlas_builder.site.summary import Summary
 from atlas_builder.site.theme import environment
 
@@ -116,9 +118,28 @@ def surrounding_problems(site: PublishedSite, names: Sequence[str], *, same_vers
     else:
         for kind, content in described.items():
             overview.same(metadata.METADATA[kind], orjson.dumps(content, option=orjson.OPT_INDENT_2) + b"\n")
+    overview.problems += _unaccounted(site, names)
     _facts(overview)
     _engines(overview, names)
     return overview.problems
+
+
+def _unaccounted(site: PublishedSite, names: Sequence[str]) -> Iterator[str]:
+    """Files in the builder's folders that no atlas like this has, whether or not they are listed in the sums."""
+    shipped = shipped_folder("themes") / "atlas" / "assets"
+    expected = {f"assets/{path.relative_to(shipped).as_posix()}" for path in shipped.rglob("*") if path.is_file()}
+    expected |= {"assets/constants.js", "map/points.js", f"schema/{SCHEMA_FILE.name}"}
+    expected |= {f"tables/{name}.parquet" for name in TABLES}
+    for address_ in (UnitAddress(*unit) for unit in site.units):
+        expected |= {address_.page, address_.record}
+    for layer in site.facts["layers"]:
+        files = (*layer_table.leaf_names(layer["units"]), "units.js", "cite.json", "cite.ris")
+        expected |= {f"L{layer['layer']}/{name}" for name in files}
+    (content,) = read_index_file(site.folder / "search" / "index.js")
+    expected |= {f"search/{name}" for name in index_files(content)}
+    for name in names:
+        if sums.is_in_own_folder(name) and name not in expected:
+            yield f"{name}: nothing accounts for it: remove it, or build the atlas again."
 
 
 def _facts(overview: _Overview) -> None:

@@ -6,9 +6,8 @@ variance on them, and the threshold of examples, which must fit the unit's maxim
 
 from __future__ import annotations
 
+import html
 import re
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -91,7 +90,7 @@ def _plane(record: Record, sign: int, spread: str | None) -> PlanePoints:
 
 def _percent(text: str) -> float:
     """A share that is written so, or another from 0 to 1."""
-    known = {"<1%": 0.003, ">99%": 0.997}
+    text, known = html.unescape(text), {"<1%": 0.003, ">99%": 0.997}
     share = known.get(text) or (int(text[:-1]) / 100 if re.fullmatch(r"\d{1,3}%", text) else 0.5)
     return share if share <= 1 and percent(share) == text else 0.5
 
