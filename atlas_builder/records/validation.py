@@ -54,7 +54,9 @@ def _compiled(node: dict[str, Any]) -> Holds:
         target = schema()["$defs"][node["$ref"].removeprefix("#/$defs/")]
         return _compiled({**target, **others})
     tests = [
-        test for word, argument in node.items() if word not in _WITHOUT_MEANING and (test := _test(word, argument, node))
+        test
+        for word, argument in node.items()
+        if word not in _WITHOUT_MEANING and (test := _test(word, argument, node))
     ]
     if len(tests) == 1:
         return tests[0]
@@ -82,8 +84,8 @@ def _test(word: str, argument: Any, node: dict[str, Any]) -> Holds | None:
             return lambda value: not isinstance(value, dict) or needed <= value.keys()
         case "properties":
             parts = [(name, _compiled(part)) for name, part in argument.items()]
-            return lambda value: not isinstance(value, dict) or all(
-                name not in value or holds(value[name]) for name, holds in parts
+            return lambda value: (
+                not isinstance(value, dict) or all(name not in value or holds(value[name]) for name, holds in parts)
             )
         case "minItems":
             return lambda value: not isinstance(value, list) or len(value) >= argument
@@ -91,8 +93,8 @@ def _test(word: str, argument: Any, node: dict[str, Any]) -> Holds | None:
             return lambda value: not isinstance(value, list) or len(value) <= argument
         case "prefixItems":
             places = [_compiled(part) for part in argument]
-            return lambda value: not isinstance(value, list) or all(
-                holds(entry) for holds, entry in zip(places, value, strict=False)
+            return lambda value: (
+                not isinstance(value, list) or all(holds(entry) for holds, entry in zip(places, value, strict=False))
             )
         case "items":
             return _of_items(argument)

@@ -96,7 +96,9 @@ def _of_table(name: str, column: str, change: Callable[[Any], Any], row: int) ->
         place = next(place for place in places if change(values[place]) != values[place])
         values[place] = change(values[place])
         at = table.schema.get_field_index(column)
-        pq.write_table(table.set_column(at, table.schema.field(at), pa.array(values, table.schema.field(at).type)), path)
+        pq.write_table(
+            table.set_column(at, table.schema.field(at), pa.array(values, table.schema.field(at).type)), path
+        )
 
     return apply
 
@@ -204,12 +206,14 @@ def _of_page(page: str) -> Iterator[Alteration]:
         "threshold": r"(threshold of \d*\.?\d*)(\d)",
         "edition": r"(, edition )(\d)",
         "hash in JSON-LD": r"(sha256:[0-9a-f]*?)(\d)",
-        "bar": r'(<svg class=bar .*?h)(\d)',
+        "bar": r"(<svg class=bar .*?h)(\d)",
     }.items():
         yield Alteration("page", name, _of_text(page, pattern, _digit))
     yield Alteration("page", "label", _of_text(page, r"(<h2><a href=#b1>1</a> )", r"\1not "))
     yield Alteration("page", "example's text", _of_text(page, r"(<ol class=examples>\n<li><p[^>]*>)", r"\1no "))
-    yield Alteration("page", "link to a neighbour", _of_text(page, r"(<ul class=near>\n<li><a href=)\S+?>", r"\1index.html>"))
+    yield Alteration(
+        "page", "link to a neighbour", _of_text(page, r"(<ul class=near>\n<li><a href=)\S+?>", r"\1index.html>")
+    )
     yield Alteration("page", "title", _of_text(page, r"<title>", "<title>A "))
 
 
@@ -236,7 +240,11 @@ def _of_overviews(site: Path) -> Iterator[Alteration]:
         yield Alteration("overview", f"{page}: {name}", _of_text(page, pattern, change))
     for field in ("counts", "effective", "places"):
         yield Alteration(
-            "map", field, _of_text("map/points.js", rf'("{field}":"..)(.)', lambda match: match[1] + ("B" if match[2] != "B" else "C"))
+            "map",
+            field,
+            _of_text(
+                "map/points.js", rf'("{field}":"..)(.)', lambda match: match[1] + ("B" if match[2] != "B" else "C")
+            ),
         )
     yield Alteration("map", "word", _of_text("map/points.js", r'("words":\[\[[^"]*")', r"\1x"))
 
@@ -281,7 +289,9 @@ def _of_metadata(site: Path) -> Iterator[Alteration]:
                 yield Alteration("atlas.json", name, _of_json("atlas.json", _set(path)))
     yield Alteration("metadata", "croissant: hash", _of_text("croissant.json", r'("sha256": "[a-f]*)(\d)', _digit))
     yield Alteration("metadata", "croissant: description", _of_text("croissant.json", r'("description": ")', r"\1Not "))
-    yield Alteration("metadata", "RO-Crate: size", _of_text("ro-crate-metadata.json", r'("contentSize": ")(\d)', _digit))
+    yield Alteration(
+        "metadata", "RO-Crate: size", _of_text("ro-crate-metadata.json", r'("contentSize": ")(\d)', _digit)
+    )
     yield Alteration("metadata", "CITATION: title", _of_text("CITATION.cff", r"(title: )", r"\1Not "))
     yield Alteration("metadata", "robots", _of_text("robots.txt", "Allow", "Disallow"))
     yield Alteration("metadata", "sitemap", _of_text("sitemap.xml", r"(<loc>.*?N)(\d)", r"\g<1>9\2"))
@@ -289,7 +299,15 @@ def _of_metadata(site: Path) -> Iterator[Alteration]:
     yield Alteration("assets", "a script", _of_text("assets/atlas.js", r"\A", "window.x = 1;\n"))
     yield Alteration("assets", "a constant", _of_text("assets/constants.js", r'("offsets": )(\d)', _digit))
     yield Alteration("assets", "a style", _of_text("assets/atlas.css", r"\Z", "h1 { display: none }\n"))
-    for name in ("L0/N1.html", "L0/N1.json", "L1/index.html", "search/x0.js", "map.html", "assets/theme.js", "robots.txt"):
+    for name in (
+        "L0/N1.html",
+        "L0/N1.json",
+        "L1/index.html",
+        "search/x0.js",
+        "map.html",
+        "assets/theme.js",
+        "robots.txt",
+    ):
         yield Alteration("missing", name, lambda site, name=name: (site / name).unlink())  # type: ignore[misc]
     for name in ("L0/N5000.html", "L0/N5000.json", "assets/x.js", "search/y.js", "tables/z.parquet", "L9/index.html"):
         yield Alteration("added", name, lambda site, name=name: _write(site / name))  # type: ignore[misc]
@@ -332,8 +350,11 @@ def found_by_check(site: Path, alteration: Alteration, scratch: Path) -> tuple[b
 def _build(folder: Path) -> Path:
     """A miniature atlas of a random GPT-2."""
     models._save(models.SHAPES["gpt2"], folder / "gpt2")
-    words = "the cat sat on a mat and def return import self print value list of numbers 12 345 ( ) : = .".split()
-    lines = [{"text": " ".join(words[(7 * line + 3 * place * place) % len(words)] for place in range(60))} for line in range(40)]
+    words = [*"abcdefghij", "the", "cat", "def", "return", "import", "12", "345", "(", ")", ":", "="]
+    lines = [
+        {"text": " ".join(words[(7 * line + 3 * place * place) % len(words)] for place in range(60))}
+        for line in range(40)
+    ]
     (folder / "words.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     data = {
         "atlas": {"id": "tiny", "title": "A tiny atlas", "date": "2026-01-02", "url": "https://example.org/atlas"},

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import orjson
 import pyarrow as pa
@@ -19,8 +18,9 @@ from atlas_builder.site.hosting import size, sums
 from atlas_builder.site.hosting.checks.index import index_problems
 from atlas_builder.site.hosting.checks.links import Links
 from atlas_builder.site.hosting.checks.markup import any_links
-from atlas_builder.site.hosting.checks.overviews import by_layer, overview_problems, surrounding_problems
+from atlas_builder.site.hosting.checks.overviews import by_layer, overview_problems
 from atlas_builder.site.hosting.checks.published import PublishedSite, objection
+from atlas_builder.site.hosting.checks.surroundings import surrounding_problems
 from atlas_builder.site.hosting.checks.tables import count_problems, schema_problems
 from atlas_builder.site.hosting.checks.units import UnitReport, check_units, chunks
 from atlas_builder.site.summary import Summary
@@ -192,9 +192,7 @@ def _check_map(site: Path, layers: list[dict[str, int]], report: CheckReport) ->
         report.problems.append("map/points.js: its layers differ from those of atlas.json")
 
 
-def _check_overviews(
-    site: PublishedSite, summaries: list[Summary], names: Sequence[str], report: CheckReport
-) -> None:
+def _check_overviews(site: PublishedSite, summaries: list[Summary], names: Sequence[str], report: CheckReport) -> None:
     """What is made from many units; from all of them only where every record is sound."""
     same_version = objection(site.facts) is None
     report.problems += _guarded("search", lambda: index_problems(site, summaries))
@@ -207,8 +205,15 @@ def _guarded(name: str, find: Callable[[], list[str]]) -> list[str]:
     """What a function finds; one sentence where what it reads is too damaged for it."""
     try:
         return find()
-    except (AtlasError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError, OSError, pa.ArrowException) as error:
+    except (
+        AtlasError,
+        ArithmeticError,
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        OSError,
+        pa.ArrowException,
+    ) as error:
         said = (str(error).splitlines() or [""])[0][:200]
         return [f"{name}: cannot be read or compared ({type(error).__name__}: {said})"]
-
-

@@ -50,9 +50,7 @@ def facts_bytes(facts: Mapping[str, Any]) -> bytes:
 
 def facts_hash(facts: Mapping[str, Any]) -> str:
     """SHA-256 of `atlas.json` as `facts_bytes` writes it, without its field `sha256`."""
-    return hashlib.sha256(
-        facts_bytes({name: value for name, value in facts.items() if name != "sha256"})
-    ).hexdigest()
+    return hashlib.sha256(facts_bytes({name: value for name, value in facts.items() if name != "sha256"})).hexdigest()
 
 
 def digests(site: Path, names: Collection[str]) -> dict[str, str | None]:
@@ -105,9 +103,13 @@ def sum_problems(site: Path, facts: Mapping[str, Any], names: Collection[str]) -
     there = set(names) - {SUMS, FACTS}
     problems += [f"{name}: {SUMS} lists it, but it is missing" for name in listed if name not in there]
     found = digests(site, [name for name in listed if name in there])
-    problems += [f"{name}: its SHA-256 is not that in {SUMS}" for name, digest in found.items() if digest != listed[name]]
+    problems += [
+        f"{name}: its SHA-256 is not that in {SUMS}" for name, digest in found.items() if digest != listed[name]
+    ]
     more = sorted(there - set(listed))
-    problems += [f"{name}: nothing accounts for it: remove it, or build the atlas again." for name in filter(_is_ours, more)]
+    problems += [
+        f"{name}: nothing accounts for it: remove it, or build the atlas again." for name in filter(_is_ours, more)
+    ]
     return problems, [name for name in more if not _is_ours(name)]
 
 

@@ -82,7 +82,9 @@ def _units(search: Path, summaries: Sequence[Summary]) -> Iterator[str]:
         for unit, value in zip(summaries, shown, strict=True):
             exact = unit.measures[measure] or 0.0
             # Of two digits, half a unit of the second; of twenty steps a decade, half a step.
-            slack = digits * (10 ** math.floor(math.log10(exact)) if name == "effective" else exact) if exact > 0 else 0.0
+            slack = (
+                digits * (10 ** math.floor(math.log10(exact)) if name == "effective" else exact) if exact > 0 else 0.0
+            )
             if abs((value or 0.0) - exact) > slack:
                 yield f"search/units.js: {name} of {unit.name} is not that of its record"
 
@@ -149,7 +151,9 @@ def _running(steps: Sequence[int]) -> list[int]:
 def _tokens(site: PublishedSite, shares: Postings, cut: set[str]) -> Iterator[str]:
     """Every token of a behaviour is a posting, whose share is its own or that of the word around it."""
     table = pq.read_table(site.folder / "tables" / "behaviours.parquet", columns=["tokens", "weights"])
-    for number, (tokens, weights) in enumerate(zip(*(table[name].to_pylist() for name in table.column_names), strict=True)):
+    for number, (tokens, weights) in enumerate(
+        zip(*(table[name].to_pylist() for name in table.column_names), strict=True)
+    ):
         for token, weight in zip(tokens, weights, strict=True):
             word = search_key(token)
             found = shares.get(word, {}).get(number)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import base64
+import math
 import re
-import xml.etree.ElementTree as ET
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
-from urllib.parse import quote
 
 import numpy as np
 import orjson
@@ -17,20 +16,13 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from atlas_builder.cluster.run import PAPER_DISTANCES
-from atlas_builder.records.address import UnitAddress
-from atlas_builder.records.columns import TABLES
-from atlas_builder.records.schema import SCHEMA_FILE, schema
-from atlas_builder.shipped import shipped_folder
-from atlas_builder.site import constants, layer_table
+from atlas_builder.site import layer_table
 from atlas_builder.site import map as site_map
-from atlas_builder.site.citing import metadata
-from atlas_builder.site.citing.cite import address, csl_of, ris_of
+from atlas_builder.site.citing.cite import csl_of, ris_of
 from atlas_builder.site.highlights import highlights
-from atlas_builder.site.hosting import sums
-from atlas_builder.site.hosting.checks.pages import difference
+from atlas_builder.site.hosting.checks.comparison import Comparison
 from atlas_builder.site.hosting.checks.published import PublishedSite
-from atlas_builder.site.render import encoded
-from atlas_builder.site.search.index import BLOCK, index_files, read_index_file
+from atlas_builder.site.search.index import BLOCK
 from atlas_builder.site.summary import Summary
 from atlas_builder.site.theme import environment
 
@@ -41,46 +33,22 @@ _DRAWN = re.compile(r'aria-label="Map of ([\d,]+) behaviours')
 _CONNECTED = re.compile(r"<section><h3>(Most connected)</h3><p>([^<]*)</p>\n<ul>\n(.*?)</ul></section>", re.DOTALL)
 _UNIT = re.compile(r'<li><a href="L(\d+)/N(\d+)\.html">')
 _DISTANCES = re.compile(r'<tr><th scope="row">[^<]*</th><td>([\d.]+)</td><td>([\d.]+)</td></tr>')
+_ROUNDED = 2e-2  # what a difference of differences of numbers of two digits may lack
 _BETTER = "neuron embeddings separate behaviours better here"
-_REGION = re.compile(
-    r"<li><h3>(.*?) <small>level (\d), (\S+) (\S+)</small></h3>\n<ul>\n(.*?)</ul>", re.DOTALL
-)
-_NEAR = re.compile(r"<li><a href=(L\d+/N\d+\.html#b\d+)>(L\d+/N\d+)\.b(\d+)</a>")
+_REGION = re.compile(r"<li><h3>(.*?) <small>level (\d), (\S+) (\S+)</small></h3>\n<ul>\n(.*?)</ul>", re.DOTALL)
+_NEAR = re.compile(r"<li><a href=\S+>(L\d+/N\d+)\.b(\d+)</a>")
 _ARTICLE = re.compile(r"<article>\n(.*)\n</article>", re.DOTALL)
 _TITLE = re.compile(r"<title>(.*?)</title>", re.DOTALL)
 
 
-class _Overview:
-    """Compares files of a site with what they are made from."""
+class _Overview(Comparison):
+    """Compares overviews with the summaries of all units."""
 
     def __init__(self, site: PublishedSite, layers: Layers) -> None:
-        self.site, self.layers = site, layers
-        self.map = _read_map(site)
-        self.sky = self._sky()
-        self.problems: list[str] = []
-
-    def text(self, name: str) -> str:
-        """A file's text; nothing where there is none."""
-        try:
-            return (self.site.folder / name).read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            return ""
-
-    def same(self, name: str, expected: str | bytes) -> None:
-        """Compare a file with its expected content."""
-        wanted = expected if isinstance(expected, bytes) else encoded(expected)
-        try:
-            found = (self.site.folder / name).read_bytes()
-        except OSError:
-            self.problems.append(f"{name} is missing")
-            return
-        if found != wanted:
-            shown = difference(wanted.decode("utf-8", "replace"), found.decode("utf-8", "replace"))
-            self.problems.append(f"{name}: {shown}")
-
-    def _sky(self) -> Markup:
+        super().__init__(site)
+        self.layers, self.map = layers, _read_map(site)
         found = _SKY.search(self.text("map.html"))
-        return Markup(found[0]) if found else Markup("")
+        self.sky = Markup(found[0]) if found else Markup("")
 
 
 def overview_problems(site: PublishedSite, layers: Layers) -> list[str]:
@@ -93,95 +61,6 @@ def overview_problems(site: PublishedSite, layers: Layers) -> list[str]:
         overview.same(page, site.pages.plain(page, page, title))
     _prose(overview)
     return overview.problems
-
-
-def surrounding_problems(site: PublishedSite, names: Sequence[str], *, same_version: bool) -> list[str]:
-    """Where metadata, assets, the schema or the files for search engines are not what the atlas's facts give."""
-    overview = _Overview(site, {})
-    if not same_version:
-        return overview.problems
-    folder, citation = site.folder, site.pages.citation
-    overview.same(f"schema/{SCHEMA_FILE.name}", orjson.dumps(schema(), option=orjson.OPT_INDENT_2))
-    shipped = shipped_folder("themes") / "atlas" / "assets"
-    for asset in sorted(shipped.rglob("*")):
-        if asset.is_file():
-            overview.same(f"assets/{asset.relative_to(shipped).as_posix()}", asset.read_bytes())
-    overview.same("assets/constants.js", constants.script())
-    overview.same(metadata.METADATA["citation"], metadata.citation_cff(citation))
-    try:
-        described = {
-            "croissant": metadata.croissant(folder, citation),
-            "ro_crate": metadata.ro_crate(folder, citation),
-        }
-    except (OSError, ValueError) as error:
-        overview.problems.append(f"croissant.json: the tables cannot be read ({error})")
-    else:
-        for kind, content in described.items():
-            overview.same(metadata.METADATA[kind], orjson.dumps(content, option=orjson.OPT_INDENT_2) + b"\n")
-    overview.problems += _unaccounted(site, names)
-    _facts(overview)
-    _engines(overview, names)
-    return overview.problems
-
-
-def _unaccounted(site: PublishedSite, names: Sequence[str]) -> Iterator[str]:
-    """Files in the builder's folders that no atlas like this has, whether or not they are listed in the sums."""
-    shipped = shipped_folder("themes") / "atlas" / "assets"
-    expected = {f"assets/{path.relative_to(shipped).as_posix()}" for path in shipped.rglob("*") if path.is_file()}
-    expected |= {"assets/constants.js", "map/points.js", f"schema/{SCHEMA_FILE.name}"}
-    expected |= {f"tables/{name}.parquet" for name in TABLES}
-    for address_ in (UnitAddress(*unit) for unit in site.units):
-        expected |= {address_.page, address_.record}
-    for layer in site.facts["layers"]:
-        files = (*layer_table.leaf_names(layer["units"]), "units.js", "cite.json", "cite.ris")
-        expected |= {f"L{layer['layer']}/{name}" for name in files}
-    (content,) = read_index_file(site.folder / "search" / "index.js")
-    expected |= {f"search/{name}" for name in index_files(content)}
-    for name in names:
-        if sums.is_in_own_folder(name) and name not in expected:
-            yield f"{name}: nothing accounts for it: remove it, or build the atlas again."
-
-
-def _facts(overview: _Overview) -> None:
-    """What `atlas.json` holds twice."""
-    facts, config = overview.site.facts, overview.site.config
-    pairs = {
-        "atlas": config.atlas.model_dump(),
-        "title": config.title,
-        "metadata": metadata.METADATA,
-    }
-    overview.problems += [
-        f"atlas.json: {name} is not what its configuration gives" for name, value in pairs.items() if facts[name] != value
-    ]
-    if facts["atlas"]["date"] not in (None, facts["date"]):
-        overview.problems.append("atlas.json: its date is not that of its configuration")
-    for name in ("name", "revision", "dtype"):
-        if facts["model"][name] != facts["configuration"]["model"][name]:
-            overview.problems.append(f"atlas.json: the model's {name} is not that of its configuration")
-    for name in ("source", "revision"):
-        if facts["corpus"][name] != facts["configuration"]["corpus"][name]:
-            overview.problems.append(f"atlas.json: the corpus's {name} is not that of its configuration")
-
-
-def _engines(overview: _Overview, names: Sequence[str]) -> None:
-    """`robots.txt` and `sitemap.xml`; prose may be in folders, which only the sitemap lists."""
-    site = overview.site
-    atlas, robots = site.config.atlas, "User-agent: *\nAllow: /\n"
-    if atlas.url:
-        robots += f"Sitemap: {address(atlas, 'sitemap.xml')}\n"
-        leaves = [f"L{layer['layer']}/{leaf}" for layer in site.facts["layers"] for leaf in layer_table.leaf_names(layer["units"])]
-        pages = ["index.html", "map.html", *leaves, *(UnitAddress(*unit).page for unit in site.units)]
-        pages += [page for page, _ in site.prose]
-        known = {address(atlas, page) for page in pages}
-        possible = known | {address(atlas, quote(name)) for name in names if name.endswith(".html")}
-        try:
-            listed = [element.text for element in ET.fromstring(overview.text("sitemap.xml")).iter() if element.tag.endswith("loc")]
-        except ET.ParseError as error:
-            overview.problems.append(f"sitemap.xml: cannot be read ({error})")
-        else:
-            if len(set(listed)) != len(listed) or not known <= set(listed) <= possible:
-                overview.problems.append("sitemap.xml: its addresses are not those of the atlas's pages")
-    overview.same("robots.txt", robots)
 
 
 def _layers(overview: _Overview) -> None:
@@ -216,11 +95,12 @@ def _distances(page: str) -> dict[str, float]:
     if len(rows) != 2:
         return {}
     values = [min(2.0, float(value)) for row in rows for value in row]
-    found = dict(zip(PAPER_DISTANCES, values, strict=True))
     gaps = values[1] - values[0], values[3] - values[2]
-    if abs(gaps[0] - gaps[1]) < 0.03:  # too near for rounded numbers to tell
-        found["embedding_inter"] += 1e-9 + max(0.0, gaps[1] - gaps[0]) * (_BETTER in page) * 0
-    return found
+    if abs(gaps[0] - gaps[1]) < _ROUNDED:  # too near for rounded numbers to tell which is larger
+        way = 1 if _BETTER in page else -1
+        steps = [0.49 * 10 ** (math.floor(math.log10(value)) - 1) if value else 0.0 for value in values]
+        values = [value + way * sign * step for value, sign, step in zip(values, (-1, 1, 1, -1), steps, strict=True)]
+    return dict(zip(PAPER_DISTANCES, values, strict=True))
 
 
 def _read_map(site: PublishedSite) -> dict[str, Any] | None:
@@ -230,7 +110,10 @@ def _read_map(site: PublishedSite) -> dict[str, Any] | None:
         content = orjson.loads(text.removeprefix("Atlas.map(").removesuffix(");\n"))
         return {
             **content,
-            **{name: np.frombuffer(base64.b64decode(content[name]), "<u2") for name in ("counts", "effective", "places")},
+            **{
+                name: np.frombuffer(base64.b64decode(content[name]), "<u2")
+                for name in ("counts", "effective", "places")
+            },
         }
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -245,7 +128,9 @@ def _map(overview: _Overview) -> None:
         overview.problems.append("map/points.js: its numbers of behaviours are not those of the records")
         return
     effective = np.array([unit.measures["effective_behaviours"] or 0.0 for unit in every])
-    if len(data["effective"]) != len(every) or np.any(np.abs(data["effective"] - np.minimum(effective * 100, 65_535)) > 0.51):
+    if len(data["effective"]) != len(every) or np.any(
+        np.abs(data["effective"] - np.minimum(effective * 100, 65_535)) > 0.51
+    ):
         overview.problems.append("map/points.js: its effective numbers are not those of the records")
     if len(data["places"]) != 2 * data["counts"].sum() or data["block"] != BLOCK:
         overview.problems.append("map/points.js: it has not one place for each behaviour")
@@ -269,19 +154,25 @@ def _regions(overview: _Overview, places: NDArray[np.float64], there: NDArray[np
     at = places[there]
     atlas = overview.site.config.atlas.id
     regions = []
-    for place, (x, y, level, word) in enumerate(overview.map["words"][: max(len(said), min(60, len(overview.map["words"])))]):
+    for place, (x, y, level, word) in enumerate(
+        overview.map["words"][: max(len(said), min(60, len(overview.map["words"])))]
+    ):
         near = []
         distances = np.hypot(*(at - (x, y)).T)
         # Words stand where a behaviour does; places are rounded to 16 bits, and words' to four digits.
-        last = np.sort(distances)[: 6][-1] + 5e-4
-        for page, name, number in _NEAR.findall(said[place][4]) if place < len(said) else []:
+        last = np.sort(distances)[:6][-1] + 5e-4
+        for name, number in _NEAR.findall(said[place][4]) if place < len(said) else []:
             found = numbers.get((f"{atlas}/{name}", int(number)))
             if found is None or not there[found] or np.hypot(*(places[found] - (x, y))) > last:
                 overview.problems.append(f"map.html: {name}.b{number} is not near {word!r}")
                 continue
             near.append(site_map.NearbyBehaviour(f"{name}.html#b{number}", f"{name}.b{number}", labels[found]))
         # Rounded per cents of the page, where the data allow them.
-        shown = [_shown(text, value) for text, value in zip(said[place][2:4], (x, y), strict=True)] if place < len(said) else [x, y]
+        shown = (
+            [_shown(text, value) for text, value in zip(said[place][2:4], (x, y), strict=True)]
+            if place < len(said)
+            else [x, y]
+        )
         regions.append(site_map.Region(site_map.Word(*shown, level, word), near))
     return regions
 
@@ -321,8 +212,3 @@ def by_layer(site: PublishedSite, summaries: Sequence[Summary]) -> Layers:
     for unit in summaries:
         layers[unit.layer].append(replace(unit))
     return layers
-
-
-def lines(problems: Sequence[str]) -> Iterator[str]:
-    """Each problem once."""
-    yield from dict.fromkeys(problems)

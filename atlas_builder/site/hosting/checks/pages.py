@@ -14,8 +14,8 @@ import numpy as np
 from atlas_builder.collect.results import Selection
 from atlas_builder.records.schema import Record
 from atlas_builder.rounding import number, percent
-from atlas_builder.site.hosting.checks.published import PublishedSite
 from atlas_builder.site.headline import measures_by_sign
+from atlas_builder.site.hosting.checks.published import PublishedSite
 from atlas_builder.site.unit_side import PlanePoints
 
 _CLOSE = 2e-3

@@ -47,7 +47,7 @@ class PublishedSite(Site):
 
     @cached_property
     def labels(self) -> dict[tuple[str, int], str]:
-        """The label of every behaviour of the atlas, from its table; `OSError`, `ValueError` where it cannot be read."""
+        """The label of every behaviour of the atlas, from its table; `OSError`, `ValueError` if unreadable."""
         columns = ["id", "behaviour", "label"]
         rows = pq.read_table(self.folder / "tables" / "behaviours.parquet", columns=columns)
         ids, numbers, labels = (rows[name].to_pylist() for name in columns)

@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-import math
+import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import hypergeom
 
-from atlas_builder.cluster.diversity import (
-    STANDARD_COVERAGE,
-    chao1,
-    effective_number,
-    frequency_counts,
-    sample_coverage,
-)
-from atlas_builder.cluster.stability import effective_interval
 from atlas_builder.describe.novelty import SIGNIFICANT
 from atlas_builder.records.address import UnitAddress
 from atlas_builder.records.schema import Record, content_hash, serialise
 from atlas_builder.records.validation import schema_problem
 from atlas_builder.rounding import grain_of
-from atlas_builder.site.headline import measures_by_sign
-
-_CLOSE = 1e-3  # numbers are published to four digits
-_MAIN_SHARE = 0.05
+from atlas_builder.site.hosting.checks.measures import CLOSE, measure_problems, near
 
 
 def record_problem(record: Any, content: bytes, address: UnitAddress, facts: Mapping[str, Any]) -> str | None:
@@ -38,16 +26,16 @@ def record_problem(record: Any, content: bytes, address: UnitAddress, facts: Map
         return "its hash is not that of its content"
     if content != serialise(record):
         return "it is not written as the builder writes it"
-    return next(chain_of(record, address, facts), None)
+    return next(_disagreements(record, address, facts), None)
 
 
-def chain_of(record: Record, address: UnitAddress, facts: Mapping[str, Any]) -> Iterator[str]:
+def _disagreements(record: Record, address: UnitAddress, facts: Mapping[str, Any]) -> Iterator[str]:
     """What the schema cannot express: whose record it is, valid indices, sums and bounds that agree."""
     yield from _address(record, address, facts)
     yield from _examples(record)
     yield from _behaviours(record)
     yield from _statistics(record, facts)
-    yield from _measures(record)
+    yield from measure_problems(record)
     yield from _bands(record, facts)
     yield from _effects(record)
 
@@ -67,7 +55,7 @@ def _address(record: Record, address: UnitAddress, facts: Mapping[str, Any]) -> 
 
 
 def _examples(record: Record) -> Iterator[str]:
-    """Every example is whole, is in one list of a behaviour or band at most, and has activations of the unit's range."""
+    """Every example is whole, in one list of a behaviour or band at most, and within the unit's range."""
     examples, stats = record["examples"], record["stats"]
     listed = Counter(place for part in (*record["behaviours"], *record["bands"]) for place in part["examples"])
     if any(place >= len(examples) for place in listed):
@@ -111,7 +99,7 @@ def _on_grain(values: Sequence[float], grain: float) -> bool:
 
 
 def _slack(value: float) -> float:
-    return _CLOSE * abs(value)
+    return CLOSE * abs(value)
 
 
 def _behaviours(record: Record) -> Iterator[str]:
@@ -137,25 +125,25 @@ def _behaviours(record: Record) -> Iterator[str]:
         if not _are_shares([share for _, share in behaviour["next"]], behaviour["size"]):
             yield f"the next tokens of {name} are no shares of its examples"
         near = behaviour["neighbours"]
-        if any(one["similarity"] < other["similarity"] for one, other in zip(near, near[1:], strict=False)):
+        if any(one["similarity"] < other["similarity"] for one, other in itertools.pairwise(near)):
             yield f"the neighbours of {name} are not in order"
         for one in near:
             if (one["wiring"] is None) != (one["id"].rpartition("/")[0] == record["id"].rpartition("/")[0]):
                 yield f"a neighbour of {name} has a weight cosine within its layer, or none across layers"
 
 
-def _are_shares(shares: Sequence[float], most: int) -> bool:
-    """Whether shares may be of some number of things, at most `most`."""
+def _are_shares(shares: Sequence[float], most: int, least: int = 1) -> bool:
+    """Whether shares may be of some number of things, from `least` to `most`."""
     return not shares or any(
-        all(abs(share * number - round(share * number)) <= _CLOSE * share * number for share in shares)
-        for number in range(most, 0, -1)
+        all(abs(share * number - round(share * number)) <= CLOSE * share * number for share in shares)
+        for number in range(most, least - 1, -1)
     )
 
 
 def _falling(pairs: Sequence[Sequence[Any]], most: float) -> bool:
     """Whether weights of tokens fall from at most `most` to zero."""
     weights = [most, *(weight for _, weight in pairs), 0]
-    return all(one >= other for one, other in zip(weights, weights[1:], strict=False))
+    return all(one >= other for one, other in itertools.pairwise(weights))
 
 
 def _statistics(record: Record, facts: Mapping[str, Any]) -> Iterator[str]:
@@ -172,10 +160,12 @@ def _statistics(record: Record, facts: Mapping[str, Any]) -> Iterator[str]:
         return
     if not counts:
         return
-    slack = 2 * _CLOSE * max(abs(edges[0]), abs(edges[-1]))
+    slack = 2 * CLOSE * max(abs(edges[0]), abs(edges[-1]))
     if not (counts[0] and counts[-1]):
         yield "the histogram has an empty bin at an end"
-    if not (edges[0] - slack <= stats["min"] <= edges[1] + slack and edges[-2] - slack <= stats["max"] <= edges[-1] + slack):
+    if not (
+        edges[0] - slack <= stats["min"] <= edges[1] + slack and edges[-2] - slack <= stats["max"] <= edges[-1] + slack
+    ):
         yield "its minimum and maximum are not in the histogram's first and last bin"
     share = np.array(counts) / stats["tokens"]
     if not edges[:-1] @ share - slack <= stats["mean"] <= edges[1:] @ share + slack:
@@ -183,87 +173,24 @@ def _statistics(record: Record, facts: Mapping[str, Any]) -> Iterator[str]:
     squares = np.sort(edges**2)
     ends = np.stack([edges[:-1], edges[1:]]) ** 2
     least = np.where(edges[:-1] * edges[1:] < 0, 0, ends.min(axis=0)) @ share
-    if not least - squares[-1] * _CLOSE <= stats["std"] ** 2 + stats["mean"] ** 2 <= ends.max(axis=0) @ share + squares[-1] * _CLOSE:
+    if (
+        not least - squares[-1] * CLOSE
+        <= stats["std"] ** 2 + stats["mean"] ** 2
+        <= ends.max(axis=0) @ share + squares[-1] * CLOSE
+    ):
         yield "its standard deviation is not one of its histogram"
     certain, possible = share[edges[:-1] >= 0].sum(), share[edges[1:] > 0].sum()
-    if not certain - _CLOSE * (certain + _CLOSE) <= stats["density"] <= possible * (1 + _CLOSE) + 1e-9:
+    if not certain - CLOSE * (certain + CLOSE) <= stats["density"] <= possible * (1 + CLOSE) + 1e-9:
         yield "its density is not one of its histogram"
-
-
-def _measures(record: Record) -> Iterator[str]:
-    """The measures of each side agree with the sizes, coverages and stabilities of its behaviours."""
-    for sign, side in measures_by_sign(record).items():
-        own = [behaviour for behaviour in record["behaviours"] if behaviour["sign"] == sign]
-        examples, sizes = side["examples"], np.array([behaviour["size"] for behaviour in own], dtype=np.float64)
-        clustered = int(sizes.sum())
-        if side["behaviours"] != len(own):
-            yield f"it counts {side['behaviours']} behaviours, but lists {len(own)}"
-        if clustered > examples or not _near(side["noise_fraction"], 1 - clustered / examples if examples else 0):
-            yield "the sizes of its behaviours and its unclustered examples do not add up to its examples"
-        if side["main_behaviours"] != int((sizes >= _MAIN_SHARE * examples).sum()):
-            yield "its number of main behaviours is not that of the sizes of its behaviours"
-        shares = sizes / clustered if clustered else sizes
-        if not _near(side["effective_behaviours"], math.exp(-np.sum(shares * np.log(shares))) if clustered else 0):
-            yield "its effective number is not that of the sizes of its behaviours"
-        if sum(behaviour["coverage"] for behaviour in own) > 1 + _CLOSE:
-            yield "its behaviours cover more than there is"
-        known = [(behaviour["stability"], behaviour["size"]) for behaviour in own if behaviour["stability"] is not None]
-        total = sum(size for _, size in known)
-        if known and not _near(side["stability"], sum(stability * size for stability, size in known) / total):
-            yield "its stability is not the mean of its behaviours'"
-        yield from _of_sizes(side, sizes)
-        yield from _ordered(side)
-
-
-def _of_sizes(side: Mapping[str, Any], sizes: NDArray[np.float64]) -> Iterator[str]:
-    """Estimates that follow from the sizes of a side's behaviours and the number of its examples."""
-    examples, sizes_ = side["examples"], sizes.astype(np.int64)
-    if len(sizes):
-        ends = dict(zip(("effective_low", "effective_high"), effective_interval(sizes_), strict=True))
-    else:
-        ends = {}
-    if side["sample_coverage"] is not None and sizes_.sum() <= examples:
-        labels = np.repeat(np.arange(-1, len(sizes_), dtype=np.int32), [examples - sizes_.sum(), *sizes_])
-        counts = frequency_counts(labels)
-        ends["sample_coverage"] = sample_coverage(counts)
-        ends["standard_behaviours"] = effective_number(counts, STANDARD_COVERAGE)
-        ends |= dict(zip(("richness", "richness_low", "richness_high"), chao1(counts), strict=True))
-    for name, expected in ends.items():
-        if side[name] is not None if math.isnan(expected) else not _near(side[name], expected):
-            yield f"its {name} is not that of the sizes of its behaviours"
-
-
-def _near(value: float | None, expected: float) -> bool:
-    """Whether a published number is another, to four digits."""
-    return value is not None and abs(value - expected) <= _CLOSE * abs(expected) + 1e-9
-
-
-_RISING = (
-    ("main_low", "main_high"),
-    ("effective_low", "effective_high"),
-    ("standard_low", "standard_high"),
-    ("richness_low", "richness", "richness_high"),
-    ("mean_distance", "max_distance"),
-    ("intra_distance", "max_distance"),
-    ("inter_distance", "max_distance"),
-)
-"""Measures none of which is above the next."""
-
-
-def _ordered(side: Mapping[str, Any]) -> Iterator[str]:
-    for names in _RISING:
-        values = [side[name] for name in names if side[name] is not None]
-        if any(one > other + _slack(other) for one, other in zip(values, values[1:], strict=False)):
-            yield f"its {' is above its '.join(names)}"
 
 
 def _bands(record: Record, facts: Mapping[str, Any]) -> Iterator[str]:
     bands, quantiles = record["bands"], facts["configuration"]["examples"]["bands"]
-    if bands and [band["quantiles"] for band in bands] != [list(pair) for pair in zip(quantiles, quantiles[1:], strict=False)]:
+    if bands and [band["quantiles"] for band in bands] != [list(pair) for pair in itertools.pairwise(quantiles)]:
         yield "the quantiles of its bands are not those of the settings"
         return
     grain = grain_of(record["stats"]["max"])
-    for band, after in zip(bands, bands[1:], strict=False):
+    for band, after in itertools.pairwise(bands):
         if band["range"][1] != after["range"][0]:
             yield "a band does not begin where the one before ends"
     for band in bands:
@@ -276,10 +203,9 @@ def _bands(record: Record, facts: Mapping[str, Any]) -> Iterator[str]:
                 yield "an example of a band is outside of its range"
         if len(band["examples"]) > band["drawn"]:
             yield "a band shows more examples than were drawn from it"
-        if band["novelty"] is not None:
-            if not _near(band["novelty"] * band["drawn"], round(band["novelty"] * band["drawn"])):
-                yield "the novelty of a band is no share of the tokens drawn from it"
-    if bands and not _near(bands[-1]["range"][1], record["stats"]["max"]):
+        if band["novelty"] is not None and not _are_shares([band["novelty"]], band["drawn"], least=band["drawn"]):
+            yield "the novelty of a band is no share of the tokens drawn from it"
+    if bands and not near(bands[-1]["range"][1], record["stats"]["max"]):
         yield "the highest band does not end with its maximum"
     middle = [band["p"] for band in bands[1:-1] if band["p"] is not None]
     if record["middle_differs"] != any(p < SIGNIFICANT for p in middle):
@@ -296,14 +222,16 @@ def chance_problems(records: Mapping[str, Record]) -> Iterator[str]:
         lone = round(top["novelty"] * top["drawn"])
         for band in below:
             if band["drawn"] and band["novelty"] is not None:
-                rows.append((name, band["p"], band["drawn"], round(band["novelty"] * band["drawn"]), top["drawn"], lone))
+                rows.append(
+                    (name, band["p"], band["drawn"], round(band["novelty"] * band["drawn"]), top["drawn"], lone)
+                )
     if not rows:
         return
     names, said, drawn, fresh, of_top, lone_ = zip(*rows, strict=True)
     drawn_, fresh_ = np.array(drawn), np.array(fresh)
     found = hypergeom.sf(fresh_ - 1, drawn_ + np.array(of_top), fresh_ + np.array(lone_), drawn_)
     for name, p, expected in zip(names, said, found.tolist(), strict=True):
-        if not _near(p, expected) and abs((p or 0) - expected) > 1e-12:
+        if not near(p, expected) and abs((p or 0) - expected) > 1e-12:
             yield f"{name}: the p-value of a band is not that of its numbers of tokens"
 
 
@@ -320,11 +248,15 @@ def _effects(record: Record) -> Iterator[str]:
             yield "it fires on more held-out tokens than there are"
         for way in ("lookup", "context"):
             precision, recall, f1 = (prediction[way][name] for name in ("precision", "recall", "f1"))
-            if precision and recall and not _near(f1, 2 * precision * recall / (precision + recall)):
+            if precision and recall and not near(f1, 2 * precision * recall / (precision + recall)):
                 yield f"the F1 of its {way} is not that of precision and recall"
     if steering is not None:
         if steering["value"] != record["stats"]["max"]:
             yield "it is clamped to another value than its maximum"
         more, less = ([by for _, by in steering[side]] for side in ("more", "less"))
-        if more != sorted(more, reverse=True) or less != sorted(less) or min(more, default=0) < 0 < max(less, default=0):
+        if (
+            more != sorted(more, reverse=True)
+            or less != sorted(less)
+            or min(more, default=0) < 0 < max(less, default=0)
+        ):
             yield "its changes by steering are not in order"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -114,7 +115,7 @@ def _behaviours(
             shown = behaviour[name]
             if len(row[name]) != len(row[weights]) or (pairs if is_main else pairs[: len(shown)]) != shown:
                 different.append(name)
-            elif any(one[1] < other[1] for one, other in zip(pairs, pairs[1:], strict=False)):
+            elif any(one[1] < other[1] for one, other in itertools.pairwise(pairs)):
                 different.append(f"order of {name}")
             elif pairs and not (pairs[0][1] <= 1 and pairs[-1][1] >= 0):
                 different.append(f"share of {name}")
@@ -146,15 +147,27 @@ def _examples(tables: LayerTables, record: Record) -> Iterator[str]:
         yield f"{what} are not in behaviours of the sizes of its record"
         return
     slack = _CLOSE * max(abs(record["stats"]["max"]), abs(record["stats"]["min"]))
-    if len(activation) and not record["stats"]["min"] - slack <= activation.min() <= activation.max() <= record["stats"]["max"] + slack:
+    if (
+        len(activation)
+        and not record["stats"]["min"] - slack <= activation.min() <= activation.max() <= record["stats"]["max"] + slack
+    ):
         yield f"{what} have an activation beyond its minimum and maximum"
     sums = np.bincount(behaviour, weights=np.abs(activation), minlength=len(own) + 1)
     for sign in sides:
         total = float(np.abs(activation[activation * sign > 0]).sum())
         for one in own:
-            if one["sign"] == sign and abs(sums[one["id"]] - one["coverage"] * total) > 2 * _CLOSE * one["coverage"] * total:
+            if (
+                one["sign"] == sign
+                and abs(sums[one["id"]] - one["coverage"] * total) > 2 * _CLOSE * one["coverage"] * total
+            ):
                 yield f"{what} have activations that do not give the coverage of behaviour {one['id']}"
-    rows = dict(zip(zip(document.tolist(), position.tolist(), (np.sign(activation)).tolist(), strict=True), zip(behaviour.tolist(), activation.tolist(), strict=True), strict=True))
+    rows = dict(
+        zip(
+            zip(document.tolist(), position.tolist(), (np.sign(activation)).tolist(), strict=True),
+            zip(behaviour.tolist(), activation.tolist(), strict=True),
+            strict=True,
+        )
+    )
     in_bands = {place for band in record["bands"] for place in band["examples"]}
     grains = {1: grain_of(record["stats"]["max"]), -1: grain_of(-record["stats"]["min"])}
     signs = {one["id"]: one["sign"] for one in own}
@@ -164,7 +177,11 @@ def _examples(tables: LayerTables, record: Record) -> Iterator[str]:
         value = example["values"][example["key"]]
         sign = signs.get(example["behaviour"]) or (-1 if value < 0 else 1)
         row = rows.get((example["document"], example["position"], float(sign)))
-        if row is None or row[0] != (example["behaviour"] or 0) or abs(row[1] - value) > 0.51 * grains[sign] + _CLOSE * abs(value):
+        if (
+            row is None
+            or row[0] != (example["behaviour"] or 0)
+            or abs(row[1] - value) > 0.51 * grains[sign] + _CLOSE * abs(value)
+        ):
             yield f"{what} lack example {place} of its record"
 
 

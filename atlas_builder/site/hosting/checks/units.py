@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import orjson
 import pyarrow as pa
@@ -116,8 +115,3 @@ def _difference(site: PublishedSite, record: Record, page: str) -> str | None:
 def chunks(total: int, size: int) -> list[tuple[int, int]]:
     """First and last places of parts of `total` units."""
     return [(first, min(first + size, total)) for first in range(0, total, size)]
-
-
-def facts_json(facts: dict[str, Any]) -> bytes:
-    """Facts as `check_units` takes them."""
-    return orjson.dumps(facts)
