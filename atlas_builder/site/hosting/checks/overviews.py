@@ -168,12 +168,9 @@ def _regions(overview: _Overview, places: NDArray[np.float64], there: NDArray[np
                 continue
             near.append(site_map.NearbyBehaviour(f"{name}.html#b{number}", f"{name}.b{number}", labels[found]))
         # Rounded per cents of the page, where the data allow them.
-        shown = (
-            [_shown(text, value) for text, value in zip(said[place][2:4], (x, y), strict=True)]
-            if place < len(said)
-            else [x, y]
-        )
-        regions.append(site_map.Region(site_map.Word(*shown, level, word), near))
+        texts = said[place][2:4] if place < len(said) else ("", "")
+        word_ = site_map.Word(_shown(texts[0], x), _shown(texts[1], y), level, word)
+        regions.append(site_map.Region(word_, near))
     return regions
 
 

@@ -26,7 +26,7 @@ def text_problems(site: PublishedSite, record: Record) -> Iterator[str]:
         number = site.numbers[record["id"], behaviour["id"]]
         what = f"search/x{number // BLOCK}.js: the text of {record['id']}, behaviour {behaviour['id']}, is not"
         texts = _block(site.folder, number // BLOCK)
-        label, before, token, after = texts[number % BLOCK] if number % BLOCK < len(texts) else [None] * 4
+        label, before, token, after = texts[number % BLOCK]
         if label != behaviour["label"]:
             yield f"{what} its label"
             continue

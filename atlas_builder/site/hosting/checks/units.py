@@ -74,13 +74,13 @@ def _read_record(site: PublishedSite, address: UnitAddress, report: UnitReport) 
 
 def _beside(site: PublishedSite, address: UnitAddress, record: Record) -> list[str]:
     """Where tables and search index differ from a record; nothing where they cannot be read, which is said once."""
-    problems = []
+    problems: list[str] = []
     units = next(layer["units"] for layer in site.facts["layers"] if layer["layer"] == address.layer)
     try:
         tables = layer_tables(site.folder, address.layer, units)
         problems += row_problems(tables, record, site.labels, site.config.site.neighbours_shown)
         problems += text_problems(site, record)
-    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException):
+    except (OSError, ValueError, LookupError, TypeError, pa.ArrowException):
         pass  # `check` names tables that cannot be read
     return problems
 
