@@ -242,21 +242,24 @@ def serve(folder: Path, port: int) -> None:
     run(folder, port, say=_say)
 
 
-@main.command(short_help="Check links, schema, hashes and size of a built site.")
+@main.command(short_help="Check all that a built site publishes, without the model.")
 @click.argument("folder", type=click.Path(path_type=Path))
 def check(folder: Path) -> None:
-    """Check a built site: every link, every record against the schema and its hash, and the size budget.
+    """Check a built site without the model: the hash of every file, links, records, and size.
 
-    Atlases in a folder below one page, like those of demo --all, are checked together.
+    Pages, tables and search index are compared with the records. Atlases in a folder below one
+    page, like those of demo --all, are checked together.
 
     \b
     Example:
       atlas-builder check output/demo
     """
     from atlas_builder.site.hosting.check import check as run
+    from atlas_builder.workspace import workers
 
-    report = run(folder, Progress())
-    for line in report.sizes.lines:
+    with workers(None) as pool:  # none starts for a small atlas
+        report = run(folder, Progress(), pool)
+    for line in (*report.sizes.lines, *report.lines):
         click.echo(line)
     _conclude(report.problems, report.summary)
 

@@ -28,6 +28,7 @@ from atlas_builder.mkdocs_plugin.preview import Preview, application, without_po
 from atlas_builder.pipeline import build
 from atlas_builder.progress import Advance, Progress
 from atlas_builder.shipped import shipped_folder
+from atlas_builder.site.hosting import sums
 from atlas_builder.site.prose.mkdocs_theme import AtlasTheme
 from atlas_builder.site.prose.render import check_prose, published_pages
 
@@ -261,3 +262,5 @@ class AtlasPlugin(BasePlugin[Options]):  # type: ignore[no-untyped-call]
             return [name for name in names if Path(folder, name) in prose]
 
         shutil.copytree(built, target, ignore=left_out, copy_function=shutil.copyfile, dirs_exist_ok=True)
+        if not self.config.folder:  # MkDocs rendered the prose anew
+            sums.seal(target, sums.read_sums((built / sums.SUMS).read_bytes()))

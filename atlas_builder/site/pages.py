@@ -104,7 +104,7 @@ class Pages:
         layer, unit = record["layer"], record["unit"]
         title = _title(record["kind"], layer, unit)
         places, colours = ExamplePlaces.of(record), colours_of(record)
-        edges, counts = record["stats"]["histogram"].values()
+        edges, counts = (record["stats"]["histogram"][name] for name in ("edges", "counts"))
         threshold = self._threshold(selection)
         return self._render(
             "unit.html",

@@ -29,13 +29,14 @@ from atlas_builder.site.citing import metadata
 from atlas_builder.site.citing.cite import address
 from atlas_builder.site.context import Site
 from atlas_builder.site.highlights import highlights
-from atlas_builder.site.hosting import size
+from atlas_builder.site.hosting import size, sums
 from atlas_builder.site.hosting.budget import fitted
 from atlas_builder.site.layer_table import leaf_names
 from atlas_builder.site.prose.render import render_prose
 from atlas_builder.site.render import publish_layer, publish_units, sizes, write_text
 from atlas_builder.site.search import index
 from atlas_builder.site.summary import Summary
+from atlas_builder.site.theme import renderer
 
 _UNITS_AT_ONCE = 128
 
@@ -71,7 +72,8 @@ def _publish(site: Site, folder: Path, executor: Executor, progress: Progress) -
     _write_around(site, folder)
     for task in tasks:
         task.result()
-    metadata.write_metadata(folder, site.pages.citation)  # last: it lists what is there
+    metadata.write_metadata(folder, site.pages.citation)  # it lists what is there
+    sums.seal(folder)  # last: every file is in it
     return summaries
 
 
@@ -144,7 +146,10 @@ def _write_around(site: Site, folder: Path) -> None:
     (folder / "schema" / SCHEMA_FILE.name).write_bytes(orjson.dumps(schema(), option=orjson.OPT_INDENT_2))
     atlas = site.config.atlas
     prose = render_prose(site.docs, site.theme, folder, site.extra)
-    (folder / "atlas.json").write_bytes(orjson.dumps(site.facts, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2))
+    # The names of the prose's pages, and of what renders pages, let `check` render them again.
+    facts = {**site.facts, "prose": site.prose, "renderer": renderer()}
+    # With hashes to fill in: other files tell its size.
+    (folder / "atlas.json").write_bytes(sums.facts_bytes({**facts, "sha256": sums.UNSEALED}))
     (folder / ".nojekyll").write_bytes(b"")
     robots = "User-agent: *\nAllow: /\n"
     if atlas.url:

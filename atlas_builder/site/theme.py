@@ -6,6 +6,7 @@ import hashlib
 import re
 from base64 import b64encode
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,25 @@ def environment(theme: Path) -> Environment:
 def sha256(text: str) -> str:
     """The hash by which a Content-Security-Policy knows an inline script."""
     return b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+_RENDER = (
+    "rounding", "corpus/token_text", "records/address", "records/kinds", "records/measures", "site/citing/cite",
+    "site/evidence", "site/figures", "site/headline", "site/highlights", "site/html", "site/layer_table", "site/map",
+    "site/pages", "site/summary", "site/theme", "site/unit_side",
+)  # fmt: skip
+"""Modules that pages of records are made by."""
+
+
+@cache
+def renderer() -> str:
+    """SHA-256 of the shipped templates and of the code that renders pages: equal ones render a record equally."""
+    package, templates = Path(__file__).parent.parent, shipped_folder("themes") / "atlas"
+    code = [package / f"{name}.py" for name in _RENDER]
+    digest = hashlib.sha256()
+    for file in sorted(code) + sorted(templates.glob("*.html")):
+        digest.update(file.name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()
 
 
 def check_theme(name: str) -> None:

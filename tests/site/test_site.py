@@ -15,6 +15,7 @@ import pytest
 from atlas_builder.errors import SiteError
 from atlas_builder.progress import Progress
 from atlas_builder.records.schema import content_hash
+from atlas_builder.site.hosting import sums
 from atlas_builder.site.hosting.check import check
 from tests.support.atlases import records_of
 
@@ -146,6 +147,7 @@ def test_check_holds_a_site_to_its_hosts_budget(
     facts = json.loads((site / "atlas.json").read_bytes())
     facts["configuration"]["site"]["host"] = "github-pages"
     (site / "atlas.json").write_bytes(orjson.dumps(facts))
+    sums.seal(site)
     assert check(site, QUIET).problems == []
     monkeypatch.setitem(budget.SIZE_BUDGET, "github-pages", 1000)
     assert "lower site.examples_per_behaviour" in check(site, QUIET).problems[0]

@@ -30,12 +30,19 @@ _PAPER = {
 _PARTS = {
     "index.html": "The first page, for people.",
     "atlas.json": "Facts of the atlas as a whole: model, corpus, settings, versions, layers.",
-    "L*/": "A layer: for each of its units a page (HTML) and a record (JSON), and a table of all.",
+    "L[0-9]*/": "A layer: for each of its units a page (HTML) and a record (JSON), and a table of all.",
     "tables/": "All units and all behaviours as Parquet tables.",
     "schema/": "JSON Schemas of the records.",
     "search/": "The search index, in shards that pages load as scripts.",
     METADATA["citation"]: "How to cite the atlas, in the Citation File Format.",
     METADATA["croissant"]: "The tables, in the Croissant format for machine learning.",
+}
+_SUMS = {  # written after this, so its size is not known
+    "@id": "SHA256SUMS",
+    "@type": "File",
+    "name": "SHA256SUMS",
+    "encodingFormat": "text/plain",
+    "description": "SHA-256 of every file but itself and atlas.json, which has its hash.",
 }
 _TYPES = {
     ".html": "text/html",
@@ -119,6 +126,7 @@ def _parts(folder: Path) -> Iterator[dict[str, Any]]:
                 yield {**_file(folder, path), "description": description}
     for table in _tables(folder):
         yield {**_file(folder, table), "description": f"All {table.stem} of the atlas, a row each."}
+    yield _SUMS
 
 
 def _in_order(path: Path) -> tuple[int, str]:
@@ -154,7 +162,7 @@ def croissant(folder: Path, citation: Citation) -> dict[str, Any]:
             "identifier": citation.doi and citation.place,
             "url": citation.url,
             "citeAs": citation.bibtex,
-            "distribution": [_file_object(folder, path) for path in (folder / "atlas.json", *tables)],
+            "distribution": [_file_object(folder, path) for path in tables],
             "recordSet": [_record_set(folder, table) for table in tables],
         }
     )

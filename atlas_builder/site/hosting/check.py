@@ -1,25 +1,32 @@
-"""Checks of a built site: links, records, hashes, search index, map, tables, size."""
+"""Checks of a built site: sums, links, records, pages, tables, search index, map, size; all without the model."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
-from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import orjson
-from jsonschema import Draft202012Validator
+import pyarrow as pa
 
+from atlas_builder.errors import AtlasError
 from atlas_builder.progress import Progress
 from atlas_builder.reader.facts import read_facts
 from atlas_builder.records import tables
-from atlas_builder.records.address import UnitAddress
-from atlas_builder.records.schema import SCHEMA_FILE, content_hash
-from atlas_builder.site.hosting import size
-from atlas_builder.site.search import index
+from atlas_builder.site.hosting import size, sums
+from atlas_builder.site.hosting.checks.index import index_problems
+from atlas_builder.site.hosting.checks.links import Links
+from atlas_builder.site.hosting.checks.markup import any_links
+from atlas_builder.site.hosting.checks.overviews import by_layer, overview_problems
+from atlas_builder.site.hosting.checks.published import PublishedSite, objection
+from atlas_builder.site.hosting.checks.surroundings import surrounding_problems
+from atlas_builder.site.hosting.checks.tables import count_problems, schema_problems
+from atlas_builder.site.hosting.checks.units import UnitReport, check_units, chunks
+from atlas_builder.site.summary import Summary
+
+_UNITS_AT_ONCE = 256
+_WORTH_WORKERS = 2048  # units from which on it pays to start processes
 
 
 @dataclass
@@ -27,6 +34,10 @@ class CheckReport:
     """The results of a check."""
 
     problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """What could not be compared, and why, a sentence each."""
+    yours: list[str] = field(default_factory=list)
+    """Files that the builder did not make, outside of its folders: `CNAME`, `notes/a.txt`."""
     pages: int = 0
     links: int = 0
     records: int = 0
@@ -41,42 +52,45 @@ class CheckReport:
             f"{self.sizes.bytes / 1e6:,.1f} MB: {verdict}"
         )
 
-
-class _Page(HTMLParser):
-    """The links of a page, and its anchors."""
-
-    def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
-        self.links: list[str] = []
-        self.anchors: set[str] = set()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        for name, value in attrs:
-            if name in ("href", "src", "action") and value is not None:
-                self.links.append(value)
-            elif name == "id" and value:
-                self.anchors.add(value)
+    @property
+    def lines(self) -> list[str]:
+        """What is no problem but to be known: notes, and the user's own files by their folders."""
+        yours = sums.grouped(self.yours)
+        return [*self.notes, *([f"yours: {', '.join(yours)}"] if yours else [])]
 
 
-def check(site: Path, progress: Progress) -> CheckReport:
+def check(site: Path, progress: Progress, executor: Executor | None = None) -> CheckReport:
     """Read every file of a built site, or of atlases and the page above them, and report problems.
 
-    Raises `NoAtlasError` where the folder holds no atlas.
+    `executor` checks units of large atlases, without one this process does. Raises
+    `NoAtlasError` where the folder holds no atlas.
     """
     if (site / "index.html").exists() and not (site / "atlas.json").exists() and (atlases := _atlases(site)):
-        return _check_all(site, atlases, progress)
+        return _check_all(site, atlases, progress, executor)
     facts = read_facts(site)
-    layers, host = facts["layers"], facts["configuration"]["site"]["host"]
     report = CheckReport()
+    try:
+        published = PublishedSite.at(site, facts)
+        layers, host = facts["layers"], published.config.site.host
+        [(layer["layer"] + 0, layer["units"] + 0) for layer in layers]
+    except (AtlasError, ValueError, KeyError, TypeError) as error:
+        said = str(error).splitlines()[0][:200]
+        report.problems.append(f"atlas.json: it is damaged ({type(error).__name__}: {said}): build the atlas again.")
+        return report
     files = size.site_files(site)
-    report.sizes = size.measure_sizes(files, str(host))
-    report.problems += size.size_problems(files, str(host))
-    pages = [site / file.name for file in files if file.is_file and file.name.endswith(".html")]
-    _check_links(site, pages, report, progress)
-    _check_records(site, layers, report, progress)
-    _check_search(site, report)
+    report.sizes = size.measure_sizes(files, host)
+    report.problems += size.size_problems(files, host)
+    names = [file.name for file in files if file.is_file]
+    problems, report.yours = sums.sum_problems(site, facts, names)
+    report.problems += problems
+    report.notes += filter(None, [objection(facts)])
+    _check_tables(published, report)
+    units = _check_units(published, report, progress, executor)
+    summaries = [summary for part in units for summary in part.summaries]
+    _check_links(published, names, units, report)
     _check_map(site, layers, report)
-    report.problems += tables.table_problems(site / "tables", layers)
+    _check_overviews(published, summaries, names, report)
+    report.problems = list(dict.fromkeys(report.problems))
     return report
 
 
@@ -85,7 +99,7 @@ def _atlases(folder: Path) -> list[Path]:
     return sorted(path.parent for path in folder.glob("*/atlas.json") if not path.parent.name.startswith("."))
 
 
-def _check_all(folder: Path, atlases: list[Path], progress: Progress) -> CheckReport:
+def _check_all(folder: Path, atlases: list[Path], progress: Progress, executor: Executor | None) -> CheckReport:
     """Check each atlas of a folder, and the links of the page above them."""
     names = [site.name for site in atlases]
     parts = ((file, file.name.partition("/")) for file in size.site_files(folder))
@@ -94,107 +108,74 @@ def _check_all(folder: Path, atlases: list[Path], progress: Progress) -> CheckRe
             [file._replace(name=rest) if top in names else file for file, (top, _, rest) in parts], "none"
         )
     )
-    _check_links(folder, [folder / "index.html"], whole, progress)
+    links = Links(folder)
+    _read_page(folder, "index.html", links, whole, is_ours=True)
+    whole.pages, whole.links = 1, links.count
+    whole.problems += [*links.problems, *links.lost()]
     for site in atlases:
-        report = check(site, progress)
-        whole.problems += [f"{site.name}/{problem}" for problem in report.problems]
+        report = check(site, progress, executor)
+        for name in ("problems", "notes", "yours"):
+            getattr(whole, name).extend(f"{site.name}/{line}" for line in getattr(report, name))
         whole.pages, whole.links = whole.pages + report.pages, whole.links + report.links
         whole.records += report.records
     return whole
 
 
-def _check_links(site: Path, pages: list[Path], report: CheckReport, progress: Progress) -> None:
-    anchors: dict[Path, set[str]] = {}
-    fragments_of: dict[Path, dict[str, Path]] = defaultdict(dict)
-    exists: dict[Path, bool] = {}
-    with progress.task("links", total=len(pages), unit="pages") as advance:
-        for page in pages:
-            parsed = _Page()
-            try:
-                parsed.feed(page.read_text(encoding="utf-8"))
-            except UnicodeDecodeError:
-                report.problems.append(f"{_name(site, page)}: it is not UTF-8")
-            anchors[page] = parsed.anchors
-            for link in parsed.links:
-                report.links += 1
-                try:
-                    parts = urlsplit(link)
-                except ValueError:
-                    report.problems.append(f"{_name(site, page)}: {link} is not a valid URL")
-                    continue
-                if parts.scheme or parts.netloc:
-                    continue
-                if link.startswith("/"):
-                    report.problems.append(f"{_name(site, page)}: {link} is not relative")
-                    continue
-                target = _resolve(page, parts.path)
-                if target not in exists:
-                    exists[target] = target.is_file()
-                if not exists[target]:
-                    report.problems.append(f"{_name(site, page)}: {link} leads nowhere")
-                elif parts.fragment and target.suffix == ".html":
-                    fragments_of[target].setdefault(unquote(parts.fragment), page)
-            advance(1)
-    report.pages = len(pages)
-    for target, fragments in fragments_of.items():
-        if target not in anchors:  # a page that is not one of `pages`
-            parsed = _Page()
-            parsed.feed(target.read_text(encoding="utf-8", errors="replace"))
-            anchors[target] = parsed.anchors
-        for fragment, page in fragments.items():
-            if fragment not in anchors[target]:
-                report.problems.append(f"{_name(site, page)}: {_name(site, target)}#{fragment} leads nowhere")
+def _check_tables(site: PublishedSite, report: CheckReport) -> None:
+    """The tables as a whole; their rows are compared with records one unit after the other."""
+    problems = tables.table_problems(site.folder / "tables", site.facts["layers"])
+    if not problems:
+        problems += _guarded("tables", lambda: [*count_problems(site.folder), *_schemas(site)])
+    report.problems += problems
 
 
-def _resolve(page: Path, link: str) -> Path:
-    """The file that a relative link names, without access to the disk."""
-    if not link:
-        return page
-    parts = list(page.parent.parts)
-    for step in unquote(link).split("/"):
-        if step == ".." and parts:
-            parts.pop()
-        elif step not in ("", "."):
-            parts.append(step)
-    return Path(*parts)
+def _schemas(site: PublishedSite) -> list[str]:
+    return [] if objection(site.facts) else list(schema_problems(site.folder, site.config))
 
 
-def _check_records(site: Path, layers: list[dict[str, int]], report: CheckReport, progress: Progress) -> None:
+def _check_units(
+    site: PublishedSite, report: CheckReport, progress: Progress, executor: Executor | None
+) -> list[UnitReport]:
+    """Check the units one by one, in this process or by the executor."""
+    total, content = len(site.units), orjson.dumps(site.facts)
+    parts = []
+    with progress.task("units", total=total, unit="units") as advance:
+        spread = executor if total >= _WORTH_WORKERS else None
+        tasks: list[tuple[int, Future[UnitReport] | None, tuple[int, int]]] = []
+        for first, last in chunks(total, _UNITS_AT_ONCE):
+            task = spread.submit(check_units, site.folder, content, first, last) if spread else None
+            tasks.append((last - first, task, (first, last)))
+        for count, task, places in tasks:
+            parts.append(task.result() if task else check_units(site.folder, content, *places))
+            advance(count)
+    for part in parts:
+        report.records += part.records
+        report.problems += part.problems
+    return parts
+
+
+def _check_links(site: PublishedSite, names: Sequence[str], units: Sequence[UnitReport], report: CheckReport) -> None:
+    """Follow the links of all pages, those of units included, and object to what no template makes."""
+    links = Links(site.folder)
+    links.join(part.links for part in units)
+    yours = set(report.yours)
+    for name in names:
+        if name.endswith(".html") and name not in links.anchors:
+            _read_page(site.folder, name, links, report, is_ours=name not in yours)
+    report.pages, report.links = len(links.anchors), links.count
+    report.problems += [*links.problems, *links.lost()]
+
+
+def _read_page(folder: Path, name: str, links: Links, report: CheckReport, *, is_ours: bool) -> None:
     try:
-        schema = orjson.loads((site / "schema" / SCHEMA_FILE.name).read_bytes())
-    except (OSError, ValueError) as error:
-        report.problems.append(f"schema/{SCHEMA_FILE.name}: cannot be read ({error})")
-        return
-    validator = Draft202012Validator(schema)
-    total = sum(layer["units"] for layer in layers)
-    with progress.task("records", total=total, unit="records") as advance:
-        for path in _record_files(site, layers):
-            name = _name(site, path)
-            advance(1)
-            try:
-                record = orjson.loads(path.read_bytes())
-            except (OSError, ValueError) as error:
-                report.problems.append(f"{name}: cannot be read ({error})")
-                continue
-            report.records += 1
-            problem = next(iter(validator.iter_errors(record)), None)
-            if problem is not None:
-                report.problems.append(f"{name}: {problem.json_path} {problem.message[:200]}")
-            elif record["hash"] != content_hash(record):
-                report.problems.append(f"{name}: its hash is not that of its content")
-            elif problem_text := _inconsistency(record):
-                report.problems.append(f"{name}: {problem_text}")
-
-
-def _check_search(site: Path, report: CheckReport) -> None:
-    """Whether every file that search may load exists."""
-    try:
-        (content,) = index.read_index_file(site / "search" / "index.js")
-        names = list(index.index_files(content))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        report.problems.append(f"search/index.js: cannot be read ({error})")
-        return
-    report.problems += [f"search/{name} is missing" for name in names if not (site / "search" / name).is_file()]
+        text = (folder / name).read_bytes().decode("utf-8")
+    except UnicodeDecodeError:
+        text = ""
+        report.problems.append(f"{name}: it is not UTF-8")
+    found = any_links(text, own_scripts=name == "404.html")
+    links.add(name, found)
+    if is_ours and text:
+        report.problems += [f"{name}: {said}" for said in found.objections]
 
 
 def _check_map(site: Path, layers: list[dict[str, int]], report: CheckReport) -> None:
@@ -211,27 +192,28 @@ def _check_map(site: Path, layers: list[dict[str, int]], report: CheckReport) ->
         report.problems.append("map/points.js: its layers differ from those of atlas.json")
 
 
-def _record_files(site: Path, layers: list[dict[str, int]]) -> Iterator[Path]:
-    for layer in layers:
-        for unit in range(layer["units"]):
-            yield site / UnitAddress(layer["layer"], unit).record
+def _check_overviews(site: PublishedSite, summaries: list[Summary], names: Sequence[str], report: CheckReport) -> None:
+    """What is made from many units; from all of them only where every record is sound."""
+    same_version = objection(site.facts) is None
+    report.problems += _guarded("search", lambda: index_problems(site, summaries))
+    report.problems += _guarded("atlas.json", lambda: surrounding_problems(site, names, same_version=same_version))
+    if same_version and len(summaries) == len(site.units):
+        report.problems += _guarded("overviews", lambda: overview_problems(site, by_layer(site, summaries)))
 
 
-def _inconsistency(record: dict[str, Any]) -> str | None:
-    """What the schema cannot express: valid indices, sums that agree; None where all is well."""
-    examples = record["examples"]
-    for example in examples:
-        if len(example["tokens"]) != len(example["values"]) or example["key"] >= len(example["tokens"]):
-            return "an example's tokens, values and key do not match"
-    for behaviour in record["behaviours"]:
-        for place in (behaviour["central"], *behaviour["examples"]):
-            if place >= len(examples) or examples[place]["behaviour"] != behaviour["id"]:
-                return f"behaviour {behaviour['id']} lists an example of another behaviour"
-    histogram = record["stats"]["histogram"]
-    if sum(histogram["counts"]) != record["stats"]["tokens"]:
-        return "the histogram does not count every token"
-    return None
-
-
-def _name(site: Path, path: Path) -> str:
-    return path.relative_to(site).as_posix() if path.is_relative_to(site) else str(path)
+def _guarded(name: str, find: Callable[[], list[str]]) -> list[str]:
+    """What a function finds; one sentence where what it reads is too damaged for it."""
+    try:
+        return find()
+    except (
+        AtlasError,
+        ArithmeticError,
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        OSError,
+        pa.ArrowException,
+    ) as error:
+        said = (str(error).splitlines() or [""])[0][:200]
+        return [f"{name}: cannot be read or compared ({type(error).__name__}: {said})"]

@@ -1,0 +1,262 @@
+"""Records: whether each is of its file, is as the schema demands, and agrees with itself."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from scipy.stats import hypergeom
+
+from atlas_builder.describe.novelty import SIGNIFICANT
+from atlas_builder.records.address import UnitAddress
+from atlas_builder.records.schema import Record, content_hash, serialise
+from atlas_builder.records.validation import schema_problem
+from atlas_builder.rounding import grain_of
+from atlas_builder.site.hosting.checks.measures import CLOSE, measure_problems, near
+
+
+def record_problem(record: Any, content: bytes, address: UnitAddress, facts: Mapping[str, Any]) -> str | None:
+    """The first problem of a unit's record, given its file's bytes; None where all is well."""
+    if problem := schema_problem(record):
+        return problem
+    if record["hash"] != content_hash(record):
+        return "its hash is not that of its content"
+    if content != serialise(record):
+        return "it is not written as the builder writes it"
+    return next(_disagreements(record, address, facts), None)
+
+
+def _disagreements(record: Record, address: UnitAddress, facts: Mapping[str, Any]) -> Iterator[str]:
+    """What the schema cannot express: whose record it is, valid indices, sums and bounds that agree."""
+    yield from _address(record, address, facts)
+    yield from _examples(record)
+    yield from _behaviours(record)
+    yield from _statistics(record, facts)
+    yield from measure_problems(record)
+    yield from _bands(record, facts)
+    yield from _effects(record)
+
+
+def _address(record: Record, address: UnitAddress, facts: Mapping[str, Any]) -> Iterator[str]:
+    atlas = facts["atlas"]
+    expected = {
+        "id": address.within(atlas["id"]),
+        "atlas": {"id": atlas["id"], "version": atlas["version"]},
+        "layer": address.layer,
+        "unit": address.unit,
+        "kind": facts["kind"],
+    }
+    for name, value in expected.items():
+        if record[name] != value:
+            yield f"its {name} is {record[name]!r}, but its place in the atlas gives {value!r}"
+
+
+def _examples(record: Record) -> Iterator[str]:
+    """Every example is whole, in one list of a behaviour or band at most, and within the unit's range."""
+    examples, stats = record["examples"], record["stats"]
+    listed = Counter(place for part in (*record["behaviours"], *record["bands"]) for place in part["examples"])
+    if any(place >= len(examples) for place in listed):
+        yield "it lists an example that is not there"
+        return
+    if any(count > 1 for count in listed.values()):
+        yield "it lists an example twice"
+    own = {place: behaviour["id"] for behaviour in record["behaviours"] for place in behaviour["examples"]}
+    in_bands = {place for band in record["bands"] for place in band["examples"]}
+    grains = (grain_of(stats["max"]), grain_of(-stats["min"]))
+    low, high = stats["min"] - grains[1] - _slack(stats["min"]), stats["max"] + grains[0] + _slack(stats["max"])
+    for place, example in enumerate(examples):
+        values, key = example["values"], example["key"]
+        if len(example["tokens"]) != len(values) or key >= len(values):
+            yield "an example's tokens, values and key do not match"
+            return
+        if not low <= min(values) <= max(values) <= high:
+            yield f"example {place} has an activation beyond the unit's minimum and maximum"
+        positive = place in in_bands or values[key] >= 0
+        if not _on_grain(values, grains[0] if positive or record["negative"] is None else grains[1]):
+            yield f"example {place} has an activation that is not rounded as the others are"
+        if example["behaviour"] != own.get(place):
+            yield "an example names another behaviour than the one that lists it"
+        if place in in_bands and ("source" in example or "importance" in example):
+            yield f"example {place} of a band has what only examples of behaviours have"
+        if place not in in_bands and "source" not in example:
+            yield f"example {place} names no source"
+        if example["position"] < key:
+            yield f"example {place} begins before its document"
+        if "importance" in example and (
+            len(example["importance"]) != key + 1
+            or not _on_grain([value for value in example["importance"] if value is not None], 0.01)
+        ):
+            yield f"the token importance of example {place} is not that of the tokens up to its key token"
+
+
+def _on_grain(values: Sequence[float], grain: float) -> bool:
+    """Whether values are whole multiples of a power of ten."""
+    steps = np.asarray(values, dtype=np.float64) / grain
+    return bool(np.all(np.abs(steps - np.rint(steps)) <= 1e-6 * np.maximum(1, np.abs(steps))))
+
+
+def _slack(value: float) -> float:
+    return CLOSE * abs(value)
+
+
+def _behaviours(record: Record) -> Iterator[str]:
+    behaviours, examples = record["behaviours"], record["examples"]
+    if [behaviour["id"] for behaviour in behaviours] != list(range(1, len(behaviours) + 1)):
+        yield "its behaviours are not numbered from 1"
+    order = [(-behaviour["sign"], -behaviour["size"]) for behaviour in behaviours]
+    if order != sorted(order):
+        yield "its behaviours are not in order of sign and size"
+    for behaviour in behaviours:
+        name = f"behaviour {behaviour['id']}"
+        if behaviour["central"] not in behaviour["examples"]:
+            yield f"the central example of {name} is not one of its own"
+        if len(behaviour["examples"]) > behaviour["size"]:
+            yield f"{name} shows more examples than it has"
+        for place in behaviour["examples"]:
+            if examples[place]["behaviour"] != behaviour["id"]:
+                yield f"{name} lists an example of another behaviour"
+            elif examples[place]["values"][examples[place]["key"]] * behaviour["sign"] < 0:
+                yield f"{name} has an example of the other sign"
+        if not (_falling(behaviour["tokens"], 1) and _falling(behaviour["next"], 1)):
+            yield f"the tokens of {name} are not shares in falling order"
+        if not _are_shares([share for _, share in behaviour["next"]], behaviour["size"]):
+            yield f"the next tokens of {name} are no shares of its examples"
+        near = behaviour["neighbours"]
+        if any(one["similarity"] < other["similarity"] for one, other in itertools.pairwise(near)):
+            yield f"the neighbours of {name} are not in order"
+        for one in near:
+            if (one["wiring"] is None) != (one["id"].rpartition("/")[0] == record["id"].rpartition("/")[0]):
+                yield f"a neighbour of {name} has a weight cosine within its layer, or none across layers"
+
+
+def _are_shares(shares: Sequence[float], most: int, least: int = 1) -> bool:
+    """Whether shares may be of some number of things, from `least` to `most`."""
+    return not shares or any(
+        all(abs(share * number - round(share * number)) <= CLOSE * share * number for share in shares)
+        for number in range(most, least - 1, -1)
+    )
+
+
+def _falling(pairs: Sequence[Sequence[Any]], most: float) -> bool:
+    """Whether weights of tokens fall from at most `most` to zero."""
+    weights = [most, *(weight for _, weight in pairs), 0]
+    return all(one >= other for one, other in itertools.pairwise(weights))
+
+
+def _statistics(record: Record, facts: Mapping[str, Any]) -> Iterator[str]:
+    """The statistics agree with the histogram, whose bins bound them."""
+    stats, counts = record["stats"], record["stats"]["histogram"]["counts"]
+    edges = np.array(stats["histogram"]["edges"], dtype=np.float64)
+    if stats["tokens"] != facts["corpus"]["tokens"]:
+        yield f"it counts {stats['tokens']:,} tokens, but the atlas {facts['corpus']['tokens']:,}"
+    if sum(counts) != stats["tokens"]:
+        yield "the histogram does not count every token"
+        return
+    if len(edges) != len(counts) + bool(counts) or np.any(np.diff(edges) <= 0):
+        yield "the histogram's edges do not rise, or are not one more than its counts"
+        return
+    if not counts:
+        return
+    slack = 2 * CLOSE * max(abs(edges[0]), abs(edges[-1]))
+    if not (counts[0] and counts[-1]):
+        yield "the histogram has an empty bin at an end"
+    if not (
+        edges[0] - slack <= stats["min"] <= edges[1] + slack and edges[-2] - slack <= stats["max"] <= edges[-1] + slack
+    ):
+        yield "its minimum and maximum are not in the histogram's first and last bin"
+    share = np.array(counts) / stats["tokens"]
+    if not edges[:-1] @ share - slack <= stats["mean"] <= edges[1:] @ share + slack:
+        yield "its mean is not one of its histogram"
+    squares = np.sort(edges**2)
+    ends = np.stack([edges[:-1], edges[1:]]) ** 2
+    least = np.where(edges[:-1] * edges[1:] < 0, 0, ends.min(axis=0)) @ share
+    if (
+        not least - squares[-1] * CLOSE
+        <= stats["std"] ** 2 + stats["mean"] ** 2
+        <= ends.max(axis=0) @ share + squares[-1] * CLOSE
+    ):
+        yield "its standard deviation is not one of its histogram"
+    certain, possible = share[edges[:-1] >= 0].sum(), share[edges[1:] > 0].sum()
+    if not certain - CLOSE * (certain + CLOSE) <= stats["density"] <= possible * (1 + CLOSE) + 1e-9:
+        yield "its density is not one of its histogram"
+
+
+def _bands(record: Record, facts: Mapping[str, Any]) -> Iterator[str]:
+    bands, quantiles = record["bands"], facts["configuration"]["examples"]["bands"]
+    if bands and [band["quantiles"] for band in bands] != [list(pair) for pair in itertools.pairwise(quantiles)]:
+        yield "the quantiles of its bands are not those of the settings"
+        return
+    grain = grain_of(record["stats"]["max"])
+    for band, after in itertools.pairwise(bands):
+        if band["range"][1] != after["range"][0]:
+            yield "a band does not begin where the one before ends"
+    for band in bands:
+        low, high = band["range"]
+        if low > high:
+            yield "the range of a band is not in order"
+        for place in band["examples"]:
+            example = record["examples"][place]
+            if not low - grain - _slack(low) <= example["values"][example["key"]] <= high + grain + _slack(high):
+                yield "an example of a band is outside of its range"
+        if len(band["examples"]) > band["drawn"]:
+            yield "a band shows more examples than were drawn from it"
+        if band["novelty"] is not None and not _are_shares([band["novelty"]], band["drawn"], least=band["drawn"]):
+            yield "the novelty of a band is no share of the tokens drawn from it"
+    if bands and not near(bands[-1]["range"][1], record["stats"]["max"]):
+        yield "the highest band does not end with its maximum"
+    middle = [band["p"] for band in bands[1:-1] if band["p"] is not None]
+    if record["middle_differs"] != any(p < SIGNIFICANT for p in middle):
+        yield "whether its middle differs is not what its bands say"
+
+
+def chance_problems(records: Mapping[str, Record]) -> Iterator[str]:
+    """Records, by name, whose bands have another p-value than their numbers of tokens give."""
+    rows = []
+    for name, record in records.items():
+        *below, top = record["bands"] or [None]
+        if top is None or not top["drawn"] or top["novelty"] is None:
+            continue
+        lone = round(top["novelty"] * top["drawn"])
+        for band in below:
+            if band["drawn"] and band["novelty"] is not None:
+                rows.append(
+                    (name, band["p"], band["drawn"], round(band["novelty"] * band["drawn"]), top["drawn"], lone)
+                )
+    if not rows:
+        return
+    names, said, drawn, fresh, of_top, lone_ = zip(*rows, strict=True)
+    drawn_, fresh_ = np.array(drawn), np.array(fresh)
+    found = hypergeom.sf(fresh_ - 1, drawn_ + np.array(of_top), fresh_ + np.array(lone_), drawn_)
+    for name, p, expected in zip(names, said, found.tolist(), strict=True):
+        if not near(p, expected) and abs((p or 0) - expected) > 1e-12:
+            yield f"{name}: the p-value of a band is not that of its numbers of tokens"
+
+
+def _effects(record: Record) -> Iterator[str]:
+    """Logit effects and steering from the strongest on, scores of predictors that fit each other."""
+    logits, prediction, steering = record["logits"], record.get("prediction"), record.get("steering")
+    values = [[value for _, value in logits[side]] for side in ("positive", "negative")]
+    if values[0] != sorted(values[0], reverse=True) or values[1] != sorted(values[1]):
+        yield "its logit effects are not in order"
+    if values[0] and values[1] and values[1][0] > values[0][0]:
+        yield "the tokens that it suppresses are promoted more than those that it promotes"
+    if prediction is not None:
+        if prediction["fired"] > record["stats"]["tokens"]:
+            yield "it fires on more held-out tokens than there are"
+        for way in ("lookup", "context"):
+            precision, recall, f1 = (prediction[way][name] for name in ("precision", "recall", "f1"))
+            if precision and recall and not near(f1, 2 * precision * recall / (precision + recall)):
+                yield f"the F1 of its {way} is not that of precision and recall"
+    if steering is not None:
+        if steering["value"] != record["stats"]["max"]:
+            yield "it is clamped to another value than its maximum"
+        more, less = ([by for _, by in steering[side]] for side in ("more", "less"))
+        if (
+            more != sorted(more, reverse=True)
+            or less != sorted(less)
+            or min(more, default=0) < 0 < max(less, default=0)
+        ):
+            yield "its changes by steering are not in order"

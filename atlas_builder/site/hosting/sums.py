@@ -1,0 +1,131 @@
+"""SHA-256 of every file of a site: `SHA256SUMS`, as `sha256sum --check` reads it, and its own in `atlas.json`.
+
+`SHA256SUMS` lists every file but itself and `atlas.json`, which holds under `sha256` the hash of
+`SHA256SUMS` (`sums`) and its own without that field (`facts`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from atlas_builder.reader.facts import FILE as FACTS
+
+SUMS = "SHA256SUMS"
+UNSEALED = {"facts": "0" * 64, "sums": "0" * 64}
+"""What stands in `atlas.json` until `seal`."""
+_LINE = re.compile(r"([0-9a-f]{64})  (.+)")
+_OURS = re.compile(r"(?:L\d+|assets|search|map|tables|schema)/.+", re.DOTALL)
+"""Folders of the builder, in which nothing else may lie."""
+_TOP = re.compile(
+    r"index\.html|404\.html|search\.html|map\.html|robots\.txt|sitemap\.xml|\.nojekyll|CITATION\.cff"
+    r"|croissant\.json|ro-crate-metadata\.json"
+)
+_THREADS = 4  # hashing waits for the disk, or computes without Python's lock
+
+
+def seal(site: Path, names: Iterable[str] | None = None) -> None:
+    """Write the sums of a site's files, by default of all that are there, and the hashes in its `atlas.json`."""
+    facts = orjson.loads((site / FACTS).read_bytes())
+    there = _files(site) if names is None else (name for name in names if (site / name).is_file())
+    listed = sorted(set(there) - {SUMS, FACTS})
+    sums = "".join(f"{digest}  {name}\n" for name, digest in digests(site, listed).items()).encode()
+    facts["sha256"] = {"sums": hashlib.sha256(sums).hexdigest(), "facts": facts_hash(facts)}
+    # New files in place of the old ones, which may be links to those of another site.
+    for name, content in ((SUMS, sums), (FACTS, facts_bytes(facts))):
+        (site / name).unlink(missing_ok=True)
+        (site / name).write_bytes(content)
+
+
+def facts_bytes(facts: Mapping[str, Any]) -> bytes:
+    """The bytes of `atlas.json`."""
+    return orjson.dumps(facts, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2)
+
+
+def facts_hash(facts: Mapping[str, Any]) -> str:
+    """SHA-256 of `atlas.json` as `facts_bytes` writes it, without its field `sha256`."""
+    return hashlib.sha256(facts_bytes({name: value for name, value in facts.items() if name != "sha256"})).hexdigest()
+
+
+def digests(site: Path, names: Collection[str]) -> dict[str, str | None]:
+    """SHA-256 of files of a site, by name; None for one that cannot be read."""
+
+    def digest(name: str) -> str | None:
+        try:
+            with (site / name).open("rb") as content:
+                return hashlib.file_digest(content, "sha256").hexdigest()
+        except OSError:
+            return None
+
+    with ThreadPoolExecutor(_THREADS) as threads:
+        return dict(zip(names, threads.map(digest, names), strict=True))
+
+
+def read_sums(content: bytes) -> dict[str, str]:
+    """The digests that a `SHA256SUMS` lists, by name; `ValueError` where it is none."""
+    listed: dict[str, str] = {}
+    for line in content.decode("utf-8").splitlines(keepends=True):
+        match = _LINE.fullmatch(line.removesuffix("\n"))
+        if match is None or not line.endswith("\n") or match[2] in listed:
+            raise ValueError(f"line {len(listed) + 1} is not a digest, two spaces and a new name")
+        listed[match[2]] = match[1]
+    if list(listed) != sorted(listed):
+        raise ValueError("its lines are not in order")
+    return listed
+
+
+def sum_problems(site: Path, facts: Mapping[str, Any], names: Collection[str]) -> tuple[list[str], list[str]]:
+    """The problems of the sums of a site that holds files `names`, a sentence each; and the files that are the user's.
+
+    The user's are those that `SHA256SUMS` does not list, outside of the builder's own folders.
+    """
+    known = facts.get("sha256")
+    if not isinstance(known, dict) or not (site / SUMS).is_file():
+        return [f"{SUMS} or the hashes in {FACTS} are missing: build the atlas again."], []
+    content = (site / SUMS).read_bytes()
+    problems = []
+    if known.get("facts") != facts_hash(facts):
+        problems.append(f"{FACTS}: its hash is not that of its content")
+    elif (site / FACTS).read_bytes() != facts_bytes(facts):
+        problems.append(f"{FACTS}: it is not written as the builder writes it")
+    if known.get("sums") != hashlib.sha256(content).hexdigest():
+        problems.append(f"{SUMS}: its hash is not that in {FACTS}")
+    try:
+        listed = read_sums(content)
+    except ValueError as error:
+        return [*problems, f"{SUMS}: cannot be read ({error})"], []
+    there = set(names) - {SUMS, FACTS}
+    problems += [f"{name}: {SUMS} lists it, but it is missing" for name in listed if name not in there]
+    found = digests(site, [name for name in listed if name in there])
+    problems += [
+        f"{name}: its SHA-256 is not that in {SUMS}" for name, digest in found.items() if digest != listed[name]
+    ]
+    more = sorted(there - set(listed))
+    problems += [
+        f"{name}: nothing accounts for it: remove it, or build the atlas again." for name in filter(_is_ours, more)
+    ]
+    return problems, [name for name in more if not _is_ours(name)]
+
+
+def is_in_own_folder(name: str) -> bool:
+    """Whether a file lies in a folder of the builder, where nothing else may."""
+    return bool(_OURS.fullmatch(name))
+
+
+def _is_ours(name: str) -> bool:
+    return is_in_own_folder(name) or bool(_TOP.fullmatch(name))
+
+
+def grouped(names: Iterable[str]) -> list[str]:
+    """Names of files by the part of the path that tells them apart: files at the top, folders as `notes/…`."""
+    return list(dict.fromkeys(f"{top}/…" if rest else top for top, _, rest in (name.partition("/") for name in names)))
+
+
+def _files(site: Path) -> Iterator[str]:
+    return (path.relative_to(site).as_posix() for path in site.rglob("*") if path.is_file() and not path.is_symlink())
