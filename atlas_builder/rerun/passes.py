@@ -95,7 +95,7 @@ class Reader:
         return last
 
     def clamp_effect(self, rows: Sequence[list[int]], layer: int, unit: int, value: float) -> Tensor | None:
-        """Mean change of next-token probabilities over texts when a unit is clamped: (vocabulary,).
+        """Mean change of next-token probabilities over texts when a unit is clamped, and mean sum: (2, vocabulary).
 
         None for kinds of units that cannot be clamped.
         """
@@ -105,7 +105,7 @@ class Reader:
         for row in rows:
             tokens = torch.tensor([self._head + row])
             clamped, free = (self._read.next_token(tokens, layer, unit, to) for to in (value, None))
-            changes.append(clamped[0] - free[0])
+            changes.append(torch.stack([clamped[0] - free[0], clamped[0] + free[0]]))
         return torch.stack(changes).mean(0)
 
     def text(self) -> Text:

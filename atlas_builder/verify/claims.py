@@ -26,7 +26,7 @@ from atlas_builder.verify.unit import UnitCase
 
 Record = dict[str, Any]
 
-_PROBABLE = {"float32": 2e-6, "bfloat16": 5e-2}  # probabilities, through all later layers
+_PROBABLE = {"float32": 5e-6, "bfloat16": 0.2}  # shares of a probability, through all later layers
 _LOGITS_LISTED, _STEERED_LISTED = 10, 5
 
 
@@ -71,9 +71,10 @@ def check_statistics(case: UnitCase) -> None:
     ):
         report.compare("statistics", f"{case.name}: {name}", stats[name], value, scale)
     slack = case.exactness * (np.abs(ordered) + 0.1)
-    low, exact, high = (int((ordered > edge).sum()) for edge in (slack, 0.0, -slack))
-    off = max(high - exact, exact - low) / tokens
-    report.compare("statistics", f"{case.name}: density", stats["density"], exact / tokens, off)
+    low, high = (int((ordered > edge).sum()) for edge in (slack, -slack))
+    # Some number of tokens that another run may find active, not any number between.
+    active = min(max(round(stats["density"] * tokens), low), high)
+    report.compare("statistics", f"{case.name}: density", stats["density"], active / tokens, 0.0)
     if stats["tokens"] != tokens:
         report.wrong(f"{case.name}: tokens is published as {stats['tokens']}, but the text has {tokens}")
     check_histogram(report, case.name, stats["histogram"], ordered, slack)
@@ -81,20 +82,21 @@ def check_statistics(case: UnitCase) -> None:
 
 def check_logits(case: UnitCase, effects: NDArray[np.float64]) -> None:
     """Compare the tokens of the largest and smallest direct logit effects, (vocabulary,)."""
-    slack = case.exactness * float(np.abs(effects).max(initial=0))
+    slack = np.full(len(effects), case.exactness * float(np.abs(effects).max(initial=0)))
     for side, way in (("positive", 1), ("negative", -1)):
         claimed = [[text, way * value] for text, value in case.record["logits"][side]]
         what = f"{case.name}: direct logit effects, {side}"
-        check_ranking(
-            case.report, "logit effects", what, claimed, way * effects, case.text_of, _LOGITS_LISTED, lambda _: slack
-        )
+        check_ranking(case.report, "logit effects", what, claimed, way * effects, case.text_of, _LOGITS_LISTED, slack)
 
 
-def check_steering(case: UnitCase, change: NDArray[np.float64] | None) -> None:
-    """Compare the changes of next-token probabilities, `change`: (vocabulary,), None where there should be none."""
+def check_steering(case: UnitCase, changes: NDArray[np.float64] | None) -> None:
+    """Compare the changes of next-token probabilities; `changes` are None where there should be none.
+
+    They and the sums of the probabilities before and after are (2, vocabulary).
+    """
     claimed = case.record.get("steering")
-    if claimed is None or change is None:
-        if not (claimed is None and change is None):
+    if claimed is None or changes is None:
+        if not (claimed is None and changes is None):
             case.report.wrong(
                 f"{case.name} is published with{'out' * (claimed is None)} steering, against the settings or its kind"
             )
@@ -103,12 +105,14 @@ def check_steering(case: UnitCase, change: NDArray[np.float64] | None) -> None:
     case.report.compare(
         "clamped units", f"{case.name}, clamped: value", claimed["value"], maximum, case.tolerance * maximum
     )
-    allowed = _PROBABLE[case.config.model.dtype]
+    change, size = changes
+    slack = _PROBABLE[case.config.model.dtype] * size + 1e-9
     for side, way in (("more", 1), ("less", -1)):
         pairs = [[text, way * by] for text, by in claimed[side]]
         what = f"{case.name}, clamped: {side} probable"
-        listed = min(_STEERED_LISTED, len(pairs)) if len(pairs) < int((change != 0).sum()) else _STEERED_LISTED
-        check_ranking(case.report, "clamped units", what, pairs, way * change, case.text_of, listed, lambda _: allowed)
+        listed = int(np.count_nonzero(np.sort(-way * change)[:_STEERED_LISTED]))
+        weights = np.where(change == 0, np.nan, way * change)
+        check_ranking(case.report, "clamped units", what, pairs, weights, case.text_of, listed, slack)
 
 
 class Claims:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from atlas_builder.rerun.passes import Reader, Text, UnitTrace
 from atlas_builder.verify.background import Unrelated, embedded, pairwise_cosines
 from atlas_builder.verify.clusterings import clusters_of
 from atlas_builder.verify.selection import ClaimedSide, sides_of
-from atlas_builder.verify.shown import Key
+from atlas_builder.verify.shown import Key, token_at
 from atlas_builder.verify.tokens import described_by
 from atlas_builder.verify.unit import keys_of
 from atlas_builder.verify.wording import Described
@@ -41,17 +41,19 @@ class Layer:
     trace: UnitTrace
     sides: dict[int, list[list[ClaimedSide]]]
     """Of each unit by side, as `sides_of` has them."""
-    inputs: dict[Key, NDArray[np.float32]]
-    """At the key tokens of examples: (width,)."""
-    sampled: NDArray[np.float32]
-    """At the tokens of the background: (tokens, width)."""
-    ids: NDArray[np.int64]
-    """Of these tokens."""
+    background: list[Key]
+    """The tokens of the layer's background."""
+    inputs: Mapping[Key, NDArray[np.float32]] = field(default_factory=dict)
+    """At these and at the key tokens of examples: (width,)."""
 
-    def inputs_of(self, side: ClaimedSide) -> NDArray[np.float32]:
-        """At the key tokens of a side's chosen contexts: (examples, width)."""
-        rows = [self.inputs[Key(int(context), int(side.at[context]))] for context in side.chosen]
-        return np.array(rows, np.float32).reshape(len(rows), self.sampled.shape[1])
+    def inputs_of(self, keys: Sequence[Key], width: int) -> NDArray[np.float32]:
+        """At some key tokens: (tokens, width)."""
+        return np.array([self.inputs[key] for key in keys], np.float32).reshape(len(keys), width)
+
+    def unrelated(self, text: Text, read: NDArray[np.float32]) -> Unrelated:
+        """The background as a unit reads it, by its weights: (parts, width)."""
+        ids = np.array([token_at(text, key) for key in self.background], np.int64)
+        return Unrelated(self.inputs_of(self.background, read.shape[1]), ids, read)
 
     def described(self, reader: Reader, text: Text, config: Configuration) -> dict[tuple[int, int], list[Described]]:
         """The words of all behaviours of its units, by layer and unit."""
@@ -61,16 +63,18 @@ class Layer:
             found[self.number, unit] = [
                 described_by(text, reader.token_texts, config.examples.window, members)
                 for side, *_ in self.sides[unit]
-                for members in self._behaviours(side, read, config)
+                for members in self._behaviours(side, read, text, config)
             ]
         return found
 
-    def _behaviours(self, side: ClaimedSide, read: NDArray[np.float32], config: Configuration) -> list[list[Key]]:
+    def _behaviours(
+        self, side: ClaimedSide, read: NDArray[np.float32], text: Text, config: Configuration
+    ) -> list[list[Key]]:
         keys = list(keys_of(side))
-        inputs = np.array([self.inputs[key] for key in keys], np.float32).reshape(len(keys), read.shape[1])
+        inputs = self.inputs_of(keys, read.shape[1])
         dimensions = np.inf
         if config.clusters.method in ("linkage", "hdbscan"):
-            unrelated = Unrelated(self.sampled, self.ids, read)
+            unrelated = self.unrelated(text, read)
             distances, dimensions = 1 - unrelated.cosines(inputs), unrelated.dimensions
         else:
             distances = np.clip(1 - pairwise_cosines(embedded(inputs, read)), 0, 2)

@@ -12,6 +12,7 @@ from atlas_builder.config import Configuration
 from atlas_builder.records.address import UnitAddress
 from atlas_builder.rerun.weights import Weights
 from atlas_builder.verify.report import VerificationReport, agrees
+from atlas_builder.verify.shown import Key
 
 _PAIRS = 2**20  # compared at most for a threshold
 _ONE_IN = 1000
@@ -26,8 +27,8 @@ class Central(NamedTuple):
     unit: int
     behaviour: int
     """Its id, from 1."""
-    place: tuple[int, int]
-    """Context and position of the key token."""
+    place: Key
+    """Of its key token."""
 
 
 class Atlas:

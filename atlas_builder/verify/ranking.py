@@ -18,15 +18,16 @@ def check_ranking(
     weights: NDArray[np.float64],
     texts: Callable[[int], str],
     limit: int,
-    tolerance: Callable[[float], float] = lambda weight: 0.0,
+    slack: NDArray[np.float64] | None = None,
 ) -> None:
     """Compare a list of [text, number] with the first tokens by falling weight, of equal ones the lower id.
 
-    `weights`, (tokens,), are NaN for tokens that are never listed. Two tokens whose weights differ, by less
-    than the tolerance of either, may change places.
+    `weights`, (tokens,), are NaN for tokens that are never listed; each may be off by its `slack`, (tokens,), so
+    that two tokens whose weights differ by less may change places. Without it, weights are exact.
     """
     known = np.flatnonzero(~np.isnan(weights))
     order = known[np.lexsort([known, -weights[known]])].tolist()
+    off = np.zeros(len(weights)) if slack is None else slack
     report.count(kind, max(1, len(claimed)))
     if len(claimed) != min(limit, len(order)):
         report.wrong(f"{what} lists {len(claimed)} tokens, but {min(limit, len(order))} were found")
@@ -35,9 +36,8 @@ def check_ranking(
     for place, (text, number) in enumerate(claimed):
         expected = order[place]
         weight = float(weights[expected])
-        slack = tolerance(weight)
-        token = next((token for token in left if texts(token) == text and _near(weights, token, expected, slack)), None)
-        if token is None or not agrees(float(str(number)), float(weights[token]), slack):
+        token = next((token for token in left if texts(token) == text and _near(weights, token, expected, off)), None)
+        if token is None or not agrees(float(str(number)), float(weights[token]), float(off[token])):
             report.wrong(
                 f"{what}: number {place + 1} is published as {text!r} with {number}, "
                 f"but computed as {texts(expected)!r} with {weight:.4g}"
@@ -46,6 +46,6 @@ def check_ranking(
         left.remove(token)
 
 
-def _near(weights: NDArray[np.float64], token: int, expected: int, slack: float) -> bool:
+def _near(weights: NDArray[np.float64], token: int, expected: int, slack: NDArray[np.float64]) -> bool:
     apart = abs(float(weights[token] - weights[expected]))
-    return token == expected or 0 < apart <= 2 * slack
+    return token == expected or 0 < apart <= float(slack[token] + slack[expected])

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from atlas_builder.config import Configuration, SiteSettings
 from atlas_builder.errors import ConfigurationError
@@ -16,7 +18,7 @@ from atlas_builder.records.address import UnitAddress
 from atlas_builder.rerun.passes import Text, inputs_at, trace_units
 from atlas_builder.rerun.source import Rerun, open_rerun
 from atlas_builder.site.hosting.budget import STEPS
-from atlas_builder.verify.background import Unrelated, background_places
+from atlas_builder.verify.background import background_places
 from atlas_builder.verify.bands import bands_of, check_bands
 from atlas_builder.verify.claims import Claims, check_identity, check_logits, check_statistics, check_steering
 from atlas_builder.verify.examples import (
@@ -36,6 +38,7 @@ from atlas_builder.verify.selection import ClaimedSide
 from atlas_builder.verify.shown import Key
 from atlas_builder.verify.tokens import check_labels, check_tokens
 from atlas_builder.verify.unit import UnitCase, keys_of
+from atlas_builder.verify.wording import Described
 from atlas_builder.verify.words import LayerWords
 
 _CLAMPED = 3  # a unit's strongest examples
@@ -62,10 +65,10 @@ def verify(
     progress = progress or Progress(quiet=True)
     keep_memory()
     source = open_rerun(site, overrides)
-    return _Verification(site, source, source.draw(units, seed), seed, progress).report()
+    return Verification(site, source, source.draw(units, seed), seed, progress).report()
 
 
-class _Verification:
+class Verification:
     """The second run of the layers in which units are drawn."""
 
     def __init__(self, site: Path, source: Rerun, chosen: dict[int, list[int]], seed: int, progress: Progress) -> None:
@@ -85,53 +88,46 @@ class _Verification:
             axis=1,
         )
         self.lengths = lengths
+        self._inputs: dict[int, dict[Key, NDArray[np.float32]]] = {layer: {} for layer in self.counts}
 
-    def report(self) -> VerificationReport:
-        """Compare the records of the units drawn."""
-        report = VerificationReport()
+    @cached_property
+    def layers(self) -> dict[int, Layer]:
+        """The layers in which units are drawn, by number, without the inputs of their units."""
+        weights = self.reader.weights
         read = {
             layer: units_read(len(self.text), self.counts[layer], drawn, self.seed)
             for layer, drawn in self.chosen.items()
         }
         with self.progress.task("read", total=self.text.tokens, unit="tokens") as advance:
             traces = trace_units(self.reader, self.text, read, advance, self.chosen)
-        sides = {
-            layer: choose_examples(trace, layer, read[layer], self.reader.weights.has_negative(layer), self.config)
+        return {
+            layer: Layer(
+                layer,
+                read[layer],
+                trace,
+                choose_examples(trace, layer, read[layer], weights.has_negative(layer), self.config),
+                [Key(*place) for place in background_places(self.lengths, self.config.examples.seed, layer)],
+            )
             for layer, trace in traces.items()
         }
-        wanted = {layer: keys_wanted(of_layer) for layer, of_layer in sides.items()}
-        background = {layer: background_places(self.lengths, self.config.examples.seed, layer) for layer in self.chosen}
+
+    @cached_property
+    def described(self) -> dict[int, dict[tuple[int, int], list[Described]]]:
+        """The words of all behaviours of each of these layers."""
+        return {number: layer.described(self.reader, self.text, self.config) for number, layer in self.layers.items()}
+
+    def report(self) -> VerificationReport:
+        """Compare the records of the units drawn."""
+        report = VerificationReport()
         centrals = self._centrals()
-        places: dict[int, list[tuple[int, int]]] = {
-            layer: [
-                *wanted.get(layer, ()),
-                *background.get(layer, ()),
-                *(one.place for one in centrals if one.layer == layer),
-            ]
-            for layer in self.counts
-        }
-        with self.progress.task("inputs", total=len(self.text), unit="contexts") as advance:
-            inputs = inputs_at(self.reader, self.text, {layer: keys for layer, keys in places.items() if keys}, advance)
-        found = [
-            inputs[layer][len(places[layer]) - sum(one.layer == layer for one in centrals) :]
-            for layer in self.counts
-            if places[layer]
-        ]
-        atlas = Atlas(centrals, np.concatenate(found) if centrals else np.zeros((0, 1), np.float32), self.config)
+        self._read_inputs(centrals)
+        inputs = [self._inputs[one.layer][one.place] for one in centrals]
+        atlas = Atlas(centrals, np.array(inputs, np.float32).reshape(len(inputs), -1), self.config)
         with self.progress.task("compare", total=sum(map(len, self.chosen.values())), unit="units") as advance:
-            for number, drawn in self.chosen.items():
-                keys, ids = wanted[number], [self.text.contexts[c][2][p] for c, p in background[number]]
-                layer = Layer(
-                    number, read[number], traces[number], sides[number],
-                    dict(zip(keys, inputs[number], strict=False)),
-                    inputs[number][len(keys) : len(keys) + len(ids)], np.array(ids, np.int64),
-                )  # fmt: skip
-                words = LayerWords(
-                    layer.described(self.reader, self.text, self.config),
-                    sum(one.layer == number for one in centrals),
-                    len(read[number]) == self.counts[number],
-                )
-                for place, unit in enumerate(drawn):
+            for number, layer in self.layers.items():
+                behaviours = sum(one.layer == number for one in centrals)
+                words = LayerWords(self.described[number], behaviours, len(layer.units) == self.counts[number])
+                for place, unit in enumerate(self.chosen[number]):
                     part = VerificationReport()
                     record = self.records.read(UnitAddress(number, unit), part)
                     if record is not None:
@@ -139,6 +135,23 @@ class _Verification:
                     report.add(part)
                     advance(1)
         return report
+
+    def _read_inputs(self, centrals: Sequence[Central]) -> None:
+        """Read the inputs that are compared, but those that are known."""
+        wanted: dict[int, set[Key]] = {layer: set() for layer in self.counts}
+        for number, layer in self.layers.items():
+            wanted[number].update(keys_wanted(layer.sides), layer.background)
+        for one in centrals:
+            wanted[one.layer].add(one.place)
+        places = {layer: sorted(keys - self._inputs[layer].keys()) for layer, keys in wanted.items()}
+        places = {layer: keys for layer, keys in places.items() if keys}
+        contexts = len({key.context for keys in places.values() for key in keys})
+        with self.progress.task("inputs", total=contexts, unit="contexts") as advance:
+            found = inputs_at(self.reader, self.text, places, advance) if places else {}
+        for number, rows in found.items():
+            self._inputs[number].update(zip(places[number], rows, strict=True))
+        for number, layer in self.layers.items():
+            layer.inputs = self._inputs[number]
 
     def _centrals(self) -> list[Central]:
         """The central examples of all behaviours of the atlas, as its records name them."""
@@ -151,7 +164,7 @@ class _Verification:
                     offset = position // room * room
                     context = starts.get((document, offset))
                     if context is not None and position - offset < self.lengths[context]:
-                        found.append(Central(layer, unit, behaviour, (context, position - offset)))
+                        found.append(Central(layer, unit, behaviour, Key(context, position - offset)))
         return found
 
     def _compare(
@@ -181,14 +194,16 @@ class _Verification:
             case.report.wrong(f"{case.name}: measures of negative activations are published of units without, or lack")
             return
         read_weights = self.reader.weights.read(layer.number, [case.unit])[:, 0]
-        unrelated = Unrelated(layer.sampled, layer.ids, read_weights)
+        unrelated = layer.unrelated(self.text, read_weights)
         case.behaviours = []
         for variants in sides:
             explanations = []
             for side in variants:
                 report = VerificationReport()
+                keys = [Key(int(context), int(side.at[context])) for context in side.chosen]
+                inputs = layer.inputs_of(keys, read_weights.shape[1])
                 claims = Claims(case.record, report, self.config, self.text, case.texts)
-                clusters = claims.measures(side, layer.inputs_of(side), read_weights, unrelated)
+                clusters = claims.measures(side, inputs, read_weights, unrelated)
                 explanations.append((report, side, clusters))
                 if not report.problems:
                     break

@@ -19,15 +19,16 @@ def check_tokens(case: UnitCase) -> None:
     """Compare the tokens of each behaviour, and the next tokens of each main one."""
     for claimed, found in zip(case.record["behaviours"], case.behaviours or (), strict=True):
         what = f"{case.name}, behaviour {claimed['id']}"
+        shares = _token_shares(case, found.members, found.sign)
         check_ranking(
             case.report,
             "tokens",
             f"{what}: tokens",
             claimed["tokens"],
-            _token_shares(case, found.members, found.sign),
+            shares,
             case.text_of,
             _TOKENS if found.main else _TOKENS_OF_A_RARE_ONE,
-            lambda share: case.exactness * (share + 0.05),
+            case.exactness * (np.nan_to_num(shares) + 0.05),
         )
         following = _next_shares(case.text, found.members, len(case.texts))
         limit = _NEXT if found.main else 0

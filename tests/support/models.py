@@ -56,7 +56,7 @@ def tiny_model(once: Once) -> Callable[[str], Path]:
 
     @functools.cache
     def make(family: str) -> Path:
-        return once(f"tiny-{family}", functools.partial(_save, SHAPES[family]))
+        return once(f"tiny-{family}", functools.partial(save_model, SHAPES[family]))
 
     return make
 
@@ -81,7 +81,7 @@ def _as_trained(model: torch.nn.Module, times: float) -> None:
                 parameter.add_(0.2 * torch.randn_like(parameter))
 
 
-def _save(shape: PreTrainedConfig, folder: Path) -> None:
+def save_model(shape: PreTrainedConfig, folder: Path) -> None:
     torch.manual_seed(0)
     model: PreTrainedModel = AutoModelForCausalLM.from_config(shape)
     _as_trained(model, 8)
