@@ -73,15 +73,19 @@ def build_miniature(name: str, folder: Path) -> Path:
         return build(validate(data), folder / "site", executor=pool, progress=Progress(quiet=True))
 
 
-def alterations(record: Record, each: int) -> Iterator[Alteration]:
-    """All alterations of a record; of a field that comes in many entries, `each` entries, spread evenly."""
+def alterations(record: Record, each: int, brief: bool = False) -> Iterator[Alteration]:
+    """All alterations of a record; of a field that comes in many entries, `each` entries, spread evenly.
+
+    If `brief`, in two ways each at most.
+    """
     by_field: dict[tuple[str, type], list[Path_]] = defaultdict(list)
     for path in _paths(record, ()):
         field = "".join(f".{part}" if isinstance(part, str) else "[]" for part in path)[1:]
         by_field[field, type(_at(record, path))].append(path)
     for (field, _), paths in by_field.items():
         for path in sorted({paths[len(paths) * step // each] for step in range(min(each, len(paths)))}, key=str):
-            for what, value in _changed(_at(record, path), field.replace("[]", ""), record):
+            changed = list(_changed(_at(record, path), field.replace("[]", ""), record))
+            for what, value in changed[: 2 if brief else None]:
                 yield Alteration(field, f"{_named(path)} {what}", _setting(path, value))
     for index, example in enumerate(record["examples"]):
         for key in ("source", "importance"):
@@ -144,6 +148,8 @@ def _changed(value: Any, field: str, record: Record) -> Iterator[tuple[str, Any]
 
 def _step(value: float, field: str, record: Record) -> float:
     """A little more than the rounding of a published number."""
+    if field.startswith("steering.") and field != "steering.value":
+        return abs(value) / 100  # a difference of two probabilities, known to fewer digits than it is published with
     if field == "examples.importance":
         return 0.02
     if field == "examples.values":
@@ -204,14 +210,14 @@ def richest_unit(site: Path) -> tuple[int, int]:
     return int(best.parent.name[1:]), int(best.stem[1:])
 
 
-def attack(site: Path, each: int, table: dict[str, list[int]], missed: list[str]) -> None:
+def attack(site: Path, each: int, brief: bool, table: dict[str, list[int]], missed: list[str]) -> None:
     """Try all alterations on one unit of a site; `table` has tried and found, by field."""
     attacker = Attacker(site, *richest_unit(site))
     before = attacker.problems()
     if before:
         missed.append(f"before any alteration: {before[0]}")
         return
-    for alteration in alterations(attacker.record, each):
+    for alteration in alterations(attacker.record, each, brief):
         found = attacker.problems(alteration)
         counts = table.setdefault(alteration.field, [0, 0])
         counts[0] += 1
@@ -229,7 +235,7 @@ def main() -> int:
     missed: list[str] = []
     for name in list(ATLASES)[: 1 if small else None]:
         with tempfile.TemporaryDirectory() as folder:
-            attack(build_miniature(name, Path(folder)), 1 if small else parser.parse_args().each, table, missed)
+            attack(build_miniature(name, Path(folder)), 1 if small else parser.parse_args().each, small, table, missed)
     print("| field | tried | found |\n| --- | ---: | ---: |")
     for field, (tried, found) in table.items():
         mark = " (not the model's)" if field.replace("[]", "") in NOT_OF_THE_MODEL else ""

@@ -20,8 +20,8 @@ from atlas_builder.models import language_model
 from atlas_builder.models.language_model import LanguageModel
 from atlas_builder.pipeline.build import build
 from atlas_builder.units.mlp import MLPUnits
-from atlas_builder.verify.claims import _orders
 from atlas_builder.verify.run import verify
+from atlas_builder.verify.selection import orders
 from tests.support.atlases import Configure
 
 
@@ -60,7 +60,11 @@ def test_what_was_built_holds(
     assert report.compared["behaviours"] > 20
     assert report.compared["labels"] > 50
     assert report.compared["statistics"] == 12 * 5
-    assert report.compared["look-ups"] > 12
+    assert report.compared["histograms"] == 12
+    assert report.compared["logit effects"] == 12 * 20
+    assert report.compared["token predictors"] > 12
+    for kind in ("bands", "importance", "neighbours", "tokens"):
+        assert report.compared[kind] > 12
     assert report.compared["clamped units"] > 40
     assert report.largest["activations"] < 0.01
     assert "all claims hold" in report.summary
@@ -200,9 +204,9 @@ def test_an_atlas_carried_elsewhere_says_what_it_needs(
 
 def test_examples_a_rounding_apart_may_stand_in_either_order() -> None:
     keys = np.array([1.0, 3.0, 3.0 - 1e-6, 0.5, 0.5])
-    found = [order.tolist() for order in _orders(np.lexsort([np.arange(5), -keys]), keys)]
+    found = [order.tolist() for order in orders(np.lexsort([np.arange(5), -keys]), keys)]
     assert found == [[1, 2, 0, 3, 4], [1, 2, 0, 4, 3], [2, 1, 0, 3, 4], [2, 1, 0, 4, 3]]
-    assert [order.tolist() for order in _orders(np.array([], np.intp), np.array([]))] == [[]]
+    assert [order.tolist() for order in orders(np.array([], np.intp), np.array([]))] == [[]]
 
 
 def test_what_is_no_atlas_is_refused(tmp_path: Path) -> None:
