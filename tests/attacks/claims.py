@@ -24,7 +24,7 @@ from atlas_builder.pipeline.build import build
 from atlas_builder.progress import Progress
 from atlas_builder.records.address import UnitAddress
 from atlas_builder.records.schema import content_hash, serialise
-from atlas_builder.rerun.source import open_rerun
+from atlas_builder.rerun.source import Rerun, open_rerun
 from atlas_builder.verify.run import Verification
 from tests.support.atlases import write_words
 from tests.support.models import SHAPES, save_model
@@ -174,8 +174,8 @@ def _changed_list(entries: list[Any]) -> Iterator[tuple[str, Any]]:
 class Attacker:
     """Alters a record of a site in place, and asks `verify`; the model and the text are loaded once."""
 
-    def __init__(self, site: Path, layer: int, unit: int) -> None:
-        self._verification = Verification(site, open_rerun(site), {layer: [unit]}, 0, Progress(quiet=True))
+    def __init__(self, site: Path, layer: int, unit: int, source: Rerun | None = None) -> None:
+        self._verification = Verification(site, source or open_rerun(site), {layer: [unit]}, 0, Progress(quiet=True))
         self.file = site / UnitAddress(layer, unit).record
         self.raw = self.file.read_bytes()
 
