@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import groupby
 from typing import NamedTuple
 
@@ -18,13 +19,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from atlas_builder.collect.histogram import BINS, bin_edges
 from atlas_builder.config import Configuration
 from atlas_builder.corpus import documents
 from atlas_builder.models import language_model
 from atlas_builder.models.memory import as_float32
 from atlas_builder.rerun.models import Clampable, second_reading
-from atlas_builder.units.open import open_units
+from atlas_builder.rerun.weights import Weights
 
 _TOKENS_AT_ONCE = 4096
 
@@ -34,6 +34,8 @@ class Text:
     """The corpus cut into contexts: for each the document, the position of its first token there, and its tokens."""
 
     contexts: list[tuple[int, int, list[int]]]
+    names: list[str] = field(default_factory=list)
+    """Of the documents."""
 
     def __len__(self) -> int:
         return len(self.contexts)
@@ -42,6 +44,11 @@ class Text:
     def tokens(self) -> int:
         """The number of tokens."""
         return sum(len(tokens) for _, _, tokens in self.contexts)
+
+    @cached_property
+    def starts(self) -> NDArray[np.int64]:
+        """The place of each context's first token in the whole text, and the text's end: (contexts + 1,)."""
+        return np.concatenate([[0], np.cumsum([len(tokens) for _, _, tokens in self.contexts], dtype=np.int64)])
 
     @property
     def sha256(self) -> str:
@@ -57,19 +64,15 @@ class UnitTrace(NamedTuple):
     """The trace of some units of one layer over the corpus.
 
     `high` and `low` are the extremes of each context and the positions of the first
-    tokens that reach them: (contexts, units) each. `sampled` are inputs at the tokens asked
-    for: (tokens, width).
+    tokens that reach them: (contexts, units) each. `values` are the activations at every
+    token, in the order of the text, of the units asked for: (tokens, units kept).
     """
 
     high: NDArray[np.float32]
     high_at: NDArray[np.int32]
     low: NDArray[np.float32]
     low_at: NDArray[np.int32]
-    total: NDArray[np.float64]
-    squares: NDArray[np.float64]
-    positive: NDArray[np.int64]
-    histogram: NDArray[np.int64]
-    sampled: NDArray[np.float32]
+    values: NDArray[np.float32]
 
 
 class Reader:
@@ -79,20 +82,20 @@ class Reader:
         loaded = language_model.load_model(config.model)
         self.tokenizer = loaded.tokenizer
         self.token_texts = loaded.token_texts
-        units = open_units(loaded, config)
-        self._read_weights: Callable[[int], Tensor] = units.read_weights
-        self.has_negative = {layer: units.has_negative(layer) for layer in units.layers}
+        self.mask = loaded.mask
         self._read = second_reading(config, loaded)
+        self.weights = Weights(config, loaded, self._read)
         self._config = config
         self._head = [] if self.tokenizer.bos_token_id is None else [int(self.tokenizer.bos_token_id)]
 
-    def read_weights(self, layer: int, units: Sequence[int]) -> NDArray[np.float32]:
-        """(parts, units, width)."""
-        weights: NDArray[np.float32] = self._read_weights(layer)[:, list(units)].numpy()
-        return weights
+    def last(self, rows: Sequence[list[int]], layer: int, unit: int) -> NDArray[np.float64]:
+        """Activations of a unit at the last of (rows, tokens), after a beginning-of-sequence token: (rows,)."""
+        readings = self._read(torch.tensor([self._head + row for row in rows]), [layer])
+        last: NDArray[np.float64] = as_float32(readings[layer][1][:, -1, unit]).numpy().astype(np.float64)
+        return last
 
     def clamp_effect(self, rows: Sequence[list[int]], layer: int, unit: int, value: float) -> Tensor | None:
-        """Mean change of next-token probabilities over texts when a unit is clamped: (vocabulary,).
+        """Mean change of next-token probabilities over texts when a unit is clamped, and mean sum: (2, vocabulary).
 
         None for kinds of units that cannot be clamped.
         """
@@ -102,7 +105,7 @@ class Reader:
         for row in rows:
             tokens = torch.tensor([self._head + row])
             clamped, free = (self._read.next_token(tokens, layer, unit, to) for to in (value, None))
-            changes.append(clamped[0] - free[0])
+            changes.append(torch.stack([clamped[0] - free[0], clamped[0] + free[0]]))
         return torch.stack(changes).mean(0)
 
     def text(self) -> Text:
@@ -111,15 +114,15 @@ class Reader:
         room = settings.context - (self.tokenizer.bos_token_id is not None)
         left = settings.max_tokens if settings.max_tokens is not None else 1 << 62
         contexts: list[tuple[int, int, list[int]]] = []
-        document = 0
-        for read, (_, words) in enumerate(documents.documents(settings)):
+        names: list[str] = []
+        for read, (name, words) in enumerate(documents.documents(settings)):
             if left <= 0 or read == settings.max_documents:
                 break
             ids = self.tokenizer(words, add_special_tokens=False, verbose=False)["input_ids"][:left]
             left -= len(ids)
-            contexts += [(document, offset, ids[offset : offset + room]) for offset in range(0, len(ids), room)]
-            document += bool(ids)
-        return Text(contexts)
+            contexts += [(len(names), offset, ids[offset : offset + room]) for offset in range(0, len(ids), room)]
+            names += [name] * bool(ids)
+        return Text(contexts, names)
 
     def run(
         self, text: Text, contexts: Sequence[int], layers: Sequence[int]
@@ -152,47 +155,53 @@ def trace_units(
     text: Text,
     units: dict[int, list[int]],
     on_tokens: Callable[[int], None],
-    sample: Mapping[int, Sequence[tuple[int, int]]] | None = None,
+    kept: Mapping[int, Sequence[int]] | None = None,
 ) -> dict[int, UnitTrace]:
     """Trace some units of some layers over the whole corpus.
 
-    `sample` has, by layer, the context and position of tokens whose inputs are kept.
+    `kept` has, by layer, the units whose activations are kept at every token.
     """
-    wanted: dict[int, Sequence[tuple[int, int]]] = {layer: (sample or {}).get(layer, ()) for layer in units}
-    traces = {
-        layer: UnitTrace(
-            high=np.zeros((len(text), len(chosen)), np.float32),
-            high_at=np.zeros((len(text), len(chosen)), np.int32),
-            low=np.zeros((len(text), len(chosen)), np.float32),
-            low_at=np.zeros((len(text), len(chosen)), np.int32),
-            total=np.zeros(len(chosen)),
-            squares=np.zeros(len(chosen)),
-            positive=np.zeros(len(chosen), np.int64),
-            histogram=np.zeros((len(chosen), BINS), np.int64),
-            sampled=np.zeros((len(wanted[layer]), reader.read_weights(layer, chosen).shape[2]), np.float32),
+    kept = {layer: list((kept or {}).get(layer, ())) for layer in units}
+    traces = {}
+    for layer, chosen in units.items():
+        shape = (len(text), len(chosen))
+        traces[layer] = UnitTrace(
+            np.zeros(shape, np.float32),
+            np.zeros(shape, np.int32),
+            np.zeros(shape, np.float32),
+            np.zeros(shape, np.int32),
+            np.zeros((text.tokens, len(kept[layer])), np.float32),
         )
-        for layer, chosen in units.items()
-    }
-    rows = {layer: _rows_of(places) for layer, places in wanted.items()}
     for batch, seen in reader.run(text, range(len(text)), list(units)):
-        for layer, (inputs, activations) in seen.items():
+        for layer, (_, activations) in seen.items():
             trace, values = traces[layer], activations[:, :, units[layer]].numpy()
-            for place, number in enumerate(batch):
-                for row, position in rows[layer][number]:
-                    trace.sampled[row] = inputs[place, position].numpy()
             trace.high[batch], trace.high_at[batch] = values.max(1), values.argmax(1)
             trace.low[batch], trace.low_at[batch] = values.min(1), values.argmin(1)
-            exact = values.astype(np.float64).reshape(-1, values.shape[2])
-            for total, part in (
-                (trace.total, exact.sum(0)),
-                (trace.squares, (exact**2).sum(0)),
-                (trace.positive, (exact > 0).sum(0)),
-            ):
-                total += part
-            for unit in range(exact.shape[1]):
-                trace.histogram[unit] += np.bincount(bins_of(exact[:, unit]), minlength=BINS)
+            if kept[layer]:
+                at = text.starts[batch][:, None] + np.arange(values.shape[1])
+                trace.values[at] = activations[:, :, kept[layer]].numpy()
         on_tokens(sum(len(text.contexts[number][2]) for number in batch))
     return traces
+
+
+def inputs_at(
+    reader: Reader,
+    text: Text,
+    places: Mapping[int, Sequence[tuple[int, int]]],
+    on_contexts: Callable[[int], None] = lambda number: None,
+) -> dict[int, NDArray[np.float32]]:
+    """The units' inputs at some tokens of some layers, given by context and position: (tokens, width) by layer."""
+    rows = {layer: _rows_of(of_layer) for layer, of_layer in places.items()}
+    found: dict[int, NDArray[np.float32]] = {}
+    for batch, seen in reader.run(text, sorted(set().union(*rows.values())), list(places)):
+        for layer, (inputs, _) in seen.items():
+            if layer not in found:
+                found[layer] = np.zeros((len(places[layer]), inputs.shape[2]), np.float32)
+            for place, number in enumerate(batch):
+                for row, position in rows[layer].get(number, ()):
+                    found[layer][row] = inputs[place, position].numpy()
+        on_contexts(len(batch))
+    return {layer: found.get(layer, np.zeros((0, 1), np.float32)) for layer in places}
 
 
 def _rows_of(places: Sequence[tuple[int, int]]) -> dict[int, list[tuple[int, int]]]:
@@ -200,12 +209,4 @@ def _rows_of(places: Sequence[tuple[int, int]]) -> dict[int, list[tuple[int, int
     rows: dict[int, list[tuple[int, int]]] = defaultdict(list)
     for row, (context, position) in enumerate(places):
         rows[context].append((row, position))
-    return rows
-
-
-def bins_of(values: NDArray[np.float64]) -> NDArray[np.int64]:
-    """The bin of each activation; an edge belongs to the bin farther from zero."""
-    edges = bin_edges()
-    above = np.searchsorted(edges, values, side="right") - 1
-    below = np.searchsorted(edges, values, side="left") - 1
-    return np.clip(np.where(values < 0, below, above), 0, BINS - 1)
+    return dict(rows)

@@ -13,6 +13,8 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
+from atlas_builder.verify.chances import chances_in_background
+
 _TOKENS = 1024  # in the background of a layer
 _PAIRED = 128  # of them, the first, whose pairs show how many dimensions inputs have
 _TAILS = (0.99, 0.999)  # the quantiles of their cosines that are read
@@ -26,23 +28,12 @@ Matrix = NDArray[np.float64]
 def background_places(lengths: Sequence[int], seed: int, layer: int) -> list[tuple[int, int]]:
     """Context and position of the tokens of a layer's background, in contexts of these lengths.
 
-    Of all tokens those of smallest chance, the smallest first. With m the SplitMix64 generator,
-    the chance of a token is m(m(context · 2³² + position) xor m(not m(m(seed) + layer))).
+    Of all tokens those of smallest chance, the smallest first.
     """
-    context = np.repeat(np.arange(len(lengths), dtype=np.uint64), lengths)
-    position = np.concatenate([np.arange(length, dtype=np.uint64) for length in lengths] or [context])
-    stream = _mixed(~_mixed(_mixed(np.array([seed], np.uint64)) + np.uint64(layer)))
-    chance = _mixed(_mixed((context << np.uint64(32)) + position) ^ stream)
-    first = np.argsort(chance)[:_TOKENS]
+    context = np.repeat(np.arange(len(lengths)), lengths)
+    position = np.concatenate([np.arange(length) for length in lengths] or [context])
+    first = np.argsort(chances_in_background(seed, layer, context, position))[:_TOKENS]
     return list(zip(context[first].tolist(), position[first].tolist(), strict=True))
-
-
-def _mixed(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """SplitMix64 (Steele et al. 2014), of each number."""
-    x = x + np.uint64(0x9E3779B97F4A7C15)
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-        x = (x ^ (x >> np.uint64(shift))) * np.uint64(factor)
-    return x ^ (x >> np.uint64(31))
 
 
 def embedded(inputs: NDArray[np.floating], read: NDArray[np.floating]) -> Matrix:
@@ -60,17 +51,16 @@ def has_direction(embedding: Matrix) -> bool:
 
 
 def pairwise_cosines(embeddings: Matrix) -> Matrix:
-    """Cosines between embeddings, pair by pair: (examples, examples).
+    """Cosines between embeddings, of all pairs: (examples, examples).
 
     One without a direction has the cosine 0 with all others.
     """
-    cosines = np.eye(len(embeddings))
     with np.errstate(over="ignore", invalid="ignore"):
         directions = [embedding / np.sqrt(embedding @ embedding) * has_direction(embedding) for embedding in embeddings]
-    for i, one in enumerate(directions):
-        for j, other in enumerate(directions[:i]):
-            cosine = float(one @ other)
-            cosines[i, j] = cosines[j, i] = cosine if np.isfinite(cosine) else 0.0
+        rows = np.array(directions).reshape(embeddings.shape)
+        cosines: Matrix = rows @ rows.T
+    cosines[~np.isfinite(cosines)] = 0.0
+    np.fill_diagonal(cosines, 1.0)
     return cosines
 
 

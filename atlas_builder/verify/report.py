@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
 
-_ROUNDED = 5e-4  # four significant digits, relatively
+_DIGITS = 4  # significant ones of a published number
+
+
+def half_a_digit(claimed: float) -> float:
+    """The most by which a number that is published as `claimed` was rounded."""
+    return 0.5005 * 10.0 ** (math.floor(math.log10(abs(claimed))) - _DIGITS + 1) if claimed else 0.0
+
+
+def agrees(claimed: float | None, value: float, tolerance: float = 0.0) -> bool:
+    """Whether a published number, None for NaN, is the rounded `value`, or one that differs by the tolerance."""
+    if claimed is None or math.isnan(value):
+        return claimed is None and math.isnan(value)
+    return abs(claimed - value) <= tolerance + half_a_digit(claimed)
 
 
 @dataclass
@@ -28,9 +41,13 @@ class VerificationReport:
                 self.problems.append(f"{what} is published as {claimed}, but computed as {value:.4g}")
             return
         difference = abs(claimed - value)
-        self.largest[kind] = max(self.largest.get(kind, 0.0), difference / scale)
-        if not difference <= tolerance * scale + _ROUNDED * abs(claimed):
+        self.note(kind, difference / (scale or 1))
+        if not agrees(claimed, value, tolerance * scale):
             self.problems.append(f"{what} is published as {claimed:.4g}, but computed as {value:.4g}")
+
+    def note(self, kind: str, difference: float) -> None:
+        """Keep the largest difference of a kind."""
+        self.largest[kind] = max(self.largest.get(kind, 0.0), difference)
 
     def count(self, kind: str, comparisons: int = 1) -> None:
         """Count comparisons of a kind."""
@@ -45,7 +62,7 @@ class VerificationReport:
         for kind, comparisons in other.compared.items():
             self.count(kind, comparisons)
         for kind, difference in other.largest.items():
-            self.largest[kind] = max(self.largest.get(kind, 0.0), difference)
+            self.note(kind, difference)
         self.problems += other.problems
 
     @property

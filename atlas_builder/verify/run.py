@@ -2,22 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from atlas_builder.describe.steering import EXAMPLES_CLAMPED
-from atlas_builder.describe.token_scores import HELD_OUT_EVERY
-from atlas_builder.files import read_json
+from atlas_builder.config import Configuration, SiteSettings
+from atlas_builder.errors import ConfigurationError
 from atlas_builder.models.memory import keep_memory
 from atlas_builder.progress import Progress
 from atlas_builder.records.address import UnitAddress
-from atlas_builder.rerun.passes import Reader, Text, trace_units
-from atlas_builder.rerun.source import open_rerun
-from atlas_builder.verify.background import Unrelated, background_places
-from atlas_builder.verify.claims import ClaimedSide, Claims, sides
+from atlas_builder.rerun.passes import Text, inputs_at, trace_units
+from atlas_builder.rerun.source import Rerun, open_rerun
+from atlas_builder.site.hosting.budget import STEPS
+from atlas_builder.verify.background import background_places
+from atlas_builder.verify.bands import bands_of, check_bands
+from atlas_builder.verify.claims import Claims, check_identity, check_logits, check_statistics, check_steering
+from atlas_builder.verify.examples import (
+    Importance,
+    check_examples,
+    check_places,
+    importance_of,
+    keys_of_record,
+    measured_keys,
+)
+from atlas_builder.verify.layer import Layer, choose_examples, keys_wanted, units_read
+from atlas_builder.verify.neighbours import Atlas, Central
+from atlas_builder.verify.prediction import check_prediction
+from atlas_builder.verify.records import ReadRecord, Records
 from atlas_builder.verify.report import VerificationReport
+from atlas_builder.verify.selection import ClaimedSide
+from atlas_builder.verify.shown import Key
+from atlas_builder.verify.tokens import check_labels, check_tokens
+from atlas_builder.verify.unit import UnitCase, keys_of
+from atlas_builder.verify.wording import Described
+from atlas_builder.verify.words import LayerWords
+
+_CLAMPED = 3  # a unit's strongest examples
+_NUDGES = (0.0, 1.0, -1.0)  # of all activations, where a band hangs on one
 
 
 def verify(
@@ -28,87 +53,224 @@ def verify(
     overrides: tuple[str, ...] = (),
     progress: Progress | None = None,
 ) -> VerificationReport:
-    """Run the model again and compare what the records of some random units claim.
+    """Run the model again and compare all that the records of some random units claim.
 
-    Statistics are computed over the whole corpus again, examples and the layer's background
-    are chosen again, and examples are clustered again; their text, activations, bands, neuron
-    embeddings (by their distances), behaviours, measures, token look-up, and steering are
-    compared. The model is run by transformers alone, and nothing of the cluster stage is used.
-    `overrides`
-    are `KEY=VALUE`, for a model or corpus that was moved since the atlas was built. Raises
-    what `open_rerun` does.
+    Statistics are computed over the whole corpus again, examples, tokens of bands and the layer's
+    background are chosen again, examples are clustered again, of the other units of the layer as
+    well, whose words decide labels; every field of the records is compared. Neighbours are looked
+    for among the central examples that all records name. The model is run by transformers alone,
+    and nothing of the stages of a build is used. `overrides` are `KEY=VALUE`, for a model or
+    corpus that was moved since the atlas was built. Raises what `open_rerun` does.
     """
     progress = progress or Progress(quiet=True)
     keep_memory()
     source = open_rerun(site, overrides)
-    _, config, reader, text = source
-    report = VerificationReport()
-    chosen = source.draw(units, seed)
-    lengths = [len(tokens) for _, _, tokens in text.contexts]
-    places = {layer: background_places(lengths, config.examples.seed, layer) for layer in chosen}
-    with progress.task("read", total=text.tokens, unit="tokens") as advance:
-        traces = trace_units(reader, text, chosen, advance, places)
-    held_out = _held_out(reader, text, chosen) if config.describe.prediction else {}
-    with progress.task("compare", total=sum(map(len, chosen.values())), unit="units") as advance:
-        for layer, numbers in chosen.items():
-            ids = np.array([text.contexts[context][2][position] for context, position in places[layer]], np.int64)
-            for place, unit in enumerate(numbers):
-                record = read_json(site / UnitAddress(layer, unit).record)
-                claims = Claims(record, report, config, text, reader.token_texts)
-                unit_sides = list(sides(traces[layer], place, layer, unit, reader.has_negative[layer], config))
-                claims.statistics(traces[layer], place)
-                claims.bands(traces[layer], place)
-                _check_examples(reader, text, claims, unit_sides, (traces[layer].sampled, ids))
-                if record.get("prediction") and not unit_sides[0].unsure:
-                    claims.look_up(
-                        unit_sides[0],
-                        {number: activations[layer][:, place] for number, activations in held_out.items()},
-                    )
-                if record.get("steering") and not unit_sides[0].unsure:
-                    _check_clamped(reader, text, claims, unit_sides[0], layer, unit)
-                advance(1)
-    return report
+    return Verification(site, source, source.draw(units, seed), seed, progress).report()
 
 
-def _check_examples(
-    reader: Reader,
-    text: Text,
-    claims: Claims,
-    unit_sides: list[ClaimedSide],
-    sampled: tuple[NDArray[np.float32], NDArray[np.int64]],
-) -> None:
-    """Run the contexts of the unit's examples again; `sampled` are inputs at random tokens, and the tokens' ids."""
-    layer, unit = int(claims.record["layer"]), int(claims.record["unit"])
-    contexts = claims.contexts().union(*(side.chosen.tolist() for side in unit_sides))
-    activations: dict[tuple[int, int], NDArray[np.float32]] = {}
-    inputs: dict[tuple[int, int], NDArray[np.float32]] = {}
-    for batch, seen in reader.run(text, sorted(contexts), [layer]):
-        inputs_of_batch, activations_of_batch = seen[layer]
-        for row, number in enumerate(batch):
-            activations[number, unit] = activations_of_batch[row, :, unit].numpy().copy()
-            for side in unit_sides:
-                inputs[number, side.sign] = inputs_of_batch[row, int(side.at[number])].numpy().copy()
-    claims.examples(unit_sides, activations)
-    read_weights = reader.read_weights(layer, [unit])[:, 0]
-    unrelated = Unrelated(*sampled, read_weights)
-    for side in unit_sides:
-        rows = [inputs[int(number), side.sign] for number in side.chosen]
-        claims.measures(side, np.array(rows).reshape(len(rows), read_weights.shape[1]), read_weights, unrelated)
+class Verification:
+    """The second run of the layers in which units are drawn."""
+
+    def __init__(self, site: Path, source: Rerun, chosen: dict[int, list[int]], seed: int, progress: Progress) -> None:
+        self.facts, self.config, self.reader, self.text = source
+        self.chosen, self.seed, self.progress = chosen, seed, progress
+        self.counts = {int(layer["layer"]): int(layer["units"]) for layer in self.facts["layers"]}
+        for layer, count in self.counts.items():
+            if self.reader.weights.count(layer) != count:
+                raise ConfigurationError(
+                    f"layer {layer} of the model has {self.reader.weights.count(layer):,} units, but the atlas "
+                    f"describes {count:,}: name the model that the atlas was built from with --set model.name=…"
+                )
+        self.records = Records(site, self.config.atlas.id)
+        lengths = [len(tokens) for _, _, tokens in self.text.contexts]
+        self.places = np.stack(
+            [np.repeat(np.arange(len(lengths)), lengths), np.concatenate([np.arange(length) for length in lengths])],
+            axis=1,
+        )
+        self.lengths = lengths
+        self._inputs: dict[int, dict[Key, NDArray[np.float32]]] = {layer: {} for layer in self.counts}
+
+    @cached_property
+    def layers(self) -> dict[int, Layer]:
+        """The layers in which units are drawn, by number, without the inputs of their units."""
+        weights = self.reader.weights
+        read = {
+            layer: units_read(len(self.text), self.counts[layer], drawn, self.seed)
+            for layer, drawn in self.chosen.items()
+        }
+        with self.progress.task("read", total=self.text.tokens, unit="tokens") as advance:
+            traces = trace_units(self.reader, self.text, read, advance, self.chosen)
+        return {
+            layer: Layer(
+                layer,
+                read[layer],
+                trace,
+                choose_examples(trace, layer, read[layer], weights.has_negative(layer), self.config),
+                [Key(*place) for place in background_places(self.lengths, self.config.examples.seed, layer)],
+            )
+            for layer, trace in traces.items()
+        }
+
+    @cached_property
+    def described(self) -> dict[int, dict[tuple[int, int], list[Described]]]:
+        """The words of all behaviours of each of these layers."""
+        return {number: layer.described(self.reader, self.text, self.config) for number, layer in self.layers.items()}
+
+    def report(self) -> VerificationReport:
+        """Compare the records of the units drawn."""
+        report = VerificationReport()
+        centrals = self._centrals()
+        self._read_inputs(centrals)
+        inputs = [self._inputs[one.layer][one.place] for one in centrals]
+        atlas = Atlas(centrals, np.array(inputs, np.float32).reshape(len(inputs), -1), self.config)
+        with self.progress.task("compare", total=sum(map(len, self.chosen.values())), unit="units") as advance:
+            for number, layer in self.layers.items():
+                behaviours = sum(one.layer == number for one in centrals)
+                words = LayerWords(self.described[number], behaviours, len(layer.units) == self.counts[number])
+                for place, unit in enumerate(self.chosen[number]):
+                    part = VerificationReport()
+                    record = self.records.read(UnitAddress(number, unit), part)
+                    if record is not None:
+                        self._compare(record, layer, place, words, atlas, part)
+                    report.add(part)
+                    advance(1)
+        return report
+
+    def _read_inputs(self, centrals: Sequence[Central]) -> None:
+        """Read the inputs that are compared, but those that are known."""
+        wanted: dict[int, set[Key]] = {layer: set() for layer in self.counts}
+        for number, layer in self.layers.items():
+            wanted[number].update(keys_wanted(layer.sides), layer.background)
+        for one in centrals:
+            wanted[one.layer].add(one.place)
+        places = {layer: sorted(keys - self._inputs[layer].keys()) for layer, keys in wanted.items()}
+        places = {layer: keys for layer, keys in places.items() if keys}
+        contexts = len({key.context for keys in places.values() for key in keys})
+        with self.progress.task("inputs", total=contexts, unit="contexts") as advance:
+            found = inputs_at(self.reader, self.text, places, advance) if places else {}
+        for number, rows in found.items():
+            self._inputs[number].update(zip(places[number], rows, strict=True))
+        for number, layer in self.layers.items():
+            layer.inputs = self._inputs[number]
+
+    def _centrals(self) -> list[Central]:
+        """The central examples of all behaviours of the atlas, as its records name them."""
+        starts = {(document, offset): number for number, (document, offset, _) in enumerate(self.text.contexts)}
+        room = max(self.lengths, default=1)
+        found = []
+        for layer, count in self.counts.items():
+            for unit in range(count):
+                for behaviour, document, position in self.records.centrals(UnitAddress(layer, unit)):
+                    offset = position // room * room
+                    context = starts.get((document, offset))
+                    if context is not None and position - offset < self.lengths[context]:
+                        found.append(Central(layer, unit, behaviour, Key(context, position - offset)))
+        return found
+
+    def _compare(
+        self, read: ReadRecord, layer: Layer, place: int, words: LayerWords, atlas: Atlas, report: VerificationReport
+    ) -> None:
+        record = read.record
+        values = layer.trace.values[:, place]
+        case = UnitCase(record, report, self.config, self.text, self.reader.token_texts, values)
+        check_identity(case, self.facts, read.raw)
+        check_statistics(case)
+        check_logits(case, self.reader.weights.logits(self.reader.weights.write(layer.number, [case.unit]))[0])
+        self._behaviours(case, layer)
+        if case.behaviours is None:
+            check_places(case, report)
+            return
+        importance = importance_of(case, self.reader, measured_keys(case))
+        _add_best(report, [self._shown(case, settings, importance, atlas) for settings in _settings(self.config)])
+        check_tokens(case)
+        check_labels(case, words)
+        check_prediction(case, importance if self.config.describe.importance != "none" else None)
+        check_steering(case, self._clamped(case))
+
+    def _behaviours(self, case: UnitCase, layer: Layer) -> None:
+        """Compare both sides' clusters, and take those that explain the record best into `case`."""
+        sides = layer.sides[case.unit]
+        if (case.record["negative"] is None) != (len(sides) == 1):
+            case.report.wrong(f"{case.name}: measures of negative activations are published of units without, or lack")
+            return
+        read_weights = self.reader.weights.read(layer.number, [case.unit])[:, 0]
+        unrelated = layer.unrelated(self.text, read_weights)
+        case.behaviours = []
+        for variants in sides:
+            explanations = []
+            for side in variants:
+                report = VerificationReport()
+                keys = [Key(int(context), int(side.at[context])) for context in side.chosen]
+                inputs = layer.inputs_of(keys, read_weights.shape[1])
+                claims = Claims(case.record, report, self.config, self.text, case.texts)
+                clusters = claims.measures(side, inputs, read_weights, unrelated)
+                explanations.append((report, side, clusters))
+                if not report.problems:
+                    break
+            report, side, clusters = min(explanations, key=lambda one: len(one[0].problems))
+            if report.problems and variants[0].unsure:
+                case.behaviours = None
+                return
+            case.report.add(report)
+            of_side = [behaviour for behaviour in case.record["behaviours"] if behaviour["sign"] == side.sign]
+            if clusters is None or len(clusters) != len(of_side) or case.behaviours is None:
+                case.behaviours = None  # said already
+                continue
+            case.sides.append(side)
+            case.take(side, clusters, self._centrals_of(case, side, clusters, of_side))
+
+    def _centrals_of(
+        self, case: UnitCase, side: ClaimedSide, clusters: list[list[int]], claimed: Sequence[dict[str, Any]]
+    ) -> list[Key | None]:
+        keys = keys_of_record(case)
+        found = []
+        for cluster, behaviour in zip(clusters, claimed, strict=True):
+            key = keys[behaviour["central"]]
+            inside = key is not None and key.context in side.chosen[cluster]
+            found.append(key if inside else None)
+        return found
+
+    def _shown(
+        self, case: UnitCase, settings: SiteSettings, importance: dict[Key, Importance], atlas: Atlas
+    ) -> VerificationReport:
+        """Compare what depends on how much is shown."""
+        shown = min(settings.band_examples_shown, self.config.examples.per_band)
+        first = len(case.record["examples"]) - sum(len(band["examples"]) for band in case.record["bands"])
+        bands = []
+        for nudge in _NUDGES:
+            exact = case.values.astype(np.float64)
+            found = bands_of(case, self.places, exact + nudge * case.exactness * (np.abs(exact) + 0.1) * (exact > 0))
+            report = check_bands(case, case.record["bands"], found, first, shown)
+            check_examples(case, settings, [key for band in found for key in band.drawn[:shown]], importance, report)
+            bands.append(report)
+            if not report.problems:
+                break
+        best = min(bands, key=lambda one: len(one.problems))
+        main = [behaviour.main for behaviour in case.behaviours or ()]
+        atlas.check(best, case.record, self.reader.weights, settings.neighbours_shown, main)
+        return best
+
+    def _clamped(self, case: UnitCase) -> np.ndarray | None:
+        """Clamp the unit to its maximum on its strongest examples, up to their key tokens; None where it is not."""
+        maximum = float(case.values.max(initial=0))
+        if not self.config.describe.steering or not maximum > 0:
+            return None
+        rows = _strongest(self.text, case)
+        change = self.reader.clamp_effect(rows, case.layer, case.unit, maximum)
+        return None if change is None else change.numpy().astype(np.float64)
 
 
-def _held_out(reader: Reader, text: Text, chosen: dict[int, list[int]]) -> dict[int, dict[int, NDArray[np.float32]]]:
-    """Activations of units in the held-out contexts: (tokens, units) by context and layer."""
-    numbers = range(HELD_OUT_EVERY - 1, len(text), HELD_OUT_EVERY)
-    return {
-        number: {layer: seen[layer][1][row][:, units].numpy() for layer, units in chosen.items()}
-        for batch, seen in reader.run(text, numbers, list(chosen))
-        for row, number in enumerate(batch)
-    }
+def _strongest(text: Text, case: UnitCase) -> list[list[int]]:
+    keys = [key for side in case.sides if side.sign > 0 for key in keys_of(side)][:_CLAMPED]
+    return [text.contexts[key.context][2][: key.position + 1] for key in keys]
 
 
-def _check_clamped(reader: Reader, text: Text, claims: Claims, side: ClaimedSide, layer: int, unit: int) -> None:
-    """Clamp the unit to its maximum on its strongest examples, up to their key tokens."""
-    strongest = side.chosen[np.lexsort([side.chosen, -side.keys[side.chosen]])][:EXAMPLES_CLAMPED].tolist()
-    rows = [text.contexts[number][2][: int(side.at[number]) + 1] for number in strongest]
-    change = reader.clamp_effect(rows, layer, unit, float(side.keys.max()))
-    claims.steering(None if change is None else change.numpy())
+def _settings(config: Configuration) -> list[SiteSettings]:
+    """How much a record may show: as configured or, for a host with a limit, less."""
+    steps = STEPS if config.site.host != "none" else STEPS[:1]
+    fewer = [{name: min(limit, getattr(config.site, name)) for name, limit in step.items()} for step in steps]
+    return [config.site.model_copy(update=step) for step in fewer]
+
+
+def _add_best(report: VerificationReport, reports: Sequence[VerificationReport]) -> None:
+    report.add(min(reports, key=lambda one: len(one.problems)))

@@ -115,10 +115,10 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
 @pytest.fixture(scope="session")
 def jsonl(once: Once) -> Path:
     """Forty short documents with words that come back."""
-    return once("corpora", _write_words) / "words.jsonl"
+    return once("corpora", write_words) / "words.jsonl"
 
 
-def _write_words(folder: Path) -> None:
+def write_words(folder: Path) -> None:
     words = [
         "the",
         "cat",

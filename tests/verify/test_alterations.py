@@ -23,8 +23,9 @@ from atlas_builder.config_file import validate
 from atlas_builder.rerun.passes import Text
 from atlas_builder.rounding import significant
 from atlas_builder.verify.background import Unrelated
-from atlas_builder.verify.claims import ClaimedSide, Claims
+from atlas_builder.verify.claims import Claims
 from atlas_builder.verify.report import VerificationReport
+from atlas_builder.verify.selection import ClaimedSide
 
 WIDTH, TOKENS = 32, 200
 SEEDS = (5, 10, 25, 13, 51, 35, 82, 21, 54)  # each alteration shows in one of these at least

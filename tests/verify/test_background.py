@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from atlas_builder.rerun.passes import Reader, trace_units
+from atlas_builder.rerun.passes import Reader, inputs_at
 from atlas_builder.verify.background import Unrelated, background_places
 from atlas_builder.workspace import work_folder
 from tests.support import reference
@@ -28,10 +28,10 @@ def test_the_second_run_reads_what_the_pass_read(configure: Configure, tiny_site
     text = reader.text()
     lengths = [len(tokens) for _, _, tokens in text.contexts]
     places = {layer: background_places(lengths, config.examples.seed, layer) for layer in (0, 1)}
-    traces = trace_units(reader, text, {0: [3], 1: [0, 5]}, lambda tokens: None, places)
+    inputs = inputs_at(reader, text, places)
     for layer in (0, 1):
-        assert traces[layer].sampled.shape == (1024, 16)
-        np.testing.assert_allclose(traces[layer].sampled, collected.layer(layer).background, atol=1e-4)
+        assert inputs[layer].shape == (1024, 16)
+        np.testing.assert_allclose(inputs[layer], collected.layer(layer).background, atol=1e-4)
         ids = [text.contexts[context][2][position] for context, position in places[layer]]
         assert ids == collected.layer(layer).background_tokens.tolist()
 

@@ -19,9 +19,13 @@ from atlas_builder.errors import ConfigurationError, SiteError
 from atlas_builder.models import language_model
 from atlas_builder.models.language_model import LanguageModel
 from atlas_builder.pipeline.build import build
+from atlas_builder.progress import Progress
+from atlas_builder.records.schema import content_hash, serialise
+from atlas_builder.rerun.source import open_rerun
 from atlas_builder.units.mlp import MLPUnits
-from atlas_builder.verify.claims import _orders
-from atlas_builder.verify.run import verify
+from atlas_builder.verify.run import Verification, verify
+from atlas_builder.verify.selection import orders
+from tests.attacks.claims import Attacker, alterations, richest_unit
 from tests.support.atlases import Configure
 
 
@@ -60,7 +64,11 @@ def test_what_was_built_holds(
     assert report.compared["behaviours"] > 20
     assert report.compared["labels"] > 50
     assert report.compared["statistics"] == 12 * 5
-    assert report.compared["look-ups"] > 12
+    assert report.compared["histograms"] == 12
+    assert report.compared["logit effects"] == 12 * 20
+    assert report.compared["token predictors"] > 12
+    for kind in ("bands", "importance", "neighbours", "tokens"):
+        assert report.compared[kind] > 12
     assert report.compared["clamped units"] > 40
     assert report.largest["activations"] < 0.01
     assert "all claims hold" in report.summary
@@ -169,10 +177,42 @@ def test_what_a_clamped_unit_does_is_compared_with_the_model(
         record = json.loads(path.read_bytes())
         if record["steering"]:
             record["steering"]["more"][0][1] += 0.05
-            path.write_text(json.dumps(record), encoding="utf-8")
+            path.write_bytes(serialise(record | {"hash": content_hash(record)}))
     report = verify(site, units=6)
     assert report.problems
     assert all("clamped: more probable" in problem for problem in report.problems)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (lambda file, other: file.unlink(), "is missing"),
+        (lambda file, other: shutil.copyfile(other, file), "is that of tiny/L0/N1"),
+        (lambda file, other: file.write_bytes(b"{"), "cannot be read"),
+        (lambda file, other: file.write_bytes(b"{}"), "is not of the schema"),
+        (lambda file, other: file.write_bytes(b"[]"), "is not of the schema"),
+        (lambda file, other: file.write_bytes(other.read_bytes().replace(b'"kind"', b'"sort"')), "not of the schema"),
+    ],
+)
+def test_a_record_that_is_not_the_units_is_one_sentence(
+    spoil: Callable[[Path, Path], object], sentence: str, tiny_site: Path, copy_of: Callable[[Path], Path]
+) -> None:
+    site = copy_of(tiny_site)
+    spoil(site / "L0" / "N0.json", site / "L0" / "N1.json")
+    drawn = {0: [0], 1: [2]}
+    (problem,) = Verification(site, open_rerun(tiny_site), drawn, 0, Progress(quiet=True)).report().problems
+    assert sentence in problem
+    assert problem.startswith("tiny/L0/N0: its record L0/N0.json")
+
+
+def test_each_altered_fact_is_found(tiny_site: Path, copy_of: Callable[[Path], Path]) -> None:
+    """A part of those that `tests.attacks.claims` alters."""
+    site = copy_of(tiny_site)
+    attacker = Attacker(site, *richest_unit(site), source=open_rerun(tiny_site))
+    assert attacker.problems() == []
+    tried = list(alterations(attacker.record, each=1, brief=True))[::9]
+    assert len(tried) > 15
+    assert [alteration.what for alteration in tried if not attacker.problems(alteration)] == []
 
 
 def _places(config: Configuration) -> tuple[str, ...]:
@@ -200,9 +240,9 @@ def test_an_atlas_carried_elsewhere_says_what_it_needs(
 
 def test_examples_a_rounding_apart_may_stand_in_either_order() -> None:
     keys = np.array([1.0, 3.0, 3.0 - 1e-6, 0.5, 0.5])
-    found = [order.tolist() for order in _orders(np.lexsort([np.arange(5), -keys]), keys)]
+    found = [order.tolist() for order in orders(np.lexsort([np.arange(5), -keys]), keys)]
     assert found == [[1, 2, 0, 3, 4], [1, 2, 0, 4, 3], [2, 1, 0, 3, 4], [2, 1, 0, 4, 3]]
-    assert [order.tolist() for order in _orders(np.array([], np.intp), np.array([]))] == [[]]
+    assert [order.tolist() for order in orders(np.array([], np.intp), np.array([]))] == [[]]
 
 
 def test_what_is_no_atlas_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,122 @@
+"""The weights of units, read from the modules of the model itself, and their effect on the logits."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from atlas_builder.config import Configuration
+from atlas_builder.models.language_model import LanguageModel
+
+_FAR = 1e6  # an input of a norm so large that what the norm adds to a variance does not count
+
+
+class Weights:
+    """Input and output weights of the units of a configuration, as `reading` reads them."""
+
+    def __init__(self, config: Configuration, loaded: LanguageModel, reading: Any) -> None:
+        self._kind, self._loaded = config.units.kind, loaded
+        # The second reading's own copy of the model; CRATE has the one copy only.
+        self._plain = getattr(reading, "_plain", None)
+        self._saes = getattr(reading, "_saes", {})
+
+    def has_negative(self, layer: int) -> bool:
+        """Whether units have activations of either sign: gated ones do."""
+        return self._kind == "mlp" and self._matrix(layer, "gate") is not None
+
+    def count(self, layer: int) -> int:
+        """The number of units of a layer; 0 where there is no such layer."""
+        if self._kind == "sae":
+            return int(self._saes[layer].tensors["W_dec"].shape[0]) if layer in self._saes else 0
+        return len(self._write(layer)) if 0 <= layer < int(self._loaded.bridge.cfg.n_layers) else 0
+
+    def read(self, layer: int, units: Sequence[int]) -> NDArray[np.float32]:
+        """Input weights, of a gated unit those of the gate first: (parts, units, width)."""
+        if self._kind == "sae":
+            parts = [self._saes[layer].tensors["W_enc"].T]
+        elif self._kind == "crate":
+            parts = [self._write(layer)]
+        else:
+            parts = [part.T for part in (self._matrix(layer, "gate"), self._matrix(layer, "in")) if part is not None]
+        return np.stack([_array(part[list(units)]) for part in parts])
+
+    def write(self, layer: int, units: Sequence[int]) -> NDArray[np.float32]:
+        """Output weights: (units, d_model)."""
+        return _array(self._write(layer)[list(units)])
+
+    def logits(self, directions: NDArray[np.float32]) -> NDArray[np.float64]:
+        """What directions of the residual stream, (directions, d_model), add to the logits, less the mean over tokens.
+
+        The final norm's division is left out: half the difference of what the norm makes of a direction and of its
+        opposite, times the size that it divides by.
+        """
+        norm, unembedding = self._end()
+        exact = torch.from_numpy(directions.astype(np.float64))
+        if norm is not None:
+            width = exact.shape[1]
+            level = torch.full((1, width), _FAR, dtype=torch.float64)
+            centres = bool((_odd(norm, level).abs() < 0.5 * _odd(norm, level * _sawtooth(width)).abs().max()).all())
+            size = (exact - exact.mean(1, keepdim=True) if centres else exact).square().mean(1, keepdim=True).sqrt()
+            known = size.clamp(min=1e-30)
+            exact = _odd(norm, exact / known * _FAR) * size
+        logits = exact.numpy() @ unembedding
+        effects: NDArray[np.float64] = logits - logits.mean(axis=1, keepdims=True)
+        return effects
+
+    def _end(self) -> tuple[Any, NDArray[np.float64]]:
+        """The final norm in double precision, None if there is none, and the unembedding: (d_model, vocabulary)."""
+        if self._plain is None:
+            model = self._loaded.bridge
+            norm, head = model.ln_final, model.tokens.weight
+        else:
+            try:
+                norm = self._module("ln_final")
+            except (AttributeError, KeyError, ValueError):
+                norm = None
+            head = self._plain.get_output_embeddings().weight
+        return norm and copy.deepcopy(norm).cpu().double(), _array(head).astype(np.float64).T
+
+    def _write(self, layer: int) -> Tensor:
+        if self._kind == "sae":
+            return Tensor(self._saes[layer].tensors["W_dec"])
+        if self._kind == "crate":
+            return Tensor(self._loaded.bridge.state_dict()[f"blocks.{layer}.ista.dictionary"])
+        matrix = self._matrix(layer, "out")
+        assert matrix is not None
+        return matrix
+
+    def _matrix(self, layer: int, name: str) -> Tensor | None:
+        """A matrix of a layer's MLP, (in, out); None where it has no such part."""
+        try:
+            module = self._module(f"blocks.{layer}.mlp.{name}")
+        except (AttributeError, KeyError, ValueError):  # a joint matrix, say: as TransformerLens parts it
+            return getattr(self._loaded.bridge.blocks[layer].mlp, f"W_{name}", None)
+        weight: Tensor = module.weight
+        return weight if type(module).__name__ == "Conv1D" else weight.T
+
+    def _module(self, name: str) -> Any:
+        assert self._plain is not None
+        place = self._loaded.bridge.adapter.translate_transformer_lens_path
+        return self._plain.get_submodule(place(name))
+
+
+def _array(tensor: Tensor) -> NDArray[np.float32]:
+    array: NDArray[np.float32] = tensor.detach().float().cpu().numpy()
+    return array
+
+
+def _odd(norm: Any, x: Tensor) -> Tensor:
+    """The odd part of a norm, in which its bias does not count: of (rows, width)."""
+    with torch.inference_mode():
+        odd: Tensor = (norm(x[None])[0].double() - norm(-x[None])[0].double()) / 2
+    return odd
+
+
+def _sawtooth(width: int) -> Tensor:
+    return torch.tensor([1.0, -1.0], dtype=torch.float64).repeat(width // 2 + 1)[:width]

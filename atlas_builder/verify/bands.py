@@ -1,0 +1,117 @@
+"""The bands of a unit's activation range: their edges, the tokens drawn from each, and what these tell."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from fractions import Fraction
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from atlas_builder.rerun.passes import Text
+from atlas_builder.verify.chances import chances_of_tokens
+from atlas_builder.verify.histograms import LOWEST, edges_of_bands
+from atlas_builder.verify.report import VerificationReport
+from atlas_builder.verify.shown import Key, token_at
+from atlas_builder.verify.unit import UnitCase
+
+_DRAWN = 4  # tokens drawn for one that is shown
+_SIGNIFICANT = 0.001
+
+
+class FoundBand(NamedTuple):
+    """A band of the second run."""
+
+    low: float
+    high: float
+    drawn: list[Key]
+    """By chance."""
+    share: float
+    """Of tokens drawn that are novel; NaN where there is nothing to compare."""
+    chance: float
+
+
+def bands_of(case: UnitCase, places: NDArray[np.int64], values: NDArray[np.float64]) -> list[FoundBand]:
+    """The bands of activations `values`, (tokens,); `places` are contexts and positions of all tokens: (tokens, 2)."""
+    rule = case.config.examples
+    edges = edges_of_bands(np.sort(values), rule.bands)
+    if edges is None:
+        return []
+    high_enough = np.flatnonzero(values >= LOWEST)
+    chances = chances_of_tokens(rule.seed, case.layer, case.unit, *places[high_enough].T)
+    order = high_enough[np.argsort(chances)]
+    drawn = []
+    for number, (low, high) in enumerate(pairwise(edges)):
+        first = order[values[order] >= low][: rule.per_band * _DRAWN]
+        below = values[first] <= high if number == len(edges) - 2 else values[first] < high
+        drawn.append([Key(*place) for place in places[first[below]].tolist()])
+    compared = _novelty([_readings(case.text, case.texts, band) for band in drawn])
+    return [
+        FoundBand(low, high, keys, *numbers)
+        for (low, high), keys, numbers in zip(pairwise(edges), drawn, compared, strict=True)
+    ]
+
+
+def _readings(text: Text, texts: list[str], keys: Sequence[Key]) -> list[str]:
+    """The tokens as they read, case and space aside."""
+    tokens = [texts[token_at(text, key)] for key in keys]
+    return [token.strip().casefold() or token for token in tokens]
+
+
+def _novelty(bands: Sequence[Sequence[str]]) -> list[tuple[float, float]]:
+    """Of each band the share of tokens that none of the last reads like, and how likely so many would be by chance.
+
+    Of the last band, the share that no other of it reads like, without a chance: Fisher's exact test compares with it.
+    """
+    top = Counter(bands[-1])
+    lone = sum(number == 1 for number in top.values())
+    numbers = []
+    for place, band in enumerate(bands):
+        last = place == len(bands) - 1
+        novel = lone if last else sum(word not in top for word in band)
+        if not band or not top:
+            numbers.append((math.nan, math.nan))
+            continue
+        every, fresh = len(band) + top.total(), novel + lone
+        ways = sum(
+            math.comb(fresh, hits) * math.comb(every - fresh, len(band) - hits)
+            for hits in range(novel, min(fresh, len(band)) + 1)
+        )
+        chance = math.nan if last else float(Fraction(ways, math.comb(every, len(band))))
+        numbers.append((novel / len(band), chance))
+    return numbers
+
+
+def check_bands(
+    case: UnitCase, claimed: list[dict[str, Any]], found: list[FoundBand], first: int, shown: int
+) -> VerificationReport:
+    """Compare all bands; their examples are listed after the `first` other ones, at most `shown` of each."""
+    report, name = VerificationReport(), case.name
+    if len(claimed) != len(found):
+        report.wrong(f"{name}: has {len(claimed)} bands, but {len(found)} were found")
+        return report
+    quantiles = case.config.examples.bands
+    for number, (band, its) in enumerate(zip(claimed, found, strict=True), 1):
+        what = f"{name}: band {number}"
+        if band["quantiles"] != list(quantiles[number - 1 : number + 1]):
+            report.wrong(f"{what}: its quantiles are not those of the configuration")
+        for edge, value in zip(band["range"], (its.low, its.high), strict=True):
+            report.compare("band edges", f"{what}, an edge", edge, value, case.exactness, max(abs(value), 1e-9))
+        report.compare("bands", f"{what}: drawn", band["drawn"], len(its.drawn), 0.0)
+        report.compare("bands", f"{what}: novelty", band["novelty"], its.share, 1e-9)
+        report.compare("bands", f"{what}: p", band["p"], its.chance, 1e-7, abs(its.chance))
+        examples = list(range(first, first + min(shown, len(its.drawn))))
+        first += len(examples)
+        if band["examples"] != examples:
+            report.wrong(f"{what}: lists other examples than its own")
+    differs = any(its.chance < _SIGNIFICANT for its in found[1:-1])
+    report.count("bands")
+    if case.record["middle_differs"] != differs:
+        report.wrong(
+            f"{name}: middle_differs is published as {case.record['middle_differs']}, but computed as {differs}"
+        )
+    return report

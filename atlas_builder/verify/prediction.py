@@ -1,0 +1,94 @@
+"""How well tokens predict where a unit fires, on held-out contexts, counted again token by token."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from atlas_builder.verify.examples import Importance, slack_of_importance
+from atlas_builder.verify.shown import Key, activations, token_at
+from atlas_builder.verify.unit import UnitCase, keys_of
+
+_FIRES = 0.5  # of the maximum
+_HELD_OUT = 10  # one context of so many, the last
+_NEEDED = 0.75  # the importance of tokens that belong to a pattern
+Pattern = tuple[int, tuple[tuple[int, int], ...]]
+"""A key token, and other tokens with their distance before it."""
+
+
+def check_prediction(case: UnitCase, importance: Mapping[Key, Importance] | None) -> None:
+    """Compare all scores; `importance` is None where that of no unit of the layer was measured."""
+    claimed: dict[str, Any] | None = case.record["prediction"]
+    if (claimed is None) == case.config.describe.prediction:
+        case.report.wrong(f"{case.name}: prediction is {'not ' * (claimed is None)}published, against the settings")
+    if claimed is None:
+        return
+    maximum = float(case.values.max(initial=0))
+    near = case.exactness * case.largest
+    held_out = [
+        (case.text.contexts[number][2], activations(case.text, case.values, number))
+        for number in range(_HELD_OUT - 1, len(case.text), _HELD_OUT)
+    ]
+    border = _FIRES * maximum
+    if maximum > 0 and any((np.abs(values - border) <= near).any() for _, values in held_out):
+        return  # in another run a token there may fire or not
+    fires = [(values >= border) & (maximum > 0) for _, values in held_out]
+    positives = int(sum(fired.sum() for fired in fires))
+    case.report.compare("token predictors", f"{case.name}: tokens on which it fires", claimed["fired"], positives, 0.0)
+    texts = [tokens for tokens, _ in held_out]
+    learnt = [key for side in case.sides if side.sign > 0 for key in keys_of(side) if _is_learnt(key)]
+    look_up: set[Pattern] = {(token_at(case.text, key), ()) for key in learnt}
+    _compare(case, "lookup", claimed["lookup"], _counts(look_up, texts, fires), positives)
+    if importance is None:
+        _compare(case, "context", claimed["context"], None, positives)
+        return
+    patterns = set()
+    for key, values in importance.items():
+        if _is_learnt(key) and case.activation(key) > 0:
+            if (np.abs(values[:-1] - _NEEDED) <= slack_of_importance(case, key)).any():
+                return  # in another run a token may belong to the pattern or not
+            patterns.add(_pattern(case, key, values))
+    _compare(case, "context", claimed["context"], _counts(patterns, texts, fires), positives)
+
+
+def _is_learnt(key: Key) -> bool:
+    return key.context % _HELD_OUT != _HELD_OUT - 1
+
+
+def _pattern(case: UnitCase, key: Key, importance: Importance) -> Pattern:
+    tokens = case.text.contexts[key.context][2]
+    before = [(len(importance) - 1 - place) for place in np.flatnonzero(np.nan_to_num(importance[:-1]) > _NEEDED)]
+    return token_at(case.text, key), tuple((int(back), tokens[key.position - back]) for back in before)
+
+
+def _counts(
+    patterns: Iterable[Pattern], texts: Sequence[Sequence[int]], fires: Sequence[np.ndarray]
+) -> tuple[int, int]:
+    """On how many tokens a pattern matches, and on how many of these the unit fires."""
+    by_key: dict[int, list[tuple[tuple[int, int], ...]]] = {}
+    for key, others in patterns:
+        by_key.setdefault(key, []).append(others)
+    predicted = right = 0
+    for tokens, fired in zip(texts, fires, strict=True):
+        for place, token in enumerate(tokens):
+            if any(
+                all(place >= back and tokens[place - back] == other for back, other in others)
+                for others in by_key.get(token, ())
+            ):
+                predicted += 1
+                right += int(fired[place])
+    return predicted, right
+
+
+def _compare(case: UnitCase, way: str, claimed: Any, counts: tuple[int, int] | None, positives: int) -> None:
+    scores = dict.fromkeys(("precision", "recall", "f1"), np.nan)
+    if counts is not None:
+        predicted, right = counts
+        scores["precision"] = right / predicted if predicted else np.nan
+        scores["recall"] = right / positives if positives else np.nan
+        scores["f1"] = 2 * right / (predicted + positives) if positives else np.nan
+    for name, value in scores.items():
+        what = f"{case.name}: {name} by the {'look-up' if way == 'lookup' else 'context'}"
+        case.report.compare("token predictors", what, claimed[name], value, 1e-9)

@@ -1,0 +1,80 @@
+"""Which of a unit's examples its record has to show, and how much of the text around each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from atlas_builder.config import SiteSettings
+from atlas_builder.rerun.passes import Text
+
+_SAME_TEXT = 6  # tokens up to the key token by which two examples are the same text
+_RARE_BEFORE, _RARE_AFTER = 0.4, 0.3  # the shares of the tokens around others that a rare behaviour's example shows
+_AROUND_OF_A_BAND = (5, 2)
+
+
+class Key(NamedTuple):
+    """The place of a key token."""
+
+    context: int
+    position: int
+
+
+def lead(text: Text, key: Key) -> tuple[int, ...]:
+    """The last tokens up to a key token."""
+    tokens = text.contexts[key.context][2]
+    return tuple(tokens[max(0, key.position + 1 - _SAME_TEXT) : key.position + 1])
+
+
+def spread(keys: Sequence[Key], most: int, text: Text, first: Key | None = None) -> list[Key]:
+    """At most so many examples of different text, given by falling activation, evenly from all; `first` comes first."""
+    met = {lead(text, first)} if first else set()
+    different: list[Key] = []
+    for key in keys:
+        if (words := lead(text, key)) not in met:
+            met.add(words)
+            different.append(key)
+    head = int(first is not None)
+    room, last = max(0, most - head), len(different) - 1
+    if len(different) > room:
+        steps = max(1, room - 1)
+        different = [different[round(head + step * last / steps) - head] for step in range(room)]
+    return [first, *different] if first else different
+
+
+def per_main(site: SiteSettings, mains: int, rare: int) -> int:
+    """The most examples that a main behaviour shows."""
+    return min(site.examples_per_behaviour, max(2, (site.examples_per_unit - rare) // max(1, mains)))
+
+
+def around(site: SiteSettings, window: tuple[int, int], kind: str) -> tuple[int, int]:
+    """How many tokens are shown before and after the key token of an example: of a `band`, a `rare` one, or another."""
+    if kind == "band":
+        return min(_AROUND_OF_A_BAND[0], window[0]), min(_AROUND_OF_A_BAND[1], window[1])
+    before, after = min(site.tokens_before, window[0]), min(site.tokens_after, window[1])
+    return (int(_RARE_BEFORE * before), int(_RARE_AFTER * after)) if kind == "rare" else (before, after)
+
+
+def is_main(sizes: Sequence[int], examples: int) -> list[bool]:
+    """Which behaviours hold a twentieth of the examples of their side."""
+    return [20 * size >= examples for size in sizes]
+
+
+def token_at(text: Text, key: Key) -> int:
+    """The id of a key token."""
+    return text.contexts[key.context][2][key.position]
+
+
+def window(text: Text, key: Key, before: int, after: int) -> tuple[int, list[int]]:
+    """The place of the first token shown in its context, and the tokens."""
+    tokens = text.contexts[key.context][2]
+    first = max(0, key.position - before)
+    return first, tokens[first : key.position + after + 1]
+
+
+def activations(text: Text, values: NDArray[np.float32], context: int) -> NDArray[np.float32]:
+    """A unit's activations in a context, of those at every token."""
+    return values[int(text.starts[context]) : int(text.starts[context + 1])]

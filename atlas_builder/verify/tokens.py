@@ -1,0 +1,93 @@
+"""The tokens, next tokens and labels of a unit's behaviours, from all their examples."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from atlas_builder.rerun.passes import Text
+from atlas_builder.verify.ranking import check_ranking
+from atlas_builder.verify.shown import Key, activations, window
+from atlas_builder.verify.unit import UnitCase
+from atlas_builder.verify.wording import Described, labels_of, words_of
+from atlas_builder.verify.words import LayerWords
+
+_TOKENS, _TOKENS_OF_A_RARE_ONE, _NEXT = 6, 3, 4
+
+
+def check_tokens(case: UnitCase) -> None:
+    """Compare the tokens of each behaviour, and the next tokens of each main one."""
+    for claimed, found in zip(case.record["behaviours"], case.behaviours or (), strict=True):
+        what = f"{case.name}, behaviour {claimed['id']}"
+        shares = _token_shares(case, found.members, found.sign)
+        check_ranking(
+            case.report,
+            "tokens",
+            f"{what}: tokens",
+            claimed["tokens"],
+            shares,
+            case.text_of,
+            _TOKENS if found.main else _TOKENS_OF_A_RARE_ONE,
+            case.exactness * (np.nan_to_num(shares) + 0.05),
+        )
+        following = _next_shares(case.text, found.members, len(case.texts))
+        limit = _NEXT if found.main else 0
+        check_ranking(case.report, "tokens", f"{what}: next", claimed["next"], following, case.text_of, limit)
+
+
+def _token_shares(case: UnitCase, members: list[Key], sign: int) -> NDArray[np.float64]:
+    """The share of each token in the activation around the key tokens: (vocabulary,), NaN without any."""
+    mass = np.zeros(len(case.texts))
+    for key in members:
+        first, tokens = window(case.text, key, *case.config.examples.window)
+        values = sign * activations(case.text, case.values, key.context)[first : first + len(tokens)].astype(np.float64)
+        np.add.at(mass, tokens, np.maximum(values, 0))
+    return np.where(mass > 0, mass / (mass.sum() or 1), np.nan)
+
+
+def _next_shares(text: Text, members: list[Key], vocabulary: int) -> NDArray[np.float64]:
+    """The share of each token among those that follow the key tokens in their documents, NaN without any."""
+    counts = np.zeros(vocabulary)
+    for key in members:
+        document, _, tokens = text.contexts[key.context]
+        if key.position + 1 < len(tokens):
+            counts[tokens[key.position + 1]] += 1
+        elif key.context + 1 < len(text) and text.contexts[key.context + 1][0] == document:
+            counts[text.contexts[key.context + 1][2][0]] += 1
+    return np.where(counts > 0, counts / (counts.sum() or 1), np.nan)
+
+
+def described(case: UnitCase, members: list[Key]) -> Described:
+    """The words of a behaviour's examples."""
+    return described_by(case.text, case.texts, case.config.examples.window, members)
+
+
+def described_by(text: Text, texts: list[str], around: tuple[int, int], members: list[Key]) -> Described:
+    """The words around key tokens, so many tokens before and after."""
+    words = []
+    for key in members:
+        first, tokens = window(text, key, *around)
+        words.append(words_of([texts[token] for token in tokens], key.position - first))
+    return Described.of(words)
+
+
+def check_labels(case: UnitCase, layer: LayerWords) -> None:
+    """Compare the label of each behaviour; several may be right where the layer's words are known from a sample."""
+    unit = [described(case, behaviour.members) for behaviour in case.behaviours or ()]
+    case.report.count("labels", len(unit))
+    claimed = [behaviour["label"] for behaviour in case.record["behaviours"]]
+    possible: list[set[str]] = [set() for _ in unit]
+    first: list[str] = []
+    for rarity in layer.rarities((case.layer, case.unit), unit):
+        labels = labels_of(unit, rarity)
+        first = first or labels
+        for label, known in zip(labels, possible, strict=True):
+            known.add(label)
+        if all(label in known for label, known in zip(claimed, possible, strict=True)):
+            return
+    for number, (label, known) in enumerate(zip(claimed, possible, strict=True)):
+        if label not in known:
+            case.report.wrong(
+                f"{case.name}, behaviour {number + 1}: label is published as {label!r}, but computed as "
+                f"{first[number]!r}"
+            )

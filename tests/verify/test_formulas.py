@@ -1,0 +1,156 @@
+"""Each formula of the other stages altered in turn, in an atlas that is built with it: `verify` finds every one."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from atlas_builder.collect import bands, statistics
+from atlas_builder.config import Configuration
+from atlas_builder.describe import (
+    ablation,
+    labels,
+    logits,
+    novelty,
+    shown_examples,
+    steering,
+    terms,
+    token_predictors,
+    token_scores,
+)
+from atlas_builder.describe import run as describe
+from atlas_builder.link import run as link
+from atlas_builder.pipeline.build import build
+from atlas_builder.progress import Progress
+from atlas_builder.records import record
+from atlas_builder.rerun.source import Rerun, open_rerun
+from atlas_builder.verify.run import Verification
+from atlas_builder.workspace import work_folder
+from tests.support.atlases import Configure, Once
+
+Patch = pytest.MonkeyPatch
+STAGES = ["collect", "cluster", "describe", "link"]
+
+
+@pytest.fixture(scope="module")
+def config(configure: Configure) -> Configuration:
+    return configure(
+        examples={"policy": "robust", "per_unit": 40, "least": 20, "threshold": 0.5},
+        describe={"steering": True},
+    )
+
+
+@pytest.fixture(scope="module")
+def unaltered(config: Configuration, pool: Executor, once: Once) -> Path:
+    return once("formulas", lambda output: build(config, output, executor=pool))
+
+
+@pytest.fixture(scope="module")
+def source(unaltered: Path) -> Rerun:
+    return open_rerun(unaltered)
+
+
+def problems(site: Path, source: Rerun) -> list[str]:
+    return (
+        Verification(site, source, {0: list(range(0, 24, 2)), 1: [0, 5, 9]}, 0, Progress(quiet=True)).report().problems
+    )
+
+
+def test_what_is_not_altered_holds(unaltered: Path, source: Rerun) -> None:
+    assert problems(unaltered, source) == []
+
+
+def constant(module: Any, name: str, value: Any) -> Callable[[Patch], None]:
+    return lambda patch: patch.setattr(module, name, value)
+
+
+def result(module: Any, name: str, change: Callable[[Any], Any]) -> Callable[[Patch], None]:
+    """What a function returns, changed."""
+    as_it_is = getattr(module, name)
+    return constant(module, name, lambda *given, **named: change(as_it_is(*given, **named)))
+
+
+def argument(module: Any, name: str, change: Callable[[Any], Any]) -> Callable[[Patch], None]:
+    """What a function is given first, changed."""
+    as_it_is = getattr(module, name)
+    return constant(module, name, lambda first, *given, **named: as_it_is(change(first), *given, **named))
+
+
+ALTERATIONS: list[tuple[str, str, Callable[[Patch], None], str]] = [
+    ("rarity", "describe", constant(terms.Terms, "rarity", property(lambda self: dict.fromkeys(
+        {term for count in self.counts for term in count}, 1.0
+    ))), "label is"),
+    ("separation", "describe", constant(terms.Terms, "separation", lambda *given: 1.0), "label is"),
+    ("key words", "describe", constant(labels, "_SHARE_OF_A_KEY", 0.9), "label is"),
+    ("words listed", "describe", constant(labels, "_WORDS", 2), "label is"),
+    ("token shares", "describe", argument(
+        describe, "token_shares", lambda tokens: np.roll(tokens, 1, axis=1)
+    ), "tokens"),
+    ("tokens listed", "describe", constant(describe, "TOKENS_SHOWN", 4), "tokens"),
+    ("next tokens", "describe", result(describe, "next_tokens", lambda tokens: tokens[::-1]), "next"),
+    ("logit effects", "describe", constant(
+        describe, "logit_effects", lambda write, unembedding: write @ unembedding + np.float32(0.1)
+    ), "direct logit effects"),
+    ("strongest", "describe", result(logits, "_top", lambda places: places[:, ::-1]), "direct logit effects"),
+    ("importance", "describe", result(ablation.Masking, "importance", lambda values: values * 0.9), "importance"),
+    ("fires", "describe", constant(token_scores, "FIRES", 0.3), "fires"),
+    ("held out", "describe", constant(token_predictors, "HELD_OUT_EVERY", 9), "fires|look-up|context"),
+    ("needed", "describe", constant(token_predictors, "NEEDED", 0.05), "by the context"),
+    ("scores", "publish", result(
+        record, "predictor_scores", lambda scores: scores._replace(f1=scores.recall)
+    ), "f1"),
+    ("alike readings", "describe", constant(
+        describe, "reads_like", lambda texts: np.arange(len(texts)) // 7
+    ), "novelty"),
+    ("significance", "publish", constant(novelty, "SIGNIFICANT", 1.1), "middle_differs"),
+    ("clamped examples", "describe", constant(steering, "EXAMPLES_CLAMPED", 1), "clamped"),
+    ("steering", "describe", result(steering, "largest", lambda found: found._replace(more_by=found.more_by * 1.1)),
+     "clamped: more"),
+    ("similarity", "link", argument(link, "directions", lambda inputs: inputs**3), "neighbour|similarity"),
+    ("threshold", "link", constant(link, "_ONE_IN", 30), "neighbours"),
+    ("weight cosine", "link", result(link, "_weight_cosines", lambda cosines: -cosines), "weight cosine"),
+    ("tokens drawn", "collect", constant(bands, "DRAWN", 3), "drawn|is shown"),
+    ("moments", "collect", result(statistics, "moments", lambda found: found._replace(
+        deviation=found.deviation * 1.001
+    )), "std"),
+    ("edges of bands", "collect", result(bands, "band_edges", lambda edges: edges * np.array([1, 1, 1.1, 1, 1, 1])),
+     "an edge"),
+    ("histogram", "publish", constant(record, "coarse_histogram", lambda counts: _coarse(counts, 16)), "histogram"),
+    ("same text", "publish", constant(shown_examples, "_ALIKE", 1), "shows|is shown"),
+    ("grain", "publish", constant(record, "_IMPORTANCE_GRAIN", 0.1), "importance"),
+    ("rare ones", "publish", constant(record, "_SHARE_OF_A_RARE_ONE", (1.0, 1.0)), "text around it"),
+    ("bands' text", "publish", constant(record, "_AROUND_A_BAND", (4, 2)), "text around it"),
+]  # fmt: skip
+_coarse = record.coarse_histogram
+
+
+@pytest.mark.parametrize(
+    ("stage", "alter", "shows_in"), [row[1:] for row in ALTERATIONS], ids=[row[0] for row in ALTERATIONS]
+)
+def test_an_altered_formula_is_found_out(
+    stage: str,
+    alter: Callable[[Patch], None],
+    shows_in: str,
+    config: Configuration,
+    unaltered: Path,
+    source: Rerun,
+    tmp_path: Path,
+    monkeypatch: Patch,
+) -> None:
+    site = tmp_path / "site"
+    shutil.copytree(work_folder(unaltered), work_folder(site))
+    for later in STAGES[STAGES.index(stage) :] if stage in STAGES else ():
+        shutil.rmtree(work_folder(site) / later)
+    alter(monkeypatch)
+    with ThreadPoolExecutor(1) as executor:  # in this process, which has the altered formula
+        build(config, site, executor=executor)
+    monkeypatch.undo()
+    found = problems(site, source)
+    assert any(re.search(shows_in, problem) for problem in found), found[:5]
