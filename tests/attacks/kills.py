@@ -342,12 +342,12 @@ def _configurations(folder: Path) -> tuple[Path, Path]:
     import torch
     import yaml
 
-    from tests.support.atlases import _write_words
-    from tests.support.models import SHAPES, _save
+    from tests.support.atlases import write_words
+    from tests.support.models import SHAPES, save_tiny
 
-    _write_words(folder / "corpora")
+    write_words(folder / "corpora")
     torch.set_num_threads(1)
-    _save(SHAPES["gpt2"], folder / "model")
+    save_tiny(SHAPES["gpt2"], folder / "model")
     paths = []
     for seed in (0, 5):
         data = {

@@ -194,5 +194,5 @@ def test_check_finds_tables_that_are_missing_broken_or_not_of_this_atlas(
     units.unlink()
     behaviours.write_bytes(behaviours.read_bytes()[:-9])
     problems = check(site, QUIET).problems
-    said = {problem.split(" (")[0] for problem in problems}
-    assert {"tables/units.parquet: cannot be read", "tables/behaviours.parquet: cannot be read"} <= said
+    told = {problem.split(" (")[0] for problem in problems}
+    assert {"tables/units.parquet: cannot be read", "tables/behaviours.parquet: cannot be read"} <= told
