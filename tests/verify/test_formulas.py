@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from atlas_builder.collect import bands, statistics
+from atlas_builder.collect.histogram import coarse_histogram
 from atlas_builder.config import Configuration
 from atlas_builder.describe import (
     ablation,
@@ -126,13 +127,12 @@ ALTERATIONS: list[tuple[str, str, Callable[[Patch], None], str]] = [
     )), "std"),
     ("edges of bands", "collect", result(bands, "band_edges", lambda edges: edges * np.array([1, 1, 1.1, 1, 1, 1])),
      "an edge"),
-    ("histogram", "publish", constant(record, "coarse_histogram", lambda counts: _coarse(counts, 16)), "histogram"),
+    ("histogram", "publish", constant(record, "coarse_histogram", lambda counts: coarse_histogram(counts, 16)), "histogram"),
     ("same text", "publish", constant(shown_examples, "_ALIKE", 1), "shows|is shown"),
     ("grain", "publish", constant(record, "_IMPORTANCE_GRAIN", 0.1), "importance"),
     ("rare ones", "publish", constant(record, "_SHARE_OF_A_RARE_ONE", (1.0, 1.0)), "text around it"),
     ("bands' text", "publish", constant(record, "_AROUND_A_BAND", (4, 2)), "text around it"),
 ]  # fmt: skip
-_coarse = record.coarse_histogram
 
 
 @pytest.mark.parametrize(
