@@ -69,6 +69,11 @@ def _folder(**contents: Callable[[Path], object]) -> Callable[[Path], object]:
     return make
 
 
+def _link_to_pipe(place: Path) -> None:
+    os.mkfifo(f"{place}.p")
+    place.symlink_to(f"{place}.p")
+
+
 def _deep(place: Path) -> None:
     place.mkdir()
     here = os.open(place, os.O_RDONLY)
@@ -140,7 +145,7 @@ def kinds() -> Iterator[Try]:
             "what is no file",
             "link to a pipe",
             source,
-            lambda place: (os.mkfifo(f"{place}.p"), place.symlink_to(f"{place}.p")),
+            _link_to_pipe,
         )
         yield Try("what is no file", "link to nothing", source, lambda place: place.symlink_to("nothing"))
         yield Try("what is no file", "circle", source, lambda place: place.symlink_to(place.name))
