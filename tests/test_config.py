@@ -189,6 +189,7 @@ def _laughs(levels: int) -> str:
         BASE + "1: x",
         BASE + "atlas: {<<: {[a]: b}}",
         BASE + "atlas: {title: 18446744073709551616}",
+        BASE + "examples: {least: 1:30}",
         BASE + "atlas: {title: " + "9" * 5000 + "}",
         BASE + "examples: {share: " + "9" * 400 + ".0}",
         BASE + 'atlas: {title: "\\ud800"}',
