@@ -74,10 +74,79 @@ def _link_to_pipe(place: Path) -> None:
     place.symlink_to(f"{place}.p")
 
 
+def _deep(place: Path) -> None:
+    place.mkdir()
+    here = os.open(place, os.O_RDONLY)
+    for _ in range(600):  # deeper than a function can call itself on each
+        os.mkdir("a", dir_fd=here)
+        inner = os.open("a", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = inner
+    os.close(here)
+
+
+def _archive(place: Path) -> None:
+    with tarfile.open(place, "w") as tar:
+        tar.addfile(tarfile.TarInfo("a.txt"), io.BytesIO())
+
+
+def _many_keys(place: Path) -> None:
+    with place.open("w", encoding="utf-8") as file:
+        file.write('{"text": "a"')
+        for number in range(270_000):
+            file.write(f', "k{number}": "v"')
+        file.write("}")
+
+
+def _zip(place: Path) -> None:
+    with zipfile.ZipFile(place, "w") as packed:
+        packed.writestr("a.txt", "a text")
+
+
+_LINE = b'{"text": "a good line"}\n'
+
+_NOT_TEXT: dict[str, Callable[[Path], object]] = {
+    "gzip": _bytes(gzip.compress(_LINE * 100)),
+    "bzip2": _bytes(bz2.compress(_LINE * 100)),
+    "xz": _bytes(lzma.compress(_LINE * 100)),
+    "zip": _zip,
+    "tar": _archive,
+    "Parquet": lambda place: pq.write_table(pa.table({"text": ["a", "b"]}), place),
+    "PNG": _bytes(b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 20),
+    "PDF": _bytes(b"%PDF-1.7\n" + bytes(range(1, 256)) * 20),
+    "ELF": lambda place: place.write_bytes(Path(sys.executable).resolve().read_bytes()[:100_000]),
+    "safetensors": _bytes((64).to_bytes(8, "little") + b'{"a":{}}' + bytes(100)),
+    "UTF-16": _bytes("a text\n".encode("utf-16") * 20),
+    "UTF-16 without mark": _bytes(("a text\n" * 20).encode("utf-16-be")),
+    "UTF-32": _bytes(("a text\n" * 20).encode("utf-32")),
+    "Cyrillic in one byte": _bytes(("\u043f\u0440\u0438\u0432\u0435\u0442 " * 50).encode("cp1251")),
+    "Japanese in Shift-JIS": _bytes(("\u65e5\u672c\u8a9e" * 50).encode("shift-jis")),
+    "NULs at the end": _bytes(b"a text " * 5000 + b"\0" * 5000),
+    "only NULs": _bytes(bytes(1_000_000)),
+    "only \\xff": _bytes(b"\xff" * 1_000_000),
+    "random": _bytes(bytes((number * 7919 + number // 251) % 256 for number in range(100_000))),
+    "empty": _bytes(b""),
+    "blanks": _bytes(b" \n\t\n" * 1000),
+}
+
+
+def not_text() -> Iterator[Try]:
+    for name, make in _NOT_TEXT.items():
+        for source in ("text", "jsonl"):
+            yield Try(f"not what it is named, {source}", name, source, make)
+        yield Try("not what it is named, in a folder", name, "text", _folder(a__txt=make))
+        yield Try("not what it is named, skipping lines", name, "jsonl", make, skips=True)
+
+
 def kinds() -> Iterator[Try]:
     for source in ("text", "jsonl"):
         yield Try("what is no file", "pipe", source, os.mkfifo)
-        yield Try("what is no file", "link to a pipe", source, _link_to_pipe)
+        yield Try(
+            "what is no file",
+            "link to a pipe",
+            source,
+            _link_to_pipe,
+        )
         yield Try("what is no file", "link to nothing", source, lambda place: place.symlink_to("nothing"))
         yield Try("what is no file", "circle", source, lambda place: place.symlink_to(place.name))
         for device in ("/dev/zero", "/dev/urandom", "/dev/null", "/dev/tty", "/dev/stdin"):
