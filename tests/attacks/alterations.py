@@ -8,6 +8,7 @@ Without a SITE a miniature one is built.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
@@ -41,14 +42,33 @@ class Alteration(NamedTuple):
     apply: Callable[[Path], None]
 
 
-def rehash(site: Path) -> None:
-    """What an attacker does after altering a file: sums and hashes are those of the new content."""
-    names = [*sums.read_sums((site / sums.SUMS).read_bytes()), *_new(site)]
-    sums.seal(site, names)
+def rehash(site: Path, original: Path) -> None:
+    """What an attacker does after altering a file: every hash and size of it, wherever it stands, is that of the new one.
 
-
-def _new(site: Path) -> list[str]:
-    return [path.relative_to(site).as_posix() for path in site.rglob("*") if path.is_file()]
+    A record's hash stands on its page and in its layer's citations, those of tables in the metadata, and all
+    in the sums, whose own is in `atlas.json`.
+    """
+    for path in site.glob("L*/N*.json"):
+        before = (
+            (original / path.relative_to(site)).read_bytes() if (original / path.relative_to(site)).exists() else b""
+        )
+        if before and path.read_bytes() != before:
+            former, new = orjson.loads(before)["hash"], orjson.loads(path.read_bytes())["hash"]
+            for other in (path.with_suffix(".html"), path.parent / "cite.json", path.parent / "cite.ris"):
+                text = other.read_text(encoding="utf-8").replace(former, new).replace(former[:16], new[:16])
+                other.write_text(text, encoding="utf-8", newline="")
+    for name in ("croissant.json", "ro-crate-metadata.json"):
+        if (site / name).read_bytes() != (original / name).read_bytes():
+            continue  # the altered one
+        content = orjson.loads((site / name).read_bytes())
+        for entry in content.get("distribution", content.get("@graph", [])):
+            if "contentSize" in entry and (site / entry["@id"]).is_file():
+                data = (site / entry["@id"]).read_bytes()
+                entry["contentSize"] = f"{len(data)} B" if "sha256" in entry else str(len(data))
+                if "sha256" in entry:
+                    entry["sha256"] = hashlib.sha256(data).hexdigest()
+        (site / name).write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2) + b"\n")
+    sums.seal(site)
 
 
 def _of_record(change: Callable[[dict[str, Any]], None], address: str) -> Callable[[Path], None]:
@@ -343,7 +363,7 @@ def found_by_check(site: Path, alteration: Alteration, scratch: Path) -> tuple[b
     alteration.apply(copy)
     names = [path.relative_to(copy).as_posix() for path in copy.rglob("*") if path.is_file()]
     by_sums = bool(sums.sum_problems(copy, orjson.loads((copy / "atlas.json").read_bytes()), names)[0])
-    rehash(copy)
+    rehash(copy, site)
     return by_sums, bool(check(copy, QUIET).problems)
 
 
@@ -376,6 +396,8 @@ def main() -> int:
         scratch = Path(name)
         site = Path(arguments[0]) if arguments else _build(scratch)
         assert not check(site, QUIET).problems
+        as_it_is = Alteration("none", "nothing", lambda _: None)
+        assert found_by_check(site, as_it_is, scratch) == (False, False)
         for alteration in list(alterations(site))[first::step]:
             try:
                 by_sums, by_content = found_by_check(site, alteration, scratch)

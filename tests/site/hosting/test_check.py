@@ -51,7 +51,7 @@ def test_a_file_that_nobody_accounts_for_is_a_problem_where_the_builder_writes(
     (site / name).parent.mkdir(exist_ok=True)
     (site / name).write_text("", encoding="utf-8")
     if listed:
-        rehash(site)
+        rehash(site, tiny_site)
     assert any(problem.startswith(f"{name}: nothing accounts for it") for problem in check(site, QUIET).problems)
 
 
@@ -81,7 +81,7 @@ def test_an_altered_fact_is_found_where_the_sums_are_computed_anew(tiny_site: Pa
             alteration.apply(copy)
         except (AssertionError, StopIteration):
             continue
-        rehash(copy)
+        rehash(copy, tiny_site)
         tried += 1
         found += bool(check(copy, QUIET).problems)
         shutil.rmtree(copy)
