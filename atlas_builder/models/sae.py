@@ -229,7 +229,7 @@ def _tensors(file: Path, whose: str, hint: str) -> dict[str, Tensor]:
 def _place(hook: str, whose: str) -> tuple[int, str]:
     match = re.fullmatch(r"blocks\.(\d{1,6})\.(.+)", hook)
     if not match or match[2] not in _PLACES:
-        known = ", ".join(f"blocks.N.{place}" for place in _PLACES)
+        known = f"blocks.N.{', .'.join(_PLACES)}"
         raise ModelError(f"{whose}: hook_name {shortened(hook, 40)!r} is not supported: it must be one of {known}.")
     return int(match[1]), _PLACES[match[2]]
 

@@ -151,6 +151,33 @@ def test_what_is_no_sae_is_refused_in_a_sentence(folder: Path) -> None:
     _refused(folder, "cannot be read .*: it requires cfg.json and sae_weights.safetensors")
 
 
+@pytest.mark.parametrize("value", [["x"], {"a": 1}, float("inf"), float("nan"), "9" * 9999, "\ud800\u202e\n"])
+def test_settings_of_another_type_are_refused_in_a_short_sentence(value: object, folder: Path) -> None:
+    whole = json.loads((folder / "cfg.json").read_text(encoding="utf-8"))
+    for key in ("architecture", "k", "d_in", "normalize_activations", "apply_b_dec_to_input", "hook_name"):
+        changed = {**whole, "metadata": {**whole["metadata"], key: value}}
+        (folder / "cfg.json").write_text(json.dumps(changed), encoding="utf-8")
+        with pytest.raises(ModelError) as caught:
+            sae.load_sae(folder)
+        assert str(caught.value).isprintable()
+        assert len(str(caught.value)) <= 300
+
+
+def test_an_sae_has_all_its_tensors_no_other_and_only_numbers(folder: Path) -> None:
+    file = folder / "sae_weights.safetensors"
+    weights = load_file(file)
+    for tensors, match in (
+        ({**weights, "more": torch.ones(3)}, "contains the tensor more, which architecture standard does not have"),
+        ({name: tensor for name, tensor in weights.items() if name != "b_dec"}, "lacks the tensor b_dec"),
+        ({**weights, "b_dec": torch.full((WIDTH,), float("nan"))}, "b_dec contain NaN or infinity"),
+        ({**weights, "W_dec": weights["W_dec"].int()}, "W_dec holds whole numbers"),
+    ):
+        save_file(tensors, file)
+        _refused(folder, match)
+    save_file({**weights, "scaling_factor": torch.ones(LATENTS)}, file)
+    assert sae.load_sae(folder).latents == LATENTS
+
+
 def test_an_sae_of_another_model_or_layer_is_refused(gpt2_folder: Path, tmp_path: Path) -> None:
     bridge = language_model.load_model(ModelSettings(name=str(gpt2_folder))).bridge
     with pytest.raises(ConfigurationError, match="an SAE reads layer 7, but the model has layers 0 to 1"):
