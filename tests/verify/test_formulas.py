@@ -136,7 +136,9 @@ ALTERATIONS: list[tuple[str, str, Callable[[Patch], None], str]] = [
     )), "std"),
     ("edges of bands", "collect", result(bands, "band_edges", lambda edges: edges * np.array([1, 1, 1.1, 1, 1, 1])),
      "an edge"),
-    ("histogram", "publish", constant(record, "coarse_histogram", lambda counts: coarse_histogram(counts, 16)), "histogram"),
+    ("histogram", "publish", constant(
+        record, "coarse_histogram", lambda counts: coarse_histogram(counts, 16)
+    ), "histogram"),
     ("same text", "publish", constant(shown_examples, "_ALIKE", 1), "shows|is shown"),
     ("grain", "publish", constant(record, "_IMPORTANCE_GRAIN", 0.1), "importance"),
     ("rare ones", "publish", constant(record, "_SHARE_OF_A_RARE_ONE", (1.0, 1.0)), "text around it"),
