@@ -1,4 +1,4 @@
-"""Similar behaviours of other units, found again among the central examples that all records of the atlas name."""
+"""Similar behaviours of other units, looked for among the central examples of all records."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ from atlas_builder.rerun.source import open_rerun
 from atlas_builder.verify.records import Records
 from atlas_builder.verify.run import Verification
 from atlas_builder.workspace import work_folder
-from tests.support.atlases import Configure, Once, stages_of
+from tests.support.atlases import Configure, Once, records_of, stages_of
 
 Patch = pytest.MonkeyPatch
 STAGES = ["collect", "cluster", "describe", "link"]
@@ -46,7 +46,7 @@ STAGES = ["collect", "cluster", "describe", "link"]
 @pytest.fixture(scope="module")
 def config(configure: Configure) -> Configuration:
     return configure(
-        examples={"policy": "robust", "per_unit": 40, "least": 20, "threshold": 0.5},
+        examples={"policy": "robust", "per_unit": 80, "least": 60, "threshold": 0.5},
         describe={"steering": True},
     )
 
@@ -59,8 +59,17 @@ def unaltered(config: Configuration, pool: Executor, once: Once) -> Path:
 @pytest.fixture(scope="module")
 def verification(unaltered: Path) -> Verification:
     """Reads the model once, for all records."""
-    drawn = {0: list(range(0, 24, 3)), 1: [0, 5, 9]}
+    drawn = {0: [*range(0, 24, 4)], 1: [0, 5]}
+    records = records_of(unaltered)
+    linked = [one for one in records for near in _neighbours(one) if near["wiring"] is not None]
+    rare = [one for one in records for behaviour in one["behaviours"] if behaviour["size"] == 2]
+    for one in (linked[0], rare[0]):  # rare things that some alterations need
+        drawn[one["layer"]] = sorted({*drawn[one["layer"]], one["unit"]})
     return Verification(unaltered, open_rerun(unaltered), drawn, 0, Progress(quiet=True))
+
+
+def _neighbours(one: dict[str, Any]) -> list[dict[str, Any]]:
+    return [near for behaviour in one["behaviours"] for near in behaviour["neighbours"]]
 
 
 def problems(verification: Verification, site: Path) -> list[str]:
@@ -127,8 +136,9 @@ ALTERATIONS: list[tuple[str, str, Callable[[Patch], None], str]] = [
     )), "std"),
     ("edges of bands", "collect", result(bands, "band_edges", lambda edges: edges * np.array([1, 1, 1.1, 1, 1, 1])),
      "an edge"),
-    ("histogram", "publish", constant(record, "coarse_histogram", lambda counts: coarse_histogram(counts, 16)),
-     "histogram"),
+    ("histogram", "publish", constant(
+        record, "coarse_histogram", lambda counts: coarse_histogram(counts, 16)
+    ), "histogram"),
     ("same text", "publish", constant(shown_examples, "_ALIKE", 1), "shows|is shown"),
     ("grain", "publish", constant(record, "_IMPORTANCE_GRAIN", 0.1), "importance"),
     ("rare ones", "publish", constant(record, "_SHARE_OF_A_RARE_ONE", (1.0, 1.0)), "text around it"),
