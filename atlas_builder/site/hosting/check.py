@@ -143,10 +143,10 @@ def _check_units(
         spread = executor if total >= _WORTH_WORKERS else None
         tasks: list[tuple[int, Future[UnitReport] | None, tuple[int, int]]] = []
         for first, last in chunks(total, _UNITS_AT_ONCE):
-            task = spread.submit(check_units, site.folder, content, first, last) if spread else None
+            task = spread.submit(check_units, site.folder, content, site.run, first, last) if spread else None
             tasks.append((last - first, task, (first, last)))
         for count, task, places in tasks:
-            parts.append(task.result() if task else check_units(site.folder, content, *places))
+            parts.append(task.result() if task else check_units(site.folder, content, site.run, *places))
             advance(count)
     for part in parts:
         report.records += part.records

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -20,14 +21,17 @@ class PublishedSite(Site):
     """The site of a folder; there are no stages."""
 
     folder: Path
+    run: str
+    """Names one check: what was read of a folder for another does not count."""
 
     @classmethod
-    def at(cls, folder: Path, facts: dict[str, Any]) -> PublishedSite:
+    def at(cls, folder: Path, facts: dict[str, Any], run: str = "") -> PublishedSite:
         """The site in a folder, whose `atlas.json` holds `facts`; `ValueError`, `KeyError` where these are none."""
         settings = {**facts["configuration"], "site": {**facts["configuration"]["site"], **facts.get("shown", {})}}
         config = Configuration.model_validate_json(orjson.dumps(settings))
         site = cls(cast(Any, None), config, facts, facts["date"])
         object.__setattr__(site, "folder", folder)
+        object.__setattr__(site, "run", run or secrets.token_hex(8))
         return site
 
     @cached_property

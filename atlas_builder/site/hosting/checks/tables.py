@@ -36,8 +36,8 @@ class LayerTables(NamedTuple):
 
 
 @lru_cache(maxsize=2)
-def layer_tables(folder: Path, layer: int, units: int) -> LayerTables:
-    """The tables of a layer in an atlas's folder; `ValueError` where rows are missing or not in order."""
+def layer_tables(folder: Path, layer: int, units: int, run: str) -> LayerTables:
+    """The tables of a layer in an atlas's folder, read once in a `run`; `ValueError` where rows are missing or not in order."""
     read = {
         name: pq.read_table(folder / "tables" / f"{name}.parquet", filters=[("layer", "=", layer)]) for name in TABLES
     }

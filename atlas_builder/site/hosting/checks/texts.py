@@ -25,7 +25,7 @@ def text_problems(site: PublishedSite, record: Record) -> Iterator[str]:
     for behaviour in record["behaviours"]:
         number = site.numbers[record["id"], behaviour["id"]]
         what = f"search/x{number // BLOCK}.js: the text of {record['id']}, behaviour {behaviour['id']}, is not"
-        texts = _block(site.folder, number // BLOCK)
+        texts = _block(site.folder, number // BLOCK, site.run)
         label, before, token, after = texts[number % BLOCK]
         if label != behaviour["label"]:
             yield f"{what} its label"
@@ -42,7 +42,7 @@ def text_problems(site: PublishedSite, record: Record) -> Iterator[str]:
 
 
 @lru_cache(maxsize=8)
-def _block(folder: Path, number: int) -> list[Any]:
+def _block(folder: Path, number: int, run: str) -> list[Any]:
     given, texts = read_index_file(folder / "search" / f"x{number}.js")
     if given != number:
         raise ValueError(f"it is number {given}")

@@ -34,9 +34,12 @@ class UnitReport:
     """Of the units whose record is sound."""
 
 
-def check_units(folder: Path, facts: bytes, first: int, last: int) -> UnitReport:
-    """Check the units at places `first` to `last - 1` of the atlas in a folder, whose facts are these as JSON."""
-    site = _site(folder, facts)
+def check_units(folder: Path, facts: bytes, run: str, first: int, last: int) -> UnitReport:
+    """Check the units at places `first` to `last - 1` of the atlas in a folder, whose facts are these as JSON.
+
+    What several calls of one `run` need is read once.
+    """
+    site = _site(folder, facts, run)
     report = UnitReport(Links(folder))
     sound: dict[str, Record] = {}
     with gc_paused():
@@ -53,8 +56,8 @@ def check_units(folder: Path, facts: bytes, first: int, last: int) -> UnitReport
 
 
 @lru_cache(maxsize=1)
-def _site(folder: Path, facts: bytes) -> PublishedSite:
-    return PublishedSite.at(folder, orjson.loads(facts))
+def _site(folder: Path, facts: bytes, run: str) -> PublishedSite:
+    return PublishedSite.at(folder, orjson.loads(facts), run)
 
 
 def _read_record(site: PublishedSite, address: UnitAddress, report: UnitReport) -> Record | None:
@@ -77,7 +80,7 @@ def _beside(site: PublishedSite, address: UnitAddress, record: Record) -> list[s
     problems: list[str] = []
     units = next(layer["units"] for layer in site.facts["layers"] if layer["layer"] == address.layer)
     try:
-        tables = layer_tables(site.folder, address.layer, units)
+        tables = layer_tables(site.folder, address.layer, units, site.run)
         problems += row_problems(tables, record, site.labels, site.config.site.neighbours_shown)
         problems += text_problems(site, record)
     except (OSError, ValueError, LookupError, TypeError, pa.ArrowException):
