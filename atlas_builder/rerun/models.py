@@ -53,7 +53,7 @@ class _Hooked:
     """A model of transformers with hooks on some of its modules."""
 
     def __init__(self, plain: Any, place: Callable[[str], str]) -> None:
-        self._plain, self._place = plain, place
+        self.plain, self._place = plain, place
 
     def captured(self, tokens: Tensor, modules: Sequence[tuple[str, bool]]) -> list[Tensor]:
         """The input of each module, or its output if the flag is set: (batch, context, …)."""
@@ -73,14 +73,14 @@ class _Hooked:
 
         handles = []
         for name, comes_out in modules:
-            module = self._plain.get_submodule(self._place(name))
+            module = self.plain.get_submodule(self._place(name))
             if comes_out:
                 handles.append(module.register_forward_hook(after(name)))
             else:
                 handles.append(module.register_forward_pre_hook(before(name), with_kwargs=True))
         try:
             with torch.inference_mode():
-                self._plain.base_model(input_ids=tokens.to(self._plain.device), use_cache=False)
+                self.plain.base_model(input_ids=tokens.to(self.plain.device), use_cache=False)
         finally:
             for handle in handles:
                 handle.remove()
@@ -104,10 +104,10 @@ class _Neurons(_Hooked):
                 changed[..., unit] = value
             return (changed, *given[1:])
 
-        handle = self._plain.get_submodule(self._place(f"blocks.{layer}.mlp.out")).register_forward_pre_hook(hook)
+        handle = self.plain.get_submodule(self._place(f"blocks.{layer}.mlp.out")).register_forward_pre_hook(hook)
         try:
             with torch.inference_mode():
-                logits = self._plain(input_ids=tokens.to(self._plain.device), use_cache=False).logits[:, -1]
+                logits = self.plain(input_ids=tokens.to(self.plain.device), use_cache=False).logits[:, -1]
         finally:
             handle.remove()
         return as_float32(logits.double().softmax(-1))
@@ -128,14 +128,14 @@ class _Latents(_Hooked):
 
     def __init__(self, plain: Any, place: Callable[[str], str], saes: dict[int, SAE]) -> None:
         super().__init__(plain, place)
-        self._saes = saes
+        self.saes = saes
 
     def __call__(self, tokens: Tensor, layers: Sequence[int]) -> Reading:
-        modules = [_MODULES[self._saes[layer].place] for layer in layers]
+        modules = [_MODULES[self.saes[layer].place] for layer in layers]
         tensors = self.captured(
             tokens, [(f"blocks.{layer}{name}", after) for layer, (name, after) in zip(layers, modules, strict=True)]
         )
-        return {layer: _latents(self._saes[layer], x.cpu().double()) for layer, x in zip(layers, tensors, strict=True)}
+        return {layer: _latents(self.saes[layer], x.cpu().double()) for layer, x in zip(layers, tensors, strict=True)}
 
 
 def _latents(sae: SAE, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -23,8 +23,8 @@ class Weights:
     def __init__(self, config: Configuration, loaded: LanguageModel, reading: Any) -> None:
         self._kind, self._loaded = config.units.kind, loaded
         # The second reading's own copy of the model; CRATE has the one copy only.
-        self._plain = getattr(reading, "_plain", None)
-        self._saes = getattr(reading, "_saes", {})
+        self._plain = getattr(reading, "plain", None)
+        self._saes = getattr(reading, "saes", {})
 
     def has_negative(self, layer: int) -> bool:
         """Whether units have activations of either sign: gated ones do."""
