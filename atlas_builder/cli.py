@@ -18,7 +18,7 @@ from atlas_builder.config_file import load_config
 from atlas_builder.errors import AtlasError
 from atlas_builder.pipeline.fingerprints import STAGES, Stage
 from atlas_builder.progress import Progress
-from atlas_builder.signals import STOPPED, Stopped, stopped_by_signals
+from atlas_builder.system.signals import STOPPED, Stopped, stopped_by_signals
 from atlas_builder.workspace import workers
 
 # Read when torch loads. By default its threads wait for more work by spinning for

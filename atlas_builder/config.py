@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from atlas_builder.config_text import Address, Edition, Orcid, Printed, check_writable
+from atlas_builder.settings.text import Address, Edition, Orcid, Printed, check_writable
 from atlas_builder.shipped import MODELS
 
 

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from atlas_builder.config import Author, Configuration, paths_in
 from atlas_builder.errors import ConfigurationError, brief
-from atlas_builder.plain_yaml import MOST_CHARACTERS, NotPlainError, read_yaml
+from atlas_builder.settings.plain_yaml import MOST_CHARACTERS, NotPlainError, read_yaml
 
 _AS_WRITTEN = frozenset({"atlas.version", "atlas.date"})
 """Keys at which a number or a date is text, to the last zero."""

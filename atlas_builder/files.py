@@ -21,7 +21,7 @@ import orjson
 from filelock import FileLock, Timeout
 
 from atlas_builder.errors import ConfigurationError
-from atlas_builder.folders import remove, remove_remains, replace_folder, restore_folder
+from atlas_builder.system.folders import remove, remove_remains, replace_folder, restore_folder
 
 MARK = "stage.json"
 """The file that makes a folder a finished stage."""

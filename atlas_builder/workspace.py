@@ -13,10 +13,10 @@ from typing import Any
 
 from atlas_builder.config import Configuration, paths_in
 from atlas_builder.errors import ConfigurationError, SiteError
-from atlas_builder.folders import mount_points
-from atlas_builder.processes import Workers, ended_on_failure
 from atlas_builder.reader.facts import read_facts
 from atlas_builder.site.citing.metadata import METADATA
+from atlas_builder.system.folders import mount_points
+from atlas_builder.system.processes import Workers, ended_on_failure
 
 CONFIGURATION = "configuration.json"
 """The file in the work folder with the configuration of the last build."""

@@ -171,7 +171,7 @@ def text_documents(path: Path, corpus: CorpusSettings, skipped: Skipped) -> Iter
     """A file is one document; a folder is its `*.txt` files, in the order of their names."""
     for file in text_files.named_txt(path) if path.is_dir() else [path]:
         name = file.relative_to(path).as_posix() if path.is_dir() else file.name
-        for number, text in enumerate(text_files.pieces(file, MOST_CHARACTERS), start=1):
+        for number, text in enumerate(text_files.text_of(file, MOST_CHARACTERS), start=1):
             yield Document(_part(name, number), text)
 
 

@@ -23,7 +23,7 @@ def named_txt(folder: Path) -> list[Path]:
         raise CorpusError(f"{brief(folder, 100)} has folders within folders without end: give a flatter one.") from None
 
 
-def pieces(file: Path, most: int) -> Iterator[str]:
+def text_of(file: Path, most: int) -> Iterator[str]:
     """The text of a file in pieces of at most `most` characters; broken bytes are U+FFFD.
 
     Raises `CorpusError` for a file that holds something else than UTF-8 text.

@@ -17,12 +17,12 @@ from atlas_builder.config import Configuration
 from atlas_builder.corpus.documents import check_corpus
 from atlas_builder.files import Sources, Store, digests, read_json, write_json
 from atlas_builder.pipeline.fingerprints import STAGES, Stage, edition_date, stage_sources
-from atlas_builder.processes import ended_on_failure
 from atlas_builder.progress import Progress
 from atlas_builder.site.prose.render import check_prose
 from atlas_builder.site.replacement import SAVED, replace_site, restore_site
 from atlas_builder.site.theme import check_theme
-from atlas_builder.users_files import files_below
+from atlas_builder.site.users_files import files_below
+from atlas_builder.system.processes import ended_on_failure
 from atlas_builder.workspace import (
     CONFIGURATION,
     atlas_facts,

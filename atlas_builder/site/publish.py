@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from atlas_builder.cluster.run import PAPER_DISTANCES
 from atlas_builder.config import SiteSettings
-from atlas_builder.processes import ended_on_failure
 from atlas_builder.progress import Progress, gc_paused
 from atlas_builder.records.address import UnitAddress
 from atlas_builder.records.schema import SCHEMA_FILE, schema
@@ -37,6 +36,7 @@ from atlas_builder.site.render import publish_layer, publish_units, sizes, write
 from atlas_builder.site.search import index
 from atlas_builder.site.summary import Summary
 from atlas_builder.site.theme import renderer
+from atlas_builder.system.processes import ended_on_failure
 
 _UNITS_AT_ONCE = 128
 

@@ -7,8 +7,16 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-from atlas_builder.folders import mount_points, replace_folder, restore_folder
-from atlas_builder.users_files import FACTS, SUMS, files_below, keep_users_files, read_sums, save_files, users_files
+from atlas_builder.site.users_files import (
+    FACTS,
+    SUMS,
+    files_below,
+    keep_users_files,
+    read_sums,
+    save_files,
+    users_files,
+)
+from atlas_builder.system.folders import mount_points, replace_folder, restore_folder
 
 SAVED = "saved"
 """In the work folder: files of the user's that gave way to files of a site."""

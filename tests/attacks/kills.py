@@ -33,7 +33,7 @@ _USERS = {"CNAME": "atlas.example.org\n", "notes/today.txt": "mine\n", ".git/con
 _SECONDS_TO_END = 10.0
 _AUDITED = ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "shutil.rmtree", "shutil.copyfile", "os.link", "open")
 _WRAPPED = (
-    ("atlas_builder.folders", "exchange"),
+    ("atlas_builder.system.folders", "exchange"),
     ("atlas_builder.files", "mark_finished"),
     ("atlas_builder.files", "replace_folder"),
     ("atlas_builder.site.replacement", "replace_folder"),

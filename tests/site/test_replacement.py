@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from atlas_builder import folders
 from atlas_builder.site import replacement
 from atlas_builder.site.replacement import replace_site, restore_site
-from atlas_builder.users_files import read_sums, users_files
+from atlas_builder.site.users_files import read_sums, users_files
+from atlas_builder.system import folders
 
 OLD = {"index.html": "old", "L0/N0.html": "old", "L9/N1.html": "old", "assets/a.js": "old", "page.html": "old"}
 NEW = {"index.html": "new", "L0/N0.html": "new", "L1/N0.html": "new", "assets/a.js": "new", "news.html": "new"}

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from atlas_builder.processes import Workers, ended_on_failure
-from atlas_builder.signals import STOPPED
+from atlas_builder.system.processes import Workers, ended_on_failure
+from atlas_builder.system.signals import STOPPED
 
 SECONDS = 10.0
 BUSY = {
@@ -48,7 +48,7 @@ def _script(folder: Path, work: str, main: str) -> subprocess.Popen[str]:
         f"""
 import ctypes, os, sys, threading, time
 from pathlib import Path
-from atlas_builder.processes import Workers, ended_on_failure
+from atlas_builder.system.processes import Workers, ended_on_failure
 
 def work(folder):
     Path(folder, f"{{os.getpid()}}.draft").touch()

@@ -34,8 +34,8 @@ def _not_blank(text: str) -> str:
 
 
 def _visible(text: str) -> str:
-    if not text.isprintable():
-        raise ValueError("leave out characters that cannot be seen")
+    if not text.strip() or not text.isprintable():
+        raise ValueError("write it in characters that can be seen")
     return text
 
 
@@ -65,7 +65,7 @@ def _with_check_digit(orcid: str) -> str:
 
 Printed = Annotated[str, AfterValidator(_not_blank)]
 """Text that readers see, not blank."""
-Edition = Annotated[Printed, AfterValidator(_visible)]
+Edition = Annotated[str, AfterValidator(_visible)]
 """A name of an edition; scripts compare it as it is, so nothing in it is spelt out."""
 Address = Annotated[str, AfterValidator(_openable)]
 """An http address with a host, or one relative to the site."""
