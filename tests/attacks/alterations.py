@@ -43,7 +43,7 @@ class Alteration(NamedTuple):
 
 
 def rehash(site: Path, original: Path) -> None:
-    """What an attacker does after altering a file: every hash and size of it, wherever it stands, is that of the new one.
+    """What an attacker does after altering a file: hashes and sizes, wherever they stand, are those of the new one.
 
     A record's hash stands on its page and in its layer's citations, those of tables in the metadata, and all
     in the sums, whose own is in `atlas.json`.
