@@ -57,10 +57,10 @@ class Checkpoint:
 
 def read_config(folder: Path) -> dict[str, Any]:
     """The configuration of a model's folder; raises `ModelError` where there is none."""
-    return read_json(folder / CONFIG, f"model folder {named(folder)}", "give a folder in the Hugging Face layout")
+    return read_settings(folder / CONFIG, f"model folder {named(folder)}", "give a folder in the Hugging Face layout")
 
 
-def read_json(file: Path, whose: str, hint: str) -> dict[str, Any]:
+def read_settings(file: Path, whose: str, hint: str) -> dict[str, Any]:
     """A small JSON file that is a map; raises `ModelError`, a sentence about `whose` file with a `hint`."""
     if not file.is_file():
         raise ModelError(f"{whose} has no {file.name}: {hint}.")
@@ -122,7 +122,7 @@ def _tensors(folder: Path) -> Checkpoint:
 def _sharded(folder: Path, index: str, is_safe: bool) -> Checkpoint:
     """Weights in several files, each tensor in the file that the index says."""
     whose = f"model folder {named(folder)}"
-    places = read_json(folder / index, whose, "save the model again").get("weight_map")
+    places = read_settings(folder / index, whose, "save the model again").get("weight_map")
     if not isinstance(places, dict) or not places or not all(isinstance(place, str) for place in places.values()):
         raise ModelError(f"{whose}: {index} has no weight_map of names and files: save the model again.")
     for place in sorted(set(places.values())):

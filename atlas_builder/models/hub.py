@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from atlas_builder.errors import ModelError
-from atlas_builder.models.checkpoint import PICKLED, SAFE, read_json
+from atlas_builder.models.checkpoint import PICKLED, SAFE, read_settings
 from atlas_builder.models.confinement import confined
 from atlas_builder.models.wording import reason, shortened
 
@@ -24,7 +24,7 @@ def fetched_model(name: str, revision: str | None) -> Path:
             index = folder / f"{weights}.index.json"
             parts = [weights]
             if index.is_file():
-                places = read_json(index, f"model {shortened(name)}", "choose another").get("weight_map")
+                places = read_settings(index, f"model {shortened(name)}", "choose another").get("weight_map")
                 parts = sorted({str(part) for part in places.values()}) if isinstance(places, dict) else []
             folder = _fetched(name, revision, parts)
             if any((folder / part).is_file() for part in parts):

@@ -19,7 +19,7 @@ from atlas_builder.config import ModelSettings
 from atlas_builder.corpus.token_text import token_texts
 from atlas_builder.errors import ConfigurationError, ModelError
 from atlas_builder.models import crate
-from atlas_builder.models.checkpoint import Checkpoint, read_checkpoint, read_json
+from atlas_builder.models.checkpoint import Checkpoint, read_checkpoint, read_settings
 from atlas_builder.models.confinement import confined
 from atlas_builder.models.hub import fetched_model
 from atlas_builder.models.memory import as_float32
@@ -181,7 +181,7 @@ def _tokenizer(folder: Path) -> Any:
 def _wants_code(folder: Path) -> bool:
     """Whether a tokenizer's settings name a class of its own."""
     with contextlib.suppress(ModelError):
-        return "auto_map" in read_json(folder / "tokenizer_config.json", "", "")
+        return "auto_map" in read_settings(folder / "tokenizer_config.json", "", "")
     return False
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from atlas_builder.errors import ConfigurationError, ModelError
-from atlas_builder.models.checkpoint import read_json, safe_tensors
+from atlas_builder.models.checkpoint import read_settings, safe_tensors
 from atlas_builder.models.wording import and_more, named, reason, shortened
 
 CONFIG, WEIGHTS = "cfg.json", "sae_weights.safetensors"
@@ -120,7 +120,7 @@ def load_sae(folder: Path) -> SAE:
     """
     whose = f"SAE {named(folder)}"
     hint = f"it requires {CONFIG} and {WEIGHTS}"
-    config = read_json(folder / CONFIG, whose, hint)
+    config = read_settings(folder / CONFIG, whose, hint)
     metadata = config.get("metadata") or {}
     if not isinstance(metadata, dict):
         raise ModelError(f"{whose}: metadata in {CONFIG} must be a map, not {_kind(metadata)}.")

@@ -76,10 +76,7 @@ def build(
     """
     progress = progress or Progress(quiet=True)
     output = output.resolve()
-    check_output(output, fresh, is_atlas)
-    check_theme(config.site.theme)
-    check_prose(config.site.prose)
-    check_corpus(config.corpus)
+    _check_what_is_given(config, output, fresh)
     sources = stage_sources(config)
     store = Store(work_folder(output))
     with store.alone(*STAGES), workers(executor) as pool:
@@ -87,9 +84,8 @@ def build(
         if note := mount_note(output):
             progress.say(note)
         write_json(store.root / CONFIGURATION, config.model_dump())
-        if fresh:
-            for stage in STAGES:
-                shutil.rmtree(store.folder(stage), ignore_errors=True)
+        for stage in STAGES if fresh else ():
+            shutil.rmtree(store.folder(stage), ignore_errors=True)
         for stage in STAGES[: STAGES.index(until) + 1]:
             started = time.monotonic()
             if _is_unchanged(store, stage, sources[stage], output, progress):
@@ -98,15 +94,24 @@ def build(
             with store.making(stage, sources[stage], resumes=resumes) as folder, ended_on_failure(pool):
                 _RUN[stage](config, store, folder, pool, progress)
                 if stage == "publish":
-                    # The site is moved first: the stage is done when readers can see it.
-                    marks = digests(folder / _SITE, files_below(folder / _SITE))
-                    for path in replace_site(folder / _SITE, output, store.root):
-                        progress.say(
-                            f"{path} of yours gave way to a file of the site: it is now in {store.root / SAVED}"
-                        )
-                    write_json(folder / _PUBLISHED, marks)
+                    _put_in_place(folder, output, store, progress)
             progress.say(f"{stage}: done in {time.monotonic() - started:.1f} s")
     return output
+
+
+def _check_what_is_given(config: Configuration, output: Path, fresh: bool) -> None:
+    check_output(output, fresh, is_atlas)
+    check_theme(config.site.theme)
+    check_prose(config.site.prose)
+    check_corpus(config.corpus)
+
+
+def _put_in_place(folder: Path, output: Path, store: Store, progress: Progress) -> None:
+    """The site goes to `output`: the stage is done when readers can see it."""
+    marks = digests(folder / _SITE, files_below(folder / _SITE))
+    for path in replace_site(folder / _SITE, output, store.root):
+        progress.say(f"{path} of yours gave way to a file of the site: it is now in {store.root / SAVED}")
+    write_json(folder / _PUBLISHED, marks)
 
 
 def holds_pass(config: Configuration, output: Path) -> bool:

@@ -12,7 +12,7 @@ from atlas_builder.site.users_files import (
     SUMS,
     files_below,
     keep_users_files,
-    read_sums,
+    listed_sums,
     save_files,
     users_files,
 )
@@ -94,7 +94,7 @@ def _clashes(path: str, written: list[str]) -> bool:
 
 def _name_all(sums: Path, new: Path) -> None:
     """Add the files of the new site to the list of the old one, so that a crash makes none of them the user's."""
-    if read_sums(sums) is not None and new.exists():
+    if listed_sums(sums) is not None and new.exists():
         draft = new.with_name(f".{new.name}.draft")
         draft.write_bytes(sums.read_bytes().rstrip(b"\n") + b"\n" + new.read_bytes())
         draft.replace(sums)

@@ -22,7 +22,7 @@ _BEFORE_SUMS = re.compile(r"(?:(?:L\d+|assets|search|map|tables|schema)/.*|[^/]+
 """What versions without SHA256SUMS wrote."""
 
 
-def read_sums(file: Path) -> dict[str, str] | None:
+def listed_sums(file: Path) -> dict[str, str] | None:
     """SHA-256 by path, from what sha256sum or the builder wrote; None where there is no such file.
 
     Lines that are none of its, and paths that lead out of the folder, are left out.
@@ -51,7 +51,7 @@ def users_files(site: Path, new: Collection[str] = (), parts: Iterable[str] = ()
         parts: Subfolders that are sites of their own, each of which is judged by itself.
     """
     parts = set(parts)
-    sums = read_sums(site / SUMS)
+    sums = listed_sums(site / SUMS)
     # An empty folder above files of the builder is what a crash may leave where they were about to be.
     above = {parent.as_posix() for path in (sums or ()) for parent in PurePosixPath(path).parents}
     users = []

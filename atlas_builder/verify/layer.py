@@ -12,11 +12,11 @@ from atlas_builder.config import Configuration
 from atlas_builder.rerun.passes import Reader, Text, UnitTrace
 from atlas_builder.verify.background import Unrelated, embedded, pairwise_cosines
 from atlas_builder.verify.clusterings import clusters_of
-from atlas_builder.verify.selection import ClaimedSide, sides_of
+from atlas_builder.verify.selection import ClaimedSide, claimed_sides
 from atlas_builder.verify.shown import Key, token_at
 from atlas_builder.verify.tokens import described_by
 from atlas_builder.verify.unit import keys_of
-from atlas_builder.verify.wording import Described
+from atlas_builder.verify.wording import BehaviourWords
 
 MOST_UNITS = 512
 """Units of a layer whose words are known, for labels."""
@@ -33,14 +33,14 @@ def units_read(contexts: int, units: int, drawn: Sequence[int], seed: int) -> li
 
 
 @dataclass
-class Layer:
+class ReadLayer:
     """What the second run found of a layer."""
 
     number: int
     units: list[int]
     trace: UnitTrace
     sides: dict[int, list[list[ClaimedSide]]]
-    """Of each unit by side, as `sides_of` has them."""
+    """Of each unit by side, as `claimed_sides` has them."""
     background: list[Key]
     """The tokens of the layer's background."""
     inputs: Mapping[Key, NDArray[np.float32]] = field(default_factory=dict)
@@ -55,7 +55,9 @@ class Layer:
         ids = np.array([token_at(text, key) for key in self.background], np.int64)
         return Unrelated(self.inputs_of(self.background, read.shape[1]), ids, read)
 
-    def described(self, reader: Reader, text: Text, config: Configuration) -> dict[tuple[int, int], list[Described]]:
+    def described(
+        self, reader: Reader, text: Text, config: Configuration
+    ) -> dict[tuple[int, int], list[BehaviourWords]]:
         """The words of all behaviours of its units, by layer and unit."""
         found = {}
         for unit in self.units:
@@ -86,7 +88,9 @@ def choose_examples(
     trace: UnitTrace, layer: int, units: Sequence[int], has_negative: bool, config: Configuration
 ) -> dict[int, list[list[ClaimedSide]]]:
     """The sides of all units read, by unit."""
-    return {unit: list(sides_of(trace, place, layer, unit, has_negative, config)) for place, unit in enumerate(units)}
+    return {
+        unit: list(claimed_sides(trace, place, layer, unit, has_negative, config)) for place, unit in enumerate(units)
+    }
 
 
 def keys_wanted(sides: Mapping[int, Iterable[Iterable[ClaimedSide]]]) -> list[Key]:

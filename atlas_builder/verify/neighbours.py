@@ -31,7 +31,7 @@ class Central(NamedTuple):
     """Of its key token."""
 
 
-class Atlas:
+class Centrals:
     """All behaviours of an atlas by their central examples.
 
     `inputs` are those at their places, (behaviours, width); both are by layer, unit and behaviour.

@@ -29,8 +29,8 @@ from atlas_builder.verify.examples import (
     keys_of_record,
     measured_keys,
 )
-from atlas_builder.verify.layer import Layer, choose_examples, keys_wanted, units_read
-from atlas_builder.verify.neighbours import Atlas, Central
+from atlas_builder.verify.layer import ReadLayer, choose_examples, keys_wanted, units_read
+from atlas_builder.verify.neighbours import Central, Centrals
 from atlas_builder.verify.prediction import check_prediction
 from atlas_builder.verify.records import ReadRecord, Records
 from atlas_builder.verify.report import VerificationReport
@@ -38,8 +38,8 @@ from atlas_builder.verify.selection import ClaimedSide
 from atlas_builder.verify.shown import Key
 from atlas_builder.verify.tokens import check_labels, check_tokens
 from atlas_builder.verify.unit import UnitCase, keys_of
-from atlas_builder.verify.wording import Described
-from atlas_builder.verify.words import LayerWords
+from atlas_builder.verify.wording import BehaviourWords
+from atlas_builder.verify.words import LayerVocabulary
 
 _CLAMPED = 3  # a unit's strongest examples
 _NUDGES = (0.0, 1.0, -1.0)  # of all activations, where a band hangs on one
@@ -91,7 +91,7 @@ class Verification:
         self._inputs: dict[int, dict[Key, NDArray[np.float32]]] = {layer: {} for layer in self.counts}
 
     @cached_property
-    def layers(self) -> dict[int, Layer]:
+    def layers(self) -> dict[int, ReadLayer]:
         """The layers in which units are drawn, by number, without the inputs of their units."""
         weights = self.reader.weights
         read = {
@@ -101,7 +101,7 @@ class Verification:
         with self.progress.task("read", total=self.text.tokens, unit="tokens") as advance:
             traces = trace_units(self.reader, self.text, read, advance, self.chosen)
         return {
-            layer: Layer(
+            layer: ReadLayer(
                 layer,
                 read[layer],
                 trace,
@@ -112,26 +112,26 @@ class Verification:
         }
 
     @cached_property
-    def described(self) -> dict[int, dict[tuple[int, int], list[Described]]]:
+    def described(self) -> dict[int, dict[tuple[int, int], list[BehaviourWords]]]:
         """The words of all behaviours of each of these layers."""
         return {number: layer.described(self.reader, self.text, self.config) for number, layer in self.layers.items()}
 
     def report(self) -> VerificationReport:
         """Compare the records of the units drawn."""
         report = VerificationReport()
-        centrals = self._centrals()
-        self._read_inputs(centrals)
-        inputs = [self._inputs[one.layer][one.place] for one in centrals]
-        atlas = Atlas(centrals, np.array(inputs, np.float32).reshape(len(inputs), -1), self.config)
+        named = self._centrals()
+        self._read_inputs(named)
+        inputs = [self._inputs[one.layer][one.place] for one in named]
+        centrals = Centrals(named, np.array(inputs, np.float32).reshape(len(inputs), -1), self.config)
         with self.progress.task("compare", total=sum(map(len, self.chosen.values())), unit="units") as advance:
             for number, layer in self.layers.items():
-                behaviours = sum(one.layer == number for one in centrals)
-                words = LayerWords(self.described[number], behaviours, len(layer.units) == self.counts[number])
+                behaviours = sum(one.layer == number for one in named)
+                words = LayerVocabulary(self.described[number], behaviours, len(layer.units) == self.counts[number])
                 for place, unit in enumerate(self.chosen[number]):
                     part = VerificationReport()
                     record = self.records.read(UnitAddress(number, unit), part)
                     if record is not None:
-                        self._compare(record, layer, place, words, atlas, part)
+                        self._compare(record, layer, place, words, centrals, part)
                     report.add(part)
                     advance(1)
         return report
@@ -168,7 +168,13 @@ class Verification:
         return found
 
     def _compare(
-        self, read: ReadRecord, layer: Layer, place: int, words: LayerWords, atlas: Atlas, report: VerificationReport
+        self,
+        read: ReadRecord,
+        layer: ReadLayer,
+        place: int,
+        words: LayerVocabulary,
+        centrals: Centrals,
+        report: VerificationReport,
     ) -> None:
         record = read.record
         values = layer.trace.values[:, place]
@@ -181,13 +187,13 @@ class Verification:
             check_places(case, report)
             return
         importance = importance_of(case, self.reader, measured_keys(case))
-        _add_best(report, [self._shown(case, settings, importance, atlas) for settings in _settings(self.config)])
+        _add_best(report, [self._shown(case, settings, importance, centrals) for settings in _settings(self.config)])
         check_tokens(case)
         check_labels(case, words)
         check_prediction(case, importance if self.config.describe.importance != "none" else None)
         check_steering(case, self._clamped(case))
 
-    def _behaviours(self, case: UnitCase, layer: Layer) -> None:
+    def _behaviours(self, case: UnitCase, layer: ReadLayer) -> None:
         """Compare both sides' clusters, and take those that explain the record best into `case`."""
         sides = layer.sides[case.unit]
         if (case.record["negative"] is None) != (len(sides) == 1):
@@ -231,7 +237,7 @@ class Verification:
         return found
 
     def _shown(
-        self, case: UnitCase, settings: SiteSettings, importance: dict[Key, Importance], atlas: Atlas
+        self, case: UnitCase, settings: SiteSettings, importance: dict[Key, Importance], centrals: Centrals
     ) -> VerificationReport:
         """Compare what depends on how much is shown."""
         shown = min(settings.band_examples_shown, self.config.examples.per_band)
@@ -247,7 +253,7 @@ class Verification:
                 break
         best = min(bands, key=lambda one: len(one.problems))
         main = [behaviour.main for behaviour in case.behaviours or ()]
-        atlas.check(best, case.record, self.reader.weights, settings.neighbours_shown, main)
+        centrals.check(best, case.record, self.reader.weights, settings.neighbours_shown, main)
         return best
 
     def _clamped(self, case: UnitCase) -> np.ndarray | None:

@@ -45,7 +45,7 @@ class ClaimedSide:
         return self.chosen[np.lexsort([self.chosen, -self.keys[self.chosen]])]
 
 
-def sides_of(
+def claimed_sides(
     trace: UnitTrace, place: int, layer: int, unit: int, has_negative: bool, config: Configuration
 ) -> Iterator[list[ClaimedSide]]:
     """Choose a unit's examples again; `place` is its column in the trace.

@@ -58,7 +58,7 @@ def around(site: SiteSettings, window: tuple[int, int], kind: str) -> tuple[int,
     return (int(_RARE_BEFORE * before), int(_RARE_AFTER * after)) if kind == "rare" else (before, after)
 
 
-def is_main(sizes: Sequence[int], examples: int) -> list[bool]:
+def are_main(sizes: Sequence[int], examples: int) -> list[bool]:
     """Which behaviours hold a twentieth of the examples of their side."""
     return [20 * size >= examples for size in sizes]
 

@@ -9,8 +9,8 @@ from atlas_builder.rerun.passes import Text
 from atlas_builder.verify.ranking import check_ranking
 from atlas_builder.verify.shown import Key, activations, window
 from atlas_builder.verify.unit import UnitCase
-from atlas_builder.verify.wording import Described, labels_of, words_of
-from atlas_builder.verify.words import LayerWords
+from atlas_builder.verify.wording import BehaviourWords, labels_of, words_of
+from atlas_builder.verify.words import LayerVocabulary
 
 _TOKENS, _TOKENS_OF_A_RARE_ONE, _NEXT = 6, 3, 4
 
@@ -57,21 +57,21 @@ def _next_shares(text: Text, members: list[Key], vocabulary: int) -> NDArray[np.
     return np.where(counts > 0, counts / (counts.sum() or 1), np.nan)
 
 
-def described(case: UnitCase, members: list[Key]) -> Described:
+def described(case: UnitCase, members: list[Key]) -> BehaviourWords:
     """The words of a behaviour's examples."""
     return described_by(case.text, case.texts, case.config.examples.window, members)
 
 
-def described_by(text: Text, texts: list[str], around: tuple[int, int], members: list[Key]) -> Described:
+def described_by(text: Text, texts: list[str], around: tuple[int, int], members: list[Key]) -> BehaviourWords:
     """The words around key tokens, so many tokens before and after."""
     words = []
     for key in members:
         first, tokens = window(text, key, *around)
         words.append(words_of([texts[token] for token in tokens], key.position - first))
-    return Described.of(words)
+    return BehaviourWords.of(words)
 
 
-def check_labels(case: UnitCase, layer: LayerWords) -> None:
+def check_labels(case: UnitCase, layer: LayerVocabulary) -> None:
     """Compare the label of each behaviour; several may be right where the layer's words are known from a sample."""
     unit = [described(case, behaviour.members) for behaviour in case.behaviours or ()]
     case.report.count("labels", len(unit))

@@ -13,7 +13,7 @@ from atlas_builder.config import Configuration
 from atlas_builder.rerun.passes import Text
 from atlas_builder.verify.report import VerificationReport
 from atlas_builder.verify.selection import TOLERANCE, ClaimedSide
-from atlas_builder.verify.shown import Key, activations, is_main
+from atlas_builder.verify.shown import Key, activations, are_main
 
 Record = dict[str, Any]
 
@@ -93,7 +93,7 @@ class UnitCase:
     def take(self, side: ClaimedSide, clusters: list[list[int]], centrals: list[Key | None]) -> None:
         """Add the behaviours of a side, given as the places of their examples among the side's."""
         place = {int(context): number for number, context in enumerate(side.order)}
-        main = is_main([len(cluster) for cluster in clusters], len(side.chosen))
+        main = are_main([len(cluster) for cluster in clusters], len(side.chosen))
         for cluster, central, its in zip(clusters, centrals, main, strict=True):
             contexts = sorted((int(side.chosen[example]) for example in cluster), key=place.__getitem__)
             members = [Key(context, int(side.at[context])) for context in contexts]

@@ -83,14 +83,14 @@ def _seen(word: str) -> str:
 
 
 @dataclass
-class Described:
+class BehaviourWords:
     """The terms of one behaviour: in how many examples each is, and of how many."""
 
     counts: dict[str, Counter[Term]]
     totals: dict[str, int]
 
     @classmethod
-    def of(cls, examples: Sequence[Words]) -> Described:
+    def of(cls, examples: Sequence[Words]) -> BehaviourWords:
         """From the words of all examples."""
         counts = {kind: Counter(term for words in examples for term in words.of(kind)) for kind in KINDS}
         totals = {kind: sum(counts[kind].values()) for kind in KINDS} | {"around": len(examples)}
@@ -104,7 +104,7 @@ class Described:
         """The terms of at least this share."""
         return [term for term, count in self.counts[kind].items() if count >= least * self.totals[kind]]
 
-    def separation(self, kind: str, term: Term, others: Sequence[Described]) -> float:
+    def separation(self, kind: str, term: Term, others: Sequence[BehaviourWords]) -> float:
         """f / (f + g)."""
         share = self.share(kind, term)
         having = sum(other.counts[kind][term] for other in others)
@@ -122,7 +122,7 @@ class _Label(NamedTuple):
         return self.lead, frozenset([self.part] if self.part else self.words)
 
 
-def labels_of(unit: Sequence[Described], rarity: Rarity) -> list[str]:
+def labels_of(unit: Sequence[BehaviourWords], rarity: Rarity) -> list[str]:
     """The labels of all behaviours of one unit."""
     first = [_label(one, [other for other in unit if other is not one], rarity) for one in unit]
     labels = []
@@ -135,7 +135,7 @@ def labels_of(unit: Sequence[Described], rarity: Rarity) -> list[str]:
     return labels
 
 
-def _label(one: Described, others: Sequence[Described], rarity: Rarity) -> _Label:
+def _label(one: BehaviourWords, others: Sequence[BehaviourWords], rarity: Rarity) -> _Label:
     def scored(kind: str, least: float = 0.0, *, rare: bool = True) -> dict[Term, float]:
         return {
             term: one.share(kind, term) * (rarity(kind, term) if rare else 1.0) * one.separation(kind, term, others)
@@ -159,7 +159,7 @@ def _label(one: Described, others: Sequence[Described], rarity: Rarity) -> _Labe
     return _Label("", _foremost(scored("key")))
 
 
-def _continuation(one: Described, label: _Label, alike: Sequence[Described], rarity: Rarity) -> str:
+def _continuation(one: BehaviourWords, label: _Label, alike: Sequence[BehaviourWords], rarity: Rarity) -> str:
     def distinct(kind: str) -> dict[Term, float]:
         return {
             term: one.share(kind, term) * rarity(kind, term) * one.separation(kind, term, alike)

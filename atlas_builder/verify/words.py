@@ -13,7 +13,7 @@ from atlas_builder.verify.wording import KINDS, Described, Rarity, Term
 _SAMPLED, _UNSURE = 40, 8  # other numbers of behaviours that are tried
 
 
-class LayerWords:
+class LayerVocabulary:
     """The words of the behaviours of some units of a layer, or of all.
 
     `units` has, by layer and unit, the words of each behaviour, `behaviours` is the number of behaviours of the

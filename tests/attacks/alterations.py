@@ -43,7 +43,7 @@ class Alteration(NamedTuple):
 
 
 def rehash(site: Path, original: Path) -> None:
-    """What an attacker does after altering a file: its hash and size, wherever they stand, are those of the new one.
+    """What an attacker does after altering a file: hashes and sizes, wherever they stand, are those of the new one.
 
     A record's hash stands on its page and in its layer's citations, those of tables in the metadata, and all
     in the sums, whose own is in `atlas.json`.
@@ -369,7 +369,7 @@ def found_by_check(site: Path, alteration: Alteration, scratch: Path) -> tuple[b
 
 def _build(folder: Path) -> Path:
     """A miniature atlas of a random GPT-2."""
-    models.save_tiny(models.SHAPES["gpt2"], folder / "gpt2")
+    models._save(models.SHAPES["gpt2"], folder / "gpt2")
     words = [*"abcdefghij", "the", "cat", "def", "return", "import", "12", "345", "(", ")", ":", "="]
     lines = [
         {"text": " ".join(words[(7 * line + 3 * place * place) % len(words)] for place in range(60))}

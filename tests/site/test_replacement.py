@@ -11,7 +11,7 @@ import pytest
 
 from atlas_builder.site import replacement
 from atlas_builder.site.replacement import replace_site, restore_site
-from atlas_builder.site.users_files import read_sums, users_files
+from atlas_builder.site.users_files import listed_sums, users_files
 from atlas_builder.system import folders
 
 OLD = {"index.html": "old", "L0/N0.html": "old", "L9/N1.html": "old", "assets/a.js": "old", "page.html": "old"}
@@ -195,7 +195,7 @@ def test_what_cannot_be_a_file_of_a_site_is_no_line_of_its_sums(tmp_path: Path) 
         f"{one}  plain\n{one} *binary\n\\{one}  new\\nline and \\\\\n"
         f"{one}  ../out\n{one}  /etc/passwd\nrubbish\n\n{one}  ./dot\n"
     )
-    assert read_sums(tmp_path / "SHA256SUMS") == dict.fromkeys(["plain", "binary", "new\nline and \\", "dot"], one)
-    assert read_sums(tmp_path / "none") is None
+    assert listed_sums(tmp_path / "SHA256SUMS") == dict.fromkeys(["plain", "binary", "new\nline and \\", "dot"], one)
+    assert listed_sums(tmp_path / "none") is None
     (tmp_path / "mine").touch()
     assert users_files(tmp_path) == ["mine"]

@@ -16,7 +16,7 @@ from atlas_builder.reader.facts import read_facts
 from atlas_builder.records import tables
 from atlas_builder.site.hosting import size, sums
 from atlas_builder.site.hosting.checks.index import index_problems
-from atlas_builder.site.hosting.checks.links import Links
+from atlas_builder.site.hosting.checks.links import SiteLinks
 from atlas_builder.site.hosting.checks.markup import any_links
 from atlas_builder.site.hosting.checks.overviews import by_layer, overview_problems
 from atlas_builder.site.hosting.checks.published import PublishedSite, objection
@@ -108,7 +108,7 @@ def _check_all(folder: Path, atlases: list[Path], progress: Progress, executor: 
             [file._replace(name=rest) if top in names else file for file, (top, _, rest) in parts], "none"
         )
     )
-    links = Links(folder)
+    links = SiteLinks(folder)
     _read_page(folder, "index.html", links, whole, is_ours=True)
     whole.pages, whole.links = 1, links.count
     whole.problems += [*links.problems, *links.lost()]
@@ -156,7 +156,7 @@ def _check_units(
 
 def _check_links(site: PublishedSite, names: Sequence[str], units: Sequence[UnitReport], report: CheckReport) -> None:
     """Follow the links of all pages, those of units included, and object to what no template makes."""
-    links = Links(site.folder)
+    links = SiteLinks(site.folder)
     links.join(part.links for part in units)
     yours = set(report.yours)
     for name in names:
@@ -166,7 +166,7 @@ def _check_links(site: PublishedSite, names: Sequence[str], units: Sequence[Unit
     report.problems += [*links.problems, *links.lost()]
 
 
-def _read_page(folder: Path, name: str, links: Links, report: CheckReport, *, is_ours: bool) -> None:
+def _read_page(folder: Path, name: str, links: SiteLinks, report: CheckReport, *, is_ours: bool) -> None:
     try:
         text = (folder / name).read_bytes().decode("utf-8")
     except UnicodeDecodeError:

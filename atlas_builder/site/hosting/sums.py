@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import orjson
 
+from atlas_builder.files import digests
 from atlas_builder.reader.facts import FILE as FACTS
 
 SUMS = "SHA256SUMS"
@@ -27,7 +27,6 @@ _TOP = re.compile(
     r"index\.html|404\.html|search\.html|map\.html|robots\.txt|sitemap\.xml|\.nojekyll|CITATION\.cff"
     r"|croissant\.json|ro-crate-metadata\.json"
 )
-_THREADS = 4  # hashing waits for the disk, or computes without Python's lock
 
 
 def seal(site: Path, names: Iterable[str] | None = None) -> None:
@@ -51,20 +50,6 @@ def facts_bytes(facts: Mapping[str, Any]) -> bytes:
 def facts_hash(facts: Mapping[str, Any]) -> str:
     """SHA-256 of `atlas.json` as `facts_bytes` writes it, without its field `sha256`."""
     return hashlib.sha256(facts_bytes({name: value for name, value in facts.items() if name != "sha256"})).hexdigest()
-
-
-def digests(site: Path, names: Collection[str]) -> dict[str, str | None]:
-    """SHA-256 of files of a site, by name; None for one that cannot be read."""
-
-    def digest(name: str) -> str | None:
-        try:
-            with (site / name).open("rb") as content:
-                return hashlib.file_digest(content, "sha256").hexdigest()
-        except OSError:
-            return None
-
-    with ThreadPoolExecutor(_THREADS) as threads:
-        return dict(zip(names, threads.map(digest, names), strict=True))
 
 
 def read_sums(content: bytes) -> dict[str, str]:

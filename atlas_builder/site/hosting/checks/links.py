@@ -11,7 +11,7 @@ from atlas_builder.site.hosting.checks.markup import PageLinks, any_links, targe
 
 
 @dataclass
-class Links:
+class SiteLinks:
     """The links of some pages of a site."""
 
     site: Path
@@ -49,7 +49,7 @@ class Links:
                 self._exists[name] = False
         return self._exists[name]
 
-    def join(self, others: Iterable[Links]) -> None:
+    def join(self, others: Iterable[SiteLinks]) -> None:
         """Take in the links of other pages of the site."""
         for other in others:
             self.count += other.count

@@ -32,7 +32,7 @@ _SKY = re.compile(r'<svg class="sky".*?</svg>', re.DOTALL)
 _DRAWN = re.compile(r'aria-label="Map of ([\d,]+) behaviours')
 _CONNECTED = re.compile(r"<section><h3>(Most connected)</h3><p>([^<]*)</p>\n<ul>\n(.*?)</ul></section>", re.DOTALL)
 _UNIT = re.compile(r'<li><a href="L(\d+)/N(\d+)\.html">')
-_DISTANCES = re.compile(r'<tr><th scope="row">[^<]*</th><td>([\d.]+)</td><td>([\d.]+)</td></tr>')
+_DISTANCES = re.compile(r'<tr><th scope="row">[^<]*</th><td>([^<]+)</td><td>([^<]+)</td></tr>')
 _ROUNDED = 2e-2  # what a difference of differences of numbers of two digits may lack
 _BETTER = "neuron embeddings separate behaviours better here"
 _REGION = re.compile(r"<li><h3>(.*?) <small>level (\d), (\S+) (\S+)</small></h3>\n<ul>\n(.*?)</ul>", re.DOTALL)
@@ -92,13 +92,16 @@ def _home(overview: _Overview) -> None:
 def _distances(page: str) -> dict[str, float]:
     """The distances of a first page, within and between clusters, by `PAPER_DISTANCES`."""
     rows = _DISTANCES.findall(page)
-    if len(rows) != 2:
+    try:
+        values = [min(2.0, float(value.replace("−", "-"))) for row in rows for value in row]
+    except ValueError:
         return {}
-    values = [min(2.0, float(value)) for row in rows for value in row]
+    if len(values) != len(PAPER_DISTANCES):
+        return {}
     gaps = values[1] - values[0], values[3] - values[2]
     if abs(gaps[0] - gaps[1]) < _ROUNDED:  # too near for rounded numbers to tell which is larger
         way = 1 if _BETTER in page else -1
-        steps = [0.49 * 10 ** (math.floor(math.log10(value)) - 1) if value else 0.0 for value in values]
+        steps = [0.49 * 10 ** (math.floor(math.log10(value)) - 1) if value > 0 else 0.0 for value in values]
         values = [value + way * sign * step for value, sign, step in zip(values, (-1, 1, 1, -1), steps, strict=True)]
     return dict(zip(PAPER_DISTANCES, values, strict=True))
 

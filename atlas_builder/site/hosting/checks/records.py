@@ -66,7 +66,8 @@ def _examples(record: Record) -> Iterator[str]:
     own = {place: behaviour["id"] for behaviour in record["behaviours"] for place in behaviour["examples"]}
     in_bands = {place for band in record["bands"] for place in band["examples"]}
     grains = (grain_of(stats["max"]), grain_of(-stats["min"]))
-    low, high = stats["min"] - grains[1] - _slack(stats["min"]), stats["max"] + grains[0] + _slack(stats["max"])
+    coarse = max(grains)  # whatever its sign, an activation is rounded as its example's key token is
+    low, high = stats["min"] - coarse - _slack(stats["min"]), stats["max"] + coarse + _slack(stats["max"])
     for place, example in enumerate(examples):
         values, key = example["values"], example["key"]
         if len(example["tokens"]) != len(values) or key >= len(values):

@@ -37,10 +37,7 @@ class LayerTables(NamedTuple):
 
 @lru_cache(maxsize=2)
 def layer_tables(folder: Path, layer: int, units: int, run: str) -> LayerTables:
-    """The tables of a layer in an atlas's folder, read once in a `run`.
-
-    Raises `ValueError` where rows are missing or not in order.
-    """
+    """A layer's tables, read once in a `run`; `ValueError` where rows are missing or not in order."""
     read = {
         name: pq.read_table(folder / "tables" / f"{name}.parquet", filters=[("layer", "=", layer)]) for name in TABLES
     }

@@ -13,7 +13,7 @@ from atlas_builder.errors import AtlasError
 from atlas_builder.progress import gc_paused
 from atlas_builder.records.address import UnitAddress
 from atlas_builder.records.schema import Record
-from atlas_builder.site.hosting.checks.links import Links
+from atlas_builder.site.hosting.checks.links import SiteLinks
 from atlas_builder.site.hosting.checks.markup import any_links, known_links
 from atlas_builder.site.hosting.checks.pages import page_problem
 from atlas_builder.site.hosting.checks.published import PublishedSite, objection
@@ -27,7 +27,7 @@ from atlas_builder.site.summary import Summary, summary_of
 class UnitReport:
     """What was found of some units."""
 
-    links: Links
+    links: SiteLinks
     problems: list[str] = field(default_factory=list)
     records: int = 0
     summaries: list[Summary] = field(default_factory=list)
@@ -40,7 +40,7 @@ def check_units(folder: Path, facts: bytes, run: str, first: int, last: int) -> 
     What several calls of one `run` need is read once.
     """
     site = _site(folder, facts, run)
-    report = UnitReport(Links(folder))
+    report = UnitReport(SiteLinks(folder))
     sound: dict[str, Record] = {}
     with gc_paused():
         for layer, unit in site.units[first:last]:
