@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from atlas_builder.verify.wording import KINDS, Described, Rarity, Term
+from atlas_builder.verify.wording import KINDS, BehaviourWords, Rarity, Term
 
 _SAMPLED, _UNSURE = 40, 8  # other numbers of behaviours that are tried
 
@@ -20,7 +20,9 @@ class LayerVocabulary:
     whole layer, by its records, and `complete` says whether all units are there.
     """
 
-    def __init__(self, units: Mapping[tuple[int, int], Sequence[Described]], behaviours: int, complete: bool) -> None:
+    def __init__(
+        self, units: Mapping[tuple[int, int], Sequence[BehaviourWords]], behaviours: int, complete: bool
+    ) -> None:
         self._units, self._behaviours, self._complete = units, behaviours, complete
         self._known = sum(map(len, units.values()))
         self._having: dict[str, Counter[Term]] = {kind: Counter() for kind in KINDS}
@@ -29,7 +31,7 @@ class LayerVocabulary:
                 for kind in KINDS:
                     self._having[kind].update(behaviour.counts[kind].keys())
 
-    def rarities(self, unit: tuple[int, int], described: Sequence[Described]) -> Iterator[Rarity]:
+    def rarities(self, unit: tuple[int, int], described: Sequence[BehaviourWords]) -> Iterator[Rarity]:
         """Rarities of words among the layer's behaviours, those of a unit being `described`: the likeliest first.
 
         In another run a few behaviours of the layer may differ by rounding. Where words are known from a sample,

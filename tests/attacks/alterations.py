@@ -369,7 +369,7 @@ def found_by_check(site: Path, alteration: Alteration, scratch: Path) -> tuple[b
 
 def _build(folder: Path) -> Path:
     """A miniature atlas of a random GPT-2."""
-    models._save(models.SHAPES["gpt2"], folder / "gpt2")
+    models.save_tiny(models.SHAPES["gpt2"], folder / "gpt2")
     words = [*"abcdefghij", "the", "cat", "def", "return", "import", "12", "345", "(", ")", ":", "="]
     lines = [
         {"text": " ".join(words[(7 * line + 3 * place * place) % len(words)] for place in range(60))}
