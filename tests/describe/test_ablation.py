@@ -106,7 +106,7 @@ def test_importance_is_what_whole_contexts_lose_with_one_token_masked(
             expected = _slow(loaded, units, atlas.collected.contexts, layer.layer, layer.examples[number], len(found))
             np.testing.assert_allclose(found, expected, rtol=TOLERANCE, atol=TOLERANCE)
             compared += int((~np.isnan(expected)).sum())
-    assert compared > 40
+    assert compared > 30
 
 
 def _slow(

@@ -384,17 +384,17 @@ def test_a_model_that_computes_nan_is_named_by_layer_and_document(
 ) -> None:
     from transformers import AutoTokenizer, GPT2LMHeadModel
 
-    broken = GPT2LMHeadModel.from_pretrained(gpt2_folder)
-    with torch.no_grad():
-        broken.transformer.h[1].mlp.c_fc.bias[0] = float("inf")
+    broken, tokenizer = GPT2LMHeadModel.from_pretrained(gpt2_folder), AutoTokenizer.from_pretrained(gpt2_folder)
+    with torch.no_grad():  # finite, but its square is not
+        broken.transformer.wte.weight[tokenizer.encode(" the")[-1]] = 3e38
     broken.save_pretrained(tmp_path / "broken")
-    AutoTokenizer.from_pretrained(gpt2_folder).save_pretrained(tmp_path / "broken")
-    with pytest.raises(ActivationError, match=r"layer 1 computes NaN or infinity in document words\.jsonl:\d+"):
+    tokenizer.save_pretrained(tmp_path / "broken")
+    with pytest.raises(ActivationError, match=r"layer 0 computes NaN or infinity in document words\.jsonl:\d+"):
         _build(configure(model={"name": str(tmp_path / "broken")}), tmp_path / "site", pool)
     assert not (tmp_path / "site").exists()
     # The pass up to there is kept: it goes on where it was, and says so again.
     assert not (tmp_path / ".site.work" / "collect").exists()
-    with pytest.raises(ActivationError, match="layer 1"):
+    with pytest.raises(ActivationError, match="layer 0"):
         _build(configure(model={"name": str(tmp_path / "broken")}), tmp_path / "site", pool)
 
 

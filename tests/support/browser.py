@@ -99,7 +99,7 @@ def address(request: pytest.FixtureRequest, demo_site: Path, tmp_path: Path) -> 
         return
     (tmp_path / "index.html").write_text("the host's own page", encoding="utf-8")
     (tmp_path / "some").mkdir()
-    (tmp_path / "some" / "path").symlink_to(demo_site)
+    shutil.copytree(demo_site, tmp_path / "some" / "path", copy_function=os.link)
     with server(tmp_path, 0) as running:
         threading.Thread(target=running.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{running.server_port}/some/path"
