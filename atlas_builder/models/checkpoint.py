@@ -154,7 +154,8 @@ def safe_tensors(file: Path) -> Iterator[tuple[str, StoredTensor]]:
         if int.from_bytes(start.read(8), "little") > _LARGEST_HEADER:
             raise ValueError(f"its header has more than {_LARGEST_HEADER >> 20} MB")
     with safe_open(file, framework="pt") as tensors:
-        for name in tensors.keys():  # noqa: SIM118 - it is no dictionary
+        names = tensors.keys()
+        for name in names:
             part = tensors.get_slice(name)
             yield name, StoredTensor(tuple(part.get_shape()), str(part.get_dtype()).startswith(("F", "BF")))
 

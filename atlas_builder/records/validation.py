@@ -98,7 +98,7 @@ def _test(word: str, argument: Any, node: dict[str, Any]) -> Holds | None:
             )
         case "items":
             return _of_items(argument)
-    raise NotImplementedError(word)
+    raise ValueError(f"the schema has the word {word}, which is not compiled: add it here.")
 
 
 def _of_type(names: str | list[str]) -> Holds:

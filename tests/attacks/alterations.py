@@ -16,6 +16,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -328,12 +329,17 @@ def _of_metadata(site: Path) -> Iterator[Alteration]:
         "assets/theme.js",
         "robots.txt",
     ):
-        yield Alteration("missing", name, lambda site, name=name: (site / name).unlink())  # type: ignore[misc]
+        yield Alteration("missing", name, partial(_remove, name))
     for name in ("L0/N5000.html", "L0/N5000.json", "assets/x.js", "search/y.js", "tables/z.parquet", "L9/index.html"):
-        yield Alteration("added", name, lambda site, name=name: _write(site / name))  # type: ignore[misc]
+        yield Alteration("added", name, partial(_add, name))
 
 
-def _write(path: Path) -> None:
+def _remove(name: str, site: Path) -> None:
+    (site / name).unlink()
+
+
+def _add(name: str, site: Path) -> None:
+    path = site / name
     path.parent.mkdir(exist_ok=True)
     path.write_text("<!doctype html><title>x</title>", encoding="utf-8")
 

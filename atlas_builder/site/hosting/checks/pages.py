@@ -12,6 +12,7 @@ import re
 import numpy as np
 
 from atlas_builder.collect.results import Selection
+from atlas_builder.records.address import UnitAddress
 from atlas_builder.records.schema import Record
 from atlas_builder.rounding import number, percent
 from atlas_builder.site.headline import measures_by_sign
@@ -39,7 +40,7 @@ def page_problem(site: PublishedSite, record: Record, page: str) -> str | None:
     share = _share(site)
     # So that the threshold is the one that the page names.
     selection = Selection(threshold / share, 0, filled=False) if threshold and share else Selection(0.0, 0, filled=True)
-    place = site.place((record["layer"], record["unit"]))  # type: ignore[arg-type]
+    place = site.place(UnitAddress(record["layer"], record["unit"]))
     expected = site.pages.unit(record, planes, site.labels, site.around(place), selection)
     if page == expected:
         return None

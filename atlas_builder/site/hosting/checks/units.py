@@ -64,7 +64,7 @@ def _read_record(site: PublishedSite, address: UnitAddress, report: UnitReport) 
     """A unit's record if it is sound."""
     try:
         content = (site.folder / address.record).read_bytes()
-        record = orjson.loads(content)
+        record: Record = orjson.loads(content)
     except (OSError, ValueError) as error:
         report.problems.append(f"{address.record}: cannot be read ({error})")
         return None
@@ -72,7 +72,7 @@ def _read_record(site: PublishedSite, address: UnitAddress, report: UnitReport) 
     if problem := record_problem(record, content, address, site.facts):
         report.problems.append(f"{address.record}: {problem}")
         return None
-    return record  # type: ignore[no-any-return]  # the schema says that it is an object
+    return record
 
 
 def _beside(site: PublishedSite, address: UnitAddress, record: Record) -> list[str]:
