@@ -15,6 +15,7 @@ _FEWEST = 4 * NEIGHBOURS  # with fewer, a large part of all behaviours would be 
 _AXES = 128
 _ROWS_AT_ONCE = 4096
 _ROUNDS = ((250, 12.0, 0.5), (500, 1.0, 0.8))  # steps, exaggeration, momentum
+_TREE_BELOW = 1000  # points for which a tree of forces costs less than a grid's Fourier transforms
 _SEED = 0
 
 
@@ -37,7 +38,8 @@ def narrowed(vectors: Floats) -> Floats:
 def places(vectors: Floats, neighbours: Neighbours) -> Floats:
     """Positions of (n, width) directions in the unit square: (n, 2).
 
-    t-SNE (van der Maaten and Hinton 2008; openTSNE's, with interpolation: Linderman 2019)
+    t-SNE (van der Maaten and Hinton 2008; openTSNE's, with interpolation: Linderman 2019, or
+    a tree, van der Maaten 2014, for fewer than a thousand)
     of the graph of `neighbours`, (n, 15): two attract each other if either is a neighbour of
     the other, and all repel each other. It starts from the first two principal axes, with a
     fixed seed and one thread, so a machine repeats its result. Fewer than 60 stay on the
@@ -88,7 +90,7 @@ def _arranged(start: Doubles, neighbours: Neighbours) -> Doubles:
     embedding = TSNEEmbedding(
         start,
         PrecomputedAffinities(_graph(neighbours)),
-        negative_gradient_method="fft",
+        negative_gradient_method="bh" if len(start) < _TREE_BELOW else "fft",
         # A grid of half the usual resolution: a third of the time, at the cost of one neighbour in a hundred.
         ints_in_interval=2,
         min_num_intervals=25,

@@ -263,4 +263,4 @@ class AtlasPlugin(BasePlugin[Options]):  # type: ignore[no-untyped-call]
 
         shutil.copytree(built, target, ignore=left_out, copy_function=shutil.copyfile, dirs_exist_ok=True)
         if not self.config.folder:  # MkDocs rendered the prose anew
-            sums.seal(target, sums.read_sums((built / sums.SUMS).read_bytes()))
+            sums.seal(target, sums.listed_sums(built / sums.SUMS))

@@ -7,15 +7,9 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-from atlas_builder.site.users_files import (
-    FACTS,
-    SUMS,
-    files_below,
-    keep_users_files,
-    listed_sums,
-    save_files,
-    users_files,
-)
+from atlas_builder.reader.facts import FILE as FACTS
+from atlas_builder.site.hosting.sums import SUMS, listed_sums
+from atlas_builder.site.users_files import files_below, keep_users_files, save_files, users_files
 from atlas_builder.system.folders import mount_points, replace_folder, restore_folder
 
 SAVED = "saved"

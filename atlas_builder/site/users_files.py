@@ -13,33 +13,11 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
-SUMS = "SHA256SUMS"
-"""The file of a site that lists every file of the builder but itself and `atlas.json`, as sha256sum writes it."""
-FACTS = "atlas.json"
-_LINE = re.compile(r"(\\?)([0-9a-f]{64}) [ *](.+)", re.DOTALL)
-_ESCAPES = {r"\\": "\\", r"\n": "\n", r"\r": "\r"}
+from atlas_builder.reader.facts import FILE as FACTS
+from atlas_builder.site.hosting.sums import SUMS, listed_sums
+
 _BEFORE_SUMS = re.compile(r"(?:(?:L\d+|assets|search|map|tables|schema)/.*|[^/]+\.html|sitemap\.xml)", re.DOTALL)
 """What versions without SHA256SUMS wrote."""
-
-
-def listed_sums(file: Path) -> dict[str, str] | None:
-    """SHA-256 by path, from what sha256sum or the builder wrote; None where there is no such file.
-
-    Lines that are none of its, and paths that lead out of the folder, are left out.
-    """
-    try:
-        lines = file.read_text(encoding="utf-8", errors="surrogateescape").split("\n")
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        return None
-    sums = {}
-    for match in filter(None, map(_LINE.fullmatch, lines)):
-        escaped, digest, name = match.groups()
-        if escaped:
-            name = re.sub(r"\\[\\nr]", lambda escape: _ESCAPES[escape[0]], name)
-        path = PurePosixPath(name)
-        if not path.is_absolute() and ".." not in path.parts:
-            sums[path.as_posix()] = digest
-    return sums
 
 
 def users_files(site: Path, new: Collection[str] = (), parts: Iterable[str] = ()) -> list[str]:

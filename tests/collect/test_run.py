@@ -56,7 +56,7 @@ def test_a_pass_killed_at_ten_random_moments_goes_on_to_the_same_bytes(
 ) -> None:
     # A server that has imported everything forks processes which are at work at once.
     server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(["tests.collect.test_pass", "transformer_lens.model_bridge", "numba"])
+    server.set_forkserver_preload(["tests.collect.test_run", "transformer_lens.model_bridge", "numba"])
     settings = configure(model={"name": str(llama_folder)})
 
     def start(output: Path) -> Any:

@@ -55,17 +55,17 @@ def test_the_four_open_as_one_site_that_leads_everywhere_and_back(gallery: Path)
 
 
 def test_all_of_it_is_checked_at_once(gallery: Path, copy_of: Callable[[Path], Path]) -> None:
-    report = check(gallery, Progress(quiet=True))
-    assert report.problems == []
-    assert report.records == 512 * len(ATLASES)
-    assert report.pages > report.records
     site = copy_of(gallery)
     page = site / "index.html"
     page.write_text(re.sub(r"#b1\b", "#b99", page.read_text(encoding="utf-8"), count=1), encoding="utf-8")
     (site / "sae-demo" / "L2" / "N7.json").unlink()
-    problems = check(site, Progress(quiet=True)).problems
-    assert any("#b99 leads nowhere" in problem for problem in problems)
-    assert any(problem.startswith("sae-demo/L2/N7.json: cannot be read") for problem in problems)
+    report = check(site, Progress(quiet=True))
+    assert any("#b99 leads nowhere" in problem for problem in report.problems)
+    assert any(problem.startswith("sae-demo/L2/N7.json: cannot be read") for problem in report.problems)
+    # All the rest holds.
+    assert [problem for problem in report.problems if not re.search(r"N7\b|L2/N0*7\.|^index.html", problem)] == []
+    assert report.records == 512 * len(ATLASES) - 1
+    assert report.pages > report.records
 
 
 def test_the_first_page_says_what_each_is(gallery: Path) -> None:

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from atlas_builder.site import replacement
+from atlas_builder.site.hosting.sums import listed_sums
 from atlas_builder.site.replacement import replace_site, restore_site
-from atlas_builder.site.users_files import listed_sums, users_files
+from atlas_builder.site.users_files import users_files
 from atlas_builder.system import folders
 
 OLD = {"index.html": "old", "L0/N0.html": "old", "L9/N1.html": "old", "assets/a.js": "old", "page.html": "old"}

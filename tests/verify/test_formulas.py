@@ -48,6 +48,7 @@ def config(configure: Configure) -> Configuration:
     return configure(
         examples={"policy": "robust", "per_unit": 80, "least": 60, "threshold": 0.5},
         describe={"steering": True},
+        link={"map": False},
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import orjson
@@ -20,7 +20,8 @@ from atlas_builder.reader.facts import FILE as FACTS
 SUMS = "SHA256SUMS"
 UNSEALED = {"facts": "0" * 64, "sums": "0" * 64}
 """What stands in `atlas.json` until `seal`."""
-_LINE = re.compile(r"([0-9a-f]{64})  (.+)")
+_LINE = re.compile(r"(\\?)([0-9a-f]{64}) [ *](.+)", re.DOTALL)
+_ESCAPES = {r"\\": "\\", r"\n": "\n", r"\r": "\r"}
 _OURS = re.compile(r"(?:L\d+|assets|search|map|tables|schema)/.+", re.DOTALL)
 """Folders of the builder, in which nothing else may lie."""
 _TOP = re.compile(
@@ -34,12 +35,18 @@ def seal(site: Path, names: Iterable[str] | None = None) -> None:
     facts = orjson.loads((site / FACTS).read_bytes())
     there = _files(site) if names is None else (name for name in names if (site / name).is_file())
     listed = sorted(set(there) - {SUMS, FACTS})
-    sums = "".join(f"{digest}  {name}\n" for name, digest in digests(site, listed).items()).encode()
+    sums = _sums_bytes(digests(site, listed))
     facts["sha256"] = {"sums": hashlib.sha256(sums).hexdigest(), "facts": facts_hash(facts)}
     # New files in place of the old ones, which may be links to those of another site.
     for name, content in ((SUMS, sums), (FACTS, facts_bytes(facts))):
         (site / name).unlink(missing_ok=True)
         (site / name).write_bytes(content)
+
+
+def _sums_bytes(listed: Mapping[str, str]) -> bytes:
+    """The bytes of `SHA256SUMS`; a name holds no line break."""
+    lines = (f"{digest}  {name}\n" for name, digest in sorted(listed.items()))
+    return "".join(lines).encode("utf-8", "surrogateescape")
 
 
 def facts_bytes(facts: Mapping[str, Any]) -> bytes:
@@ -52,17 +59,24 @@ def facts_hash(facts: Mapping[str, Any]) -> str:
     return hashlib.sha256(facts_bytes({name: value for name, value in facts.items() if name != "sha256"})).hexdigest()
 
 
-def read_sums(content: bytes) -> dict[str, str]:
-    """The digests that a `SHA256SUMS` lists, by name; `ValueError` where it is none."""
-    listed: dict[str, str] = {}
-    for line in content.decode("utf-8").splitlines(keepends=True):
-        match = _LINE.fullmatch(line.removesuffix("\n"))
-        if match is None or not line.endswith("\n") or match[2] in listed:
-            raise ValueError(f"line {len(listed) + 1} is not a digest, two spaces and a new name")
-        listed[match[2]] = match[1]
-    if list(listed) != sorted(listed):
-        raise ValueError("its lines are not in order")
-    return listed
+def listed_sums(file: Path) -> dict[str, str] | None:
+    """SHA-256 by path, from what `sha256sum` or the builder wrote; None where there is no such file.
+
+    Lines that are none of its, and paths that lead out of the folder, are left out.
+    """
+    try:
+        lines = file.read_text(encoding="utf-8", errors="surrogateescape").split("\n")
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return None
+    sums = {}
+    for match in filter(None, map(_LINE.fullmatch, lines)):
+        escaped, digest, name = match.groups()
+        if escaped:
+            name = re.sub(r"\\[\\nr]", lambda escape: _ESCAPES[escape[0]], name)
+        path = PurePosixPath(name)
+        if not path.is_absolute() and ".." not in path.parts:
+            sums[path.as_posix()] = digest
+    return sums
 
 
 def sum_problems(site: Path, facts: Mapping[str, Any], names: Collection[str]) -> tuple[list[str], list[str]]:
@@ -81,10 +95,9 @@ def sum_problems(site: Path, facts: Mapping[str, Any], names: Collection[str]) -
         problems.append(f"{FACTS}: it is not written as the builder writes it")
     if known.get("sums") != hashlib.sha256(content).hexdigest():
         problems.append(f"{SUMS}: its hash is not that in {FACTS}")
-    try:
-        listed = read_sums(content)
-    except ValueError as error:
-        return [*problems, f"{SUMS}: cannot be read ({error})"], []
+    listed = listed_sums(site / SUMS) or {}
+    if content != _sums_bytes(listed):
+        problems.append(f"{SUMS}: it is not written as the builder writes it")
     there = set(names) - {SUMS, FACTS}
     problems += [f"{name}: {SUMS} lists it, but it is missing" for name in listed if name not in there]
     found = digests(site, [name for name in listed if name in there])

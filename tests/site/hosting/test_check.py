@@ -26,8 +26,8 @@ Copy = Callable[[Path], Path]
 
 def test_sha256sum_reads_the_sums_of_every_file(tiny_site: Path) -> None:
     names = {path.relative_to(tiny_site).as_posix() for path in tiny_site.rglob("*") if path.is_file()}
-    listed = sums.read_sums((tiny_site / "SHA256SUMS").read_bytes())
-    assert set(listed) == names - {"SHA256SUMS", "atlas.json"}
+    listed = sums.listed_sums(tiny_site / "SHA256SUMS")
+    assert set(listed or ()) == names - {"SHA256SUMS", "atlas.json"}
     if shutil.which("sha256sum"):
         subprocess.run(["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"], cwd=tiny_site, check=True)
 
@@ -96,7 +96,7 @@ def test_a_theme_that_a_site_names_is_not_run(tiny_site: Path, copy_of: Copy) ->
     facts = orjson.loads((site / "atlas.json").read_bytes())
     facts["configuration"]["site"]["theme"] = str(site / "theme")
     (site / "atlas.json").write_bytes(sums.facts_bytes(facts))
-    sums.seal(site, sums.read_sums((site / "SHA256SUMS").read_bytes()))
+    sums.seal(site, sums.listed_sums(site / "SHA256SUMS"))
     report = check(site, QUIET)
     assert report.problems == []
     assert any("pages were not compared" in note for note in report.notes)
