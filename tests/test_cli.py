@@ -120,6 +120,9 @@ def test_shards_are_made_and_merged_and_the_site_verified(tmp_path: Path, gpt2_f
     )
     site = ["--output", str(tmp_path / "site")]
     assert _run("build", str(path), *site, "--shard", "3/2").exit_code == 2
+    missing = _run("build", str(path), *site, "--shard", "1/2", "--set", "corpus.path=none.jsonl")
+    assert missing.exit_code == 2
+    assert "none.jsonl" in missing.output
     for shard in ("1/2", "2/2"):
         result = _run("build", str(path), *site, "--shard", shard)
         assert result.exit_code == 0

@@ -8,6 +8,7 @@ from concurrent.futures import Executor
 from pathlib import Path
 
 from atlas_builder.config import Configuration
+from atlas_builder.corpus.documents import check_corpus
 from atlas_builder.errors import ConfigurationError
 from atlas_builder.files import Sources, Store
 from atlas_builder.pipeline.fingerprints import stage_sources
@@ -44,6 +45,7 @@ def collect_shard(
             return store.root
         if objection:
             progress.say(f"shard {number}/{of}: runs again, since {objection}")
+        check_corpus(config.corpus)
         # torch is imported only here, where the model runs.
         from atlas_builder.collect.checkpoints import Shard
         from atlas_builder.collect.run import collect
