@@ -227,7 +227,7 @@ def _place(hook: str, settings: _Settings) -> tuple[int, str]:
         known = f"blocks.N.{', .'.join(HOOKS)}"
         name = settings.name("hook_name")
         raise ModelError(
-            f"{settings.whose}: {name} {shortened(hook, 40)!r} is not supported: it must be one of {known}."
+            f"{settings.whose}: {name} {shortened(hook, 28)!r} is not supported: it must be one of {known}."
         )
     if match[1] == "{layer}":
         if layer is None:

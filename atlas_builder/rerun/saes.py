@@ -113,10 +113,10 @@ class PlainSAE:
     def _dead(self) -> NDArray[np.bool_]:
         """Latents with weights that are no numbers, which an atlas shows as dead: (latents,)."""
         latents = self._numbers["W_enc"].shape[1]
-        dead = np.asarray(np.isnan(self._numbers["W_enc"] * 0).any(axis=0))
+        dead = np.asarray(np.logical_not(np.isfinite(self._numbers["W_enc"])).any(axis=0))
         for name, array in self._numbers.items():
             if name not in ("W_enc", "b_dec") and array.size >= latents:
-                dead |= np.isnan(array.reshape(latents, -1) * 0).any(axis=1)
+                dead |= np.logical_not(np.isfinite(array.reshape(latents, -1))).any(axis=1)
         return dead
 
     def _unknown(self, key: str, value: object) -> ModelError:
