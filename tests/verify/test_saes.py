@@ -25,7 +25,7 @@ OLD_TOPK = {
     "hook_point": "blocks.0.hook_resid_post",
     "hook_point_layer": 0,
     "activation_fn_str": "topk",
-    "activation_fn_kwargs": {"k": 4},
+    "activation_fn_kwargs": {"k": 2},
     "model_from_pretrained_kwargs": {"center_writing_weights": True},
     "prepend_bos": False,
     "leak": 0.5,
@@ -39,7 +39,7 @@ def drawn(*shape: int, seed: int) -> Tensor:
 
 def settings(configure: Configure, folder: Path, cfg: dict[str, Any]) -> Configuration:
     tensors = {"W_enc": drawn(WIDTH, LATENTS, seed=1), "W_dec": drawn(LATENTS, WIDTH, seed=2)}
-    tensors |= {"b_enc": drawn(LATENTS, seed=3), "b_dec": drawn(WIDTH, seed=4)}
+    tensors |= {"b_enc": 0.3 * drawn(LATENTS, seed=3), "b_dec": 0.2 * drawn(WIDTH, seed=4)}
     if cfg.get("architecture") == "jumprelu":
         tensors["log_threshold"] = 0.3 * drawn(LATENTS, seed=5)
     write_sae(folder, cfg, tensors)
@@ -83,4 +83,4 @@ def test_what_a_build_computes_wrong_is_found(
         alter(patch)
         site = build(made, tmp_path / "site", executor=pool)
     problems = verify(site, units=LATENTS, seed=1).problems
-    assert any("is shown" in problem or "max" in problem for problem in problems), problems
+    assert any("max" in problem for problem in problems), problems
