@@ -144,27 +144,28 @@ class _Latents(_Hooked):
         return (f"{block}.ln2", False) if _is_before_gain(sae) else places[sae.hook]
 
     def _read(self, sae: PlainSAE, x: Tensor) -> tuple[Tensor, Tensor]:
-        centres = self._centres()
         if sae.hook in ("hook_mlp_out", "hook_attn_out"):
             x = x * getattr(self.plain.config, "residual_multiplier", 1.0)
         if _is_before_gain(sae):
             norm = self.plain.get_submodule(self._place(f"blocks.{sae.layer}.ln2"))
-            x = x - x.mean(-1, keepdim=True) if centres else x
+            x = x - x.mean(-1, keepdim=True) if self._centres(x.shape[-1]) else x
             # Every norm has its epsilon by one of these names.
             little = next(getattr(norm, name) for name in ("eps", "variance_epsilon", "epsilon") if hasattr(norm, name))
             x = x / torch.sqrt(x.square().mean(-1, keepdim=True) + little)
-        elif sae.was_loaded_with("center_writing_weights") and centres and not sae.hook.startswith("mlp."):
-            x = x - x.mean(-1, keepdim=True)
+        elif sae.was_loaded_with("center_writing_weights") and not sae.hook.startswith("mlp."):
+            x = x - x.mean(-1, keepdim=True) if self._centres(x.shape[-1]) else x
         read, latents = sae.latents(x.reshape(-1, x.shape[-1]).numpy())
         return (
             torch.from_numpy(read).reshape(*x.shape[:-1], -1),
             torch.from_numpy(latents).reshape(*x.shape[:-1], -1),
         )
 
-    def _centres(self) -> bool:
+    def _centres(self, width: int) -> bool:
         """Whether the model's norms take the mean off, so that the same number everywhere and its opposite are one."""
+        if not self._has("ln_final"):
+            return False
         norm = self.plain.get_submodule(self._place("ln_final"))
-        even = torch.full((1, 1, self.plain.config.hidden_size), 64.0, dtype=self.plain.dtype, device=self.plain.device)
+        even = torch.full((1, 1, width), 64.0, dtype=self.plain.dtype, device=self.plain.device)
         with torch.inference_mode():
             return bool(torch.allclose(norm(even).float(), norm(-even).float(), atol=1e-3))
 

@@ -68,7 +68,7 @@ def slow_latents(cfg: dict[str, Any], tensors: dict[str, torch.Tensor], x: torch
     if cfg.get("rescale_acts_by_decoder_norm"):
         before = before * weights["W_dec"].norm(dim=-1)
     if architecture == "topk":
-        values, at = before.topk(k, dim=-1)
+        values, at = before.topk(int(k or 0), dim=-1)
         return torch.zeros_like(before).scatter(-1, at, values.relu())
     if architecture == "standard":
         return before.relu()

@@ -219,7 +219,8 @@ def normed(norm: Any, x: Tensor) -> Tensor:
     """What a norm makes of its input before its gain."""
     x = x - x.mean(-1, keepdim=True) if isinstance(norm, torch.nn.LayerNorm) else x
     little = norm.eps if hasattr(norm, "eps") else norm.variance_epsilon
-    return x / (x.square().mean(-1, keepdim=True) + little).sqrt()
+    made: Tensor = x / (x.square().mean(-1, keepdim=True) + little).sqrt()
+    return made
 
 
 def hook_values(model: Path, change: Callable[[Any], None] = lambda plain: None) -> dict[str, Tensor]:
@@ -270,9 +271,7 @@ def test_hooks_mean_what_transformerlens_means(family: str, tiny_model: Callable
             continue
         cfg = {"hook_name": f"blocks.1.{hook}"}
         (inputs, latents), (again, latents_again) = both_readings(model, write_sae(tmp_path / hook, cfg, tensors))
-        torch.testing.assert_close(
-            inputs, at[hook] - tensors["b_dec"], atol=1e-3, rtol=1e-3, msg=lambda m, h=hook: f"{h} {m}"
-        )
+        torch.testing.assert_close(inputs, at[hook] - tensors["b_dec"], atol=1e-3, rtol=1e-3)
         expected = slow_latents(cfg, tensors, at[hook].flatten(0, 1))
         torch.testing.assert_close(latents[0].double(), expected, atol=1e-2, rtol=1e-2)
         torch.testing.assert_close(again.float(), inputs, atol=1e-3, rtol=1e-3)
