@@ -29,7 +29,7 @@ from atlas_builder.files import read_json, write_json
 from atlas_builder.models.language_model import LanguageModel
 from atlas_builder.models.memory import as_float32, in_halves, keep_memory, tokens_that_fit
 from atlas_builder.progress import Progress
-from atlas_builder.units.base import Units
+from atlas_builder.units.base import TrainedUnits, Units
 
 _FACTS = "facts.json"
 _CONTEXTS_BETWEEN_CHECKPOINTS = 8192
@@ -72,11 +72,13 @@ def _prepare(model: LanguageModel, units: Units, config: Configuration, folder: 
             model.encode,
             folder / "contexts",
             context=config.corpus.context,
-            bos=model.bos,
+            bos=None if isinstance(units, TrainedUnits) and not units.prepends_bos else model.bos,
             max_tokens=config.corpus.max_tokens,
             max_documents=config.corpus.max_documents,
             on_tokens=advance,
         )
+    for note in units.notes if isinstance(units, TrainedUnits) else ():
+        progress.say(note)
     if skipped.lines:
         progress.say(f"skipped {skipped.lines} broken lines of {config.corpus.path}")
     shapes = []
@@ -90,6 +92,7 @@ def _prepare(model: LanguageModel, units: Units, config: Configuration, folder: 
     write_json(folder / "tokens.json", model.token_texts)
     facts = {
         **model.facts,
+        **({"bos_token": None} if read.bos is None else {}),
         "kind": units.kind,
         "activation": units.activation,
         "shapes": [vars(shape) for shape in shapes],

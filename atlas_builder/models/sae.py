@@ -6,7 +6,6 @@ Each architecture computes what SAELens 6 computes (`SAE.encode`).
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional
 
-from atlas_builder.errors import ConfigurationError, ModelError
+from atlas_builder.errors import ModelError
 from atlas_builder.models.checkpoint import read_settings, safe_tensors
+from atlas_builder.models.saelens import CONFIG, described
 from atlas_builder.models.wording import and_more, named, reason, shortened
 
-CONFIG, WEIGHTS = "cfg.json", "sae_weights.safetensors"
+WEIGHTS = "sae_weights.safetensors"
+_TINY = 1e-8
+"""No decoder row is taken to be shorter, as in SAELens."""
 
 _ENCODERS = {
     "standard": ("b_enc",),
@@ -31,17 +33,6 @@ _ENCODERS = {
 }
 """Architectures, and the (latents,) tensors of their encoders besides `W_enc`."""
 
-_PLACES = {
-    "ln2.hook_normalized": "mlp.hook_in",
-    "mlp.hook_in": "mlp.hook_in",
-    "hook_mlp_out": "hook_mlp_out",
-    "mlp.hook_out": "hook_mlp_out",
-    "hook_resid_pre": "hook_resid_pre",
-    "hook_resid_mid": "hook_resid_mid",
-    "hook_resid_post": "hook_resid_post",
-}
-"""Hooks whose output an SAE may read, by SAELens's names and by those of TransformerLens's bridges."""
-
 
 @dataclass(frozen=True)
 class SAE:
@@ -50,18 +41,28 @@ class SAE:
     architecture: str
     layer: int
     place: str
-    """The hook of the layer whose output it reads, one of `_PLACES`' values."""
+    """The hook of the layer that it reads, one of `HOOKS`."""
     tensors: dict[str, Tensor]
     k: int = 0
     """Latents that are active at a token, for `topk`."""
     b_dec_first: bool = True
     """Whether `b_dec` is subtracted from the input before encoding."""
-    normalises: bool = False
-    """Whether each input is first normalised to mean 0 and variance 1."""
+    normalization: str = "none"
+    """What is done to each input first: `layer_norm`, mean 0 and variance 1; `constant_norm_rescale`, length √width."""
     by_decoder_norm: bool = False
-    """Whether latents are scaled by the norm of their decoder row, for `topk`."""
+    """Whether latents are scaled by the norm of their decoder row before they are compared."""
+    centred: bool = False
+    """Whether it was trained on a model whose writing weights were centred (`center_writing_weights`)."""
+    folded: bool = False
+    """Whether it was trained on a model whose norms had no gain left (`fold_ln`)."""
+    prepends_bos: bool = True
+    """Whether the contexts that it was trained on began with the tokenizer's token for that."""
     model: str | None = None
     """The model that the SAE was trained on, by its metadata."""
+    checkpoint: str | None = None
+    """The model's revision or checkpoint that it was trained on, where that is not the last."""
+    notes: tuple[str, ...] = ()
+    """What its user should know of its files, a sentence each."""
 
     @property
     def width(self) -> int:
@@ -75,9 +76,11 @@ class SAE:
 
     def read(self, x: Tensor) -> Tensor:
         """The encoder's own input, from the output of its hook: (…, width)."""
-        if self.normalises:
+        if self.normalization == "layer_norm":
             x = x - x.mean(-1, keepdim=True)
             x = x / (x.std(-1, keepdim=True) + 1e-5)
+        elif self.normalization == "constant_norm_rescale":
+            x = x * (self.width**0.5 / x.norm(dim=-1, keepdim=True).clamp(min=_TINY))
         return x - self.tensors["b_dec"] if self.b_dec_first else x
 
     def encode(self, read: Tensor) -> Tensor:
@@ -89,7 +92,7 @@ class SAE:
             return magnitude * (linear + weights["b_gate"] > 0)
         linear = linear + weights["b_enc"]
         if self.by_decoder_norm:
-            linear = linear * weights["W_dec"].norm(dim=-1)
+            linear = linear * self.decoder_norms()
         active = functional.relu(linear)
         if "threshold" in _ENCODERS[self.architecture]:
             return active * (linear > weights["threshold"])
@@ -100,10 +103,22 @@ class SAE:
 
     def decode(self, latents: Tensor) -> Tensor:
         """Reconstruction of the hook's output, where inputs are not normalised: (…, width)."""
+        return latents @ self.written() + self.tensors["b_dec"]
+
+    def decoder_norms(self) -> Tensor:
+        """Lengths of the decoder rows: (latents,)."""
+        norms: Tensor = self.tensors["W_dec"].norm(dim=-1)
+        return norms
+
+    def encoder(self) -> Tensor:
+        """What each latent responds to, on the scale of its activation: (latents, width)."""
+        rows = self.tensors["W_enc"].T
+        return rows * self.decoder_norms()[:, None] if self.by_decoder_norm else rows
+
+    def written(self) -> Tensor:
+        """What each latent adds to the reconstruction, for an activation of 1: (latents, width)."""
         rows = self.tensors["W_dec"]
-        if self.by_decoder_norm:
-            latents = latents / rows.norm(dim=-1)
-        return latents @ rows + self.tensors["b_dec"]
+        return rows / self.decoder_norms().clamp(min=_TINY)[:, None] if self.by_decoder_norm else rows
 
     def to(self, device: str | torch.device, dtype: torch.dtype) -> SAE:
         """The same SAE on another device or in another precision."""
@@ -114,66 +129,24 @@ class SAE:
 def load_sae(folder: Path) -> SAE:
     """Read one SAE.
 
-    Raises `ModelError` where the folder is not an SAE, its architecture or hook is unknown,
-    a setting is of another type than it must be, or tensors are missing, unexpected, have
-    mismatched shapes or are not numbers.
+    Latents whose weights are not numbers are read as dead, and `notes` say so. Raises
+    `ModelError` where the folder is not an SAE, its architecture or hook is unknown, a
+    setting cannot be obeyed, or tensors are missing, unexpected, have mismatched shapes or
+    are not numbers.
     """
     whose = f"SAE {named(folder)}"
     hint = f"it requires {CONFIG} and {WEIGHTS}"
-    config = read_settings(folder / CONFIG, whose, hint)
-    metadata = config.get("metadata") or {}
-    if not isinstance(metadata, dict):
-        raise ModelError(f"{whose}: metadata in {CONFIG} must be a map, not {_kind(metadata)}.")
-    settings = _Settings({**config, **metadata}, whose)  # SAELens 6 moved the model's facts there
-    architecture = settings.get("architecture", str, "standard")
-    if architecture not in _ENCODERS:
+    said = described(read_settings(folder / CONFIG, whose, hint), whose)
+    if said.architecture not in _ENCODERS:
         known = ", ".join(_ENCODERS)
-        raise ModelError(f"{whose}: architecture {architecture!r} is unknown: it must be one of {known}.")
-    normalised = settings.get("normalize_activations", str, "none")
-    if normalised not in ("none", "layer_norm"):
-        raise ModelError(f"{whose}: fold its normalize_activations {normalised!r} into the weights first.")
-    function = settings.get("activation_fn", str, None) or settings.get("activation_fn_str", str, None)
-    if function not in (None, "relu", "topk"):
-        raise ModelError(f"{whose}: activation_fn {function!r} is unknown: it must be relu.")
-    more = _Settings(settings.get("activation_fn_kwargs", dict, None) or {}, whose)
-    layer, place = _place(settings.get("hook_name", str, ""), whose)
-    sae = SAE(
-        architecture=architecture,
-        layer=layer,
-        place=place,
-        tensors=_tensors(folder / WEIGHTS, whose, hint),
-        k=settings.get("k", int, 0) or more.get("k", int, 0),
-        b_dec_first=settings.get("apply_b_dec_to_input", bool, True),
-        normalises=normalised == "layer_norm",
-        by_decoder_norm=settings.get("rescale_acts_by_decoder_norm", bool, False),
-        model=settings.get("model_name", str, None),
-    )
+        raise ModelError(f"{whose}: architecture {said.architecture!r} is unknown: it must be one of {known}.")
+    settings = {name: value for name, value in vars(said).items() if name != "widths"}
+    sae = SAE(tensors=_tensors(folder / WEIGHTS, whose, hint, said.architecture), **settings)
     _check(sae, whose)
     for key, size in (("d_in", sae.width), ("d_sae", sae.latents)):
-        if settings.get(key, int, size) != size:
-            raise ModelError(f"{whose}: {key} is {settings.get(key, int, 0)}, but W_enc has {size}: correct {CONFIG}.")
-    return sae
-
-
-class _Settings:
-    """Values of a cfg.json, each of the type that it must be."""
-
-    def __init__(self, values: dict[str, Any], whose: str) -> None:
-        self._values, self._whose = values, whose
-
-    def get(self, key: str, kind: type, default: Any) -> Any:
-        """A value; the default where it is absent or null. Raises `ModelError` for another type."""
-        value = self._values.get(key)
-        if value is None:
-            return default
-        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-            wanted = {str: "text", int: "a whole number", bool: "true or false", dict: "a map"}[kind]
-            raise ModelError(f"{self._whose}: {key} in {CONFIG} must be {wanted}, not {_kind(value)}.")
-        return shortened(value) if kind is str else value
-
-
-def _kind(value: object) -> str:
-    return "a list" if isinstance(value, list) else "a map" if isinstance(value, dict) else shortened(repr(value), 20)
+        if (given := said.widths.get(key, size)) != size:
+            raise ModelError(f"{whose}: {key} is {shortened(given, 20)}, but W_enc has {size}: correct {CONFIG}.")
+    return _without_broken(sae, whose)
 
 
 def save_sae(sae: SAE, folder: Path, **more: Any) -> None:
@@ -186,28 +159,23 @@ def save_sae(sae: SAE, folder: Path, **more: Any) -> None:
         "dtype": "float32",
         "device": "cpu",
         "apply_b_dec_to_input": sae.b_dec_first,
-        "normalize_activations": "layer_norm" if sae.normalises else "none",
+        "normalize_activations": sae.normalization,
         "reshape_activations": "none",
-        **({"k": sae.k, "rescale_acts_by_decoder_norm": sae.by_decoder_norm} if sae.architecture == "topk" else {}),
-        "metadata": {"hook_name": f"blocks.{sae.layer}.{sae.place}", "model_name": sae.model, **more},
+        **({"k": sae.k} if sae.architecture == "topk" else {}),
+        **({"rescale_acts_by_decoder_norm": sae.by_decoder_norm} if "topk" in sae.architecture else {}),
+        "metadata": {
+            "hook_name": f"blocks.{sae.layer}.{sae.place}",
+            "model_name": sae.model,
+            "prepend_bos": sae.prepends_bos,
+            "model_from_pretrained_kwargs": {"center_writing_weights": sae.centred, "fold_ln": sae.folded},
+            **more,
+        },
     }
     (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     save_file({name: tensor.contiguous() for name, tensor in sae.tensors.items()}, folder / WEIGHTS)
 
 
-def find_saes(folder: Path) -> list[Path]:
-    """The SAEs of a folder: itself, or its subfolders, by name. Raises `ConfigurationError` where there is none."""
-    if (folder / CONFIG).is_file():
-        return [folder]
-    folders = sorted(path.parent for path in folder.glob(f"*/{CONFIG}"))
-    if not folders:
-        raise ConfigurationError(
-            f"units.path: {named(folder)} contains no SAE: name a folder with {CONFIG} and {WEIGHTS}."
-        )
-    return folders
-
-
-def _tensors(file: Path, whose: str, hint: str) -> dict[str, Tensor]:
+def _tensors(file: Path, whose: str, hint: str, architecture: str) -> dict[str, Tensor]:
     try:
         if not file.is_file():
             raise FileNotFoundError(f"there is no {file.name}")
@@ -216,22 +184,35 @@ def _tensors(file: Path, whose: str, hint: str) -> dict[str, Tensor]:
         tensors = {name: tensor.float() for name, tensor in load_file(file).items()}
     except Exception as error:  # safetensors raises its own kinds
         raise ModelError(f"{whose} cannot be read ({reason(error)}): {hint}.") from error
-    if broken := [name for name, tensor in tensors.items() if not tensor.isfinite().all()]:
-        raise ModelError(f"{whose}: {and_more(broken)} contain NaN or infinity: save it again.")
-    if "topk_threshold" in tensors and "threshold" not in tensors:
+    if architecture == "batchtopk" and "topk_threshold" in tensors and "threshold" not in tensors:
         tensors["threshold"] = tensors.pop("topk_threshold")
+    if architecture == "jumprelu" and "log_threshold" in tensors and "threshold" not in tensors:
+        tensors["threshold"] = tensors.pop("log_threshold").exp()
     # SAELens has written ones beside weights that were never fine-tuned.
-    if "scaling_factor" in tensors and (tensors["scaling_factor"] == 1).all():
+    if "scaling_factor" in tensors and torch.allclose(tensors["scaling_factor"], torch.ones(())):
         del tensors["scaling_factor"]
     return tensors
 
 
-def _place(hook: str, whose: str) -> tuple[int, str]:
-    match = re.fullmatch(r"blocks\.(\d{1,6})\.(.+)", hook)
-    if not match or match[2] not in _PLACES:
-        known = f"blocks.N.{', .'.join(_PLACES)}"
-        raise ModelError(f"{whose}: hook_name {shortened(hook, 40)!r} is not supported: it must be one of {known}.")
-    return int(match[1]), _PLACES[match[2]]
+def _without_broken(sae: SAE, whose: str) -> SAE:
+    """The same SAE, its latents of NaN or infinity dead; raises `ModelError` where that concerns all of them."""
+    broken = torch.zeros(sae.latents, dtype=torch.bool)
+    by_latent = {
+        name: tensor.T if name == "W_enc" else tensor[:, None] if tensor.ndim == 1 else tensor
+        for name, tensor in sae.tensors.items()
+        if name != "b_dec" and tensor.shape and tensor.numel() >= sae.latents
+    }  # (latents, …) each
+    damaged = [name for name, tensor in sae.tensors.items() if not tensor.isfinite().all()]
+    if not damaged:
+        return sae
+    for tensor in by_latent.values():
+        broken |= ~tensor.isfinite().all(1)
+    if broken.all() or not by_latent.keys() >= set(damaged):
+        raise ModelError(f"{whose}: {and_more(damaged)} contain NaN or infinity: save it again.")
+    for tensor in by_latent.values():
+        tensor[broken] = 0
+    said = f"{whose}: {and_more(damaged)} contain NaN or infinity, so {int(broken.sum()):,} latents are read as dead"
+    return replace(sae, notes=(*sae.notes, said))
 
 
 def _check(sae: SAE, whose: str) -> None:

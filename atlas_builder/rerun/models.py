@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from atlas_builder.config import Configuration
+from atlas_builder.config import Configuration, UnitSettings
 from atlas_builder.models import crate, language_model
 from atlas_builder.models.memory import as_float32
-from atlas_builder.models.sae import SAE
-from atlas_builder.units.open import load_saes
+from atlas_builder.models.sae_folders import sae_folders
+from atlas_builder.rerun.saes import PlainSAE
 
 Reading = dict[int, tuple[Tensor, Tensor]]
 """For each layer the inputs of its units, (batch, context, width), and their activations, (batch, context, units)."""
@@ -45,7 +45,7 @@ def second_reading(config: Configuration, loaded: language_model.LanguageModel) 
     place = loaded.bridge.adapter.translate_transformer_lens_path
     plain = language_model.load_plain(config.model)
     if config.units.kind == "sae":
-        return _Latents(plain, place, {sae.layer: sae for sae in load_saes(config.units)})
+        return _Latents(plain, place, _plain_saes(config.units))
     return _Neurons(plain, place)
 
 
@@ -113,49 +113,78 @@ class _Neurons(_Hooked):
         return as_float32(logits.double().softmax(-1))
 
 
-_MODULES = {
-    "mlp.hook_in": (".mlp", False),
-    "hook_mlp_out": (".mlp", True),
-    "hook_resid_pre": ("", False),
-    "hook_resid_mid": (".ln2", False),
-    "hook_resid_post": ("", True),
-}
-"""For each place of an SAE, the module of a block beside it, and whether it is that module's output."""
-
-
 class _Latents(_Hooked):
-    """The latents of SAEs, from their definitions in float64."""
+    """The latents of SAEs, each read beside the module of a block that its hook is the input or the output of."""
 
-    def __init__(self, plain: Any, place: Callable[[str], str], saes: dict[int, SAE]) -> None:
+    def __init__(self, plain: Any, place: Callable[[str], str], saes: dict[int, PlainSAE]) -> None:
         super().__init__(plain, place)
         self.saes = saes
+        self.prepends_bos = all(sae.prepends_bos for sae in saes.values())
 
     def __call__(self, tokens: Tensor, layers: Sequence[int]) -> Reading:
-        modules = [_MODULES[self.saes[layer].place] for layer in layers]
-        tensors = self.captured(
-            tokens, [(f"blocks.{layer}{name}", after) for layer, (name, after) in zip(layers, modules, strict=True)]
+        seen = self.captured(tokens, [self._beside(self.saes[layer]) for layer in layers])
+        return {layer: self._read(self.saes[layer], x.cpu().double()) for layer, x in zip(layers, seen, strict=True)}
+
+    def _beside(self, sae: PlainSAE) -> tuple[str, bool]:
+        """The module, and whether its output is read."""
+        block, joins = f"blocks.{sae.layer}", self.plain.config.model_type == "bloom"  # whose modules add the stream
+        norm = f"{block}.ln2" if self._has(f"{block}.ln2") else f"{block}.mlp"
+        places = {
+            "hook_resid_pre": (block, False),
+            "hook_resid_mid": (norm, False),
+            "hook_resid_post": (block, True),
+            "mlp.hook_in": (f"{block}.mlp", False),
+            "mlp.hook_out": (f"{block}.mlp", True),
+            "ln2.hook_normalized": (f"{block}.ln2", False),
+        }
+        if sae.hook in ("hook_mlp_out", "hook_attn_out"):
+            part, behind, last = ("mlp", "ln2_post", "out") if sae.hook == "hook_mlp_out" else ("attn", "ln1_post", "o")
+            whole = f"{block}.{part}.{last}" if joins else f"{block}.{part}"
+            return (f"{block}.{behind}" if self._has(f"{block}.{behind}") else whole), True
+        return (f"{block}.ln2", False) if _is_before_gain(sae) else places[sae.hook]
+
+    def _read(self, sae: PlainSAE, x: Tensor) -> tuple[Tensor, Tensor]:
+        if sae.hook in ("hook_mlp_out", "hook_attn_out"):
+            x = x * getattr(self.plain.config, "residual_multiplier", 1.0)
+        if _is_before_gain(sae):
+            norm = self.plain.get_submodule(self._place(f"blocks.{sae.layer}.ln2"))
+            x = x - x.mean(-1, keepdim=True) if self._centres(x.shape[-1]) else x
+            # Every norm has its epsilon by one of these names.
+            little = next(getattr(norm, name) for name in ("eps", "variance_epsilon", "epsilon") if hasattr(norm, name))
+            x = x / torch.sqrt(x.square().mean(-1, keepdim=True) + little)
+        elif sae.was_loaded_with("center_writing_weights") and not sae.hook.startswith("mlp."):
+            x = x - x.mean(-1, keepdim=True) if self._centres(x.shape[-1]) else x
+        read, latents = sae.latents(x.reshape(-1, x.shape[-1]).numpy())
+        return (
+            torch.from_numpy(read).reshape(*x.shape[:-1], -1),
+            torch.from_numpy(latents).reshape(*x.shape[:-1], -1),
         )
-        return {layer: _latents(self.saes[layer], x.cpu().double()) for layer, x in zip(layers, tensors, strict=True)}
+
+    def _centres(self, width: int) -> bool:
+        """Whether the model's norms take the mean off, so that the same number everywhere and its opposite are one."""
+        if not self._has("ln_final"):
+            return False
+        norm = self.plain.get_submodule(self._place("ln_final"))
+        even = torch.full((1, 1, width), 64.0, dtype=self.plain.dtype, device=self.plain.device)
+        with torch.inference_mode():
+            return bool(torch.allclose(norm(even).float(), norm(-even).float(), atol=1e-3))
+
+    def _has(self, name: str) -> bool:
+        try:
+            self.plain.get_submodule(self._place(name))
+        except (AttributeError, KeyError, ValueError):
+            return False
+        return True
 
 
-def _latents(sae: SAE, x: Tensor) -> tuple[Tensor, Tensor]:
-    weights = {name: tensor.double() for name, tensor in sae.tensors.items()}
-    if sae.normalises:
-        spread, mean = torch.std_mean(x, dim=-1, keepdim=True)
-        x = (x - mean) / (spread + 1e-5)
-    if sae.b_dec_first:
-        x = x - weights["b_dec"]
-    drive = torch.einsum("bcw,wu->bcu", x, weights["W_enc"])
-    if sae.architecture == "gated":
-        size = (drive * torch.exp(weights["r_mag"]) + weights["b_mag"]).clamp(min=0)
-        return x, torch.where(drive > -weights["b_gate"], size, 0.0)
-    drive = drive + weights["b_enc"]
-    if sae.by_decoder_norm:
-        drive = drive * weights["W_dec"].square().sum(1).sqrt()
-    threshold = weights.get("threshold", torch.zeros((), dtype=torch.float64)).clamp(min=0)
-    if sae.architecture == "topk":
-        threshold = threshold.maximum(drive.sort(dim=-1, descending=True).values[..., sae.k : sae.k + 1])
-    return x, torch.where(drive > threshold, drive, 0.0)
+def _is_before_gain(sae: PlainSAE) -> bool:
+    """Whether an SAE reads what its layer's norm makes before its gain, or a folded model, whose norm has none."""
+    return sae.hook == "ln2.hook_normalized" or (sae.hook == "mlp.hook_in" and sae.was_loaded_with("fold_ln"))
+
+
+def _plain_saes(units: UnitSettings) -> dict[int, PlainSAE]:
+    with sae_folders(units) as folders:
+        return {sae.layer: sae for sae in map(PlainSAE, folders)}
 
 
 class _Codes:

@@ -86,7 +86,8 @@ class Reader:
         self._read = second_reading(config, loaded)
         self.weights = Weights(config, loaded, self._read)
         self._config = config
-        self._head = [] if self.tokenizer.bos_token_id is None else [int(self.tokenizer.bos_token_id)]
+        bos = self.tokenizer.bos_token_id if getattr(self._read, "prepends_bos", True) else None
+        self._head = [] if bos is None else [int(bos)]
 
     def last(self, rows: Sequence[list[int]], layer: int, unit: int) -> NDArray[np.float64]:
         """Activations of a unit at the last of (rows, tokens), after a beginning-of-sequence token: (rows,)."""
@@ -111,7 +112,7 @@ class Reader:
     def text(self) -> Text:
         """Tokenise every document on its own and cut it into contexts."""
         settings = self._config.corpus
-        room = settings.context - (self.tokenizer.bos_token_id is not None)
+        room = settings.context - len(self._head)
         left = settings.max_tokens if settings.max_tokens is not None else 1 << 62
         contexts: list[tuple[int, int, list[int]]] = []
         names: list[str] = []

@@ -33,13 +33,13 @@ class Weights:
     def count(self, layer: int) -> int:
         """The number of units of a layer; 0 where there is no such layer."""
         if self._kind == "sae":
-            return int(self._saes[layer].tensors["W_dec"].shape[0]) if layer in self._saes else 0
+            return len(self._saes[layer].decoder) if layer in self._saes else 0
         return len(self._write(layer)) if 0 <= layer < int(self._loaded.bridge.cfg.n_layers) else 0
 
     def read(self, layer: int, units: Sequence[int]) -> NDArray[np.float32]:
         """Input weights, of a gated unit those of the gate first: (parts, units, width)."""
         if self._kind == "sae":
-            parts = [self._saes[layer].tensors["W_enc"].T]
+            parts = [torch.from_numpy(self._saes[layer].encoder)]
         elif self._kind == "crate":
             parts = [self._write(layer)]
         else:
@@ -84,7 +84,7 @@ class Weights:
 
     def _write(self, layer: int) -> Tensor:
         if self._kind == "sae":
-            return Tensor(self._saes[layer].tensors["W_dec"])
+            return torch.from_numpy(self._saes[layer].decoder)
         if self._kind == "crate":
             return Tensor(self._loaded.bridge.state_dict()[f"blocks.{layer}.ista.dictionary"])
         matrix = self._matrix(layer, "out")

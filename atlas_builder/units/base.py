@@ -72,6 +72,19 @@ class Steerable(Protocol):
         """
 
 
+@runtime_checkable
+class TrainedUnits(Protocol):
+    """Units that were trained on a model, and say on which contexts."""
+
+    @property
+    def prepends_bos(self) -> bool:
+        """Whether contexts begin with the tokenizer's token for that, where it has one."""
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What a builder should know of their files, a sentence each."""
+
+
 class StopForwardPass(Exception):  # noqa: N818 - a signal, not an error
     """Ends a forward run whose remaining layers are not needed."""
 

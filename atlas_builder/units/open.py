@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import get_args
 
 import torch
 from torch import Tensor
 
-from atlas_builder.config import Configuration, UnitSettings
+from atlas_builder.config import Configuration, ModelSettings, UnitSettings
 from atlas_builder.errors import AtlasError, ConfigurationError, ModelError
 from atlas_builder.models import crate, sae
-from atlas_builder.models.confinement import confined
-from atlas_builder.models.hub import fetched_sae
-from atlas_builder.models.language_model import LanguageModel, quiet
+from atlas_builder.models.language_model import LanguageModel
 from atlas_builder.models.memory import is_out_of_memory
+from atlas_builder.models.sae_folders import sae_folders
 from atlas_builder.models.wording import reason, shortened
-from atlas_builder.shipped import MODELS, SAES
+from atlas_builder.shipped import MODELS
 from atlas_builder.units.base import Units
 from atlas_builder.units.crate import CrateUnits
 from atlas_builder.units.mlp import MLPUnits
@@ -40,7 +37,7 @@ def open_units(model: LanguageModel, config: Configuration) -> Units:
     elif units.kind == "sae":
         saes = load_saes(units)
         for loaded in saes:
-            _check_trained_on(loaded, config.model.name)
+            _check_trained_on(loaded, config.model)
         opened = SAEUnits(model.bridge, saes, units.layers)
     else:
         opened = MLPUnits(model.bridge, units.layers)
@@ -78,42 +75,23 @@ def _try_out(units: Units, model: LanguageModel, config: Configuration) -> None:
 
 
 def load_saes(units: UnitSettings) -> list[sae.SAE]:
-    """The SAEs of a configuration: from a folder, the shipped ones, Hugging Face, or a release that sae-lens knows."""
-    if units.path:
-        return [sae.load_sae(folder) for folder in sae.find_saes(Path(units.path))]
-    release, name = str(units.release), str(units.id)
-    if release == "demo":
-        if name not in (shipped := sorted(folder.name for folder in SAES.iterdir())):
-            raise ConfigurationError(f"units.id: {name} is not among the shipped SAEs: use {' or '.join(shipped)}.")
-        return [sae.load_sae(folder) for folder in sae.find_saes(SAES / name)]
-    if "/" in release:
-        return [sae.load_sae(fetched_sae(release, name))]
-    try:
-        from sae_lens import SAE
-    except ImportError:
-        raise ConfigurationError(
-            f"units.release: {release} is not a repository like owner/name; to look it up among SAELens's "
-            "releases, install atlas-builder[sae]."
-        ) from None
-    with TemporaryDirectory() as scratch, quiet():
-        try:
-            with confined(network=True):
-                SAE.from_pretrained(release, name).save_model(scratch)
-        except Exception as error:  # SAELens raises many kinds
-            raise ModelError(
-                f"SAE {shortened(name)} of {shortened(release)} cannot be loaded by SAELens ({reason(error)}): check "
-                "units.release, units.id and the network."
-            ) from error
-        return [sae.load_sae(Path(scratch))]
+    """The SAEs of a configuration, by `sae_folders`."""
+    with sae_folders(units) as folders:
+        return [sae.load_sae(folder) for folder in folders]
 
 
-def _check_trained_on(loaded: sae.SAE, name: str) -> None:
-    """Refuse an SAE whose metadata names another model, where both are known by name."""
-    trained_on, model = _official(loaded.model or ""), _official(name)
+def _check_trained_on(loaded: sae.SAE, settings: ModelSettings) -> None:
+    """Refuse an SAE whose metadata names another model or checkpoint, where both are known by name."""
+    trained_on, model = _official(loaded.model or ""), _official(settings.name)
     if trained_on and model and trained_on != model:
         raise ConfigurationError(
-            f"units: the SAE of layer {loaded.layer} was trained on {loaded.model}, not on {name}: "
+            f"units: the SAE of layer {loaded.layer} was trained on {loaded.model}, not on {settings.name}: "
             "change model.name, or choose SAEs of this model."
+        )
+    if loaded.checkpoint and loaded.checkpoint not in (settings.revision or ""):
+        raise ConfigurationError(
+            f"units: the SAE of layer {loaded.layer} was trained on checkpoint {loaded.checkpoint} of its model: "
+            "set model.revision to it."
         )
 
 

@@ -433,7 +433,7 @@ def _tokenizers() -> Iterator[Case]:
     yield Case(kind, "a vocabulary of odd type", "gpt2", _tokenizer(lambda content: content["model"].update(vocab=[1])))
 
 
-_GOOD = {("activation_fn_kwargs", "{'a': 1}"), ("metadata", "{'a': 1}"), ("k", "7")}
+_GOOD = {("metadata", "{'a': 1}"), ("k", "7")}
 """Odd values that mean something."""
 
 
@@ -462,7 +462,10 @@ def _saes() -> Iterator[Case]:
             yield Case(
                 kind, f"{architecture}: {tensor} misshapen", base, _first(tensor, lambda held: held[:-1], weights)
             )
-            yield Case(kind, f"{architecture}: NaN in {tensor}", base, _first(tensor, _filled(float("nan")), weights))
+            # One latent that is no number is dead; without the bias of the input, all are.
+            good = tensor != "b_dec"
+            broken = _first(tensor, _filled(float("nan")), weights)
+            yield Case(kind, f"{architecture}: NaN in {tensor}", base, broken, good)
         yield Case(kind, f"{architecture}: a tensor more", base, _tensors(
             lambda all_: {**all_, "more": torch.ones(3)}, weights))  # fmt: skip
     odd: tuple[Any, ...] = (["x"], {"a": 1}, 7, float("inf"), float("nan"), 10**40, True, "x" * 9999, "\ud800\u202e")

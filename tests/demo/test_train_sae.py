@@ -11,6 +11,7 @@ import torch
 
 from atlas_builder.demo.train_sae import MOMENTUM, SAERecipe, Trainer, main, neuron_embedding_loss, train_sae
 from atlas_builder.models import sae
+from atlas_builder.models.sae_folders import find_saes
 
 
 def test_the_term_is_what_its_formula_says() -> None:
@@ -85,7 +86,7 @@ def test_training_twice_gives_the_same_bytes_which_load(tmp_path: Path, capsys: 
 def test_the_command_trains_on_the_shipped_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SAERecipe, "__init__", _short(SAERecipe.__init__))
     main(["--tokens", "500", "--weight", "0.1", "--layers", "1", "3", "--output", str(tmp_path / "saes")])
-    assert [(one.layer, one.width) for one in map(sae.load_sae, sae.find_saes(tmp_path / "saes"))] == [
+    assert [(one.layer, one.width) for one in map(sae.load_sae, find_saes(tmp_path / "saes"))] == [
         (1, 128),
         (3, 128),
     ]

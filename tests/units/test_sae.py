@@ -17,6 +17,7 @@ from atlas_builder.config_file import validate
 from atlas_builder.errors import ConfigurationError, ModelError
 from atlas_builder.models import language_model, sae
 from atlas_builder.models.sae import SAE
+from atlas_builder.models.sae_folders import find_saes
 from atlas_builder.units.open import load_saes, open_units
 from atlas_builder.units.sae import SAEUnits
 from tests.support import reference
@@ -34,7 +35,7 @@ def folder(tmp_path: Path) -> Path:
 def _slow(found: SAE, x: np.ndarray) -> np.ndarray:
     """The latents of one input, one by one, as the papers and SAELens define them."""
     weights = {name: tensor.double().numpy() for name, tensor in found.tensors.items()}
-    if found.normalises:
+    if found.normalization == "layer_norm":
         x = (x - x.mean()) / (x.std(ddof=1) + 1e-5)
     if found.b_dec_first:
         x = x - weights["b_dec"]
@@ -56,7 +57,7 @@ def _slow(found: SAE, x: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("settings", [{}, {"b_dec_first": False, "normalises": True}])
+@pytest.mark.parametrize("settings", [{}, {"b_dec_first": False, "normalization": "layer_norm"}])
 def test_latents_are_what_the_architecture_says(architecture: str, settings: dict[str, Any], tmp_path: Path) -> None:
     if architecture == "topk" and settings:
         settings = {**settings, "by_decoder_norm": True}
@@ -142,9 +143,9 @@ def test_what_is_no_sae_is_refused_in_a_sentence(folder: Path) -> None:
     now(metadata={"hook_name": "blocks.0.attn.hook_z"})
     _refused(folder, r"hook_name 'blocks.0.attn.hook_z' is not supported: it must be one of blocks.N.ln2")
     now(normalize_activations="expected_average_only_in")
-    _refused(folder, "fold its normalize_activations")
+    _refused(folder, "normalize_activations in cfg.json is .expected_average_only_in.: fold it into the weights first")
     now(activation_fn="tanh-relu")
-    _refused(folder, "activation_fn 'tanh-relu' is unknown")
+    _refused(folder, "activation_fn in cfg.json is .tanh-relu., which architecture .standard. does not have")
     now({**weights, "W_dec": weights["W_dec"][:, :-1].contiguous()})
     _refused(folder, r"W_dec has the shape \(40, 15\), but W_enc requires \(40, 16\)")
     (folder / "sae_weights.safetensors").unlink()
@@ -206,7 +207,7 @@ def test_an_sae_of_another_model_or_layer_is_refused(gpt2_folder: Path, tmp_path
             with pytest.raises(ConfigurationError, match=match):
                 open_units(loaded, settings)
     with pytest.raises(ConfigurationError, match="contains no SAE"):
-        sae.find_saes(tmp_path)
+        find_saes(tmp_path)
 
 
 def test_a_configuration_says_where_its_saes_are() -> None:

@@ -28,7 +28,7 @@ def test_shipped_saes_are_saelens_too(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("settings", [{}, {"b_dec_first": False, "normalises": True}])
+@pytest.mark.parametrize("settings", [{}, {"b_dec_first": False, "normalization": "layer_norm"}])
 def test_latents_are_those_of_saelens(architecture: str, settings: dict[str, Any], tmp_path: Path) -> None:
     found = an_sae(architecture, **settings)
     sae.save_sae(found, tmp_path)
@@ -44,6 +44,6 @@ def test_latents_are_those_of_saelens(architecture: str, settings: dict[str, Any
     with torch.no_grad():
         latents = theirs.encode(inputs)
         torch.testing.assert_close(found.encode(found.read(inputs)), latents, atol=1e-4, rtol=1e-4)
-        if not found.normalises:
+        if found.normalization != "layer_norm":
             torch.testing.assert_close(found.decode(latents), theirs.decode(latents), atol=1e-3, rtol=1e-3)
     assert 0 < float((latents > 0).float().mean()) < 1
