@@ -77,8 +77,8 @@ def _prepare(model: LanguageModel, units: Units, config: Configuration, folder: 
             max_documents=config.corpus.max_documents,
             on_tokens=advance,
         )
-    if skipped.lines:
-        progress.say(f"skipped {skipped.lines} broken lines of {config.corpus.path}")
+    for line in skipped.said(config.corpus):
+        progress.say(line)
     shapes = []
     for layer in units.layers:
         reads = units.read_weights(layer).numpy()
