@@ -74,9 +74,8 @@ def test_keys_lead_on_where_a_host_strips_html_from_addresses(stripped: str, pag
     ):  # fmt: skip
         page.keyboard.press(key)
         page.wait_for_url(f"{stripped}{place}", timeout=5000)
-    page.keyboard.press("r")
-    page.wait_for_url(re.compile(r"/L[01]/N\d+$"), timeout=5000)
-    page.wait_for_load_state()
+    with page.expect_navigation(url=re.compile(r"/L[01]/N\d+$"), timeout=5000):
+        page.keyboard.press("r")
     assert errors == []
 
 

@@ -1,4 +1,4 @@
-"""What the site adds to Markdown: scrolling parts reachable by keyboard, alignment by classes, anchors of any script."""
+"""What the site adds to Markdown: parts that scroll by keyboard, alignment by classes, anchors of any script."""
 
 from __future__ import annotations
 
