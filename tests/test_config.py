@@ -293,7 +293,8 @@ _WRITTEN = (
 
 @pytest.mark.parametrize("written", _WRITTEN)
 def test_text_that_looks_like_a_number_stays_as_it_was_written(tmp_path: Path, written: str) -> None:
-    text = "model: {{name: demo, revision: {0}}}\ncorpus: {{source: stdlib, field: {0}}}\natlas: {{version: {0}, title: {0}}}"
+    text = "model: {{name: demo, revision: {0}}}\ncorpus: {{source: stdlib, field: {0}}}\n"
+    text += "atlas: {{version: {0}, title: {0}}}"
     for given in (written, f"'{written}'", f'"{written}"'):
         found = _load(tmp_path, text.format(given))
         kept = (found.atlas.version, found.atlas.title, found.model.revision, found.corpus.field)

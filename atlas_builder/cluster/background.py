@@ -75,6 +75,8 @@ class LayerBackground:
     def _given_drives(self, read_weights: NDArray[np.float32]) -> list[GivenDrive]:
         """What inputs' drives say of their embeddings, for units of `read_weights` (units, parts, width)."""
         units, parts, width = read_weights.shape
+        # A matrix that is not finite has no inverse, and would end the others' too.
+        read_weights = np.where(np.isfinite(read_weights).all(axis=(1, 2), keepdims=True), read_weights, np.float32(0))
         count = len(self.centred)
         drive = read_weights.reshape(-1, width) @ self.centred.T  # (units · parts, tokens)
         common = (drive @ self.centred).reshape(units, parts, width).astype(np.float64) / count

@@ -33,7 +33,7 @@ class Server(Protocol):
         """The name of the model."""
 
     def ask(self, question: str) -> str:
-        """The model's answer without its reasoning. Raises `ServerError` if there is none; called from several threads."""
+        """The answer without the reasoning. Raises `ServerError` if there is none; called from several threads."""
 
 
 class OpenAIServer:
@@ -86,7 +86,7 @@ class OpenAIServer:
 
 
 def after_reasoning(answer: str) -> str:
-    """What follows the reasoning that a model writes before its answer, in `<think>` and the like; empty without an end.
+    """What follows the reasoning that a model writes first, in `<think>` and the like; empty where that has no end.
 
     Where the prompt opens the reasoning for it, the model writes the closing tag only, on a line of its own or at
     the end of one.
