@@ -21,6 +21,7 @@ from atlas_builder.cluster.embeddings import (
     has_direction,
     inner_products,
     neuron_embeddings,
+    scaled_weights,
 )
 
 _PAIRED = 128
@@ -67,8 +68,8 @@ class LayerBackground:
         return self.of_units(read_weights[:, None])[0]
 
     def of_units(self, read_weights: NDArray[np.float32]) -> list[UnitBackground]:
-        """The same for some units at once, which costs less; `read_weights` is (parts, units, width)."""
-        read_weights = read_weights.swapaxes(0, 1)
+        """The same for some units at once, which costs less; `read_weights` is (parts, units, width), of any scale."""
+        read_weights = scaled_weights(read_weights).swapaxes(0, 1)
         drives = self._given_drives(read_weights) if self.known else [None] * len(read_weights)
         return [UnitBackground(self, *unit) for unit in zip(read_weights, drives, strict=True)]
 

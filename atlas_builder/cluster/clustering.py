@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
 
 from atlas_builder.cluster.background import LayerBackground, Similarities, UnitBackground
-from atlas_builder.cluster.embeddings import cosine_distances, neuron_embeddings, scaled_weights
+from atlas_builder.cluster.embeddings import cosine_distances, neuron_embeddings
 from atlas_builder.cluster.linkage import noise_free_linkage, tidied
 from atlas_builder.cluster.tree import average_tree, groups_below
 from atlas_builder.config import ClusterSettings
@@ -60,8 +60,7 @@ def cluster_examples(
         )
     if tokens.shape != rows.shape[:1]:
         raise ValueError(f"background has {len(rows)} rows, but background_tokens {tokens.size} ids.")
-    as_read = LayerBackground(rows, tokens).of_unit(scaled_weights(read_weights[:, None])[:, 0])
-    similarities = similarities_of(inputs, as_read, settings)
+    similarities = similarities_of(inputs, LayerBackground(rows, tokens).of_unit(read_weights), settings)
     return cluster(similarities.distances, settings, similarities.dimensions)
 
 

@@ -26,7 +26,8 @@ def neuron_embeddings(inputs: Floats, read_weights: Floats) -> Floats:
     whose embedding concatenates `input ⊙ w_gate` and `input ⊙ w_in` (this project's
     extension of the paper). Returns (examples, parts · width).
     """
-    product = inputs[:, None, :] * read_weights[None]  # (examples, parts, width)
+    with np.errstate(over="ignore", invalid="ignore"):
+        product = inputs[:, None, :] * read_weights[None]  # (examples, parts, width)
     return product.reshape(len(inputs), product.shape[1] * product.shape[2])
 
 

@@ -16,7 +16,7 @@ from atlas_builder.cluster import clustering, stability
 from atlas_builder.cluster.background import LayerBackground, UnitBackground
 from atlas_builder.cluster.clustering import Measures, paper_distances
 from atlas_builder.cluster.diversity import DiversityMeasures, diversity_measures
-from atlas_builder.cluster.embeddings import cosine_distances, neuron_embeddings, principal_coordinates, scaled_weights
+from atlas_builder.cluster.embeddings import cosine_distances, neuron_embeddings, principal_coordinates
 from atlas_builder.cluster.stability import StabilityMeasures, stability_measures
 from atlas_builder.collect.results import Collected, CollectedLayer
 from atlas_builder.config import ClusterSettings
@@ -144,7 +144,7 @@ def _cluster_units(layer: CollectedLayer, first: int, last: int, settings: Clust
     # Results must not depend on the number of threads, and workers must not compete for cores.
     with threadpool_limits(limits=1), gc_paused():
         background = LayerBackground(layer.background, layer.background_tokens)
-        as_read = background.of_units(scaled_weights(layer.read_weights[:, first:last]))
+        as_read = background.of_units(layer.read_weights[:, first:last])
         parts = [_cluster_unit(layer, unit, one, settings) for unit, one in enumerate(as_read, first)]
     return ClusteredUnits(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
