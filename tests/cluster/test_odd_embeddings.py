@@ -32,7 +32,7 @@ def _inputs(draw: st.DrawFn) -> np.ndarray:
     rows = distinct[chance.integers(0, len(distinct), count)]
     with np.errstate(all="ignore"):
         scaled = rows * scale[chance.integers(0, draw(st.integers(1, len(_SCALES))), count)][:, None]
-        return scaled.astype(np.float32)
+        return np.asarray(scaled, np.float32)
 
 
 @st.composite

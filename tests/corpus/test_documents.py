@@ -102,7 +102,8 @@ def test_texts_are_read_in_every_encoding_that_says_itself_and_every_packing(
 
 
 def test_two_packed_parts_in_one_file_are_both_read(tmp_path: Path) -> None:
-    for number, pack in enumerate((gzip.compress, bz2.compress, lzma.compress, _zstd_compressed)):
+    packings: list[Callable[[bytes], bytes]] = [gzip.compress, bz2.compress, lzma.compress, _zstd_compressed]
+    for number, pack in enumerate(packings):
         (tmp_path / f"{number}.txt.gz").write_bytes(pack(b"one ") + pack(b"two"))
     found = list(documents(CorpusSettings(source="text", path=str(tmp_path))))
     assert [document.text for document in found] == ["one two"] * 4

@@ -12,6 +12,7 @@ import torch
 from transformers import AutoModelForCausalLM, GPT2Config
 
 from atlas_builder.config import Configuration
+from atlas_builder.models.sae import save_sae
 from atlas_builder.pipeline.build import build
 from atlas_builder.progress import Progress
 from atlas_builder.rerun.source import open_rerun
@@ -19,6 +20,7 @@ from atlas_builder.site.hosting.check import check
 from atlas_builder.verify.run import Verification
 from tests.support.atlases import Configure, Once, records_of
 from tests.support.models import save_tiny
+from tests.support.saes import an_sae
 
 Change = Callable[[torch.Tensor, torch.Tensor], object]
 
@@ -134,3 +136,25 @@ def test_verify_agrees_with_the_pages_of_odd_units(sites: dict[bool, Path]) -> N
     chosen = {1: [_units(kind)[0] for kind in KINDS]}
     report = Verification(sites[True], source, chosen, 0, Progress(quiet=True)).report()
     assert report.problems == []
+
+
+def test_latents_without_input_weights_have_their_pages(
+    configure: Configure, gpt2_folder: Path, pool: Executor, tmp_path: Path
+) -> None:
+    sae = an_sae("standard", layer=1, place="mlp.hook_in")
+    sae.tensors["W_enc"][:, :12] = 0  # constant, above zero or never active
+    sae.tensors["b_enc"][:6], sae.tensors["b_enc"][6:12] = 0.5, -0.5
+    sae.tensors["W_dec"][12:18] = 0
+    sae.tensors["W_enc"][:, 18:24] *= 1e-30
+    sae.tensors["b_enc"][18:24] = 0
+    save_sae(sae, tmp_path / "sae")
+    config = configure(units={"kind": "sae", "path": str(tmp_path / "sae")}, examples={"per_unit": 12})
+    build(config, tmp_path / "site", executor=pool)
+    assert check(tmp_path / "site", Progress(quiet=True)).problems == []
+    records = records_of(tmp_path / "site")
+    assert [record["stats"]["max"] for record in records[:12]] == [0.5] * 6 + [0] * 6
+    assert all(record["behaviours"] == [] for record in records[:12])
+    assert any(record["behaviours"] for record in records[18:24])
+    source = open_rerun(tmp_path / "site", ())
+    chosen = {1: [0, 6, 12, 18, 30]}
+    assert Verification(tmp_path / "site", source, chosen, 0, Progress(quiet=True)).report().problems == []
