@@ -191,7 +191,12 @@ def odd_but_text() -> Iterator[Try]:
     yield Try("odd but read", "byte order mark in JSON", "jsonl", _bytes(b"\xef\xbb\xbf" + _LINE), reads=True)
     for encoding in ("utf-16", "utf-32"):
         yield Try("odd but read", encoding, "text", _bytes(("a text\n" * 20).encode(encoding)), reads=True)
-    for name, pack in {"gzip": gzip.compress, "bzip2": bz2.compress, "xz": lzma.compress}.items():
+    packings: dict[str, Callable[[bytes], bytes]] = {
+        "gzip": gzip.compress,
+        "bzip2": bz2.compress,
+        "xz": lzma.compress,
+    }
+    for name, pack in packings.items():
         yield Try("odd but read", f"lines in {name}", "jsonl", _bytes(pack(_LINE * 100)), reads=True)
     yield Try("odd but read", "half a pair", "jsonl", _bytes(json.dumps({"text": "a \ud800 b"}).encode()), reads=True)
     yield Try("odd but read", "an escaped NUL", "jsonl", _bytes(json.dumps({"text": "a \0 b"}).encode()), reads=True)
