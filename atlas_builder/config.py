@@ -120,17 +120,20 @@ class ModelSettings(_Section):
 class CorpusSettings(_Section):
     """The text on which activations are collected."""
 
-    source: Literal["stdlib", "text", "jsonl", "huggingface"]
+    source: Literal["stdlib", "text", "jsonl", "parquet", "huggingface"]
     """`stdlib`: topics, docstrings and source of the running Python interpreter; `text`: text files; `jsonl`: a
-    document per line; `huggingface`: a data set of the Hugging Face hub."""
+    document per line, or per item of a JSON list; `parquet`: a document per row of Parquet tables; `huggingface`: a
+    data set of the Hugging Face hub."""
     path: Annotated[str | None, IsPath()] = None
-    """For `text`, a file or a folder of `*.txt` files; for `jsonl`, a file."""
+    """For `text`, `jsonl` and `parquet`, a file, or a folder: its `.txt` and `.md`, its `.jsonl`, `.ndjson` and
+    `.json`, or its `.parquet` and `.pq` files. The first two kinds may be packed by gzip, bzip2, xz or zstd; they are
+    UTF-8 or, with a byte order mark, UTF-16."""
     name: str | None = None
     """Name of the data set, for `huggingface`."""
     split: str = "train"
     """Split of the data set, for `huggingface`."""
     field: str = "text"
-    """Key of the text in a line of `jsonl` or a row of the data set."""
+    """Key of the text in a line of `jsonl`, or column of the table or the data set."""
     revision: str | None = None
     """Commit of the data set, required for `huggingface`, so that every build uses the same text."""
     context: int = Field(default=128, ge=2, le=1_000_000)
@@ -140,11 +143,12 @@ class CorpusSettings(_Section):
     max_documents: int | None = Field(default=None, ge=1, le=2**40)
     """Use at most this many documents; all when empty."""
     on_error: Literal["fail", "skip"] = "fail"
-    """At a broken line of `jsonl`: `fail` ends the build, `skip` leaves the line out and counts it."""
+    """At a line, row or file that holds no text, or text that is no UTF-8: `fail` ends the build, `skip` leaves it
+    out and counts it."""
 
     @model_validator(mode="after")
     def _has_its_place(self) -> CorpusSettings:
-        if self.source in ("text", "jsonl") and not self.path:
+        if self.source in ("text", "jsonl", "parquet") and not self.path:
             raise ValueError(f"source {self.source} requires corpus.path")
         if self.source == "huggingface" and not (self.name and self.revision):
             raise ValueError("source huggingface requires corpus.name and corpus.revision (a commit)")

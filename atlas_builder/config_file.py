@@ -14,8 +14,12 @@ from atlas_builder.config import Author, Configuration, paths_in
 from atlas_builder.errors import ConfigurationError, brief
 from atlas_builder.settings.plain_yaml import MOST_CHARACTERS, NotPlainError, read_yaml
 
-_AS_WRITTEN = frozenset({"atlas.version", "atlas.date"})
-"""Keys at which a number or a date is text, to the last zero."""
+_AS_WRITTEN = frozenset(
+    {"atlas.version", "atlas.date", "atlas.id", "atlas.title", "atlas.doi", "model.name", "model.revision"}
+    | {f"corpus.{key}" for key in ("path", "name", "revision", "split", "field")}
+    | {f"units.{key}" for key in ("path", "release", "id")}
+)
+"""Keys at which what looks like a number, a date, or yes or no is text as it was written, to the last zero."""
 _MOST_PROBLEMS = 20
 _MOST_PARENTS = 8
 _LONGEST_KEY = 60

@@ -188,7 +188,7 @@ def _laughs(levels: int) -> str:
         BASE + "? {a: b}\n: c",
         BASE + "1: x",
         BASE + "atlas: {<<: {[a]: b}}",
-        BASE + "atlas: {title: 18446744073709551616}",
+        BASE + "atlas: {license: 18446744073709551616}",
         BASE + "examples: {least: 1:30}",
         BASE + "atlas: {title: " + "9" * 5000 + "}",
         BASE + "examples: {share: " + "9" * 400 + ".0}",
@@ -271,6 +271,45 @@ def test_an_edition_keeps_its_last_zero(tmp_path: Path) -> None:
     assert _load(tmp_path, BASE + "atlas: {version: 1.10}").atlas.version == "1.10"
     path = tmp_path / "a.yml"
     assert load_config(path, ("atlas.version=2.20", "atlas.date=2026-01-31")).atlas.version == "2.20"
+
+
+_WRITTEN = (
+    "1.10",
+    "1.0",
+    "2026-01-31",
+    "0x10",
+    "1e3",
+    "1.0e+3",
+    "007",
+    "0o17",
+    "yes",
+    "No",
+    "1_000",
+    "1:30",
+    ".5",
+    "+1",
+)
+
+
+@pytest.mark.parametrize("written", _WRITTEN)
+def test_text_that_looks_like_a_number_stays_as_it_was_written(tmp_path: Path, written: str) -> None:
+    text = "model: {{name: demo, revision: {0}}}\ncorpus: {{source: stdlib, field: {0}}}\n"
+    text += "atlas: {{version: {0}, title: {0}}}"
+    for given in (written, f"'{written}'", f'"{written}"'):
+        found = _load(tmp_path, text.format(given))
+        kept = (found.atlas.version, found.atlas.title, found.model.revision, found.corpus.field)
+        assert kept == (written,) * 4
+        path = tmp_path / "a.yml"
+        assert load_config(path, (f"atlas.version={given}",)).atlas.version == written
+
+
+def test_an_edition_in_a_merged_section_or_with_an_alias_is_kept(tmp_path: Path) -> None:
+    merged = _load(tmp_path, BASE + "atlas: {<<: {version: 1.10, id: x}, title: t}")
+    assert (merged.atlas.version, merged.atlas.id) == ("1.10", "x")
+    several = _load(tmp_path, BASE + "atlas: {<<: [{version: 1.10}, {id: 007}], title: t}")
+    assert (several.atlas.version, several.atlas.id) == ("1.10", "007")
+    aliased = _load(tmp_path, BASE + "clusters: {method: agglomerative, cut: &v 0.50}\natlas: {version: *v}")
+    assert (aliased.atlas.version, aliased.clusters.cut) == ("0.50", 0.5)
 
 
 @pytest.mark.parametrize("kind", ["pipe", "device", "folder", "long", "nul"])

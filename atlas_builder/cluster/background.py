@@ -21,6 +21,7 @@ from atlas_builder.cluster.embeddings import (
     has_direction,
     inner_products,
     neuron_embeddings,
+    scaled_weights,
 )
 
 _PAIRED = 128
@@ -67,14 +68,16 @@ class LayerBackground:
         return self.of_units(read_weights[:, None])[0]
 
     def of_units(self, read_weights: NDArray[np.float32]) -> list[UnitBackground]:
-        """The same for some units at once, which costs less; `read_weights` is (parts, units, width)."""
-        read_weights = read_weights.swapaxes(0, 1)
+        """The same for some units at once, which costs less; `read_weights` is (parts, units, width), of any scale."""
+        read_weights = scaled_weights(read_weights).swapaxes(0, 1)
         drives = self._given_drives(read_weights) if self.known else [None] * len(read_weights)
         return [UnitBackground(self, *unit) for unit in zip(read_weights, drives, strict=True)]
 
     def _given_drives(self, read_weights: NDArray[np.float32]) -> list[GivenDrive]:
         """What inputs' drives say of their embeddings, for units of `read_weights` (units, parts, width)."""
         units, parts, width = read_weights.shape
+        # A matrix that is not finite has no inverse, and would end the others' too.
+        read_weights = np.where(np.isfinite(read_weights).all(axis=(1, 2), keepdims=True), read_weights, np.float32(0))
         count = len(self.centred)
         drive = read_weights.reshape(-1, width) @ self.centred.T  # (units · parts, tokens)
         common = (drive @ self.centred).reshape(units, parts, width).astype(np.float64) / count

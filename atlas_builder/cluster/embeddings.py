@@ -14,6 +14,9 @@ from scipy.linalg import lapack
 
 Floats = NDArray[np.float32]
 
+_USUAL = 20
+"""Powers of two up to which weights are taken as they are."""
+
 
 def neuron_embeddings(inputs: Floats, read_weights: Floats) -> Floats:
     """What a unit responds to in each input: input ⊙ input weights.
@@ -23,8 +26,22 @@ def neuron_embeddings(inputs: Floats, read_weights: Floats) -> Floats:
     whose embedding concatenates `input ⊙ w_gate` and `input ⊙ w_in` (this project's
     extension of the paper). Returns (examples, parts · width).
     """
-    product = inputs[:, None, :] * read_weights[None]  # (examples, parts, width)
+    with np.errstate(over="ignore", invalid="ignore"):
+        product = inputs[:, None, :] * read_weights[None]  # (examples, parts, width)
     return product.reshape(len(inputs), product.shape[1] * product.shape[2])
+
+
+def scaled_weights(read_weights: Floats) -> Floats:
+    """Read weights that are neither so large nor so small that squares leave float32: (parts, units, width).
+
+    Those of a unit are multiplied by one power of two, which changes no cosine and rounds nothing; of units of a
+    usual size none is.
+    """
+    largest = np.abs(read_weights).max(axis=(0, 2), initial=0)  # (units,)
+    exponent = np.frexp(largest)[1]
+    is_usual = ~np.isfinite(largest) | (np.abs(exponent) <= _USUAL)
+    scaled: Floats = np.ldexp(read_weights, np.where(is_usual, 0, -exponent)[:, None])
+    return scaled
 
 
 def inner_products(embeddings: Floats) -> Floats:

@@ -159,7 +159,7 @@ def _cluster_unit(
     for sign in (1, -1)[: layer.signs]:
         first, examples = layer.of_side(unit, sign)
         inputs[sign] = layer.inputs[examples["row"]]
-        distances[sign] = cosine_distances(neuron_embeddings(inputs[sign], layer.read_weights[:, unit]))
+        distances[sign] = cosine_distances(neuron_embeddings(inputs[sign], background.read_weights))
         clustered = clustering.similarities_of(inputs[sign], background, settings)
         sign_labels = clustering.cluster(clustered.distances, settings, clustered.dimensions)
         halves = stability.half_samples(clustered, settings, seed=0)

@@ -17,7 +17,7 @@ from atlas_builder.collect.background import Background
 from atlas_builder.collect.candidates import Candidates, Pool
 from atlas_builder.collect.kernel import POOL_FULL, scan, windows
 from atlas_builder.collect.sampling import SIDE_BY_SIDE, background_stream, masks, stream
-from atlas_builder.collect.statistics import Tally
+from atlas_builder.collect.statistics import LARGEST_SQUARES, Tally
 from atlas_builder.collect.vector_log import RowLog
 from atlas_builder.config import ExampleSettings
 
@@ -25,11 +25,11 @@ _ROOM = 64  # spare candidates of a column beyond those it keeps
 
 
 class NotFiniteError(Exception):
-    """An activation that is NaN or infinite, in this context."""
+    """Activations that are NaN, infinite or too large to be counted, of these `units` in this context."""
 
-    def __init__(self, context: int) -> None:
+    def __init__(self, context: int, units: NDArray[np.int64], *, too_large: bool) -> None:
         super().__init__(context)
-        self.context = context
+        self.context, self.units, self.too_large = context, units, too_large
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,10 @@ class LayerCollector:
 
         outcomes = list(self._executor.map(part, self._parts))
         if bad := [place for place in outcomes if place >= 0]:
-            raise NotFiniteError(int(batch[min(bad)]))
+            place = min(bad)
+            squares = np.square(values[place, head:], dtype=np.float64).sum(axis=0)  # (units,)
+            units = np.flatnonzero(~(squares < LARGEST_SQUARES))
+            raise NotFiniteError(int(batch[place]), units, too_large=bool(np.isfinite(values[place]).all()))
         if POOL_FULL in outcomes:
             # Rare: by chance, some unit has more candidates than usual.
             self.top_candidates = candidates.widened(self.top_candidates, self.top_candidates.value.shape[1] * 2)

@@ -79,8 +79,8 @@ def _prepare(model: LanguageModel, units: Units, config: Configuration, folder: 
         )
     for note in units.notes if isinstance(units, TrainedUnits) else ():
         progress.say(note)
-    if skipped.lines:
-        progress.say(f"skipped {skipped.lines} broken lines of {config.corpus.path}")
+    for line in skipped.said(config.corpus):
+        progress.say(line)
     shapes = []
     for layer in units.layers:
         reads = units.read_weights(layer).numpy()
@@ -179,8 +179,11 @@ class _Run:
             self._collectors[layer].visit(part, inputs, activations, self._head)
         except NotFiniteError as error:
             document = self._read.names[self._read.document[error.context]]
+            what = "activations of more than 10⁹" if error.too_large else "NaN or infinity"
+            units = ", ".join(map(str, error.units[:3])) + (", …" if len(error.units) > 3 else "")
             raise ActivationError(
-                f"layer {layer} computes NaN or infinity in document {document}: "
+                f"layer {layer} computes {what} in document {document} "
+                f"({len(error.units):,} of {activations.shape[2]:,} units: {units}): "
                 "run the model in float32 or check its weights."
             ) from None
 

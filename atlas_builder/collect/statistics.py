@@ -21,7 +21,8 @@ _DROPPED_BITS = 23 - MANTISSA_BITS
 _BELOW = ((127 + LOWEST) << MANTISSA_BITS) - 1  # code of the magnitudes in the middle bin
 _PEAKS_BELOW = ((127 + LOWEST) << PEAK_BITS) - 1
 _REST = 2.0**52
-_LARGEST = 2.0**62
+LARGEST_SQUARES = 2.0**62
+"""What the squares of a unit's activations in a context must stay below to be counted."""
 
 
 class Tally(NamedTuple):
@@ -120,7 +121,7 @@ def count_activations(
     """
     _sum(tile, counts)
     for w in range(units):
-        if not counts.squares[w] < _LARGEST:
+        if not counts.squares[w] < LARGEST_SQUARES:
             return False
         unit = first + w
         tally.maximum[unit] = max(tally.maximum[unit], counts.high[w])

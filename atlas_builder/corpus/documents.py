@@ -14,14 +14,17 @@ import json
 import pydoc_data.topics
 import sys
 import sysconfig
+import tokenize
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
 from atlas_builder.config import CorpusSettings
-from atlas_builder.corpus import text_files
+from atlas_builder.corpus import folders, json_list, parquet, text_files
+from atlas_builder.corpus.text_files import BrokenFileError
 from atlas_builder.errors import ConfigurationError, CorpusError, brief
 
 MOST_CHARACTERS = 1_000_000
@@ -38,10 +41,27 @@ class Document(NamedTuple):
 
 
 class Skipped:
-    """Counts the broken lines that `corpus.on_error: skip` leaves out."""
+    """Counts what is left out or changed, so that it is said."""
 
     def __init__(self) -> None:
         self.lines = 0
+        """Broken lines, rows and files that `corpus.on_error: skip` leaves out."""
+        self.files: list[str] = []
+        """Files of a folder that the source does not read."""
+        self.mended = 0
+        """Texts in which halves of surrogate pairs, which are no characters, became U+FFFD."""
+
+    def said(self, corpus: CorpusSettings) -> Iterator[str]:
+        """A line for each kind of it."""
+        where = brief(_where(corpus), 100)
+        if self.lines:
+            what = {"text": "files", "parquet": "rows", "huggingface": "rows"}.get(corpus.source, "lines")
+            yield f"skipped {self.lines:,} broken {what} of {where}"
+        if self.files:
+            names = brief(", ".join(self.files), 80)
+            yield f"left out {len(self.files):,} files of {where} that source {corpus.source} does not read: {names}"
+        if self.mended:
+            yield f"replaced half characters (lone surrogates) by U+FFFD in {self.mended:,} texts of {where}"
 
 
 def documents(corpus: CorpusSettings, skipped: Skipped | None = None) -> Iterator[Document]:
@@ -52,27 +72,30 @@ def documents(corpus: CorpusSettings, skipped: Skipped | None = None) -> Iterato
     it is empty or a line of it is broken.
     """
     skipped = skipped if skipped is not None else Skipped()
-    if corpus.source == "stdlib":
-        stream = stdlib_documents()
-    elif corpus.source == "text":
-        stream = text_documents(_existing(corpus), corpus, skipped)
-    elif corpus.source == "jsonl":
-        stream = jsonl_documents(_existing(corpus), corpus, skipped)
-    else:
-        stream = huggingface_documents(corpus)
     empty = True
-    for document in stream:
+    for document in _stream(corpus, skipped):
         for part in (document,) if len(document.text) <= MOST_CHARACTERS else _parts(document):
             if part.text.strip():
                 empty = False
-                yield Document(_encodable(part.name), _encodable(part.text))
+                text = _encodable(part.text)
+                skipped.mended += text != part.text
+                yield Document(_encodable(part.name), text)
     if empty:
         raise CorpusError(f"corpus {brief(_where(corpus), 100)} contains no text: give it at least one document.")
 
 
+def _stream(corpus: CorpusSettings, skipped: Skipped) -> Iterator[Document]:
+    if corpus.source == "stdlib":
+        return stdlib_documents()
+    if corpus.source == "huggingface":
+        return huggingface_documents(corpus, skipped)
+    read = {"text": text_documents, "jsonl": jsonl_documents, "parquet": parquet_documents}[corpus.source]
+    return read(_existing(corpus), corpus, skipped)
+
+
 def check_corpus(corpus: CorpusSettings) -> None:
     """Raise `ConfigurationError` where the file or folder of a corpus is missing or is another kind of thing."""
-    if corpus.source in ("text", "jsonl"):
+    if corpus.path and corpus.source not in ("stdlib", "huggingface"):
         _existing(corpus)
 
 
@@ -113,7 +136,8 @@ def stdlib_documents() -> Iterator[Document]:
     for name in sorted(entries, key=lambda name: hashlib.sha256(name.encode()).digest()):
         entry = entries[name]
         if isinstance(entry, Path):
-            yield Document(name, entry.read_text(encoding="utf-8", errors="replace"))
+            with tokenize.open(entry) as source:  # in the encoding that it says
+                yield Document(name, source.read())
         elif isinstance(entry, str):
             yield Document(name, _docstrings(entry))
         else:
@@ -168,34 +192,69 @@ def _describe(owner: object, path: str, seen: set[int | str]) -> Iterator[str]:
 
 
 def text_documents(path: Path, corpus: CorpusSettings, skipped: Skipped) -> Iterator[Document]:
-    """A file is one document; a folder is its `*.txt` files, in the order of their names."""
-    for file in text_files.named_txt(path) if path.is_dir() else [path]:
-        name = file.relative_to(path).as_posix() if path.is_dir() else file.name
-        for number, text in enumerate(text_files.text_of(file, MOST_CHARACTERS), start=1):
-            yield Document(_part(name, number), text)
+    """A file is one document; a folder is its text files, in the order of their names."""
+    for file, name in _files(path, corpus, skipped):
+        with _allowed(corpus, skipped, file):
+            if corpus.on_error == "skip":  # a file that breaks at its end is left out from its beginning
+                for _ in text_files.text_of(file, MOST_CHARACTERS):
+                    pass
+            for number, text in enumerate(text_files.text_of(file, MOST_CHARACTERS), start=1):
+                yield Document(_part(name, number), text)
 
 
 def jsonl_documents(path: Path, corpus: CorpusSettings, skipped: Skipped) -> Iterator[Document]:
-    """Each line is a JSON object, whose `corpus.field` is the text of a document."""
-    for number, line in enumerate(text_files.lines(path, _LONGEST_LINE), start=1):
-        if line is not None and not line.strip():
-            continue
-        try:
-            yield Document(f"{path.name}:{number}", _text_in(line, corpus.field))
-        except _BrokenLineError as problem:
-            if corpus.on_error == "fail":
-                raise CorpusError(
-                    f"{brief(path, 100)}, line {number} {problem}: fix the line, or set corpus.on_error to skip."
-                ) from None
-            skipped.lines += 1
+    """Each line is a JSON object, whose `corpus.field` is the text of a document; or each item of a JSON list.
+
+    The list is of a file named `.json`, and its items are objects or the texts themselves.
+    """
+    for file, name in _files(path, corpus, skipped):
+        with _allowed(corpus, skipped, file):
+            is_list = folders.is_json(file) and text_files.first_bytes(file).startswith(b"[")
+            pieces = (json_list.list_items if is_list else text_files.lines)(file, _LONGEST_LINE)
+            for number, piece in enumerate(pieces, start=1):
+                if is_list or piece is None or piece.strip():
+                    with _allowed(corpus, skipped, file, f", {'item' if is_list else 'line'} {number}"):
+                        yield Document(f"{name}:{number}", _text_in(piece, corpus.field, alone=is_list))
+
+
+def parquet_documents(path: Path, corpus: CorpusSettings, skipped: Skipped) -> Iterator[Document]:
+    """Each row of a Parquet table, or of those of a folder, is a document: its column `corpus.field`."""
+    for file, name in _files(path, corpus, skipped):
+        with _allowed(corpus, skipped, file):
+            for number, value in enumerate(parquet.column_values(file, corpus.field)):
+                with _allowed(corpus, skipped, file, f", row {number}"):
+                    yield Document(f"{name}:{number}", _text_at({corpus.field: value}, corpus.field))
+
+
+def _files(path: Path, corpus: CorpusSettings, skipped: Skipped) -> Iterator[tuple[Path, str]]:
+    """The files of a corpus, each with the name of its documents."""
+    if not path.is_dir():
+        yield path, path.name
+        return
+    files, others = folders.files_in(path, corpus.source)
+    skipped.files += others
+    for file in files:
+        yield file, file.relative_to(path).as_posix()
+
+
+@contextmanager
+def _allowed(corpus: CorpusSettings, skipped: Skipped, file: Path, place: str = "") -> Iterator[None]:
+    """What is broken within is counted where `corpus.on_error` says so, else it ends the build."""
+    try:
+        yield
+    except (_BrokenLineError, BrokenFileError) as problem:
+        if corpus.on_error == "fail":
+            remedy = ": fix the line" if isinstance(problem, _BrokenLineError) else ""
+            raise CorpusError(f"{brief(file, 100)}{place} {problem}{remedy}, or set corpus.on_error to skip.") from None
+        skipped.lines += getattr(problem, "rows", 1)
 
 
 class _BrokenLineError(Exception):
     """A line without a text; its message continues `line 3 `."""
 
 
-def _text_in(line: bytes | None, field: str) -> str:
-    """The text at a key of a line of JSON."""
+def _text_in(line: bytes | None, field: str, *, alone: bool = False) -> str:
+    """The text at a key of a line of JSON; or, `alone`, the text that it is."""
     if line is None:
         raise _BrokenLineError(f"is longer than {_LONGEST_LINE // 10**6} MB")
     # Lists within lists would take a hundred times the memory of their text.
@@ -207,13 +266,25 @@ def _text_in(line: bytes | None, field: str) -> str:
         raise _BrokenLineError("is not UTF-8 text") from None
     except (ValueError, RecursionError) as error:
         raise _BrokenLineError(f"is not JSON ({brief(error, 80)})") from None
-    text = record.get(field) if isinstance(record, dict) else None
-    if not isinstance(text, str):
-        raise _BrokenLineError(f"has no text field '{brief(field, 40)}'")
-    return text
+    return record if alone and isinstance(record, str) else _text_at(record, field)
 
 
-def huggingface_documents(corpus: CorpusSettings) -> Iterator[Document]:
+def _text_at(record: object, field: str) -> str:
+    """The text at a key of a record."""
+    value = record.get(field) if isinstance(record, dict) else None
+    if isinstance(value, str):
+        return value
+    known = isinstance(record, dict) and field in record
+    raise _BrokenLineError(f"has no text field '{brief(field, 40)}'{f' (it is {_kind(value)})' if known else ''}")
+
+
+def _kind(value: object) -> str:
+    kinds: dict[type, str] = {type(None): "null", bool: "true or false", bytes: "bytes that are not UTF-8"}
+    kinds |= {list: "a list", dict: "a map", int: "a number", float: "a number"}
+    return kinds.get(type(value), f"a {type(value).__name__}")
+
+
+def huggingface_documents(corpus: CorpusSettings, skipped: Skipped) -> Iterator[Document]:
     """Stream a data set of the Hugging Face hub at a pinned revision."""
     import datasets
 
@@ -224,13 +295,17 @@ def huggingface_documents(corpus: CorpusSettings) -> Iterator[Document]:
         )
         while (numbered := next(rows, None)) is not None:
             number, row = numbered
-            text = row.get(corpus.field)
-            if not isinstance(text, str):
-                raise CorpusError(
-                    f"data set {name!r}, row {number} has no text field {brief(corpus.field, 40)!r}: "
-                    f"set corpus.field to one of {brief(', '.join(sorted(row)), 80)}."
-                )
-            yield Document(f"{corpus.name}:{number}", text)
+            try:
+                text = _text_at(row, corpus.field)
+            except _BrokenLineError as problem:
+                if corpus.on_error == "fail":
+                    raise CorpusError(
+                        f"data set {name!r}, row {number} {problem}: set corpus.field to one of "
+                        f"{brief(', '.join(sorted(row)), 80)}, or corpus.on_error to skip."
+                    ) from None
+                skipped.lines += 1
+            else:
+                yield Document(f"{corpus.name}:{number}", text)
     except (CorpusError, MemoryError):
         raise
     except Exception as error:  # the hub's clients raise a dozen unrelated types
@@ -252,8 +327,6 @@ def _existing(corpus: CorpusSettings) -> Path:
         exists = False
     if not exists:
         raise ConfigurationError(f"corpus.path: {brief(path, 150)} does not exist: give the path of a file or folder.")
-    if corpus.source == "jsonl" and path.is_dir():
-        raise ConfigurationError(f"corpus.path: {brief(path, 150)} is a folder: source jsonl reads one file.")
     if not path.is_dir() and not path.is_file():
         raise ConfigurationError(
             f"corpus.path: {brief(path, 150)} is a device or a pipe: give the path of a file or folder."

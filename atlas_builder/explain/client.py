@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
-from typing import Protocol
+import re
+from typing import Any, Protocol
 
 from atlas_builder.errors import AtlasError, ConfigurationError
 
 _SECONDS = 300
 _DETERMINISTIC = {"temperature": 0, "seed": 0}
+_TAGS = "think|thinking|thought|reasoning"
+_OPENED = re.compile(rf"\s*<({_TAGS})>", re.IGNORECASE)
+_CLOSED_ONLY = re.compile(rf"(?:^|\n)\s*</(?:{_TAGS})>|</(?:{_TAGS})>\s*(?:\n|$)", re.IGNORECASE)
 
 
 class ServerError(AtlasError):
@@ -29,7 +33,7 @@ class Server(Protocol):
         """The name of the model."""
 
     def ask(self, question: str) -> str:
-        """The model's answer. Raises `ServerError` if there is none; called from several threads."""
+        """The answer without the reasoning. Raises `ServerError` if there is none; called from several threads."""
 
 
 class OpenAIServer:
@@ -67,11 +71,39 @@ class OpenAIServer:
             raise ServerError(
                 f"{self.address} does not answer ({reason}): check the address, model and key."
             ) from error
-        if not answer:
+        if not answer.strip():
             raise ServerError(f"{self.address}: {self.name} returned an empty answer: check the model and try again.")
-        return answer
+        if not (conclusion := after_reasoning(answer)):
+            raise ServerError(
+                f"{self.address}: {self.name} returned its reasoning and no answer: let it write more tokens, or less."
+            )
+        return conclusion
 
     def _answer(self, question: str, **settings: int) -> str:
         messages = [{"role": "user", "content": question}]
         completion = self._client.chat.completions.create(model=self.name, messages=messages, **settings)
-        return str(completion.choices[0].message.content or "")
+        return _text(completion.choices[0].message.content)
+
+
+def after_reasoning(answer: str) -> str:
+    """What follows the reasoning that a model writes first, in `<think>` and the like; empty where that has no end.
+
+    Where the prompt opens the reasoning for it, the model writes the closing tag only, on a line of its own or at
+    the end of one.
+    """
+    opened = False
+    while begins := _OPENED.match(answer):
+        opened = True
+        closes = re.compile(f"</{begins.group(1)}>", re.IGNORECASE).search(answer, begins.end())
+        answer = answer[closes.end() :] if closes else ""
+    if not opened and (closed := _CLOSED_ONLY.search(answer)):
+        answer = answer[closed.end() :]
+    return answer.strip()
+
+
+def _text(content: Any) -> str:
+    """The text of a message, which may be in parts, of which some are reasoning."""
+    if isinstance(content, list):
+        parts = [part if isinstance(part, dict) else vars(part) for part in content]
+        return "".join(str(part.get("text") or "") for part in parts if part.get("type") == "text")
+    return str(content or "")

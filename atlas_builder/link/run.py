@@ -65,8 +65,8 @@ class Links:
         The cosine between the output weights of the earlier layer's unit and the input
         weights of the later layer's, without the gains of norms between them. A gated unit
         has two input vectors; the one of the larger absolute cosine counts. NaN between
-        units of one layer, where units do not read the residual stream, and where there is
-        no neighbour.
+        units of one layer, where units do not read the residual stream, where weights are zero,
+        and where there is no neighbour.
         """
         return read_array(self.folder / "wiring.npy")
 
@@ -287,14 +287,15 @@ def _weights(vectors: Floats) -> _Weights:
 def _weight_cosines(writes: _Weights, reads: _Weights, earlier: Neighbours, later: Neighbours) -> Floats:
     """The largest cosine of (units, d_model) output weights with (parts, units, width) input weights: (links,).
 
-    By absolute value, with its sign, the first part where they are equal; 0 where weights
-    are zero. (links,) units each; NaN where the two widths differ.
+    By absolute value, with its sign, the first part where they are equal. (links,) units each;
+    NaN where the two widths differ, and where either's weights are zero.
     """
     if writes.vectors.shape[1] != reads.vectors.shape[2]:
         return np.full(len(earlier), np.nan, dtype=np.float32)
     length = writes.lengths[earlier] * reads.lengths[:, later]  # (parts, links)
     products = np.stack([dots(writes.vectors, part, earlier, later) for part in reads.vectors])
     cosines = np.divide(products, length, out=np.zeros_like(products), where=length > 0)
+    cosines[:, ~(length > 0).any(axis=0)] = np.nan
     largest = np.abs(cosines).argmax(axis=0)
     strongest = np.take_along_axis(cosines, largest[None], axis=0)[0]
     clipped: Floats = np.clip(strongest, -1, 1).astype(np.float32)

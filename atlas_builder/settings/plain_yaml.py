@@ -20,9 +20,11 @@ _MOST_LEVELS = 16
 _MOST_DIGITS = 40
 _INT64 = range(-(2**63), 2**63)
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_TEXT, _MERGE, _INTEGER, _FLOAT, _TIMESTAMP = (
-    f"tag:yaml.org,2002:{name}" for name in ("str", "merge", "int", "float", "timestamp")
+_TEXT, _MERGE, _INTEGER, _FLOAT, _TIMESTAMP, _BOOLEAN = (
+    f"tag:yaml.org,2002:{name}" for name in ("str", "merge", "int", "float", "timestamp", "bool")
 )
+_TAGS_OF_TEXT = (_INTEGER, _FLOAT, _TIMESTAMP, _BOOLEAN)
+"""Of values that are text where they are kept as written."""
 
 
 class NotPlainError(Exception):
@@ -39,8 +41,8 @@ def read_yaml(text: str, as_written: frozenset[str] = frozenset()) -> Any:
 
     Args:
         text: One YAML document.
-        as_written: Where numbers and dates are text as it was written (`1.10` is `"1.10"`): dotted keys from the
-            top, the empty one for the document itself.
+        as_written: Where numbers, dates and yes or no are text as it was written (`1.10` is `"1.10"`): dotted keys
+            from the top, the empty one for the document itself.
 
     Raises:
         NotPlainError: For broken YAML, duplicate keys and keys that are not text, tags, integers beyond 64 bits,
@@ -55,8 +57,7 @@ def read_yaml(text: str, as_written: frozenset[str] = frozenset()) -> Any:
         if node is None:
             return None
         _count(node, {})
-        loader.keep_as_written(node, as_written)
-        return loader.construct_document(node)
+        return loader.construct_document(loader.as_written(node, as_written))
     except yaml.reader.ReaderError as error:
         raise NotPlainError(f"it holds the character {chr(error.character)!a}, which no text has") from None
     except yaml.MarkedYAMLError as error:
@@ -91,14 +92,29 @@ class _Loader(yaml.SafeLoader):
             self._levels -= 1
         return node
 
-    def keep_as_written(self, node: yaml.Node, keys: frozenset[str], place: str = "") -> None:
-        """Make text of the numbers and dates at some keys."""
-        if place in keys and isinstance(node, yaml.ScalarNode) and node.tag in (_INTEGER, _FLOAT, _TIMESTAMP):
-            if not node.value.lower().lstrip("+-").startswith((".nan", ".inf")):
-                node.tag = _TEXT
-        elif isinstance(node, yaml.MappingNode) and any(key.startswith(place) for key in keys):
-            for key, value in node.value:
-                self.keep_as_written(value, keys, f"{place}.{key.value}".removeprefix("."))
+    def as_written(self, node: yaml.Node, keys: frozenset[str], place: str = "") -> yaml.Node:
+        """The node with the numbers, dates and yes or no at some keys as text; a merged section's keys are its own.
+
+        Other nodes stay as they are: one that has an alias may be a number elsewhere.
+        """
+        if place in keys and isinstance(node, yaml.ScalarNode) and node.tag in _TAGS_OF_TEXT:
+            is_number = not node.value.lower().lstrip("+-").startswith((".nan", ".inf"))
+            return yaml.ScalarNode(_TEXT, node.value, node.start_mark, node.end_mark) if is_number else node
+        if not any(key.startswith(place) for key in keys):
+            return node
+        if isinstance(node, yaml.MappingNode):
+            pairs = [(key, self.as_written(value, keys, _below(place, key))) for key, value in node.value]
+            return yaml.MappingNode(node.tag, pairs, node.start_mark, node.end_mark)
+        if isinstance(node, yaml.SequenceNode):  # of sections that are merged; no key is in any other list
+            parts = [self.as_written(part, keys, place) for part in node.value]
+            return yaml.SequenceNode(node.tag, parts, node.start_mark, node.end_mark)
+        return node
+
+
+def _below(place: str, key: yaml.Node) -> str:
+    if key.tag == _MERGE:
+        return place
+    return f"{place}.{key.value}".removeprefix(".")
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[str, Any]:

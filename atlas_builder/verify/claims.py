@@ -27,6 +27,8 @@ from atlas_builder.verify.unit import UnitCase
 Record = dict[str, Any]
 
 _PROBABLE = {"float32": 5e-6, "bfloat16": 0.2}  # shares of a probability, through all later layers
+_STEP = 2.0**-52
+"""Sums of activations and of their squares over a context are counted in whole steps of this size."""
 _LOGITS_LISTED, _STEERED_LISTED = 10, 5
 
 
@@ -66,8 +68,8 @@ def check_statistics(case: UnitCase) -> None:
     for name, value, scale in (
         ("max", float(ordered[-1]), case.tolerance * case.largest),
         ("min", float(ordered[0]), case.tolerance * case.largest),
-        ("mean", mean, case.exactness * size),
-        ("std", deviation, case.exactness * size),
+        ("mean", mean, case.exactness * size + _STEP),
+        ("std", deviation, case.exactness * size + _STEP / max(deviation, _STEP**0.5)),
     ):
         report.compare("statistics", f"{case.name}: {name}", stats[name], value, scale)
     slack = case.exactness * (np.abs(ordered) + 0.1)

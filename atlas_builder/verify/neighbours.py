@@ -158,17 +158,17 @@ class Centrals:
     def weight_cosine(self, one: int, other: int, weights: Weights) -> float:
         """Between the output weights of the earlier layer's unit and the input weights of the later one's.
 
-        Of the two inputs of a gated unit, the larger by size; NaN within a layer and where widths differ.
+        Of the two inputs of a gated unit, the larger by size; NaN within a layer, where widths differ, and of zeros.
         """
         earlier, later = (self.centrals[number] for number in sorted((one, other)))
         if earlier.layer == later.layer:
             return np.nan
         write = weights.write(earlier.layer, [earlier.unit])[0].astype(np.float64)
-        best = 0.0
+        best = np.nan
         for part in weights.read(later.layer, [later.unit])[:, 0].astype(np.float64):
             if len(part) != len(write):
                 return np.nan
             size = float(np.sqrt(write @ write) * np.sqrt(part @ part))
-            cosine = float(write @ part) / size if size else 0.0
-            best = cosine if abs(cosine) > abs(best) else best
+            if size and not abs(float(write @ part) / size) <= abs(best):
+                best = float(write @ part) / size
         return best

@@ -106,9 +106,12 @@ def _zip(place: Path) -> None:
 _LINE = b'{"text": "a good line"}\n'
 
 _NOT_TEXT: dict[str, Callable[[Path], object]] = {
-    "gzip": _bytes(gzip.compress(_LINE * 100)),
-    "bzip2": _bytes(bz2.compress(_LINE * 100)),
-    "xz": _bytes(lzma.compress(_LINE * 100)),
+    "gzip twice": _bytes(gzip.compress(gzip.compress(_LINE * 100))),
+    "gzip cut short": _bytes(gzip.compress(b"a text " * 100)[:-9]),
+    "bzip2 twice": _bytes(bz2.compress(bz2.compress(_LINE * 100))),
+    "bzip2 cut short": _bytes(bz2.compress(b"a text " * 100)[:-9]),
+    "xz twice": _bytes(lzma.compress(lzma.compress(_LINE * 100))),
+    "xz cut short": _bytes(lzma.compress(b"a text " * 100)[:-9]),
     "zip": _zip,
     "tar": _archive,
     "Parquet": lambda place: pq.write_table(pa.table({"text": ["a", "b"]}), place),
@@ -116,9 +119,11 @@ _NOT_TEXT: dict[str, Callable[[Path], object]] = {
     "PDF": _bytes(b"%PDF-1.7\n" + bytes(range(1, 256)) * 20),
     "ELF": lambda place: place.write_bytes(Path(sys.executable).resolve().read_bytes()[:100_000]),
     "safetensors": _bytes((64).to_bytes(8, "little") + b'{"a":{}}' + bytes(100)),
-    "UTF-16": _bytes("a text\n".encode("utf-16") * 20),
+    "UTF-16 of an odd number of bytes": _bytes(("a text\n" * 20).encode("utf-16")[:-1]),
     "UTF-16 without mark": _bytes(("a text\n" * 20).encode("utf-16-be")),
-    "UTF-32": _bytes(("a text\n" * 20).encode("utf-32")),
+    "UTF-32 without mark": _bytes(("a text\n" * 20).encode("utf-32-be")),
+    "a broken byte": _bytes(b"a text \xff with a broken byte"),
+    "accents in Latin-1": _bytes(("caf\xe9 and more of plain text " * 30).encode("latin-1")),
     "Cyrillic in one byte": _bytes(("\u043f\u0440\u0438\u0432\u0435\u0442 " * 50).encode("cp1251")),
     "Japanese in Shift-JIS": _bytes(("\u65e5\u672c\u8a9e" * 50).encode("shift-jis")),
     "NULs at the end": _bytes(b"a text " * 5000 + b"\0" * 5000),
@@ -184,14 +189,15 @@ def lines() -> Iterator[Try]:
 def odd_but_text() -> Iterator[Try]:
     yield Try("odd but read", "byte order mark", "text", _bytes(b"\xef\xbb\xbfa text"), reads=True)
     yield Try("odd but read", "byte order mark in JSON", "jsonl", _bytes(b"\xef\xbb\xbf" + _LINE), reads=True)
-    yield Try("odd but read", "a broken byte", "text", _bytes(b"a text \xff with a broken byte"), reads=True)
-    yield Try(
-        "odd but read",
-        "accents in Latin-1",
-        "text",
-        _bytes(("caf\xe9 and more of plain text " * 30).encode("latin-1")),
-        reads=True,
-    )
+    for encoding in ("utf-16", "utf-32"):
+        yield Try("odd but read", encoding, "text", _bytes(("a text\n" * 20).encode(encoding)), reads=True)
+    packings: dict[str, Callable[[bytes], bytes]] = {
+        "gzip": gzip.compress,
+        "bzip2": bz2.compress,
+        "xz": lzma.compress,
+    }
+    for name, pack in packings.items():
+        yield Try("odd but read", f"lines in {name}", "jsonl", _bytes(pack(_LINE * 100)), reads=True)
     yield Try("odd but read", "half a pair", "jsonl", _bytes(json.dumps({"text": "a \ud800 b"}).encode()), reads=True)
     yield Try("odd but read", "an escaped NUL", "jsonl", _bytes(json.dumps({"text": "a \0 b"}).encode()), reads=True)
     yield Try("odd but read", "key twice", "jsonl", _bytes(b'{"text": 1, "text": "b"}'), reads=True)

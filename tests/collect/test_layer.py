@@ -281,7 +281,8 @@ def test_an_activation_that_is_not_a_number_names_its_context(threads: Executor,
         with collector_in(tmp_path / str(bad), world, ExampleSettings(window=(2, 3)), threads) as collector:
             with pytest.raises(NotFiniteError) as caught:
                 world.show(collector, [4, 2, 3, 1], head=1)
-            assert caught.value.context == 3
+            assert (caught.value.context, caught.value.units.tolist()) == (3, [17])
+            assert caught.value.too_large == bool(np.isfinite(bad))
 
 
 def test_a_draw_is_uniform_within_its_band(threads: Executor, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from scipy.stats import pearsonr, spearmanr
 
 from atlas_builder.cli import main
 from atlas_builder.errors import ConfigurationError
-from atlas_builder.explain.client import OpenAIServer, ServerError
+from atlas_builder.explain.client import OpenAIServer, ServerError, after_reasoning
 from atlas_builder.explain.excerpts import INTERVALS, LONG, SHORT, TOP, Excerpt, cut, plan
 from atlas_builder.explain.prompts import explaining, levels, simulated, simulating
 from atlas_builder.explain.results import ExplanationScores
@@ -296,3 +296,39 @@ def test_answers_are_read_as_far_as_they_can_be() -> None:
     assert read("9" * 5000 + ": 3") is None
     assert read("It fires on verbs.") is None
     assert levels(np.array([0, 0.04, 0.96, 1, 1.2], np.float32), 1.0).tolist() == [0, 0, 10, 10, 10]
+
+
+@pytest.mark.parametrize(
+    ("answer", "conclusion"),
+    [
+        ("<think>Is it cats?\nNo.</think>\n\ndogs", "dogs"), ("dogs", "dogs"), ("\n<THINK>cats</Think> dogs", "dogs"),
+        ("<thinking>cats <think> </thinking>dogs", "dogs"), ("<think>cats</think><think>birds</think> dogs", "dogs"),
+        ("Is it cats?\n</think>\n\ndogs", "dogs"), ("cats</think>\ndogs", "dogs"), ("<think></think>dogs", "dogs"),
+        ("<think>cats, or </thinking> dogs", ""), ("<think>cats", ""), ("<think>cats</think>  ", ""), ("</think>", ""),
+        ("the tag <think> and </think> of a model", "the tag <think> and </think> of a model"),
+        ("<think>x</think> the token </think>\nends", "the token </think>\nends"),
+    ],
+)  # fmt: skip
+def test_an_answer_is_what_follows_the_reasoning(answer: str, conclusion: str) -> None:
+    assert after_reasoning(answer) == conclusion
+
+
+def test_a_server_gives_no_reasoning_and_says_where_there_is_nothing_else() -> None:
+    with serving(lambda question: "<think>cats</think>\ndogs") as address:
+        assert OpenAIServer(address, "m").ask("what?") == "dogs"
+    with serving(lambda question: "<think>cats and") as address, pytest.raises(ServerError, match="and no answer"):
+        OpenAIServer(address, "m").ask("what?")
+
+    def in_parts(asked: dict[str, Any]) -> tuple[int, str]:
+        content = [
+            {"type": "thinking", "thinking": [{"type": "text", "text": "cats"}]},
+            {"type": "text", "text": "dogs"},
+        ]
+        message = {"role": "assistant", "content": content, "reasoning_content": "cats"}
+        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        return 200, json.dumps(
+            {"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice]}
+        )
+
+    with serving(lambda question: "", whole=in_parts) as address:
+        assert OpenAIServer(address, "m").ask("what?") == "dogs"

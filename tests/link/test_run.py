@@ -137,8 +137,9 @@ def slow_wiring(made: Made, address: np.ndarray, this: int, that: int) -> float:
     for part in made.reads[made.layers.index(second)].astype(np.float64):
         reads = part[late]
         length = np.linalg.norm(writes) * np.linalg.norm(reads)
-        found.append(float(writes @ reads / length) if length else 0.0)
-    return max(found, key=abs)
+        if length:
+            found.append(float(writes @ reads / length))
+    return max(found, key=abs, default=math.nan)
 
 
 @pytest.mark.parametrize("parts", [1, 2])

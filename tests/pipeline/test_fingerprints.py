@@ -8,7 +8,8 @@ import pytest
 
 import atlas_builder
 from atlas_builder.pipeline import imports
-from atlas_builder.pipeline.fingerprints import STAGES, Stage, code_fingerprint, stage_modules
+from atlas_builder.pipeline.fingerprints import STAGES, Stage, code_fingerprint, stage_modules, stage_sources
+from tests.support.atlases import Configure
 
 PACKAGE = Path(atlas_builder.__file__).parent
 
@@ -78,3 +79,16 @@ def test_an_import_graph_follows_lazy_imports_and_not_those_of_type_checkers(tmp
     graph = imports.import_graph(package)
     assert imports.reached(graph, ["pack.a"]) == {"pack.a", "pack.b", "pack.inner.d"}
     assert imports.reached(graph, ["pack.a"], stop=["pack.inner.d"]) == {"pack.a", "pack.b"}
+
+
+def test_every_source_of_text_on_this_machine_is_counted(configure: Configure, tmp_path: Path) -> None:
+    for source, name in (("parquet", "a.parquet"), ("jsonl", "a.json"), ("jsonl", "b.jsonl.gz"), ("text", "a.md")):
+        folder = tmp_path / name
+        folder.mkdir()
+        for place in (folder, folder / name):
+            made_from = []
+            for content in (b"one", b"two"):
+                (folder / name).write_bytes(content)
+                config = configure(corpus={"source": source, "path": str(place)})
+                made_from.append(stage_sources(config)["collect"]["text"])
+            assert made_from[0] != made_from[1]

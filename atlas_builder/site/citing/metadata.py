@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,21 @@ def citation_cff(citation: Citation) -> str:
         "doi": citation.doi,
         "date-released": citation.date,
     }
-    return yaml.safe_dump(_kept(fields), sort_keys=False, allow_unicode=True)
+    return yaml.dump(_kept(fields), Dumper=_QuotingDumper, sort_keys=False, allow_unicode=True)
+
+
+_NUMBER = re.compile(r"[-+]?(0o[0-7]+|0x[0-9a-fA-F]+|(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?)")
+
+
+class _QuotingDumper(yaml.SafeDumper):
+    """Quotes text that is a number in YAML 1.2 too: `1e3` and `0o17` are none in 1.1, which PyYAML writes."""
+
+
+def _quoted(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="'" if _NUMBER.fullmatch(text) else None)
+
+
+_QuotingDumper.add_representer(str, _quoted)
 
 
 def ro_crate(folder: Path, citation: Citation) -> dict[str, Any]:

@@ -1,12 +1,14 @@
-"""What the site adds to Markdown: scrolling parts reachable by keyboard, alignment by classes, not inline styles."""
+"""What the site adds to Markdown: parts that scroll by keyboard, alignment by classes, anchors of any script."""
 
 from __future__ import annotations
 
+import unicodedata
 from typing import Any
 from xml.etree.ElementTree import Element
 
 from markdown import Markdown
 from markdown.extensions import Extension
+from markdown.extensions.toc import slugify
 from markdown.postprocessors import Postprocessor
 from markdown.treeprocessors import Treeprocessor
 
@@ -36,6 +38,22 @@ class _Code(Postprocessor):
 
     def run(self, text: str) -> str:
         return text.replace("<pre>", '<pre tabindex="0">')
+
+
+def heading_anchor(heading: str, separator: str) -> str:
+    """The anchor of a heading, of its letters, marks and digits in whatever script.
+
+    Where these are Latin it is Markdown's own, without accents, so that links stay as they were.
+    """
+    letters = [character for character in unicodedata.normalize("NFKD", heading) if character.isalnum()]
+    if all(map(str.isascii, letters)) and (anchor := slugify(heading, separator)):
+        return anchor
+    words = "".join(character if _is_kept(character) else " " for character in unicodedata.normalize("NFKC", heading))
+    return separator.join(words.lower().split()) or "section"
+
+
+def _is_kept(character: str) -> bool:
+    return character in "-_" or unicodedata.category(character)[0] in "LMN"
 
 
 class Reachable(Extension):

@@ -11,6 +11,7 @@ from mkdocs.plugins import BasePlugin
 from mkdocs.structure.files import Files
 
 from atlas_builder.shipped import shipped_folder
+from atlas_builder.site.prose.markdown import heading_anchor
 
 EXTENSIONS = ("tables", "footnotes", "attr_list", "atlas_builder.site.prose.markdown")
 """Markdown extensions for prose, besides those of MkDocs."""
@@ -34,6 +35,8 @@ class AtlasTheme(BasePlugin):  # type: ignore[type-arg, no-untyped-call]
         config.nav = None  # a page's name is its heading; the head of each page lists them
         config.use_directory_urls = False  # links name files, so that the folder works from a disk
         config.markdown_extensions += [name for name in EXTENSIONS if name not in config.markdown_extensions]
+        # MkDocs's own anchors drop what is not Latin, and then number what is left; a user's choice stays.
+        config.mdx_configs.setdefault("toc", {}).setdefault("slugify", heading_anchor)
         config.extra.update(self._extra)
         return config
 

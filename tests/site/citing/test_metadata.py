@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 import yaml
 
 from atlas_builder.config_file import validate
@@ -96,6 +97,17 @@ def test_the_citation_file_names_people_and_groups(tiny_site: Path) -> None:
     ]
     assert (found["type"], found["version"], found["doi"]) == ("dataset", "2", "10.1234/x")
     assert yaml.safe_load((tiny_site / "CITATION.cff").read_text(encoding="utf-8"))["title"] == "A tiny atlas"
+
+
+@pytest.mark.parametrize(
+    "version", ["1.10", "1.0", "1e3", "0x10", "0o17", "007", "yes", "2026-01-31", "v1.10", ".5", "+1"]
+)
+def test_an_edition_is_text_in_the_citation_file_for_readers_of_either_yaml(version: str) -> None:
+    text = metadata.citation_cff(_citation(version=version))
+    assert yaml.safe_load(text)["version"] == version
+    (line,) = (line for line in text.splitlines() if line.startswith("version: "))
+    # YAML 1.2 takes for numbers what 1.1 does not.
+    assert line == "version: v1.10" or line == f"version: '{version}'"
 
 
 def test_what_an_atlas_lacks_is_left_out(tiny_site: Path) -> None:

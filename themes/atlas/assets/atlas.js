@@ -79,14 +79,14 @@
     (next.querySelector("h2 a") ?? next).focus({ preventScroll: true });
   };
 
-  // The same unit of the layer above or below, where it is there.
+  // The same unit of the layer above or below, where it is there. The page says which it is: some hosts change addresses.
   const stepToLayer = async (step) => {
-    const match = /L(\d+)\/N(\d+)\.html$/.exec(location.pathname);
-    if (!match) return;
+    const { layer, unit } = document.body.dataset;
+    if (unit === undefined) return;
     await Atlas.load("search/index.js");
     const { layers } = Atlas.directory;
-    const next = layers[layers.findIndex(([layer]) => layer === Number(match[1])) + step];
-    if (next) location.href = `${root}L${next[0]}/N${Math.min(Number(match[2]), next[1] - 1)}.html`;
+    const next = layers[layers.findIndex(([number]) => number === Number(layer)) + step];
+    if (next) location.href = `${root}L${next[0]}/N${Math.min(Number(unit), next[1] - 1)}.html`;
   };
 
   const KEYS = [

@@ -147,6 +147,10 @@ def _falling(pairs: Sequence[Sequence[Any]], most: float) -> bool:
     return all(one >= other for one, other in itertools.pairwise(weights))
 
 
+_OUTERMOST = (1 - CLOSE) * 2.0**16
+"""The last edge of a histogram, which is rounded."""
+
+
 def _statistics(record: Record, facts: Mapping[str, Any]) -> Iterator[str]:
     """The statistics agree with the histogram, whose bins bound them."""
     stats, counts = record["stats"], record["stats"]["histogram"]["counts"]
@@ -161,6 +165,10 @@ def _statistics(record: Record, facts: Mapping[str, Any]) -> Iterator[str]:
         return
     if not counts:
         return
+    if -edges[0] >= _OUTERMOST:  # an outermost bin has what is farther out as well
+        edges[0] = min(edges[0], stats["min"])
+    if edges[-1] >= _OUTERMOST:
+        edges[-1] = max(edges[-1], stats["max"])
     slack = 2 * CLOSE * max(abs(edges[0]), abs(edges[-1]))
     if not (counts[0] and counts[-1]):
         yield "the histogram has an empty bin at an end"
