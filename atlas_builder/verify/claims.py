@@ -80,8 +80,13 @@ def check_statistics(case: UnitCase) -> None:
     check_histogram(report, case.name, stats["histogram"], ordered, slack)
 
 
-def check_logits(case: UnitCase, effects: NDArray[np.float64]) -> None:
-    """Compare the tokens of the largest and smallest direct logit effects, (vocabulary,)."""
+def check_logits(case: UnitCase, effects: NDArray[np.float64] | None) -> None:
+    """Compare the tokens of the largest and smallest direct logit effects, (vocabulary,); None where there are none."""
+    if effects is None:
+        case.report.count("logit effects")
+        if any(case.record["logits"].values()):
+            case.report.wrong(f"{case.name} is published with direct logit effects, which its model has not")
+        return
     slack = np.full(len(effects), case.exactness * float(np.abs(effects).max(initial=0)))
     for side, way in (("positive", 1), ("negative", -1)):
         claimed = [[text, way * value] for text, value in case.record["logits"][side]]

@@ -144,10 +144,11 @@ def importance_of(case: UnitCase, reader: Reader, keys: list[Key]) -> dict[Key, 
     """1 − a(masked) / a for each token up to a key token, `examples.window` before it at most."""
     found = {}
     for key in dict.fromkeys(keys):
-        tokens = case.text.contexts[key.context][2][: key.position + 1]
+        tokens = case.text.contexts[key.context][2]
+        tokens = tokens[: key.position + 1] if reader.is_causal else tokens
         masked = range(max(0, key.position - case.config.examples.window[0]), key.position + 1)
         rows = [tokens, *([*tokens[:place], reader.mask, *tokens[place + 1 :]] for place in masked)]
-        whole, *less = reader.last(rows, case.layer, case.unit).tolist()
+        whole, *less = reader.at(rows, key.position, case.layer, case.unit).tolist()
         found[key] = np.array([1 - value / whole if whole else np.nan for value in less])
     return found
 

@@ -181,7 +181,7 @@ class Verification:
         case = UnitCase(record, report, self.config, self.text, self.reader.token_texts, values)
         check_identity(case, self.facts, read.raw)
         check_statistics(case)
-        check_logits(case, self.reader.weights.logits(self.reader.weights.write(layer.number, [case.unit]))[0])
+        check_logits(case, self._logits(case))
         self._behaviours(case, layer)
         if case.behaviours is None:
             check_places(case, report)
@@ -192,6 +192,11 @@ class Verification:
         check_labels(case, words)
         check_prediction(case, importance if self.config.describe.importance != "none" else None)
         check_steering(case, self._clamped(case))
+
+    def _logits(self, case: UnitCase) -> NDArray[np.float64] | None:
+        """The unit's direct logit effects, None where the model has none."""
+        weights = self.reader.weights
+        return weights.logits(weights.write(case.layer, [case.unit]))[0] if weights.has_logits else None
 
     def _behaviours(self, case: UnitCase, layer: ReadLayer) -> None:
         """Compare both sides' clusters, and take those that explain the record best into `case`."""
