@@ -46,7 +46,7 @@ class Probe:
             return
         weight = next(iter(bridge.original_model.parameters()))
         with torch.inference_mode():
-            logits = as_float32(bridge(_tokens(int(bridge.cfg.d_vocab), bridge.original_model), return_type="logits"))
+            logits = as_float32(bridge(_tokens(int(bridge.cfg.d_vocab), bridge.original_model)))
         if logits.shape != self._logits.shape:
             return  # as where a vocabulary is padded
         apart = float((logits - self._logits).abs().max() / self._logits.abs().max().clamp(min=1e-9))

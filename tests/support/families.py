@@ -19,15 +19,19 @@ from torch.nn import functional
 from transformers import AutoTokenizer
 from transformers.pytorch_utils import Conv1D
 
+from atlas_builder.config import ModelSettings
+from atlas_builder.models.language_model import load_model
 from atlas_builder.shipped import MODEL
+from atlas_builder.units.mlp import MLPUnits
 
 Activation = Callable[[Tensor], Tensor]
 _VOCABULARY = 2048
+_NEAR = 1e-4  # of the largest number: float32, and attention in another order
 _BASE = {"vocab_size": _VOCABULARY, "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": None}
-_HIDDEN = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "max_position_embeddings": 64, **_BASE}
-_PLAIN = {**_HIDDEN, "intermediate_size": 48}
-_GATED = {**_PLAIN, "intermediate_size": 40, "num_key_value_heads": 2}
-_EXPERTS = {**_GATED, "moe_intermediate_size": 24, "num_experts": 4, "num_local_experts": 4, "num_experts_per_tok": 2}
+_HIDDEN = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "max_position_embeddings": 64, **_BASE}
+_PLAIN = {**_HIDDEN, "intermediate_size": 12}
+_GATED = {**_PLAIN, "num_key_value_heads": 1}
+_EXPERTS = {**_GATED, "moe_intermediate_size": 8, "num_experts": 4, "num_local_experts": 4, "num_experts_per_tok": 2}
 
 
 def _relu(x: Tensor) -> Tensor:
@@ -102,15 +106,15 @@ def place_of(layers: str, names: tuple[str, str], function: Activation) -> Place
 
 FAMILIES: dict[str, Family] = {
     "gpt2": Family(
-        "GPT-2", "GPT2Config", {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_inner": 48, "n_positions": 64, **_BASE},
+        "GPT-2", "GPT2Config", {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_inner": 12, "n_positions": 64, **_BASE},
         place_of("transformer.h", ("mlp.c_fc", "mlp.c_proj"), _gelu_tanh), "gelu_new"),
     "gpt_bigcode": Family(
         "GPT BigCode", "GPTBigCodeConfig",
-        {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_inner": 48, "n_positions": 64, **_BASE},
+        {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_inner": 12, "n_positions": 64, **_BASE},
         place_of("transformer.h", ("mlp.c_fc", "mlp.c_proj"), _gelu_tanh), "gelu_pytorch_tanh"),
     "gpt_neo": Family(
         "GPT-Neo", "GPTNeoConfig",
-        {**_HIDDEN, "num_layers": 2, "num_heads": 4, "intermediate_size": 48, "window_size": 8,
+        {**_HIDDEN, "num_layers": 2, "num_heads": 2, "intermediate_size": 12, "window_size": 8,
          "attention_types": [[["global", "local"], 1]]},
         place_of("transformer.h", ("mlp.c_fc", "mlp.c_proj"), _gelu_tanh), "gelu_new"),
     "gpt_neox": Family(
@@ -118,41 +122,41 @@ FAMILIES: dict[str, Family] = {
         place_of("gpt_neox.layers", ("mlp.dense_h_to_4h", "mlp.dense_4h_to_h"), _gelu), "gelu"),
     "gptj": Family(
         "GPT-J", "GPTJConfig",
-        {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_inner": 48, "n_positions": 64, "rotary_dim": 4, **_BASE},
+        {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_inner": 12, "n_positions": 64, "rotary_dim": 4, **_BASE},
         place_of("transformer.h", ("mlp.fc_in", "mlp.fc_out"), _gelu_tanh), "gelu_new"),
     "codegen": Family(
         "CodeGen", "CodeGenConfig",
-        {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_inner": 48, "n_positions": 64, "rotary_dim": 4, **_BASE},
+        {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_inner": 12, "n_positions": 64, "rotary_dim": 4, **_BASE},
         place_of("transformer.h", ("mlp.fc_in", "mlp.fc_out"), _gelu_tanh), "gelu_new"),
     "opt": Family(
-        "OPT", "OPTConfig", {**_HIDDEN, "ffn_dim": 48, "word_embed_proj_dim": 32},
+        "OPT", "OPTConfig", {**_HIDDEN, "ffn_dim": 12, "word_embed_proj_dim": 16},
         place_of("model.decoder.layers", ("fc1", "fc2"), _relu), "relu"),
     "opt_projected": Family(
-        "OPT with a projected stream", "OPTConfig", {**_HIDDEN, "ffn_dim": 48, "word_embed_proj_dim": 16},
+        "OPT with a projected stream", "OPTConfig", {**_HIDDEN, "ffn_dim": 12, "word_embed_proj_dim": 8},
         place_of("model.decoder.layers", ("fc1", "fc2"), _relu), "relu"),
     "opt_350m": Family(
         "OPT with norms behind (350m)", "OPTConfig",
-        {**_HIDDEN, "ffn_dim": 48, "word_embed_proj_dim": 16, "do_layer_norm_before": False},
+        {**_HIDDEN, "ffn_dim": 12, "word_embed_proj_dim": 8, "do_layer_norm_before": False},
         place_of("model.decoder.layers", ("fc1", "fc2"), _relu), "relu"),
     "bloom": Family(
-        "BLOOM", "BloomConfig", {"hidden_size": 32, "n_layer": 2, "n_head": 4, **_BASE},
+        "BLOOM", "BloomConfig", {"hidden_size": 8, "n_layer": 2, "n_head": 2, **_BASE},
         place_of("transformer.h", ("mlp.dense_h_to_4h", "mlp.dense_4h_to_h"), _gelu_tanh), "gelu_new"),
     "falcon": Family(
         "Falcon", "FalconConfig",
-        {**_HIDDEN, "ffn_hidden_size": 48, "parallel_attn": True, "bias": False, "new_decoder_architecture": False},
+        {**_HIDDEN, "ffn_hidden_size": 12, "parallel_attn": True, "bias": False, "new_decoder_architecture": False},
         place_of("transformer.h", ("mlp.dense_h_to_4h", "mlp.dense_4h_to_h"), _gelu), "gelu"),
     "falcon_new": Family(
         "Falcon, new decoder", "FalconConfig",
-        {**_HIDDEN, "ffn_hidden_size": 48, "new_decoder_architecture": True, "num_kv_heads": 2, "multi_query": False,
+        {**_HIDDEN, "ffn_hidden_size": 12, "new_decoder_architecture": True, "num_kv_heads": 1, "multi_query": False,
          "bias": False},
         place_of("transformer.h", ("mlp.dense_h_to_4h", "mlp.dense_4h_to_h"), _gelu), "gelu"),
     "falcon_rw": Family(
         "Falcon RW (ALiBi, sequential)", "FalconConfig",
-        {**_HIDDEN, "ffn_hidden_size": 48, "parallel_attn": False, "bias": True, "alibi": True, "multi_query": False},
+        {**_HIDDEN, "ffn_hidden_size": 12, "parallel_attn": False, "bias": True, "alibi": True, "multi_query": False},
         place_of("transformer.h", ("mlp.dense_h_to_4h", "mlp.dense_4h_to_h"), _gelu), "gelu"),
     "mpt": Family(
         "MPT", "MptConfig",
-        {"d_model": 32, "n_heads": 4, "n_layers": 2, "expansion_ratio": 2, "max_seq_len": 64, **_BASE},
+        {"d_model": 16, "n_heads": 2, "n_layers": 2, "expansion_ratio": 1, "max_seq_len": 64, **_BASE},
         place_of("transformer.blocks", ("ffn.up_proj", "ffn.down_proj"), _gelu), "gelu"),
     "llama": Family("Llama", "LlamaConfig", _GATED, _gated("model.layers"), "silu"),
     "mistral": Family("Mistral", "MistralConfig", {**_GATED, "sliding_window": 8}, _gated("model.layers"), "silu"),
@@ -181,11 +185,11 @@ FAMILIES: dict[str, Family] = {
         "Cohere 2", "Cohere2Config", {**_GATED, "head_dim": 8, "sliding_window": 8, "pad_token_id": 0},
         _gated("model.layers"), "silu"),
     "starcoder2": Family(
-        "StarCoder 2", "Starcoder2Config", {**_GATED, "intermediate_size": 48, "sliding_window": None},
+        "StarCoder 2", "Starcoder2Config", {**_GATED, "sliding_window": None},
         place_of("model.layers", ("mlp.c_fc", "mlp.c_proj"), _gelu_tanh), "gelu_pytorch_tanh"),
     "xglm": Family(
         "XGLM", "XGLMConfig",
-        {**_BASE, "d_model": 32, "ffn_dim": 48, "num_layers": 2, "attention_heads": 4, "max_position_embeddings": 64,
+        {**_BASE, "d_model": 16, "ffn_dim": 12, "num_layers": 2, "attention_heads": 2, "max_position_embeddings": 64,
          "pad_token_id": 1},
         place_of("model.layers", ("fc1", "fc2"), _gelu), "gelu"),
     "glm": Family("GLM", "GlmConfig", {**_GATED, "head_dim": 8, "pad_token_id": 0}, _joint("model.layers"), "silu"),
@@ -206,18 +210,18 @@ FAMILIES: dict[str, Family] = {
     "mixtral": Family("Mixtral", "MixtralConfig", {**_GATED, "num_local_experts": 4}, refused="?"),
     "qwen2_moe": Family(
         "Qwen 2 MoE, dense first layer", "Qwen2MoeConfig",
-        {**_EXPERTS, "shared_expert_intermediate_size": 32, "mlp_only_layers": [0]}, _gated("model.layers"), "silu", layers=(0,)),
+        {**_EXPERTS, "shared_expert_intermediate_size": 8, "mlp_only_layers": [0]}, _gated("model.layers"), "silu", layers=(0,)),
     "qwen3_moe": Family("Qwen 3 MoE", "Qwen3MoeConfig", {**_EXPERTS, "head_dim": 8}, refused="?"),
     "olmoe": Family("OLMoE", "OlmoeConfig", _EXPERTS, refused="?"),
     "deepseek_v2": Family(
         "DeepSeek 2, dense first layer", "DeepseekV2Config",
-        {**_GATED, "num_key_value_heads": 4, "moe_intermediate_size": 24, "n_routed_experts": 4, "n_group": 1,
+        {**_GATED, "num_key_value_heads": 2, "moe_intermediate_size": 8, "n_routed_experts": 4, "n_group": 1,
          "topk_group": 1, "num_experts_per_tok": 2, "first_k_dense_replace": 1, "kv_lora_rank": 8, "q_lora_rank": 8,
          "qk_nope_head_dim": 8, "qk_rope_head_dim": 8, "v_head_dim": 8, "n_shared_experts": 1},
         _gated("model.layers"), "silu", layers=(0,)),
     "deepseek_v3": Family(
         "DeepSeek 3, dense first layer", "DeepseekV3Config",
-        {**_GATED, "num_key_value_heads": 4, "moe_intermediate_size": 24, "n_routed_experts": 4, "n_group": 1,
+        {**_GATED, "num_key_value_heads": 2, "moe_intermediate_size": 8, "n_routed_experts": 4, "n_group": 1,
          "topk_group": 1, "num_experts_per_tok": 2, "first_k_dense_replace": 1, "kv_lora_rank": 8, "q_lora_rank": 8,
          "qk_nope_head_dim": 8, "qk_rope_head_dim": 8, "v_head_dim": 8, "n_shared_experts": 1},
         _gated("model.layers"), "silu", layers=(0,)),
@@ -227,7 +231,7 @@ FAMILIES: dict[str, Family] = {
     "persimmon": Family("Persimmon", "PersimmonConfig", _PLAIN, refused="?"),
     "biogpt": Family("BioGPT", "BioGptConfig", {**_PLAIN, "pad_token_id": 1}, refused="?"),
     "openai_gpt": Family(
-        "GPT (1)", "OpenAIGPTConfig", {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64, **_BASE},
+        "GPT (1)", "OpenAIGPTConfig", {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 64, **_BASE},
         place_of("transformer.h", ("mlp.c_fc", "mlp.c_proj"), _gelu_tanh), "gelu_new"),
     "bert": Family("BERT", "BertConfig", {**_PLAIN, "pad_token_id": 0},
         place_of("bert.encoder.layer", ("intermediate.dense", "output.dense"), _gelu), "gelu",
@@ -237,21 +241,21 @@ FAMILIES: dict[str, Family] = {
         auto="AutoModelForMaskedLM"),
     "distilbert": Family(
         "DistilBERT", "DistilBertConfig",
-        {"dim": 32, "hidden_dim": 48, "n_layers": 2, "n_heads": 4, "max_position_embeddings": 64, **_BASE,
+        {"dim": 16, "hidden_dim": 12, "n_layers": 2, "n_heads": 2, "max_position_embeddings": 64, **_BASE,
          "pad_token_id": 0}, auto="AutoModelForMaskedLM", refused="?"),
     "t5": Family(
         "T5", "T5Config",
-        {"d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 4, "vocab_size": _VOCABULARY,
+        {"d_model": 16, "d_kv": 8, "d_ff": 12, "num_layers": 2, "num_heads": 2, "vocab_size": _VOCABULARY,
          "decoder_start_token_id": 0, "pad_token_id": 0}, auto="AutoModelForSeq2SeqLM", refused="?"),
     "bart": Family(
         "BART", "BartConfig",
-        {"d_model": 32, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4,
-         "decoder_attention_heads": 4, "encoder_ffn_dim": 48, "decoder_ffn_dim": 48, "max_position_embeddings": 64,
+        {"d_model": 16, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 2,
+         "decoder_attention_heads": 2, "encoder_ffn_dim": 12, "decoder_ffn_dim": 12, "max_position_embeddings": 64,
          **_BASE, "pad_token_id": 1}, auto="AutoModelForSeq2SeqLM", refused="?"),
-    "mamba": Family("Mamba", "MambaConfig", {"hidden_size": 32, "num_hidden_layers": 2, "state_size": 4, **_BASE},
+    "mamba": Family("Mamba", "MambaConfig", {"hidden_size": 16, "num_hidden_layers": 2, "state_size": 4, **_BASE},
                     refused="?"),
     "rwkv": Family("RWKV 4", "RwkvConfig",
-                   {"hidden_size": 32, "attention_hidden_size": 32, "num_hidden_layers": 2, "intermediate_size": 48,
+                   {"hidden_size": 16, "attention_hidden_size": 16, "num_hidden_layers": 2, "intermediate_size": 12,
                     "context_length": 64, **_BASE}, refused="?"),
 }
 
@@ -325,3 +329,48 @@ def _linear(module: Any) -> tuple[Tensor, Tensor]:
     weight = weight.T if isinstance(module, Conv1D) else weight
     bias = getattr(module, "bias", None)
     return weight, torch.zeros(len(weight)) if bias is None else bias.detach()
+
+
+def differences(name: str, folder: Path) -> list[str]:
+    """Where the package's reading of a family's model departs from the plain one; in words, one line each."""
+    settings = ModelSettings(name=str(folder))
+    loaded = load_model(settings)
+    units = MLPUnits(loaded.bridge, FAMILIES[name].layers)
+    tokens = torch.randint(0, _VOCABULARY, (2, 9), generator=torch.Generator().manual_seed(1))
+    seen: dict[int, tuple[Tensor, Tensor]] = {}
+    units.run(tokens, lambda layer, inputs, fired: seen.update({layer: (inputs.clone(), fired.clone())}))
+    found = [] if units.activation == FAMILIES[name].activation else [f"its function is called {units.activation}"]
+    for layer, plain in read_plainly(name, folder, tokens).items():
+        for what, one, other in (
+            ("inputs", seen[layer][0], plain.inputs),
+            ("activations", seen[layer][1], plain.activations),
+            ("activations by the formula", seen[layer][1], plain.computed),
+            ("read weights", units.read_weights(layer), plain.reads),
+            ("write weights", units.write_weights(layer), plain.writes),
+        ):
+            apart = float((one - other).abs().max()) if one.shape == other.shape else torch.inf
+            if not apart <= _NEAR * float(other.abs().max()):
+                found.append(f"layer {layer}: {what} are {apart:.2g} apart")
+    return found
+
+
+def settings_of(name: str, folder: Path, corpus: Path) -> dict[str, Any]:
+    """The configuration of a small atlas of a family's model."""
+    family = FAMILIES[name]
+    return {
+        "atlas": {"id": name.replace("_", "-"), "title": family.title, "date": "2026-01-02"},
+        "model": {"name": str(folder)},
+        "corpus": {"source": "jsonl", "path": str(corpus), "context": 32, "max_tokens": 500},
+        "units": {"layers": list(family.layers) if family.place else "all"},
+        "examples": {"policy": "threshold", "per_unit": 6, "threshold": 0.5},
+        "describe": {"steering": True},
+    }
+
+
+def guide_table() -> str:
+    """The table of families as the guide has it, in Markdown."""
+    rows = []
+    for family in FAMILIES.values():
+        answer = f"refused: “{family.refused}”" if family.refused else f"works{'; ' * bool(family.note)}{family.note}"
+        rows.append(f"| {family.title} | {answer} |")
+    return "\n".join(["| family | |", "| --- | --- |", *rows])
