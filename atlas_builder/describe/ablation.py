@@ -182,8 +182,12 @@ class Masking:
         if before.shape[1]:
             cache = DynamicCache()
             self._units.run(before, lambda *_: None, last, cache)
-            cache.batch_repeat_interleave(1 + masked)
-        self._units.run(runs.reshape(-1, masked), visit, last, cache)
+            if cache.get_seq_length() == before.shape[1]:
+                cache.batch_repeat_interleave(1 + masked)
+            else:  # a model without one takes it and passes it over
+                cache, whole = None, before[:, None].repeat(1, 1 + masked, 1)
+                runs = torch.cat([whole, runs], dim=2)
+        self._units.run(runs.flatten(0, 1), visit, last, cache)
 
 
 def measure_importance(

@@ -25,7 +25,9 @@ class WholeModel:
     checkpoint is not the whole model, and what transformers raises.
     """
 
-    def __init__(self, auto: Any, checkpoint: Checkpoint, on_loaded: Callable[[Any], None] = lambda model: None) -> None:
+    def __init__(
+        self, auto: Any, checkpoint: Checkpoint, on_loaded: Callable[[Any], None] = lambda model: None
+    ) -> None:
         self._auto, self._checkpoint, self._on_loaded = auto, checkpoint, on_loaded
 
     def from_pretrained(self, name: str, **settings: Any) -> Any:

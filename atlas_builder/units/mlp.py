@@ -14,7 +14,6 @@ from atlas_builder.models.memory import as_float32
 from atlas_builder.units.activation import measured_activation
 from atlas_builder.units.base import ActivationHook, StopForwardPass, chosen_layers, clamped, run_with_hooks
 
-
 _TOKENS, _STRIDE = 8, 7919  # a prime, so that the tokens are of the whole vocabulary
 
 
@@ -132,9 +131,7 @@ class MLPUnits:
                 else f"has no readable MLP ({', '.join(absent)} {'is' if len(absent) == 1 else 'are'} missing)"
             )
             instead = f"set units.layers to some of {readable}" if readable else "choose another model"
-            raise ModelError(
-                f"layer {layer} of this architecture ({self._bridge.cfg.architecture}) {why}: {instead}."
-            )
+            raise ModelError(f"layer {layer} of this architecture ({self._bridge.cfg.architecture}) {why}: {instead}.")
         return self._bridge.blocks[layer].mlp
 
     def _absent(self, layer: int) -> list[str]:

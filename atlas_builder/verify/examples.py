@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from atlas_builder.config import SiteSettings
 from atlas_builder.rerun.passes import Reader
 from atlas_builder.rounding import grain_of
+from atlas_builder.verify.precision import tolerance
 from atlas_builder.verify.report import VerificationReport
-from atlas_builder.verify.selection import SAME
 from atlas_builder.verify.shown import Key, activations, around, per_main, spread, window
 from atlas_builder.verify.unit import UnitCase
 
@@ -94,7 +94,8 @@ def _interchangeable(case: UnitCase, one: Key, other: Key) -> bool:
     """Whether two examples of one behaviour, or two unclustered ones, may change places by rounding."""
     groups = [behaviour.members for behaviour in case.behaviours or ()] + [case.unclustered(1), case.unclustered(-1)]
     together = any(one in group and other in group for group in groups)
-    return together and abs(case.activation(one) - case.activation(other)) <= SAME * case.largest
+    near = tolerance("order", case.config.model.dtype) * case.largest
+    return together and abs(case.activation(one) - case.activation(other)) <= near
 
 
 def check_places(case: UnitCase, report: VerificationReport) -> None:
