@@ -90,8 +90,8 @@ def _prepare(model: LanguageModel, units: Units, config: Configuration, folder: 
         np.save(folder / "unembedding.npy", model.unembedding().numpy())
     if not model.is_causal:
         progress.say(
-            "this model reads in both directions: it predicts no next token, so loss, direct logit effects and steering "
-            "are left out"
+            "this model reads in both directions and predicts no next token: a next-token loss would mean nothing, so "
+            "loss, direct logit effects and steering are left out"
         )
     write_json(folder / "tokens.json", model.token_texts)
     facts = {

@@ -30,7 +30,8 @@ class Loss(NamedTuple):
 def measure_loss(model: LanguageModel, contexts: Contexts, device: str, progress: Progress) -> Loss | None:
     """The loss of a model on `CONTEXTS` contexts of its atlas; None where no token has one before it.
 
-    None, too, for a model that reads in both directions, which has no such loss. Every token counts that has another before it, the beginning-of-sequence token included.
+    None, too, for a model that reads in both directions, which has no such loss. Every token counts
+    that has another before it, the beginning-of-sequence token included.
     """
     if not model.is_causal:
         return None

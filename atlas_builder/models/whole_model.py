@@ -21,8 +21,8 @@ OFFLINE = {"trust_remote_code": False, "local_files_only": True}
 class WholeModel:
     """Loads the model of a checkpoint through a class of transformers, or refuses it.
 
-    It stands where TransformerLens expects such a class; `on_loaded` is called with the model. Raises `ModelError` where the
-    checkpoint is not the whole model, and what transformers raises.
+    It stands where TransformerLens expects such a class; `on_loaded` is called with the model. Raises
+    `ModelError` where the checkpoint is not the whole model, and what transformers raises.
     """
 
     def __init__(

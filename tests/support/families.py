@@ -156,7 +156,7 @@ FAMILIES: dict[str, Family] = {
     "codegen": Family(
         "CodeGen",
         "CodeGenConfig",
-        {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_inner": 12, "n_positions": 64, "rotary_dim": 4, **_BASE},
+        {"n_embd": 16, "n_layer": 2, "n_head": 4, "n_inner": 12, "n_positions": 64, "rotary_dim": 4, **_BASE},
         place_of("transformer.h", ("mlp.fc_in", "mlp.fc_out"), _gelu_tanh),
         "gelu_new",
     ),
