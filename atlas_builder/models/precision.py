@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 
-Precision = Literal["float32", "bfloat16", "float16"]
-"""What `model.dtype` may be."""
-DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in get_args(Precision)}
-"""The type of torch for each."""
+from atlas_builder.config import ModelSettings
+
+DTYPES: dict[str, torch.dtype] = {
+    name: getattr(torch, name) for name in get_args(ModelSettings.model_fields["dtype"].annotation)
+}
+"""The type of torch for each value of `model.dtype`."""
 
 
 def epsilon(dtype: torch.dtype) -> float:
