@@ -111,8 +111,8 @@ class ModelSettings(_Section):
     """Shipped model (`demo`, `relu-demo`, `crate-demo`), Hugging Face name, or folder with weights and tokenizer."""
     revision: str | None = None
     """Commit of a Hugging Face model, so that every build uses the same weights."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """Precision in which the model runs."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Precision in which the model runs; with 16 bits, `verify` allows for coarser rounding."""
     device: str = Field(default="cpu", pattern=r"^(cpu|cuda(:[0-9]{1,3})?|mps)$")
     """Device on which the model runs: `cpu`, `cuda`, `cuda:1` or `mps`."""
 

@@ -72,7 +72,7 @@ def atlas_facts(
             "revision": config.model.revision,
             "dtype": config.model.dtype,
             "activation": collected["activation"],
-            **{name: collected[name] for name in ("architecture", "layers", "width", "vocabulary")},
+            **{name: collected[name] for name in ("architecture", "layers", "width", "vocabulary", "causal")},
             "loss": loss,
         },
         "bos": f"{bos} begins every context and is excluded from all statistics" if bos else "none",

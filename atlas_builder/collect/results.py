@@ -219,9 +219,13 @@ class Collected:
         return texts
 
     @cached_property
-    def unembedding(self) -> NDArray[np.float32]:
-        """From the residual stream to logits, as `LanguageModel.unembedding` defines it: (d_model, vocabulary)."""
-        return read_array(self.folder / "unembedding.npy", on_disk=True)
+    def unembedding(self) -> NDArray[np.float32] | None:
+        """From the residual stream to logits, as `LanguageModel.unembedding` defines it: (d_model, vocabulary).
+
+        None for a model that has no direct logit effects.
+        """
+        path = self.folder / "unembedding.npy"
+        return read_array(path, on_disk=True) if path.exists() else None
 
     def layer(self, number: int) -> CollectedLayer:
         """One of the collected layers."""

@@ -88,7 +88,13 @@ def _prepare(model: LanguageModel, units: Units, config: Configuration, folder: 
         (folder / f"L{layer}").mkdir()
         np.save(folder / f"L{layer}" / "read.npy", reads)
         np.save(folder / f"L{layer}" / "write.npy", units.write_weights(layer).numpy())
-    np.save(folder / "unembedding.npy", model.unembedding().numpy())
+    if model.has_direct_logits:
+        np.save(folder / "unembedding.npy", model.unembedding().numpy())
+    if not model.is_causal:
+        progress.say(
+            "this model reads in both directions and predicts no next token: a next-token loss would mean nothing, so "
+            "loss, direct logit effects and steering are left out"
+        )
     write_json(folder / "tokens.json", model.token_texts)
     facts = {
         **model.facts,
@@ -202,7 +208,8 @@ def merge_passes(shards: Sequence[Path], config: Configuration, folder: Path, pr
             _merge_layer(shards, shape, read, config, folder)
             advance(1)
     for name in ("unembedding.npy", "tokens.json"):
-        shutil.copyfile(first / name, folder / name)
+        if (first / name).exists():  # some models have no direct logit effects
+            shutil.copyfile(first / name, folder / name)
     facts["layers_read"] = [shape.layer for shape in shapes]
     facts["units"] = [{"layer": shape.layer, "units": shape.units} for shape in shapes]
     write_json(folder / _FACTS, facts)  # last, see is_merged

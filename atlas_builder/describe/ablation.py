@@ -68,25 +68,31 @@ class Masking:
 
     Examples are given as `Wanted`. `mask` is the token that replaces a masked one, `reach`
     how many tokens before a key token are masked besides itself. The text before the first
-    masked token runs once for all of them.
+    masked token runs once for all of them. A model that is not `causal` reads whole contexts.
     """
 
-    def __init__(self, units: Units, read: Contexts, mask: int, reach: int, device: str = "cpu") -> None:
+    def __init__(
+        self, units: Units, read: Contexts, mask: int, reach: int, device: str = "cpu", causal: bool = True
+    ) -> None:
         self._units, self._read, self._mask, self.reach = units, read, mask, reach
-        self._device = device
+        self._device, self._causal = device, causal
         self._tokens = batch_tokens(max(units.count(layer) for layer in units.layers))
 
     def batches(self, examples: np.ndarray) -> list[NDArray[np.int64]]:
-        """Divide the examples into batches in which all key tokens have the same position in their contexts."""
+        """Divide the examples into batches in which all key tokens have the same position in their contexts.
+
+        Where whole contexts are read, these are of one length too.
+        """
         keys = examples["context"].astype(np.int64) << 32 | examples["position"]
         tokens, which = np.unique(keys, return_inverse=True)
         depth = np.full(len(tokens), -1)
         np.maximum.at(depth, which, examples["layer"])
         deepest = depth[which]  # among the examples of the same key token
-        order = np.lexsort([examples["context"], examples["position"], deepest])
-        columns = np.stack([deepest, examples["position"], examples["context"]])[:, order]
+        length = np.zeros_like(deepest) if self._causal else np.diff(self._read.starts)[examples["context"]]
+        order = np.lexsort([examples["context"], length, examples["position"], deepest])
+        columns = np.stack([deepest, examples["position"], length, examples["context"]])[:, order]
         new = np.append(True, (columns[:, 1:] != columns[:, :-1]).any(axis=0))
-        kind = np.append(True, (columns[:2, 1:] != columns[:2, :-1]).any(axis=0))
+        kind = np.append(True, (columns[:3, 1:] != columns[:3, :-1]).any(axis=0))
         parts: list[list[int]] = []
         room = 0
         for place in range(len(order)):
@@ -95,7 +101,8 @@ class Masking:
                 room -= 1
                 if kind[place] or room < 0:
                     parts.append([])
-                    room = max(1, self._tokens // (masked * (masked + 1))) - 1
+                    run = masked if self._causal else int(columns[2, place])  # tokens
+                    room = max(1, self._tokens // (run * (masked + 1))) - 1
             parts[-1].append(int(order[place]))
         return [np.array(part, dtype=np.int64) for part in parts]
 
@@ -111,9 +118,10 @@ class Masking:
         contexts, place = np.unique(chosen["context"], return_inverse=True)
         end = int(chosen["position"][0]) + 1
         masked = self._masked(end - 1)
-        text = self._read.stack(contexts, end)
+        text = self._read.stack(contexts, end if self._causal else None)
         at_key = np.zeros((len(chosen), 1 + masked))
-        self._run(torch.from_numpy(text).to(self._device), masked, chosen, place.reshape(-1), at_key)
+        run = self._run if self._causal else self._run_whole
+        run(torch.from_numpy(text).to(self._device), masked, chosen, place.reshape(-1), at_key)
         importance = np.full((len(chosen), self.reach + 1), np.nan, np.float32)
         whole = at_key[:, :1]
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -137,6 +145,24 @@ class Masking:
         )
         in_halves(run, len(text), self._device, refusal)
 
+    def _run_whole(
+        self, text: Tensor, masked: int, examples: np.ndarray, place: NDArray[np.int64], at_key: NDArray[np.float64]
+    ) -> None:
+        """As `_run`, of a model that reads in both directions: contexts one by one, each whole."""
+        key = int(examples["position"][0]) + int(self._read.bos is not None)
+        last = int(examples["layer"].max())
+        for number, row in enumerate(text):
+            here = place == number
+            rows = row.repeat(1 + masked, 1)
+            rows[torch.arange(1, 1 + masked), torch.arange(key + 1 - masked, key + 1)] = self._mask
+
+            def visit(layer: int, inputs: Tensor, activations: Tensor, here: NDArray[np.bool_] = here) -> None:
+                of_layer = here & (examples["layer"] == layer)
+                if of_layer.any():
+                    at_key[of_layer] = as_float32(activations[:, key])[:, examples["unit"][of_layer]].T.numpy()
+
+            self._units.run(rows, visit, last)
+
     def _run_at_once(
         self, text: Tensor, masked: int, examples: np.ndarray, place: NDArray[np.int64], at_key: NDArray[np.float64]
     ) -> None:
@@ -156,8 +182,12 @@ class Masking:
         if before.shape[1]:
             cache = DynamicCache()
             self._units.run(before, lambda *_: None, last, cache)
-            cache.batch_repeat_interleave(1 + masked)
-        self._units.run(runs.reshape(-1, masked), visit, last, cache)
+            if cache.get_seq_length() == before.shape[1]:
+                cache.batch_repeat_interleave(1 + masked)
+            else:  # a model without one takes it and passes it over
+                cache, whole = None, before[:, None].repeat(1, 1 + masked, 1)
+                runs = torch.cat([whole, runs], dim=2)
+        self._units.run(runs.flatten(0, 1), visit, last, cache)
 
 
 def measure_importance(
@@ -169,7 +199,9 @@ def measure_importance(
     Finished batches are kept in `folder` in small files, so that an interrupted run resumes.
     """
     keep_memory()
-    masking = Masking(units, collected.contexts, loaded.mask, config.examples.window[0], config.model.device)
+    masking = Masking(
+        units, collected.contexts, loaded.mask, config.examples.window[0], config.model.device, loaded.is_causal
+    )
     layers = list(wanted_examples(collected, clustered, config))
     importance = _in_parts(masking, np.concatenate([examples for _, _, examples in layers]), folder / _PARTS, progress)
     ends = np.cumsum([len(places) for _, places, _ in layers])

@@ -30,8 +30,11 @@ class Loss(NamedTuple):
 def measure_loss(model: LanguageModel, contexts: Contexts, device: str, progress: Progress) -> Loss | None:
     """The loss of a model on `CONTEXTS` contexts of its atlas; None where no token has one before it.
 
-    Every token counts that has another before it, the beginning-of-sequence token included.
+    None, too, for a model that reads in both directions, which has no such loss. Every token counts
+    that has another before it, the beginning-of-sequence token included.
     """
+    if not model.is_causal:
+        return None
     chosen = np.unique(np.linspace(0, len(contexts) - 1, CONTEXTS).astype(np.int64))
     at_once = min(BATCH_TOKENS, max(1, _LOGITS_AT_ONCE // int(model.bridge.cfg.d_vocab)))
     total, tokens = 0.0, 0

@@ -75,15 +75,20 @@ def _describe_layer(
         ],
     )
     np.savez(folder / f"L{layer.layer}.bands.npz", **_novelty(collected, layer)._asdict())
+    np.savez(folder / f"L{layer.layer}.logits.npz", **_effects(layer, collected.unembedding)._asdict())
+
+
+def _effects(layer: CollectedLayer, unembedding: NDArray[np.float32] | None) -> Effects:
+    """The direct logit effects of a layer's units, of no tokens where the model has none."""
+    if unembedding is None:
+        tokens, values = np.zeros((layer.units, 0), np.int32), np.zeros((layer.units, 0), np.float32)
+        return Effects(tokens, values, tokens, values)
     with threadpool_limits(limits=1):
         parts = [
-            strongest(
-                logit_effects(layer.write_weights[first : first + _UNITS_AT_ONCE], collected.unembedding), LOGITS_SHOWN
-            )
+            strongest(logit_effects(layer.write_weights[first : first + _UNITS_AT_ONCE], unembedding), LOGITS_SHOWN)
             for first in range(0, layer.units, _UNITS_AT_ONCE)
         ]
-    effects = Effects(*(np.concatenate(part) for part in zip(*parts, strict=True)))
-    np.savez(folder / f"L{layer.layer}.logits.npz", **effects._asdict())
+    return Effects(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
 
 def _novelty(collected: Collected, layer: CollectedLayer) -> Novelty:

@@ -9,6 +9,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,12 @@ from atlas_builder.models.checkpoint import Checkpoint, read_checkpoint, read_se
 from atlas_builder.models.confinement import confined
 from atlas_builder.models.hub import fetched_model
 from atlas_builder.models.memory import as_float32
+from atlas_builder.models.precision import DTYPES, epsilon
+from atlas_builder.models.probe import Probe
 from atlas_builder.models.whole_model import OFFLINE, WholeModel, cannot_load, local_config, without_processors
 from atlas_builder.models.wording import named, shortened
 from atlas_builder.shipped import MODELS
 
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _LARGEST_TOKEN = 1 << 22
 """No vocabulary has more tokens."""
 
@@ -67,6 +69,8 @@ class LanguageModel:
             "layers": int(cfg.n_layers),
             "width": int(cfg.d_model),
             "vocabulary": int(cfg.d_vocab),
+            "causal": self.is_causal,
+            "direct_logits": self.has_direct_logits,
             "bos_token": self.tokenizer.bos_token,
             "mask_token": self.tokenizer.convert_ids_to_tokens(self.mask),
         }
@@ -87,6 +91,29 @@ class LanguageModel:
             )
         return tokens
 
+    @cached_property
+    def is_causal(self) -> bool:
+        """Whether a token is read from those before it alone, found by changing the last of some.
+
+        A model that reads in both directions predicts no next token.
+        """
+        if getattr(self.bridge.cfg, "attention_dir", "causal") == "bidirectional":
+            return False
+        weight = next(iter(self.bridge.original_model.parameters()))
+        texts = torch.tensor([[1, 2, 3, 4, 5, 6], [1, 2, 3, 7, 8, 9]], device=weight.device) % self.bridge.cfg.d_vocab
+        with torch.inference_mode():
+            one, other = (as_float32(self.bridge(text[None])[:, :3]) for text in texts)
+        # Mixtures of experts round otherwise with other tokens beside.
+        return not float((one - other).abs().max()) > epsilon(weight.dtype) ** 0.5 * float(one.abs().max())
+
+    @property
+    def has_direct_logits(self) -> bool:
+        """Whether what is added to the stream reaches logits through a final norm alone.
+
+        It does not where a norm follows each block, nor where no next token is predicted.
+        """
+        return self.is_causal and getattr(self.bridge, "ln_final", None) is not None
+
     def unembedding(self) -> Tensor:
         """The linear map from the residual stream to logits: (d_model, vocabulary).
 
@@ -106,10 +133,7 @@ class LanguageModel:
         Every architecture stores its norm differently (Gemma adds one to the weight),
         but all of them compute z(x) · gain + bias.
         """
-        norm = getattr(self.bridge, "ln_final", None)
-        width = int(self.bridge.cfg.d_model)
-        if norm is None:
-            return torch.ones(width), False
+        norm, width = self.bridge.ln_final, int(self.bridge.cfg.d_model)
         weight = next(iter(self.bridge.original_model.parameters()))
 
         def run(x: Tensor) -> Tensor:
@@ -136,7 +160,7 @@ def load_model(model: ModelSettings) -> LanguageModel:
     with quiet(), confined():
         if crate.is_crate(folder):
             tokenizer = _tokenizer(folder)
-            bridge: Any = crate.load_crate(folder).to(model.device, _DTYPES[model.dtype])
+            bridge: Any = crate.load_crate(folder).to(model.device, DTYPES[model.dtype])
         else:
             checkpoint = read_checkpoint(folder)
             tokenizer = _tokenizer(folder)
@@ -187,25 +211,55 @@ def _wants_code(folder: Path) -> bool:
 
 def _bridge(checkpoint: Checkpoint, tokenizer: Any, model: ModelSettings) -> Any:
     from transformer_lens.model_bridge import TransformerBridge
-    from transformer_lens.model_bridge.sources.transformers import (
-        determine_architecture_from_hf_config,
-        get_hf_model_class_for_architecture,
-    )
+    from transformer_lens.model_bridge.sources.transformers import get_hf_model_class_for_architecture
 
+    probe = Probe()
     try:
-        architecture = determine_architecture_from_hf_config(local_config(checkpoint))
+        config = local_config(checkpoint)
+        _check_kind(checkpoint.folder, config)
+        architecture = _architecture(checkpoint.folder, config)
         with without_processors():
-            return TransformerBridge.boot_transformers(
+            bridge = TransformerBridge.boot_transformers(
                 str(checkpoint.folder),
                 device=model.device,
-                dtype=_DTYPES[model.dtype],
+                dtype=DTYPES[model.dtype],
                 tokenizer=tokenizer,
                 trust_remote_code=False,
-                model_class=WholeModel(get_hf_model_class_for_architecture(architecture), checkpoint),
+                model_class=WholeModel(get_hf_model_class_for_architecture(architecture), checkpoint, probe.record),
             )
+        probe.check(bridge, checkpoint.folder)
+        return bridge
     except Exception as error:  # the loaders raise many kinds
         hint = "check that its architecture is supported and its files are whole"
         raise cannot_load(checkpoint.folder, error, "cannot be loaded by TransformerLens", hint) from error
+
+
+def _check_kind(folder: Path, config: Any) -> None:
+    """Refuse an encoder with a decoder, whose layers are two lists, and what transformers computes in two ways."""
+    if config.model_type == "falcon" and getattr(config, "alibi", False):
+        raise ModelError(
+            f"model {named(folder)} is a Falcon with ALiBi, whose attention transformers computes in two ways with "
+            "different results: choose another model."
+        )
+    if getattr(config, "is_encoder_decoder", False):
+        raise ModelError(
+            f"model {named(folder)} is an encoder with a decoder ({shortened(config.model_type, 40)}), whose text is "
+            "in pairs: choose a model that is one or the other."
+        )
+
+
+def _architecture(folder: Path, config: Any) -> str:
+    """The architecture by which TransformerLens reads a model; raises `ModelError` where it knows none."""
+    from transformer_lens.model_bridge.sources.transformers import determine_architecture_from_hf_config
+
+    try:
+        return str(determine_architecture_from_hf_config(config))
+    except ValueError as error:
+        names = [name for name in getattr(config, "architectures", None) or () if isinstance(name, str)]
+        raise ModelError(
+            f"model {named(folder)} has an architecture ({shortened((names or [config.model_type])[0], 60)}) that "
+            "TransformerLens does not support: choose another model."
+        ) from error
 
 
 def _check_tokens(loaded: LanguageModel, folder: Path) -> None:
@@ -226,13 +280,18 @@ def place(model: ModelSettings) -> str:
 
 def load_plain(model: ModelSettings) -> Any:
     """The model as transformers alone loads it, without TransformerLens; raises `ModelError` as `load_model` does."""
-    from transformers import AutoModelForCausalLM
+    from transformer_lens.model_bridge.sources.transformers import get_hf_model_class_for_architecture
 
     checkpoint = read_checkpoint(folder_of(model))
     with quiet(), confined():
         try:
-            plain = WholeModel(AutoModelForCausalLM, checkpoint).from_pretrained(
-                str(checkpoint.folder), config=local_config(checkpoint), dtype=_DTYPES[model.dtype]
+            config = local_config(checkpoint)
+            # As transformers chooses it: with a head for masked tokens where that is what was trained.
+            auto = get_hf_model_class_for_architecture(_architecture(checkpoint.folder, config))
+            # In 16 bits, another order of sums would make far more of a difference than rounding at the end does.
+            attention = {} if model.dtype == "float32" else {"attn_implementation": "eager"}
+            plain = WholeModel(auto, checkpoint).from_pretrained(
+                str(checkpoint.folder), config=config, dtype=DTYPES[model.dtype], **attention
             )
         except Exception as error:  # the loaders raise many kinds
             hint = "check that its files are whole"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,14 @@ OFFLINE = {"trust_remote_code": False, "local_files_only": True}
 class WholeModel:
     """Loads the model of a checkpoint through a class of transformers, or refuses it.
 
-    It stands where TransformerLens expects such a class. Raises `ModelError` where the
-    checkpoint is not the whole model, and what transformers raises.
+    It stands where TransformerLens expects such a class; `on_loaded` is called with the model. Raises
+    `ModelError` where the checkpoint is not the whole model, and what transformers raises.
     """
 
-    def __init__(self, auto: Any, checkpoint: Checkpoint) -> None:
-        self._auto, self._checkpoint = auto, checkpoint
+    def __init__(
+        self, auto: Any, checkpoint: Checkpoint, on_loaded: Callable[[Any], None] = lambda model: None
+    ) -> None:
+        self._auto, self._checkpoint, self._on_loaded = auto, checkpoint, on_loaded
 
     def from_pretrained(self, name: str, **settings: Any) -> Any:
         """As the class's `from_pretrained`."""
@@ -39,6 +41,7 @@ class WholeModel:
         model, account = self._auto.from_pretrained(name, **kept)
         check_loaded(account, checkpoint)
         check_finite(model, f"model folder {named(checkpoint.folder)}")
+        self._on_loaded(model)
         return model
 
     def _shell(self, config: Any) -> Any:

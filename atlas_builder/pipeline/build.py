@@ -164,7 +164,7 @@ def _describe(config: Configuration, store: Store, folder: Path, pool: Executor,
             measure_importance(loaded, units, collected, clustered, config, folder, progress)
         if config.describe.prediction:
             predict(units, collected, folder, config.model.device, progress)
-        if config.describe.steering and isinstance(units, Steerable):
+        if config.describe.steering and isinstance(units, Steerable) and loaded.is_causal:
             clamp_units(units, collected, folder, config.model.device, progress)
 
 

@@ -91,9 +91,28 @@ class _Neurons(_Hooked):
     """MLP neurons: the input of the MLP, and that of its output matrix."""
 
     def __call__(self, tokens: Tensor, layers: Sequence[int]) -> Reading:
-        names = [f"blocks.{layer}.mlp{part}" for layer in layers for part in ("", ".out")]
+        names = [name for layer in layers for name in (self._reader(layer), self._writer(layer))]
         tensors = self.captured(tokens, [(name, False) for name in names])
+        # Some models flatten contexts within a block.
+        tensors = [tensor.reshape(*tokens.shape, -1) for tensor in tensors]
         return {layer: (tensors[2 * at], tensors[2 * at + 1]) for at, layer in enumerate(layers)}
+
+    def _reader(self, layer: int) -> str:
+        """The MLP, or its first matrix where matrices stand in the block by themselves."""
+        name = f"blocks.{layer}.mlp"
+        return name if self._has(name) else f"{name}.in"
+
+    def _writer(self, layer: int) -> str:
+        """The output matrix; that of a dense layer among mixtures of experts has another name."""
+        names = [f"blocks.{layer}.mlp.{name}" for name in ("out", "dense_out")]
+        return next((name for name in names if self._has(name)), names[0])
+
+    def _has(self, name: str) -> bool:
+        try:
+            self.plain.get_submodule(self._place(name))
+        except (AttributeError, KeyError, ValueError):
+            return False
+        return True
 
     def next_token(self, tokens: Tensor, layer: int, unit: int, value: float | None) -> Tensor:
         """As `Clampable.next_token`; the neuron is overwritten in the input of the output matrix."""
@@ -104,7 +123,7 @@ class _Neurons(_Hooked):
                 changed[..., unit] = value
             return (changed, *given[1:])
 
-        handle = self.plain.get_submodule(self._place(f"blocks.{layer}.mlp.out")).register_forward_pre_hook(hook)
+        handle = self.plain.get_submodule(self._place(self._writer(layer))).register_forward_pre_hook(hook)
         try:
             with torch.inference_mode():
                 logits = self.plain(input_ids=tokens.to(self.plain.device), use_cache=False).logits[:, -1]

@@ -76,31 +76,32 @@ class UnitTrace(NamedTuple):
 
 
 class Reader:
-    """A causal language model of transformers, with its tokenizer."""
+    """A language model of transformers, with its tokenizer."""
 
     def __init__(self, config: Configuration) -> None:
         loaded = language_model.load_model(config.model)
         self.tokenizer = loaded.tokenizer
         self.token_texts = loaded.token_texts
-        self.mask = loaded.mask
+        self.mask, self.is_causal = loaded.mask, loaded.is_causal
         self._read = second_reading(config, loaded)
         self.weights = Weights(config, loaded, self._read)
         self._config = config
         bos = self.tokenizer.bos_token_id if getattr(self._read, "prepends_bos", True) else None
         self._head = [] if bos is None else [int(bos)]
 
-    def last(self, rows: Sequence[list[int]], layer: int, unit: int) -> NDArray[np.float64]:
-        """Activations of a unit at the last of (rows, tokens), after a beginning-of-sequence token: (rows,)."""
+    def at(self, rows: Sequence[list[int]], position: int, layer: int, unit: int) -> NDArray[np.float64]:
+        """Activations of a unit at a position of (rows, tokens), after a beginning-of-sequence token: (rows,)."""
         readings = self._read(torch.tensor([self._head + row for row in rows]), [layer])
-        last: NDArray[np.float64] = as_float32(readings[layer][1][:, -1, unit]).numpy().astype(np.float64)
-        return last
+        at = len(self._head) + position
+        values: NDArray[np.float64] = as_float32(readings[layer][1][:, at, unit]).numpy().astype(np.float64)
+        return values
 
     def clamp_effect(self, rows: Sequence[list[int]], layer: int, unit: int, value: float) -> Tensor | None:
         """Mean change of next-token probabilities over texts when a unit is clamped, and mean sum: (2, vocabulary).
 
         None for kinds of units that cannot be clamped.
         """
-        if not isinstance(self._read, Clampable):
+        if not (isinstance(self._read, Clampable) and self.is_causal):
             return None
         changes = []
         for row in rows:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,11 @@ class Weights:
         """Output weights: (units, d_model)."""
         return _array(self._write(layer)[list(units)])
 
+    @property
+    def has_logits(self) -> bool:
+        """Whether directions of the stream reach the logits through a final norm alone, so that `logits` is right."""
+        return self._loaded.has_direct_logits
+
     def logits(self, directions: NDArray[np.float32]) -> NDArray[np.float64]:
         """What directions of the residual stream, (directions, d_model), add to the logits, less the mean over tokens.
 
@@ -93,10 +99,14 @@ class Weights:
 
     def _matrix(self, layer: int, name: str) -> Tensor | None:
         """A matrix of a layer's MLP, (in, out); None where it has no such part."""
-        try:
-            module = self._module(f"blocks.{layer}.mlp.{name}")
-        except (AttributeError, KeyError, ValueError):  # a joint matrix, say: as TransformerLens parts it
+        module = None
+        for place in (name, f"dense_{name}"):  # the latter in a dense layer among mixtures of experts
+            with suppress(AttributeError, KeyError, ValueError):
+                module = self._module(f"blocks.{layer}.mlp.{place}")
+                break
+        if not isinstance(getattr(module, "weight", None), Tensor):  # a joint matrix, say: as TransformerLens parts it
             return getattr(self._loaded.bridge.blocks[layer].mlp, f"W_{name}", None)
+        assert module is not None
         weight: Tensor = module.weight
         return weight if type(module).__name__ == "Conv1D" else weight.T
 

@@ -38,8 +38,8 @@ class Units(Protocol):
         """Whether the layer's units have negative activations, whose examples are then collected too."""
 
     @property
-    def activation(self) -> str:
-        """Name of the activation function."""
+    def activation(self) -> str | None:
+        """Name of the activation function; None if it is not known."""
 
     def run(self, tokens: Tensor, visit: ActivationHook, last: int | None = None, cache: Any = None) -> None:
         """Run the model on `(batch, context)` tokens and visit each layer once, in order.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -10,7 +11,10 @@ from torch import Tensor
 
 from atlas_builder.errors import ModelError
 from atlas_builder.models.memory import as_float32
+from atlas_builder.units.activation import measured_activation
 from atlas_builder.units.base import ActivationHook, StopForwardPass, chosen_layers, clamped, run_with_hooks
+
+_TOKENS, _STRIDE = 8, 7919  # a prime, so that the tokens are of the whole vocabulary
 
 
 class MLPUnits:
@@ -32,10 +36,23 @@ class MLPUnits:
         self.layers = chosen_layers(layers, int(bridge.cfg.n_layers))
         self._mlps = {layer: self._mlp(layer) for layer in self.layers}
 
-    @property
-    def activation(self) -> str:
-        """Name of the activation function, as in the model's configuration."""
-        return str(self._bridge.cfg.act_fn)
+    @cached_property
+    def activation(self) -> str | None:
+        """Name of the activation function, as in the model's configuration if it is that; None if it is unknown."""
+        layer = self.layers[0]
+        weight = next(iter(self._bridge.original_model.parameters()))
+        seen: list[Tensor] = []
+        tokens = torch.arange(1, _TOKENS + 1, device=weight.device) * _STRIDE % int(self._bridge.cfg.d_vocab)
+        self.run(tokens[None], lambda _, *tensors: seen.extend(map(as_float32, tensors)), last=layer)
+        inputs, activations = seen
+        reads = self.read_weights(layer)
+        biases = [getattr(self._mlps[layer], name, None) for name in ("b_gate", "b_in")[-len(reads) :]]
+        parts = [
+            inputs @ part.T + (0 if bias is None else as_float32(bias))
+            for part, bias in zip(reads, biases, strict=True)
+        ]
+        stated = getattr(self._bridge.cfg, "act_fn", None)
+        return measured_activation(parts, activations, stated, weight.dtype)
 
     def count(self, layer: int) -> int:
         """Number of neurons of the layer."""
@@ -66,7 +83,7 @@ class MLPUnits:
 
         hooks = [(f"blocks.{layer}.mlp.hook_in", keep(layer)) for layer in layers]
         # The input of the output matrix is the activation, gate and all, in every architecture.
-        hooks += [(f"blocks.{layer}.mlp.out.hook_in", show(layer)) for layer in layers]
+        hooks += [(self._out(layer), show(layer)) for layer in layers]
         run_with_hooks(self._bridge, tokens, hooks, cache)
 
     def logits_with_clamp(
@@ -77,7 +94,7 @@ class MLPUnits:
         def clamp(activations: Tensor, hook: Any) -> Tensor:
             return clamped(activations, unit, value)
 
-        hooks = [] if unit is None else [(f"blocks.{layer}.mlp.out.hook_in", clamp)]
+        hooks = [] if unit is None else [(self._out(layer), clamp)]
         with torch.inference_mode():
             logits: Tensor = self._bridge.run_with_hooks(tokens, fwd_hooks=hooks, return_type="logits")
         return logits[:, -1]
@@ -99,15 +116,27 @@ class MLPUnits:
     def _is_gated(self, layer: int) -> bool:
         return getattr(self._mlps[layer], "W_gate", None) is not None
 
+    def _out(self, layer: int) -> str:
+        """The hook at which the activations pass: a dense layer among mixtures of experts has its own."""
+        names = [f"blocks.{layer}.mlp.{name}.hook_in" for name in ("out", "dense_out")]
+        return next((name for name in names if name in self._bridge.hook_dict), names[0])
+
     def _mlp(self, layer: int) -> Any:
-        hooks = [f"blocks.{layer}.mlp.{name}" for name in ("hook_in", "out.hook_in")]
+        if absent := self._absent(layer):
+            readable = [other for other in range(int(self._bridge.cfg.n_layers)) if not self._absent(other)]
+            mlp = getattr(self._bridge.blocks[layer], "mlp", None)
+            why = (
+                "is a mixture of experts, whose neurons are of one expert and run on its tokens alone"
+                if getattr(mlp, "experts", None) is not None
+                else f"has no readable MLP ({', '.join(absent)} {'is' if len(absent) == 1 else 'are'} missing)"
+            )
+            instead = f"set units.layers to some of {readable}" if readable else "choose another model"
+            raise ModelError(f"layer {layer} of this architecture ({self._bridge.cfg.architecture}) {why}: {instead}.")
+        return self._bridge.blocks[layer].mlp
+
+    def _absent(self, layer: int) -> list[str]:
+        """What a layer lacks that is needed to read its neurons."""
+        hooks = [f"blocks.{layer}.mlp.hook_in", self._out(layer)]
         absent = [name for name in hooks if name not in self._bridge.hook_dict]
         mlp = getattr(self._bridge.blocks[layer], "mlp", None)
-        absent += [f"blocks.{layer}.mlp.{name}" for name in ("W_in", "W_out") if getattr(mlp, name, None) is None]
-        if absent:
-            raise ModelError(
-                f"layer {layer} of this architecture ({self._bridge.cfg.architecture}) has no readable MLP: "
-                f"{', '.join(absent)} {'is' if len(absent) == 1 else 'are'} missing; choose other "
-                "units.layers or another model."
-            )
-        return mlp
+        return absent + [f"blocks.{layer}.mlp.{name}" for name in ("W_in", "W_out") if getattr(mlp, name, None) is None]

@@ -56,6 +56,13 @@ def bands_of(case: UnitCase, places: NDArray[np.int64], values: NDArray[np.float
     ]
 
 
+def bands_unsure(case: UnitCase) -> bool:
+    """Whether activations are so near to an edge between bands that another run may see them in another band."""
+    values = case.values.astype(np.float64)
+    inner = [edge for edge in (edges_of_bands(np.sort(values), case.config.examples.bands) or ())[1:-1] if edge > 0]
+    return any(bool((np.abs(values - edge) <= case.exactness * edge).any()) for edge in inner)
+
+
 def _readings(text: Text, texts: list[str], keys: Sequence[Key]) -> list[str]:
     """The tokens as they read, case and space aside."""
     tokens = [texts[token_at(text, key)] for key in keys]

@@ -19,14 +19,14 @@ from atlas_builder.verify.clusters import Recomputation, SideInputs, claimed_beh
 from atlas_builder.verify.examples import keys_of_record
 from atlas_builder.verify.histograms import check_histogram
 from atlas_builder.verify.linkage import Cluster
+from atlas_builder.verify.precision import tolerance
 from atlas_builder.verify.ranking import check_ranking
 from atlas_builder.verify.report import VerificationReport
-from atlas_builder.verify.selection import TOLERANCE, ClaimedSide, orders
+from atlas_builder.verify.selection import ClaimedSide, orders
 from atlas_builder.verify.unit import UnitCase
 
 Record = dict[str, Any]
 
-_PROBABLE = {"float32": 5e-6, "bfloat16": 0.2}  # shares of a probability, through all later layers
 _STEP = 2.0**-52
 """Sums of activations and of their squares over a context are counted in whole steps of this size."""
 _LOGITS_LISTED, _STEERED_LISTED = 10, 5
@@ -82,8 +82,13 @@ def check_statistics(case: UnitCase) -> None:
     check_histogram(report, case.name, stats["histogram"], ordered, slack)
 
 
-def check_logits(case: UnitCase, effects: NDArray[np.float64]) -> None:
-    """Compare the tokens of the largest and smallest direct logit effects, (vocabulary,)."""
+def check_logits(case: UnitCase, effects: NDArray[np.float64] | None) -> None:
+    """Compare the tokens of the largest and smallest direct logit effects, (vocabulary,); None where there are none."""
+    if effects is None:
+        case.report.count("logit effects")
+        if any(case.record["logits"].values()):
+            case.report.wrong(f"{case.name} is published with direct logit effects, which its model has not")
+        return
     slack = np.full(len(effects), case.exactness * float(np.abs(effects).max(initial=0)))
     for side, way in (("positive", 1), ("negative", -1)):
         claimed = [[text, way * value] for text, value in case.record["logits"][side]]
@@ -108,7 +113,7 @@ def check_steering(case: UnitCase, changes: NDArray[np.float64] | None) -> None:
         "clamped units", f"{case.name}, clamped: value", claimed["value"], maximum, case.tolerance * maximum
     )
     change, size = changes
-    slack = _PROBABLE[case.config.model.dtype] * size + 1e-9
+    slack = tolerance("probability", case.config.model.dtype) * size + 1e-9
     for side, way in (("more", 1), ("less", -1)):
         pairs = [[text, way * by] for text, by in claimed[side]]
         what = f"{case.name}, clamped: {side} probable"
@@ -124,7 +129,7 @@ class Claims:
         self, record: Record, report: VerificationReport, config: Configuration, text: Text, texts: list[str]
     ) -> None:
         self.record, self.report, self.config, self.text = record, report, config, text
-        self.tolerance = TOLERANCE[config.model.dtype]
+        self.tolerance = tolerance("activation", config.model.dtype)
         self._keys = keys_of_record(UnitCase(record, report, config, text, texts, np.zeros(0, np.float32)))
 
     @property
@@ -155,7 +160,7 @@ class Claims:
         keys = side.keys[side.chosen]
         again = Recomputation(
             SideInputs(inputs, read_weights, keys, unrelated, side.random),
-            lambda: orders(np.lexsort([side.chosen, -keys]), keys),
+            lambda: orders(np.lexsort([side.chosen, -keys]), keys, self.config.model.dtype),
             self.config.clusters,
             self.config.model.dtype,
         )

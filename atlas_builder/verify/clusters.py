@@ -27,15 +27,14 @@ from atlas_builder.verify.measures import (
     stabilities,
     weighted_similarity,
 )
+from atlas_builder.verify.precision import tolerance as allowed_by_rounding
 from atlas_builder.verify.report import VerificationReport
 
 Record = dict[str, Any]
 Order = NDArray[np.intp]
 
-_NUDGE = {"float32": 1e-5, "bfloat16": 5e-3}  # how far apart two runs may be where a decision hangs on a distance
 _RANDOM_NUDGES = 4
 _EXPLANATIONS = 400  # tried at most, beyond those without a nudge
-_MEASURED = {"float32": 2e-5, "bfloat16": 1e-2}  # distances and means of distances
 _COUNTED = 1e-6  # what follows from whole numbers alone
 _OF_DISTANCES = ("mean_distance", "max_distance", "intra_distance", "inter_distance", "mono_score")
 
@@ -106,7 +105,7 @@ class Recomputation:
     ) -> None:
         self._orders, self._settings, self._strengths = orders, settings, side.strengths
         self._random = side.random
-        self._nudge, self._measured = _NUDGE[dtype], _MEASURED[dtype]
+        self._nudge, self._measured = allowed_by_rounding("decision", dtype), allowed_by_rounding("distance", dtype)
         self.distances = np.clip(1 - pairwise_cosines(embedded(side.inputs, side.read)), 0, 2)
         self.clustered, self._dimensions = self.distances, np.inf
         if settings.method in ("linkage", "hdbscan"):

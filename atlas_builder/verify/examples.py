@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from atlas_builder.config import SiteSettings
 from atlas_builder.rerun.passes import Reader
 from atlas_builder.rounding import grain_of
+from atlas_builder.verify.precision import tolerance
 from atlas_builder.verify.report import VerificationReport
-from atlas_builder.verify.selection import SAME
 from atlas_builder.verify.shown import Key, activations, around, per_main, spread, window
 from atlas_builder.verify.unit import UnitCase
 
@@ -94,7 +94,8 @@ def _interchangeable(case: UnitCase, one: Key, other: Key) -> bool:
     """Whether two examples of one behaviour, or two unclustered ones, may change places by rounding."""
     groups = [behaviour.members for behaviour in case.behaviours or ()] + [case.unclustered(1), case.unclustered(-1)]
     together = any(one in group and other in group for group in groups)
-    return together and abs(case.activation(one) - case.activation(other)) <= SAME * case.largest
+    near = tolerance("order", case.config.model.dtype) * case.largest
+    return together and abs(case.activation(one) - case.activation(other)) <= near
 
 
 def check_places(case: UnitCase, report: VerificationReport) -> None:
@@ -144,10 +145,11 @@ def importance_of(case: UnitCase, reader: Reader, keys: list[Key]) -> dict[Key, 
     """1 − a(masked) / a for each token up to a key token, `examples.window` before it at most."""
     found = {}
     for key in dict.fromkeys(keys):
-        tokens = case.text.contexts[key.context][2][: key.position + 1]
+        tokens = case.text.contexts[key.context][2]
+        tokens = tokens[: key.position + 1] if reader.is_causal else tokens
         masked = range(max(0, key.position - case.config.examples.window[0]), key.position + 1)
         rows = [tokens, *([*tokens[:place], reader.mask, *tokens[place + 1 :]] for place in masked)]
-        whole, *less = reader.last(rows, case.layer, case.unit).tolist()
+        whole, *less = reader.at(rows, key.position, case.layer, case.unit).tolist()
         found[key] = np.array([1 - value / whole if whole else np.nan for value in less])
     return found
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from atlas_builder.config import Configuration
 from atlas_builder.records.address import UnitAddress
 from atlas_builder.rerun.weights import Weights
+from atlas_builder.verify.precision import tolerance
 from atlas_builder.verify.report import VerificationReport, agrees
 from atlas_builder.verify.shown import Key
 
@@ -108,7 +109,7 @@ class Centrals:
     def _check(
         self, report: VerificationReport, what: str, claimed: list[Any], number: int, weights: Weights, most: int
     ) -> None:
-        slack = {"float32": 1e-5, "bfloat16": 1e-2}[self.config.model.dtype]
+        slack = tolerance("similarity", self.config.model.dtype)
         cosines, layer = self.cosines(number), int(self.layer[number])
         beyond = np.array([self.threshold(layer, int(other)) for other in self.layer])
         sure, possible = (int(np.count_nonzero(cosines >= beyond + way * slack)) if most else 0 for way in (1, -1))

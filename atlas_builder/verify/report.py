@@ -30,6 +30,8 @@ class VerificationReport:
     largest: dict[str, float] = field(default_factory=dict)
     """By kind: activations as shares of the unit's largest, statistics relative, measures absolute."""
     problems: list[str] = field(default_factory=list)
+    precision: str = ""
+    """How far rounding may bring two runs apart, in words."""
 
     def compare(
         self, kind: str, what: str, claimed: float | None, value: float, tolerance: float, scale: float = 1
@@ -70,4 +72,5 @@ class VerificationReport:
         """The numbers of comparisons and the largest differences, in one line."""
         parts = [f"{count:,} {kind} {self.largest.get(kind, 0.0):.1e}" for kind, count in sorted(self.compared.items())]
         end = f"{len(self.problems)} claims do not hold" if self.problems else "all claims hold"
-        return f"largest difference, rounding included, of {', of '.join(parts)}: {end}"
+        precise = f" ({self.precision})" if self.precision else ""
+        return f"largest difference, rounding included, of {', of '.join(parts)}{precise}: {end}"

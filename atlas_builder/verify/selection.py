@@ -12,13 +12,10 @@ from numpy.typing import NDArray
 from atlas_builder.config import Configuration
 from atlas_builder.rerun.passes import UnitTrace
 from atlas_builder.verify.chances import chances_of_contexts
+from atlas_builder.verify.precision import tolerance
 
-SAME = 1e-5
-"""Activations that close, as a share of the largest, may be in another order."""
 _SWAPPED = 4  # the number of pairs to try
 _HIGHEST = 10  # contexts of which the robust maximum is the mean
-TOLERANCE = {"float32": 1e-4, "bfloat16": 2e-2}
-"""The largest difference allowed between two runs of a model, as a share of a unit's largest activation."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +58,7 @@ def claimed_sides(
 def _variants(
     sign: int, keys: NDArray[np.float64], at: NDArray[np.int32], layer: int, unit: int, config: Configuration
 ) -> list[ClaimedSide]:
-    near = TOLERANCE[config.model.dtype] * float(keys.max(initial=0))
+    near = tolerance("activation", config.model.dtype) * float(keys.max(initial=0))
     found: list[ClaimedSide] = []
     doubtful = 0
     for shift in (0.0, near, -near):
@@ -107,14 +104,14 @@ def _choose(
     return np.sort(chosen[np.argsort(chances)][: rule.per_unit]), True, threshold, borders
 
 
-def orders(order: NDArray[np.intp], keys: NDArray[np.float64]) -> Iterator[NDArray[np.intp]]:
+def orders(order: NDArray[np.intp], keys: NDArray[np.float64], dtype: str = "float32") -> Iterator[NDArray[np.intp]]:
     """The order of examples, highest first, and variants with neighbours swapped that differ by rounding only.
 
     The samples for stability are drawn by place in this order.
     """
     gaps = -np.diff(keys[order])
     nearest = np.argsort(gaps, kind="stable")[:_SWAPPED]
-    close = np.sort(nearest[gaps[nearest] <= SAME * keys.max(initial=0)])
+    close = np.sort(nearest[gaps[nearest] <= tolerance("order", dtype) * keys.max(initial=0)])
     for swaps in product((False, True), repeat=len(close)):
         swapped = order.copy()
         for place in close[list(swaps)]:

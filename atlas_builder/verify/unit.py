@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from atlas_builder.config import Configuration
 from atlas_builder.rerun.passes import Text
+from atlas_builder.verify.precision import tolerance
 from atlas_builder.verify.report import VerificationReport
-from atlas_builder.verify.selection import TOLERANCE, ClaimedSide
+from atlas_builder.verify.selection import ClaimedSide
 from atlas_builder.verify.shown import Key, activations, are_main
 
 Record = dict[str, Any]
@@ -70,12 +71,12 @@ class UnitCase:
     @property
     def tolerance(self) -> float:
         """The largest difference of an activation in another run, as a share of `largest`."""
-        return TOLERANCE[self.config.model.dtype]
+        return tolerance("activation", self.config.model.dtype)
 
     @property
     def exactness(self) -> float:
         """The relative difference of a sum or product over much of another run."""
-        return {"float32": 1e-5, "bfloat16": 2e-2}[self.config.model.dtype]
+        return tolerance("sum", self.config.model.dtype)
 
     def text_of(self, token: int) -> str:
         """The text of a token id."""

@@ -1,0 +1,79 @@
+"""Families of models, each built whole: a tiny model, its atlas, `verify`, and the same numbers by plain hooks.
+
+python -m tests.attacks.families [--small] [--only NAME]
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from concurrent.futures import Executor, ThreadPoolExecutor
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from atlas_builder.config_file import validate
+from atlas_builder.errors import AtlasError
+from atlas_builder.pipeline.build import build
+from atlas_builder.progress import Progress
+from atlas_builder.site.hosting.check import check
+from atlas_builder.verify.run import verify
+from tests.support.atlases import write_words
+from tests.support.families import FAMILIES, differences, save_family, settings_of
+
+_SMALL = ("gpt2", "opt_350m", "bert", "mixtral")
+
+
+def problems_of(name: str, root: Path, pool: Executor) -> list[str]:
+    """What is wrong with how a family ended; empty where it works, or is refused with its sentence."""
+    family, folder = FAMILIES[name], root / "models" / name
+    save_family(name, folder)
+    try:
+        site = build(validate(settings_of(name, folder, root / "text" / "words.jsonl")), root / name, executor=pool)
+    except AtlasError as error:
+        is_refusal = family.refused is not None and family.refused in str(error) and "\n" not in str(error)
+        return [] if is_refusal else [f"refused: {error}"]
+    if family.refused is not None:
+        return ["built, though the guide says it is refused"]
+    found = differences(name, folder)
+    found += verify(site, units=6).problems
+    return found + check(site, Progress(quiet=True)).problems
+
+
+def attack(small: bool, only: str | None) -> int:
+    """Build every family, print a table, and return how many failed."""
+    names = [only] if only else list(_SMALL if small else FAMILIES)
+    failed: dict[str, list[str]] = {}
+    refused = sum(FAMILIES[name].refused is not None for name in names)
+    print("| family | outcome | seconds |\n| --- | --- | ---: |")
+    with TemporaryDirectory() as scratch, ThreadPoolExecutor(1) as pool:
+        root = Path(scratch)
+        write_words(root / "text")
+        for name in names:
+            began = time.perf_counter()
+            try:
+                problems = problems_of(name, root, pool)
+            except Exception as error:  # a fault is a finding
+                problems = [f"{type(error).__name__}: {error}"]
+            if problems:
+                failed[name] = problems
+            outcome = "failed" if problems else "refused" if FAMILIES[name].refused else "works"
+            print(f"| {FAMILIES[name].title} | {outcome} | {time.perf_counter() - began:.1f} |", flush=True)
+    print("\n| kind | tried | held | failed |\n| --- | ---: | ---: | ---: |")
+    for kind, of_kind in (("works", False), ("refused", True)):
+        tried = [name for name in names if (FAMILIES[name].refused is not None) == of_kind]
+        bad = sum(name in failed for name in tried)
+        print(f"| {kind} | {len(tried)} | {len(tried) - bad} | {bad} |")
+    print(f"| all | {len(names)} | {len(names) - len(failed)} | {len(failed)} |\n")
+    print(f"{len(names) - refused} families with an atlas, {refused} refused before the pass.")
+    for name, problems in failed.items():
+        print(f"- {name}: {len(problems)} problems, first: {problems[0]}")
+    return len(failed)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--small", action="store_true", help="four families")
+    parser.add_argument("--only", default=None, choices=list(FAMILIES), help="one family")
+    chosen = parser.parse_args()
+    sys.exit(1 if attack(chosen.small, chosen.only) else 0)
