@@ -66,6 +66,7 @@ def _prepare(model: LanguageModel, units: Units, config: Configuration, folder: 
     shutil.rmtree(folder)
     folder.mkdir()
     skipped = documents.Skipped()
+    token_texts = model.token_texts
     with progress.task("tokenise", total=config.corpus.max_tokens, unit="tokens") as advance:
         read = contexts.write_contexts(
             documents.documents(config.corpus, skipped),
@@ -75,6 +76,7 @@ def _prepare(model: LanguageModel, units: Units, config: Configuration, folder: 
             bos=model.bos,
             max_tokens=config.corpus.max_tokens,
             max_documents=config.corpus.max_documents,
+            texts=token_texts,
             on_tokens=advance,
         )
     if skipped.lines:
@@ -87,7 +89,7 @@ def _prepare(model: LanguageModel, units: Units, config: Configuration, folder: 
         np.save(folder / f"L{layer}" / "read.npy", reads)
         np.save(folder / f"L{layer}" / "write.npy", units.write_weights(layer).numpy())
     np.save(folder / "unembedding.npy", model.unembedding().numpy())
-    write_json(folder / "tokens.json", model.token_texts)
+    write_json(folder / "tokens.json", token_texts)
     facts = {
         **model.facts,
         "kind": units.kind,

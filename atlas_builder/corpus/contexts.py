@@ -1,12 +1,13 @@
 """Documents cut into contexts: runs of tokens that the model sees at once.
 
-Contexts are flat arrays on disk, so a corpus of any size costs no memory.
+A context ends where a character does, so it may be shorter than it could be by a few tokens
+that are parts of one. Contexts are flat arrays on disk, so a corpus of any size costs no memory.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from atlas_builder.corpus.characters import begins_character
 from atlas_builder.corpus.documents import Document
 from atlas_builder.files import read_array, read_json, write_json
 
@@ -39,6 +41,8 @@ class Contexts:
     names: list[str]
     bos: int | None
     sha256: str
+    begins: NDArray[np.bool_] | None = None
+    """Whether each token begins a character; None where all do."""
 
     def __len__(self) -> int:
         return len(self.document)
@@ -83,41 +87,79 @@ def write_contexts(
     bos: int | None,
     max_tokens: int | None = None,
     max_documents: int | None = None,
+    texts: Sequence[str] | None = None,
     on_tokens: Callable[[int], None] = lambda count: None,
 ) -> Contexts:
     """Tokenise documents, cut them into contexts and write these to a folder.
 
+    `texts` are those of the vocabulary's tokens; without them every token counts as whole characters.
     `on_tokens` is called with the number of tokens that each step added.
     """
     room = context - (bos is not None)
     folder.mkdir(parents=True, exist_ok=True)
+    characters = _Characters(texts or ())
     digest = hashlib.sha256()
     starts, document_of, offset_of = [0], list[int](), list[int]()
     names: list[str] = []
     stream = iter(islice(documents, max_documents))
-    with (folder / "tokens.i32").open("wb") as out:
-        while (max_tokens is None or starts[-1] < max_tokens) and (chunk := _chunk(stream)):
+    left = max_tokens
+    with (folder / "tokens.i32").open("wb") as out, (folder / "begins.b1").open("wb") as begins_out:
+        while (left is None or left > 0) and (chunk := _chunk(stream)):
             before = starts[-1]
             for document, ids in zip(chunk, encode([document.text for document in chunk]), strict=True):
-                if max_tokens is not None:
-                    ids = ids[: max_tokens - starts[-1]]
+                begins = characters.begins(ids)
+                if left is not None:
+                    is_cut = len(ids) > left
+                    ids = ids[: end_within(begins, 0, left)] if is_cut else ids
+                    left = 0 if is_cut else left - len(ids)
                 if not ids:
                     continue
                 raw = np.asarray(ids, dtype="<i4").tobytes()
                 out.write(raw)
+                begins_out.write(np.ones(len(ids), np.bool_) if begins is None else begins[: len(ids)])
                 digest.update(len(raw).to_bytes(8, "little") + raw)
-                base = starts[-1]
-                for offset in range(0, len(ids), room):
+                base, offset = starts[-1], 0
+                while offset < len(ids):
                     document_of.append(len(names))
                     offset_of.append(offset)
-                    starts.append(base + min(offset + room, len(ids)))
+                    offset = end_within(begins, offset, offset + room) if offset + room < len(ids) else len(ids)
+                    starts.append(base + offset)
                 names.append(document.name)
             on_tokens(starts[-1] - before)
+    if not characters.found:
+        (folder / "begins.b1").unlink()
     np.save(folder / "starts.npy", np.asarray(starts, dtype=np.int64))
     np.save(folder / "document.npy", np.asarray(document_of, dtype=np.int32))
     np.save(folder / "offset.npy", np.asarray(offset_of, dtype=np.int32))
     write_json(folder / "contexts.json", {"names": names, "bos": bos, "sha256": digest.hexdigest()})
     return read_contexts(folder)
+
+
+def end_within(begins: NDArray[np.bool_] | None, first: int, end: int) -> int:
+    """The last place of a document, after `first` and up to `end`, where a character begins; `end` without any."""
+    if begins is None or begins[end]:
+        return end
+    places = np.flatnonzero(begins[first + 1 : end])
+    return first + 1 + int(places[-1]) if len(places) else end
+
+
+class _Characters:
+    """Which tokens of documents begin a character; `found` says whether any did not."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self._texts = texts
+        self._plain = np.array([text.isascii() and "<0x" not in text for text in texts], dtype=np.bool_)
+        self.found = False
+
+    def begins(self, ids: list[int]) -> NDArray[np.bool_] | None:
+        """Of each token of a document; None where all do."""
+        if not len(self._plain) or self._plain[ids].all():
+            return None
+        begins = begins_character([self._texts[token] for token in ids])
+        if begins.all():
+            return None
+        self.found = True
+        return begins
 
 
 def _chunk(stream: Iterator[Document]) -> list[Document]:
@@ -137,8 +179,11 @@ def read_contexts(folder: Path) -> Contexts:
     facts = read_json(folder / "contexts.json")
     starts = read_array(folder / "starts.npy")
     tokens: NDArray[np.int32] = np.zeros(0, dtype=np.int32)
+    begins: NDArray[np.bool_] | None = None
     if starts[-1]:
         tokens = np.memmap(folder / "tokens.i32", dtype="<i4", mode="r")
+    if (folder / "begins.b1").exists():
+        begins = np.memmap(folder / "begins.b1", dtype=np.bool_, mode="r")
     return Contexts(
         tokens=tokens,
         starts=starts,
@@ -147,4 +192,5 @@ def read_contexts(folder: Path) -> Contexts:
         names=facts["names"],
         bos=facts["bos"],
         sha256=facts["sha256"],
+        begins=begins,
     )

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from atlas_builder.rerun.passes import Text
 from atlas_builder.verify.ranking import check_ranking
-from atlas_builder.verify.shown import Key, activations, window
+from atlas_builder.verify.shown import Key, activations, whole_window, window
 from atlas_builder.verify.unit import UnitCase
 from atlas_builder.verify.wording import BehaviourWords, labels_of, words_of
 from atlas_builder.verify.words import LayerVocabulary
@@ -66,7 +66,7 @@ def described_by(text: Text, texts: list[str], around: tuple[int, int], members:
     """The words around key tokens, so many tokens before and after."""
     words = []
     for key in members:
-        first, tokens = window(text, key, *around)
+        first, tokens = window(text, key, *whole_window(text, key, *around))
         words.append(words_of([texts[token] for token in tokens], key.position - first))
     return BehaviourWords.of(words)
 

@@ -1,0 +1,108 @@
+"""Characters as readers see them, beside the tokens that are parts of them.
+
+A character is an extended grapheme cluster of Unicode (UAX 29): a letter with its marks, a
+syllable of Devanagari, an emoji with what is joined to it. An ASCII character never
+continues another, so that text in ASCII costs nothing here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import regex
+from numpy.typing import NDArray
+
+from atlas_builder.corpus.token_text import decoded, raw_bytes, spell_bytes
+
+_RUN = regex.compile(r"[\x00-\x7f]?[^\x00-\x7f]+")  # the letter before may have a mark there
+_CHARACTER = regex.compile(r"\X")
+
+Numbers = NDArray[np.int64]
+
+
+class SplitText(NamedTuple):
+    """The text around a token: what is before and after, and the whole characters that the token is part of."""
+
+    before: str
+    key: str
+    after: str
+
+
+def begins_character(tokens: Sequence[str]) -> NDArray[np.bool_]:
+    """Whether each token of a text begins where a character does: (tokens,)."""
+    if _is_ascii("".join(tokens)):
+        return np.ones(len(tokens), dtype=np.bool_)
+    places = np.cumsum([0, *(len(raw_bytes(token)) for token in tokens)])
+    borders: NDArray[np.bool_] = np.isin(places[:-1], _Characters.of(tokens).borders)
+    return borders
+
+
+def split_at(tokens: Sequence[str], key: int) -> SplitText:
+    """The text of adjacent tokens, cut around the characters that the token at `key` is part of."""
+    if _is_ascii("".join(tokens)):
+        return SplitText("".join(tokens[:key]), tokens[key], "".join(tokens[key + 1 :]))
+    characters = _Characters.of(tokens)
+    begin = sum(len(raw_bytes(token)) for token in tokens[:key])
+    end = begin + len(raw_bytes(tokens[key]))
+    return SplitText(*map(spell_bytes, characters.cut(begin, end)))
+
+
+def whole_windows(
+    begins: NDArray[np.bool_] | None, starts: Numbers, first: Numbers, last: Numbers
+) -> tuple[Numbers, Numbers]:
+    """Windows of a text's tokens, `first` to before `last`, made longer so that no character is cut: (windows,) each.
+
+    `starts` are the first and the last bound of each window's context, (windows, 2), beyond which none goes;
+    `begins` says of every token of the text whether it begins a character, None where all do.
+    """
+    if begins is None:
+        return first, last
+    first, last = first.copy(), last.copy()
+    while (within := (first > starts[:, 0]) & ~begins[first]).any():
+        first -= within
+    while (within := (last < starts[:, 1]) & ~begins[np.minimum(last, len(begins) - 1)]).any():
+        last += within
+    return first, last
+
+
+class _Characters(NamedTuple):
+    """A text and its characters; `borders` are the bytes at which they begin, and that at the end of the text."""
+
+    text: str
+    borders: Numbers
+    at: Numbers
+    """The code point at each of them."""
+
+    @classmethod
+    def of(cls, tokens: Sequence[str]) -> _Characters:
+        text = decoded(tokens)
+        points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
+        escaped = (points >= 0xDC80) & (points <= 0xDCFF)
+        sizes = np.where(escaped, 1, 1 + (points >= 0x80) + (points >= 0x800) + (points >= 0x10000))
+        begins = np.ones(len(points) + 1, dtype=np.bool_)
+        begins[_inner_places(text)] = False
+        at = np.flatnonzero(begins)
+        return cls(text, np.concatenate([[0], np.cumsum(sizes)])[at], at)
+
+    def cut(self, begin: int, end: int) -> tuple[str, str, str]:
+        """The text before, in and after the characters that have a byte from `begin` to before `end`."""
+        low = int(self.at[np.searchsorted(self.borders, begin, side="right") - 1])
+        high = max(low, int(self.at[np.searchsorted(self.borders, end)])) if end > begin else low
+        return self.text[:low], self.text[low:high], self.text[high:]
+
+
+def _inner_places(text: str) -> list[int]:
+    """The places of a text that lie within a character, between its code points."""
+    inner: list[int] = []
+    for run in _RUN.finditer(text):
+        place = run.start()
+        for character in _CHARACTER.findall(run.group()):
+            inner.extend(range(place + 1, place + len(character)))
+            place += len(character)
+    return inner
+
+
+def _is_ascii(text: str) -> bool:
+    return text.isascii() and "<0x" not in text
