@@ -49,22 +49,40 @@ def split_at(tokens: Sequence[str], key: int) -> SplitText:
     return SplitText(*map(spell_bytes, characters.cut(begin, end)))
 
 
-def whole_windows(
-    begins: NDArray[np.bool_] | None, starts: Numbers, first: Numbers, last: Numbers
-) -> tuple[Numbers, Numbers]:
-    """Windows of a text's tokens, `first` to before `last`, made longer so that no character is cut: (windows,) each.
+class Windows(NamedTuple):
+    """Windows of a text's tokens, `first` to before `last`, around `key`, each in its context: (windows,) each."""
 
-    `starts` are the first and the last bound of each window's context, (windows, 2), beyond which none goes;
-    `begins` says of every token of the text whether it begins a character, None where all do.
-    """
-    if begins is None:
-        return first, last
-    first, last = first.copy(), last.copy()
-    while (within := (first > starts[:, 0]) & ~begins[first]).any():
-        first -= within
-    while (within := (last < starts[:, 1]) & ~begins[np.minimum(last, len(begins) - 1)]).any():
-        last += within
-    return first, last
+    first: Numbers
+    last: Numbers
+    key: Numbers
+    start: Numbers
+    """The first token of the context."""
+    end: Numbers
+    """The place behind its last token."""
+
+    def whole(self, begins: NDArray[np.bool_] | None, most: tuple[int, int] | None = None) -> Windows:
+        """Windows that end where characters do, given whether each token of the text begins one; None: all do.
+
+        Each reaches out to the next border or, where that is beyond `most` tokens before and after
+        its key token, draws back to the last.
+        """
+        if begins is None:
+            return self
+        first, last = self.first.copy(), self.last.copy()
+        while (cut := (first > self.start) & ~begins[first]).any():
+            first -= cut
+        while (cut := (last < self.end) & ~begins[np.minimum(last, len(begins) - 1)]).any():
+            last += cut
+        if most is not None:
+            beyond = first < self.key - most[0]
+            first[beyond] = self.first[beyond]
+            while (cut := beyond & (first < self.key) & ~begins[first]).any():
+                first += cut
+            beyond = last > self.key + most[1] + 1
+            last[beyond] = self.last[beyond]
+            while (cut := beyond & (last > self.key + 1) & ~begins[np.minimum(last, len(begins) - 1)]).any():
+                last -= cut
+        return self._replace(first=first, last=last)
 
 
 class _Characters(NamedTuple):
@@ -82,7 +100,7 @@ class _Characters(NamedTuple):
         escaped = (points >= 0xDC80) & (points <= 0xDCFF)
         sizes = np.where(escaped, 1, 1 + (points >= 0x80) + (points >= 0x800) + (points >= 0x10000))
         begins = np.ones(len(points) + 1, dtype=np.bool_)
-        begins[_inner_places(text)] = False
+        begins[inner_places(text)] = False
         at = np.flatnonzero(begins)
         return cls(text, np.concatenate([[0], np.cumsum(sizes)])[at], at)
 
@@ -93,7 +111,7 @@ class _Characters(NamedTuple):
         return self.text[:low], self.text[low:high], self.text[high:]
 
 
-def _inner_places(text: str) -> list[int]:
+def inner_places(text: str) -> list[int]:
     """The places of a text that lie within a character, between its code points."""
     inner: list[int] = []
     for run in _RUN.finditer(text):
@@ -102,6 +120,14 @@ def _inner_places(text: str) -> list[int]:
             inner.extend(range(place + 1, place + len(character)))
             place += len(character)
     return inner
+
+
+def shortened(text: str, most: int) -> str:
+    """The first `most` code points of a text, or fewer where these would end within a character."""
+    if len(text) <= most or text.isascii():
+        return text[:most]
+    inner = set(inner_places(text))
+    return text[: next((place for place in range(most, 0, -1) if place not in inner), most)]
 
 
 def _is_ascii(text: str) -> bool:

@@ -15,10 +15,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from atlas_builder.corpus.characters import begins_character
+from atlas_builder.corpus.characters import Windows, begins_character
 from atlas_builder.corpus.documents import Document
 from atlas_builder.files import read_array, read_json, write_json
 
+Tokens = int | NDArray[np.int64]
 Encode = Callable[[list[str]], list[list[int]]]
 
 _DOCUMENTS_AT_ONCE = 64
@@ -55,6 +56,14 @@ class Contexts:
     def text_of(self, context: int) -> NDArray[np.int32]:
         """The tokens of one context, without the beginning-of-sequence token."""
         return self.tokens[self.starts[context] : self.starts[context + 1]]
+
+    def windows(
+        self, context: NDArray[np.integer], position: NDArray[np.integer], before: Tokens, after: Tokens
+    ) -> Windows:
+        """The tokens around places in contexts, at most so many before and after each: (places,) all."""
+        start, end = self.starts[context], self.starts[context + 1]
+        key = start + position
+        return Windows(np.maximum(start, key - before), np.minimum(end, key + after + 1), key, start, end)
 
     def batches(self, tokens_at_once: int) -> Iterator[NDArray[np.int64]]:
         """Numbers of contexts to run together: of equal length, so nothing is padded.

@@ -65,7 +65,7 @@ def _describe_layer(
         contexts.tokens, contexts.starts, contexts.document, examples["context"], examples["position"]
     )
     coming = next_shares(following, behaviour, len(units.behaviours), NEXT_SHOWN)
-    scenes = _scenes(tokens, behaviour, len(units.behaviours), window[0], collected.token_texts)
+    scenes = _scenes(collected, examples, behaviour, len(units.behaviours), window)
     worded = describe_words(scenes, units.behaviours["unit"].tolist())
     write_json(
         folder / f"L{layer.layer}.behaviours.json",
@@ -100,12 +100,19 @@ def behaviour_of_examples(units: Clustered, example_starts: NDArray[np.int64]) -
 
 
 def _scenes(
-    tokens: NDArray[np.int32], behaviour: NDArray[np.int64], count: int, before: int, texts: list[str]
+    collected: Collected,
+    examples: np.ndarray,
+    behaviour: NDArray[np.int64],
+    count: int,
+    window: tuple[int, int],
 ) -> list[list[Scene]]:
+    """The words of the examples of each of `count` behaviours."""
     scenes: list[list[Scene]] = [[] for _ in range(count)]
-    lead = (tokens[:, :before] < 0).sum(axis=1)
-    for row, owner, missing in zip(tokens, behaviour, lead, strict=True):
+    contexts, texts = collected.contexts, collected.token_texts
+    whole = contexts.windows(examples["context"], examples["position"], *window).whole(contexts.begins)
+    tokens = np.asarray(contexts.tokens)
+    places = zip(whole.first.tolist(), whole.last.tolist(), (whole.key - whole.first).tolist(), strict=True)
+    for owner, (first, last, key) in zip(behaviour.tolist(), places, strict=True):
         if owner >= 0:
-            words = [texts[token] for token in row if token >= 0]
-            scenes[owner].append(scene(words, before - int(missing)))
+            scenes[owner].append(scene([texts[token] for token in tokens[first:last].tolist()], key))
     return scenes

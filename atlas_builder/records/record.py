@@ -289,12 +289,9 @@ class LayerRecords:
         around: tuple[int | NDArray[np.int64], int | NDArray[np.int64]],
     ) -> list[Record]:
         """Tokens of the corpus with the text around them; `windows` are the activations there: (tokens, window)."""
-        context = tokens["context"]
-        starts = self._contexts.starts[context]
-        ends = self._contexts.starts[context + 1]
-        keys = starts + tokens["position"]
-        firsts, lasts = np.maximum(starts, keys - around[0]), np.minimum(ends, keys + around[1] + 1)
-        offsets = self.config.examples.window[0] - keys
+        context, kept = tokens["context"], self.config.examples.window
+        whole = self._contexts.windows(context, tokens["position"], *around).whole(self._contexts.begins, kept)
+        offsets = kept[0] - whole.key
         return [
             {
                 "document": document,
@@ -307,9 +304,9 @@ class LayerRecords:
             for document, position, key, first, last, offset, window in zip(
                 self._contexts.document[context].tolist(),
                 (self._contexts.offset[context] + tokens["position"]).tolist(),
-                (keys - firsts).tolist(),
-                firsts.tolist(),
-                lasts.tolist(),
+                (whole.key - whole.first).tolist(),
+                whole.first.tolist(),
+                whole.last.tolist(),
                 offsets.tolist(),
                 windows.tolist(),
                 strict=True,

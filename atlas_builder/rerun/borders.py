@@ -21,6 +21,8 @@ def utf8(token: str) -> bytes:
 
 def borders(tokens: Sequence[str]) -> list[bool]:
     """Whether each token begins a character: a code point, and no later one of a cluster; ASCII always does."""
+    if "".join(tokens).isascii() and not any(_BYTE.search(token) for token in set(tokens)):
+        return [True] * len(tokens)
     decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
     text, places, is_within = "", [], []
     for token in tokens:

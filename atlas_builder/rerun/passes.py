@@ -131,7 +131,7 @@ class Reader:
                 contexts.append((len(names), start, ids[start:end]))
                 begins.append(own[start:end])
             names += [name] * bool(ids)
-        return Text(contexts, names, begins)
+        return Text(contexts, names, begins if not all(map(all, begins)) else [])
 
     def run(
         self, text: Text, contexts: Sequence[int], layers: Sequence[int]
