@@ -7,7 +7,7 @@ continues another, so that text in ASCII costs nothing here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -37,6 +37,14 @@ def begins_character(tokens: Sequence[str]) -> NDArray[np.bool_]:
     places = np.cumsum([0, *(len(raw_bytes(token)) for token in tokens)])
     borders: NDArray[np.bool_] = np.isin(places[:-1], _Characters.of(tokens).borders)
     return borders
+
+
+def readings(tokens: Sequence[str], places: Iterable[int]) -> list[str]:
+    """What the tokens at some places of a text read as: the whole characters that each is part of."""
+    characters = _Characters.of(tokens)
+    ends = np.cumsum([0, *(len(raw_bytes(token)) for token in tokens)]).tolist()
+    spans = (characters.span(ends[place], ends[place + 1]) for place in places)
+    return [spell_bytes(characters.text[low:high]) for low, high in spans]
 
 
 def split_at(tokens: Sequence[str], key: int) -> SplitText:
@@ -106,9 +114,13 @@ class _Characters(NamedTuple):
 
     def cut(self, begin: int, end: int) -> tuple[str, str, str]:
         """The text before, in and after the characters that have a byte from `begin` to before `end`."""
-        low = int(self.at[np.searchsorted(self.borders, begin, side="right") - 1])
-        high = max(low, int(self.at[np.searchsorted(self.borders, end)])) if end > begin else low
+        low, high = self.span(begin, end)
         return self.text[:low], self.text[low:high], self.text[high:]
+
+    def span(self, begin: int, end: int) -> tuple[int, int]:
+        """Where the characters that have a byte from `begin` to before `end` begin and end."""
+        low = int(self.at[np.searchsorted(self.borders, begin, side="right") - 1])
+        return low, max(low, int(self.at[np.searchsorted(self.borders, end)])) if end > begin else low
 
 
 def inner_places(text: str) -> list[int]:

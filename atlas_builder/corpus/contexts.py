@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from atlas_builder.corpus.characters import Windows, begins_character
+from atlas_builder.corpus.characters import Windows, begins_character, readings
 from atlas_builder.corpus.documents import Document
+from atlas_builder.corpus.token_text import raw_bytes
 from atlas_builder.files import read_array, read_json, write_json
 
 Tokens = int | NDArray[np.int64]
@@ -44,6 +45,13 @@ class Contexts:
     sha256: str
     begins: NDArray[np.bool_] | None = None
     """Whether each token begins a character; None where all do."""
+    reads: NDArray[np.int32] | None = None
+    """What each token reads as: the id of a token or, from the vocabulary's end on, a place in `characters`.
+
+    None where all tokens read as themselves: else one that is bytes of a character reads as that.
+    """
+    characters: Sequence[str] = ()
+    """Characters that tokens are parts of, and that are no tokens."""
 
     def __len__(self) -> int:
         return len(self.document)
@@ -106,13 +114,12 @@ def write_contexts(
     """
     room = context - (bos is not None)
     folder.mkdir(parents=True, exist_ok=True)
-    characters = _Characters(texts or ())
     digest = hashlib.sha256()
     starts, document_of, offset_of = [0], list[int](), list[int]()
     names: list[str] = []
     stream = iter(islice(documents, max_documents))
     left = max_tokens
-    with (folder / "tokens.i32").open("wb") as out, (folder / "begins.b1").open("wb") as begins_out:
+    with (folder / "tokens.i32").open("wb") as out, _Characters(texts or (), folder) as characters:
         while (left is None or left > 0) and (chunk := _chunk(stream)):
             before = starts[-1]
             for document, ids in zip(chunk, encode([document.text for document in chunk]), strict=True):
@@ -125,7 +132,7 @@ def write_contexts(
                     continue
                 raw = np.asarray(ids, dtype="<i4").tobytes()
                 out.write(raw)
-                begins_out.write(np.ones(len(ids), np.bool_) if begins is None else begins[: len(ids)])
+                characters.write(ids, begins)
                 digest.update(len(raw).to_bytes(8, "little") + raw)
                 base, offset = starts[-1], 0
                 while offset < len(ids):
@@ -135,12 +142,11 @@ def write_contexts(
                     starts.append(base + offset)
                 names.append(document.name)
             on_tokens(starts[-1] - before)
-    if not characters.found:
-        (folder / "begins.b1").unlink()
     np.save(folder / "starts.npy", np.asarray(starts, dtype=np.int64))
     np.save(folder / "document.npy", np.asarray(document_of, dtype=np.int32))
     np.save(folder / "offset.npy", np.asarray(offset_of, dtype=np.int32))
-    write_json(folder / "contexts.json", {"names": names, "bos": bos, "sha256": digest.hexdigest()})
+    facts = {"names": names, "bos": bos, "sha256": digest.hexdigest(), "characters": list(characters.texts)}
+    write_json(folder / "contexts.json", facts)
     return read_contexts(folder)
 
 
@@ -153,22 +159,55 @@ def end_within(begins: NDArray[np.bool_] | None, first: int, end: int) -> int:
 
 
 class _Characters:
-    """Which tokens of documents begin a character; `found` says whether any did not."""
+    """Writes which tokens of documents begin a character and what they read as, where not all do as themselves."""
 
-    def __init__(self, texts: Sequence[str]) -> None:
-        self._texts = texts
+    def __init__(self, texts: Sequence[str], folder: Path) -> None:
+        self._texts, self._folder = texts, folder
         self._plain = np.array([text.isascii() and "<0x" not in text for text in texts], dtype=np.bool_)
-        self.found = False
+        self._bytes = np.array(["<0x" in text and raw_bytes(text) != text.encode() for text in texts], dtype=np.bool_)
+        self._ids: dict[str, int] | None = None
+        self._found = False
+        self.texts: list[str] = []
+        """The characters that are no tokens."""
+
+    def __enter__(self) -> _Characters:
+        self._begins, self._reads = ((self._folder / name).open("wb") for name in ("begins.b1", "reads.i32"))
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._begins.close()
+        self._reads.close()
+        if not self._found:
+            (self._folder / "begins.b1").unlink()
+            (self._folder / "reads.i32").unlink()
 
     def begins(self, ids: list[int]) -> NDArray[np.bool_] | None:
         """Of each token of a document; None where all do."""
         if not len(self._plain) or self._plain[ids].all():
             return None
         begins = begins_character([self._texts[token] for token in ids])
-        if begins.all():
-            return None
-        self.found = True
-        return begins
+        return None if begins.all() else begins
+
+    def write(self, ids: list[int], begins: NDArray[np.bool_] | None) -> None:
+        """Write a document, given its tokens, and of these and those that are cut off whether each begins one."""
+        reads = np.asarray(ids, dtype="<i4")
+        if begins is not None:
+            self._found = True
+            places = np.flatnonzero(self._bytes[ids])
+            read = readings([self._texts[token] for token in ids], places.tolist())
+            reads[places] = [self._id(text) for text in read]
+        self._begins.write((np.ones(len(ids), np.bool_) if begins is None else begins[: len(ids)]).tobytes())
+        self._reads.write(reads.tobytes())
+
+    def _id(self, text: str) -> int:
+        if self._ids is None:
+            self._ids = {}
+            for token, known in enumerate(self._texts):
+                self._ids.setdefault(known, token)
+        if text not in self._ids:
+            self._ids[text] = len(self._texts) + len(self.texts)
+            self.texts.append(text)
+        return self._ids[text]
 
 
 def _chunk(stream: Iterator[Document]) -> list[Document]:
@@ -189,10 +228,12 @@ def read_contexts(folder: Path) -> Contexts:
     starts = read_array(folder / "starts.npy")
     tokens: NDArray[np.int32] = np.zeros(0, dtype=np.int32)
     begins: NDArray[np.bool_] | None = None
+    reads: NDArray[np.int32] | None = None
     if starts[-1]:
         tokens = np.memmap(folder / "tokens.i32", dtype="<i4", mode="r")
     if (folder / "begins.b1").exists():
         begins = np.memmap(folder / "begins.b1", dtype=np.bool_, mode="r")
+        reads = np.memmap(folder / "reads.i32", dtype="<i4", mode="r")
     return Contexts(
         tokens=tokens,
         starts=starts,
@@ -202,4 +243,6 @@ def read_contexts(folder: Path) -> Contexts:
         bos=facts["bos"],
         sha256=facts["sha256"],
         begins=begins,
+        reads=reads,
+        characters=facts["characters"],
     )

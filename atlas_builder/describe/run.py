@@ -13,7 +13,7 @@ from atlas_builder.cluster.run import Clustered
 from atlas_builder.collect.results import Collected, CollectedLayer
 from atlas_builder.config import ExampleSettings
 from atlas_builder.describe.labels import Scene, describe_words, scene
-from atlas_builder.describe.logits import Effects, logit_effects, strongest
+from atlas_builder.describe.logits import Effects, logit_effects, named_tokens, strongest
 from atlas_builder.describe.novelty import Novelty, novelty, reads_like
 from atlas_builder.describe.token_shares import next_shares, next_tokens, token_shares, window_tokens
 from atlas_builder.files import write_json
@@ -54,15 +54,13 @@ def _describe_layer(
     units = Clustered(layer.layer, clustered)
     examples = layer.examples
     behaviour = behaviour_of_examples(units, layer.starts)
-    tokens = window_tokens(
-        collected.contexts.tokens, collected.contexts.starts, examples["context"], examples["position"], *window
-    )
+    contexts, reads = collected.contexts, collected.reads
+    tokens = window_tokens(reads, contexts.starts, examples["context"], examples["position"], *window)
     shares = token_shares(
         tokens, examples["window"] * examples["sign"][:, None], behaviour, len(units.behaviours), TOKENS_SHOWN
     )
-    contexts = collected.contexts
     following = next_tokens(
-        contexts.tokens, contexts.starts, contexts.document, examples["context"], examples["position"]
+        reads, contexts.starts, contexts.document, examples["context"], examples["position"], contexts.begins
     )
     coming = next_shares(following, behaviour, len(units.behaviours), NEXT_SHOWN)
     scenes = _scenes(collected, examples, behaviour, len(units.behaviours), window)
@@ -75,10 +73,13 @@ def _describe_layer(
         ],
     )
     np.savez(folder / f"L{layer.layer}.bands.npz", **_novelty(collected, layer)._asdict())
+    named = named_tokens(collected.token_texts)
     with threadpool_limits(limits=1):
         parts = [
             strongest(
-                logit_effects(layer.write_weights[first : first + _UNITS_AT_ONCE], collected.unembedding), LOGITS_SHOWN
+                logit_effects(layer.write_weights[first : first + _UNITS_AT_ONCE], collected.unembedding),
+                LOGITS_SHOWN,
+                named,
             )
             for first in range(0, layer.units, _UNITS_AT_ONCE)
         ]

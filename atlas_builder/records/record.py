@@ -36,6 +36,7 @@ class LayerRecords:
         self.stages, self.layer, self.config = stages, layer, config
         _, self.clustered, self.described = stages.layer(layer.layer)
         self._texts = stages.collected.token_texts
+        self._read = stages.collected.texts_read
         self._contexts = stages.collected.contexts
         self._tokens = np.asarray(self._contexts.tokens)
         self._shown = Shown(layer, self.clustered, self._contexts)
@@ -219,8 +220,8 @@ class LayerRecords:
         return records
 
     def _weighed(self, tokens: Sequence[tuple[int, float]]) -> list[list[Any]]:
-        """Texts of tokens with their weights."""
-        return [[self._texts[token], significant(weight)] for token, weight in tokens]
+        """Texts of tokens, or of characters that they are parts of, with their weights."""
+        return [[self._read[token], significant(weight)] for token, weight in tokens]
 
     @cached_property
     def _listed(self) -> list[Record]:

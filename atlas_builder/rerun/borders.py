@@ -1,4 +1,4 @@
-"""Where characters begin in a text of tokens, found again: code point by code point, as the bytes come in."""
+"""Where characters begin in a text of tokens, and which they are, found again: by code points, as bytes come in."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 
 import regex
 
+# An ASCII character continues no other.
+CHARACTER = regex.compile(r"\r(?=\n)|\p{GCB=Prepend}+(?=[\x00-\x7f])|\X")
 _BYTE = regex.compile(r"<0x([89A-F][0-9A-F])>")
 
 
@@ -35,6 +37,49 @@ def borders(tokens: Sequence[str]) -> list[bool]:
         not within and (place in clusters or text[place].isascii())
         for place, within in zip(places, is_within, strict=True)
     ]
+
+
+def whole_characters(tokens: Sequence[str]) -> list[str]:
+    """What each token of a text reads as: bytes of a character as that character, with all that its tokens have."""
+    raw = [utf8(token) for token in tokens]
+    if all(len(own) == len(token.encode("utf-8", "surrogatepass")) for own, token in zip(raw, tokens, strict=True)):
+        return list(tokens)
+    text = b"".join(raw).decode("utf-8", "surrogateescape")
+    of_byte: list[tuple[int, int]] = []  # for each byte, where its character begins and ends in the text
+    at = 0
+    for cluster in CHARACTER.findall(text):
+        of_byte += [(at, at + len(cluster))] * len(cluster.encode("utf-8", "surrogateescape"))
+        at += len(cluster)
+    read, begin = [], 0
+    for token, own in zip(tokens, raw, strict=True):
+        end = begin + len(own)
+        is_bytes = own != token.encode("utf-8", "surrogatepass")
+        read.append(text[of_byte[begin][0] : of_byte[end - 1][1]] if is_bytes else token)
+        begin = end
+    return read
+
+
+class Readings:
+    """Numbers of what tokens read as: the ids of tokens and, for characters that are none, those from their end on."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self.texts = list(texts)
+        self._numbers: dict[str, int] = {}
+        for number, text in enumerate(texts):
+            self._numbers.setdefault(text, number)
+
+    def of(self, ids: Sequence[int]) -> list[int]:
+        """The numbers of a document's tokens."""
+        tokens = [self.texts[token] for token in ids]
+        if "<0x" not in "".join(tokens):
+            return list(ids)
+        numbers = []
+        for number, token, read in zip(ids, tokens, whole_characters(tokens), strict=True):
+            if read != token:
+                number = self._numbers.setdefault(read, len(self.texts))
+                self.texts += [read] * (number == len(self.texts))
+            numbers.append(number)
+        return numbers
 
 
 def room_for(begins: Sequence[bool], start: int, most: int) -> int:

@@ -75,7 +75,7 @@ def highlight(
     """
     which = ""
     if not (text := "".join(tokens)).isascii() or "<0x" in text:
-        tokens, values, key, importance, which = _by_character(tokens, values, key, importance)
+        tokens, values, key, importance, which = _by_character(tokens, values, key, importance, maximum)
     levels = _levels(values, maximum, key)
     weights = _levels(importance, 1.0, key) if importance else []
     weights += [0] * (len(tokens) - len(weights))
@@ -132,7 +132,7 @@ def in_per_cent(measure: Measure) -> bool:
 
 
 def _by_character(
-    tokens: Sequence[str], values: Sequence[float], key: int, importance: Sequence[float | None]
+    tokens: Sequence[str], values: Sequence[float], key: int, importance: Sequence[float | None], maximum: float
 ) -> tuple[list[str], list[float], int, list[float | None], str]:
     """Text, values, key and importance of whole characters, or of tokens of several.
 
@@ -148,7 +148,10 @@ def _by_character(
         for low, high in groups
         if low < len(importance)
     ]
-    strongest = [values[low] if high - low == 1 else max(values[low:high], key=abs) for low, high in groups]
+    strongest = [
+        values[low] if high - low == 1 else max(values[low:high], key=lambda value: value * maximum)
+        for low, high in groups
+    ]
     return [join_tokens(tokens[low:high]) for low, high in groups], strongest, home, weights, which
 
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import regex
 
-from atlas_builder.rerun.borders import utf8
+from atlas_builder.rerun.borders import CHARACTER, utf8
 
 # One kind of word a line: characters of scripts without spaces, katakana, emoji, words, signs, line ends, space.
 _WORDS = regex.compile(
@@ -31,8 +31,6 @@ _WORDS = regex.compile(
     """,
     regex.VERBOSE,
 )
-# An ASCII character continues no other.
-_CLUSTER = regex.compile(r"\r(?=\n)|\p{GCB=Prepend}+(?=[\x00-\x7f])|\X")
 _LONGEST, _LISTED = 24, 3
 _OFTEN = {"key": 0.2, "part": 0.4, "before": 0.4, "around": 0.3}  # the share from which a kind of term makes a label
 _HALF, _TWICE, _TENTH = 0.5, 2 / 3, math.log(11)
@@ -74,7 +72,7 @@ def _parts(tokens: Sequence[str], key: int) -> tuple[str, str, str]:
     end = begin + len(raw[key])
     text = b"".join(raw).decode("utf-8", "surrogateescape")
     parts, at = ["", "", ""], 0
-    for cluster in _CLUSTER.findall(text):
+    for cluster in CHARACTER.findall(text):
         size = len(cluster.encode("utf-8", "surrogateescape"))
         parts[0 if at + size <= begin else 1 if at < end else 2] += cluster
         at += size

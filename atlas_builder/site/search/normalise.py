@@ -15,7 +15,8 @@ _SOLO = "".join(rf"\p{{Script={name}}}" for name in ("Han", "Hiragana", "Katakan
 _LETTERS = r"\p{L}\p{M}\p{N}_\u200c\u200d"
 PIECE = regex.compile(
     # The vowel am of Thai and Lao follows as a letter, but is no character of its own.
-    rf"[{_SOLO}][\p{{M}}\u0e33\u0eb3]*|(?:(?![{_SOLO}])[{_LETTERS}])+|([^\s\x1c-\x1f\x85\ufeff{_LETTERS}])\1*", regex.V0
+    rf"[{_SOLO}][\p{{M}}\u0e33\u0eb3]*|(?:(?![{_SOLO}])[{_LETTERS}])+|([^\s\x1c-\x1f\x85\ufeff{_LETTERS}])\1*",
+    regex.V0,
 )
 _IS_SOLO = regex.compile(rf"[{_SOLO}]")
 _ASCII_PIECE = re.compile(r"[A-Za-z0-9_]+|([^\sA-Za-z0-9_])\1*")  # the same for ASCII, and several times as fast

@@ -34,9 +34,7 @@ def text_problems(site: PublishedSite, record: Record) -> Iterator[str]:
         lead, key, rest = split_at(example["tokens"], example["key"])
         if token != key and "<0x" not in key:
             yield f"{what} that of its central example"
-        elif not (
-            _agree(_FIRST_BYTES.sub("", lead)[::-1], before[::-1]) and _agree(_LAST_BYTES.sub("", rest), after)
-        ):
+        elif not (_agree(_FIRST_BYTES.sub("", lead)[::-1], before[::-1]) and _agree(_LAST_BYTES.sub("", rest), after)):
             yield f"{what} that around its central example"
 
 
