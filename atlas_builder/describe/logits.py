@@ -41,12 +41,17 @@ def named_tokens(texts: Sequence[str]) -> NDArray[np.int32]:
 
 def strongest(effects: Floats, tokens: int, named: NDArray[np.int32] | None = None) -> Effects:
     """The `tokens` largest and smallest effects of each unit, of tokens `named`; ties go to the lower token id."""
-    of_all = named is None or len(named) == effects.shape[1]
-    listed = effects if of_all else effects[:, named]
-    places = [_top(-listed, tokens), _top(listed, tokens)]
-    values = [np.take_along_axis(listed, place, axis=1) for place in places]
-    positive, negative = places if of_all else [named[place] for place in places]
-    return Effects(positive, values[0], negative, values[1])
+    if named is None or len(named) == effects.shape[1]:
+        named, listed = np.arange(effects.shape[1], dtype=np.int32), effects
+    else:
+        listed = effects[:, named]
+    positive, negative = _top(-listed, tokens), _top(listed, tokens)
+    return Effects(
+        named[positive],
+        np.take_along_axis(listed, positive, axis=1),
+        named[negative],
+        np.take_along_axis(listed, negative, axis=1),
+    )
 
 
 def _top(keys: Floats, count: int) -> NDArray[np.int32]:

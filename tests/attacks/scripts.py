@@ -1,12 +1,11 @@
 """Texts in scripts other than Latin, read by the demo's tokenizer, which knows their characters as bytes only.
 
-Of an atlas of sixty lines in each: labels must be words or characters of the text, and words that a page's examples
+Of an atlas of sixty lines in each, of the first layer: labels must be words or characters of the text, and words that a page's examples
 show must be found by the search of its pages, run by node.
 
 python -m tests.attacks.scripts [--small] [--model FOLDER]
 """
 
-# ruff: noqa: RUF001 - what is tried are letters of other scripts
 from __future__ import annotations
 
 import argparse
@@ -219,6 +218,7 @@ def attack(script: str, model: str, folder: Path, drawn: int, *, central: bool) 
             "atlas": {"id": "scripts", "title": script},
             "model": {"name": model},
             "corpus": {"source": "jsonl", "path": str(corpus), "context": 32},
+            "units": {"layers": [0]},
             "describe": {"importance": "none"},
         }
     )
