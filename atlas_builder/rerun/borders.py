@@ -1,4 +1,4 @@
-"""Where characters begin in a text of tokens and which they are, by code points as bytes come in; not `corpus`'s code."""
+"""Where characters begin in a text of tokens and which they are, by code points as bytes come in."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Texts in scripts other than Latin, read by the demo's tokenizer, which knows their characters as bytes only.
 
-Of an atlas of sixty lines in each, of the first layer: labels must be words or characters of the text, and words that a page's examples
-show must be found by the search of its pages, run by node.
+Of an atlas of sixty lines in each, of the first layer: labels must be words or characters of the text, and words that
+a page's examples show must be found by the search of its pages, run by node.
 
 python -m tests.attacks.scripts [--small] [--model FOLDER]
 """
