@@ -218,6 +218,16 @@ class Collected:
         texts: list[str] = read_json(self.folder / "tokens.json")
         return texts
 
+    @property
+    def reads(self) -> NDArray[np.int32]:
+        """What each token of the corpus reads as, in `texts_read`: bytes of a character read as that."""
+        return self.contexts.tokens if self.contexts.reads is None else self.contexts.reads
+
+    @cached_property
+    def texts_read(self) -> list[str]:
+        """The text of each token, then the characters that tokens of the corpus are parts of and that are none."""
+        return [*self.token_texts, *self.contexts.characters]
+
     @cached_property
     def unembedding(self) -> NDArray[np.float32] | None:
         """From the residual stream to logits, as `LanguageModel.unembedding` defines it: (d_model, vocabulary).

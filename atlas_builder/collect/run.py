@@ -66,6 +66,7 @@ def _prepare(model: LanguageModel, units: Units, config: Configuration, folder: 
     shutil.rmtree(folder)
     folder.mkdir()
     skipped = documents.Skipped()
+    token_texts = model.token_texts
     with progress.task("tokenise", total=config.corpus.max_tokens, unit="tokens") as advance:
         read = contexts.write_contexts(
             documents.documents(config.corpus, skipped),
@@ -75,6 +76,7 @@ def _prepare(model: LanguageModel, units: Units, config: Configuration, folder: 
             bos=None if isinstance(units, TrainedUnits) and not units.prepends_bos else model.bos,
             max_tokens=config.corpus.max_tokens,
             max_documents=config.corpus.max_documents,
+            texts=token_texts,
             on_tokens=advance,
         )
     for note in units.notes if isinstance(units, TrainedUnits) else ():
@@ -95,7 +97,7 @@ def _prepare(model: LanguageModel, units: Units, config: Configuration, folder: 
             "this model reads in both directions and predicts no next token: a next-token loss would mean nothing, so "
             "loss, direct logit effects and steering are left out"
         )
-    write_json(folder / "tokens.json", model.token_texts)
+    write_json(folder / "tokens.json", token_texts)
     facts = {
         **model.facts,
         **({"bos_token": None} if read.bos is None else {}),

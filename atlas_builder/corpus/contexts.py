@@ -1,12 +1,13 @@
 """Documents cut into contexts: runs of tokens that the model sees at once.
 
-Contexts are flat arrays on disk, so a corpus of any size costs no memory.
+A context ends where a character does, so it may be shorter than it could be by a few tokens
+that are parts of one. Contexts are flat arrays on disk, so a corpus of any size costs no memory.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -14,9 +15,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from atlas_builder.corpus.characters import Windows, begins_character, readings
 from atlas_builder.corpus.documents import Document
+from atlas_builder.corpus.token_text import raw_bytes
 from atlas_builder.files import read_array, read_json, write_json
 
+Tokens = int | NDArray[np.int64]
 Encode = Callable[[list[str]], list[list[int]]]
 
 _DOCUMENTS_AT_ONCE = 64
@@ -39,6 +43,15 @@ class Contexts:
     names: list[str]
     bos: int | None
     sha256: str
+    begins: NDArray[np.bool_] | None = None
+    """Whether each token begins a character; None where all do."""
+    reads: NDArray[np.int32] | None = None
+    """What each token reads as: the id of a token or, from the vocabulary's end on, a place in `characters`.
+
+    None where all tokens read as themselves: else one that is bytes of a character reads as that.
+    """
+    characters: Sequence[str] = ()
+    """Characters that tokens are parts of, and that are no tokens."""
 
     def __len__(self) -> int:
         return len(self.document)
@@ -51,6 +64,14 @@ class Contexts:
     def text_of(self, context: int) -> NDArray[np.int32]:
         """The tokens of one context, without the beginning-of-sequence token."""
         return self.tokens[self.starts[context] : self.starts[context + 1]]
+
+    def windows(
+        self, context: NDArray[np.integer], position: NDArray[np.integer], before: Tokens, after: Tokens
+    ) -> Windows:
+        """The tokens around places in contexts, at most so many before and after each: (places,) all."""
+        start, end = self.starts[context], self.starts[context + 1]
+        key = start + position
+        return Windows(np.maximum(start, key - before), np.minimum(end, key + after + 1), key, start, end)
 
     def batches(self, tokens_at_once: int) -> Iterator[NDArray[np.int64]]:
         """Numbers of contexts to run together: of equal length, so nothing is padded.
@@ -83,10 +104,12 @@ def write_contexts(
     bos: int | None,
     max_tokens: int | None = None,
     max_documents: int | None = None,
+    texts: Sequence[str] | None = None,
     on_tokens: Callable[[int], None] = lambda count: None,
 ) -> Contexts:
     """Tokenise documents, cut them into contexts and write these to a folder.
 
+    `texts` are those of the vocabulary's tokens; without them every token counts as whole characters.
     `on_tokens` is called with the number of tokens that each step added.
     """
     room = context - (bos is not None)
@@ -95,29 +118,96 @@ def write_contexts(
     starts, document_of, offset_of = [0], list[int](), list[int]()
     names: list[str] = []
     stream = iter(islice(documents, max_documents))
-    with (folder / "tokens.i32").open("wb") as out:
-        while (max_tokens is None or starts[-1] < max_tokens) and (chunk := _chunk(stream)):
+    left = max_tokens
+    with (folder / "tokens.i32").open("wb") as out, _Characters(texts or (), folder) as characters:
+        while (left is None or left > 0) and (chunk := _chunk(stream)):
             before = starts[-1]
             for document, ids in zip(chunk, encode([document.text for document in chunk]), strict=True):
-                if max_tokens is not None:
-                    ids = ids[: max_tokens - starts[-1]]
+                begins = characters.begins(ids)
+                if left is not None:
+                    is_cut = len(ids) > left
+                    ids = ids[: end_within(begins, 0, left)] if is_cut else ids
+                    left = 0 if is_cut else left - len(ids)
                 if not ids:
                     continue
                 raw = np.asarray(ids, dtype="<i4").tobytes()
                 out.write(raw)
+                characters.write(ids, begins)
                 digest.update(len(raw).to_bytes(8, "little") + raw)
-                base = starts[-1]
-                for offset in range(0, len(ids), room):
+                base, offset = starts[-1], 0
+                while offset < len(ids):
                     document_of.append(len(names))
                     offset_of.append(offset)
-                    starts.append(base + min(offset + room, len(ids)))
+                    offset = end_within(begins, offset, offset + room) if offset + room < len(ids) else len(ids)
+                    starts.append(base + offset)
                 names.append(document.name)
             on_tokens(starts[-1] - before)
     np.save(folder / "starts.npy", np.asarray(starts, dtype=np.int64))
     np.save(folder / "document.npy", np.asarray(document_of, dtype=np.int32))
     np.save(folder / "offset.npy", np.asarray(offset_of, dtype=np.int32))
-    write_json(folder / "contexts.json", {"names": names, "bos": bos, "sha256": digest.hexdigest()})
+    facts = {"names": names, "bos": bos, "sha256": digest.hexdigest(), "characters": list(characters.texts)}
+    write_json(folder / "contexts.json", facts)
     return read_contexts(folder)
+
+
+def end_within(begins: NDArray[np.bool_] | None, first: int, end: int) -> int:
+    """The last place of a document, after `first` and up to `end`, where a character begins; `end` without any."""
+    if begins is None or begins[end]:
+        return end
+    places = np.flatnonzero(begins[first + 1 : end])
+    return first + 1 + int(places[-1]) if len(places) else end
+
+
+class _Characters:
+    """Writes which tokens of documents begin a character and what they read as, where not all do as themselves."""
+
+    def __init__(self, texts: Sequence[str], folder: Path) -> None:
+        self._texts, self._folder = texts, folder
+        self._plain = np.array([text.isascii() and "<0x" not in text for text in texts], dtype=np.bool_)
+        self._bytes = np.array(["<0x" in text and raw_bytes(text) != text.encode() for text in texts], dtype=np.bool_)
+        self._ids: dict[str, int] | None = None
+        self._found = False
+        self.texts: list[str] = []
+        """The characters that are no tokens."""
+
+    def __enter__(self) -> _Characters:
+        self._begins, self._reads = ((self._folder / name).open("wb") for name in ("begins.b1", "reads.i32"))
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._begins.close()
+        self._reads.close()
+        if not self._found:
+            (self._folder / "begins.b1").unlink()
+            (self._folder / "reads.i32").unlink()
+
+    def begins(self, ids: list[int]) -> NDArray[np.bool_] | None:
+        """Of each token of a document; None where all do."""
+        if not len(self._plain) or self._plain[ids].all():
+            return None
+        begins = begins_character([self._texts[token] for token in ids])
+        return None if begins.all() else begins
+
+    def write(self, ids: list[int], begins: NDArray[np.bool_] | None) -> None:
+        """Write a document, given its tokens, and of these and those that are cut off whether each begins one."""
+        reads = np.asarray(ids, dtype="<i4")
+        if begins is not None:
+            self._found = True
+            places = np.flatnonzero(self._bytes[ids])
+            read = readings([self._texts[token] for token in ids], places.tolist())
+            reads[places] = [self._id(text) for text in read]
+        self._begins.write((np.ones(len(ids), np.bool_) if begins is None else begins[: len(ids)]).tobytes())
+        self._reads.write(reads.tobytes())
+
+    def _id(self, text: str) -> int:
+        if self._ids is None:
+            self._ids = {}
+            for token, known in enumerate(self._texts):
+                self._ids.setdefault(known, token)
+        if text not in self._ids:
+            self._ids[text] = len(self._texts) + len(self.texts)
+            self.texts.append(text)
+        return self._ids[text]
 
 
 def _chunk(stream: Iterator[Document]) -> list[Document]:
@@ -137,8 +227,13 @@ def read_contexts(folder: Path) -> Contexts:
     facts = read_json(folder / "contexts.json")
     starts = read_array(folder / "starts.npy")
     tokens: NDArray[np.int32] = np.zeros(0, dtype=np.int32)
+    begins: NDArray[np.bool_] | None = None
+    reads: NDArray[np.int32] | None = None
     if starts[-1]:
         tokens = np.memmap(folder / "tokens.i32", dtype="<i4", mode="r")
+    if (folder / "begins.b1").exists():
+        begins = np.memmap(folder / "begins.b1", dtype=np.bool_, mode="r")
+        reads = np.memmap(folder / "reads.i32", dtype="<i4", mode="r")
     return Contexts(
         tokens=tokens,
         starts=starts,
@@ -147,4 +242,7 @@ def read_contexts(folder: Path) -> Contexts:
         names=facts["names"],
         bos=facts["bos"],
         sha256=facts["sha256"],
+        begins=begins,
+        reads=reads,
+        characters=facts["characters"],
     )

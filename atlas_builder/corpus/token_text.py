@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 _ANCHOR = "a"
 _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
-_BYTES = re.compile(r"(?:<0x[89A-F][0-9A-F]>)+")
+_PART = re.compile(r"<0x([89A-F][0-9A-F])>")  # a byte that is part of a character
+_ESCAPED = re.compile("[\udc80-\udcff]")
 SIGNS = {"\n": "↵", "\t": "⇥", "\r": "␍"}
 _NONCHARACTERS = "".join(chr(plane << 16 | last) for plane in range(1, 17) for last in (0xFFFE, 0xFFFF))
 HIDDEN = re.compile(
@@ -24,12 +27,15 @@ def token_texts(tokenizer: Any, size: int | None = None) -> list[str]:
     """The text of every token of a Hugging Face tokenizer, by its id; of a model's `size` tokens, where it is given.
 
     A token that is part of a character is written as its bytes, `<0xE2><0x80>`, as
-    SentencePiece writes them, for every kind of tokenizer.
+    SentencePiece writes them, for every kind of tokenizer. A row that no token has, of a
+    vocabulary that was padded to a round size, is empty.
     """
     vocabulary = {int(index): str(token) for token, index in tokenizer.get_vocab().items()}
     size = max(vocabulary, default=-1) + 1 if size is None else size
     special = set(tokenizer.all_special_ids)
     byte_of = _byte_alphabet() if _is_byte_level(tokenizer) else None
+    if byte_of is not None:  # a token that was added is stored as plain text
+        special |= set(tokenizer.get_added_vocab().values())
     anchor = tokenizer.encode(_ANCHOR, add_special_tokens=False)
     anchored = tokenizer.decode(anchor)
     texts = []
@@ -48,9 +54,38 @@ def token_texts(tokenizer: Any, size: int | None = None) -> list[str]:
     return texts
 
 
+def join_tokens(tokens: Sequence[str]) -> str:
+    """The text of adjacent tokens, whose bytes are joined to characters; bytes of an incomplete one stay, `<0xE2>`."""
+    text = "".join(tokens)
+    return spell_bytes(decoded(tokens)) if "<0x" in text else text
+
+
 def join_bytes(text: str) -> str:
     """Text in which adjacent bytes of one character are joined into that character."""
-    return _BYTES.sub(_join, text) if "<0x" in text else text
+    return join_tokens([text])
+
+
+def decoded(tokens: Sequence[str]) -> str:
+    """The text of adjacent tokens; each byte of an incomplete character is one surrogate (PEP 383)."""
+    return b"".join(map(raw_bytes, tokens)).decode("utf-8", "surrogateescape")
+
+
+def spell_bytes(text: str) -> str:
+    """Text of `decoded` as readers see it: bytes of incomplete characters are spelt out."""
+    return _ESCAPED.sub(lambda match: f"<0x{ord(match.group()) - 0xDC00:02X}>", text)
+
+
+# A vocabulary's worth: the same tokens come again and again.
+@lru_cache(maxsize=1 << 17)
+def raw_bytes(token: str) -> bytes:
+    """A token's text in UTF-8, in which `<0xE2>` is that byte."""
+    if "<0x" not in token:
+        return token.encode("utf-8", "surrogatepass")
+    parts = _PART.split(token)  # text and bytes take turns
+    return b"".join(
+        bytes([int(part, 16)]) if place % 2 else part.encode("utf-8", "surrogatepass")
+        for place, part in enumerate(parts)
+    )
 
 
 def plain(text: str) -> str:
@@ -63,15 +98,8 @@ def spelt(character: str) -> str:
     return SIGNS.get(character) or f"U+{ord(character):04X}"
 
 
-def _join(match: re.Match[str]) -> str:
-    raw = bytes(int(code, 16) for code in _BYTE.findall(match.group()))
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError:
-        return match.group()
-
-
 def _readable(raw: bytes) -> str:
+    """The text of a token; where it begins or ends within a character, all its bytes above ASCII as bytes."""
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError:

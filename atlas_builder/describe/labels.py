@@ -25,11 +25,22 @@ from typing import NamedTuple, TypeVar
 
 import regex
 
-from atlas_builder.corpus.token_text import join_bytes
+from atlas_builder.corpus.characters import shortened, split_at
 from atlas_builder.describe.terms import Terms
 
 _Key = TypeVar("_Key", bound=Hashable)
-_WORD = regex.compile(r"[\w\p{M}]+|[^\w\p{M}\s]+|\n\s*|\s+")
+_ASCII_WORD = regex.compile(r"\w+|[^\w\s]+|\n\s*|\s+")
+# Scripts without spaces between words: each character is a word, but those of foreign words are together.
+_SOLO = "".join(rf"\p{{Script={name}}}" for name in ("Han", "Hiragana", "Thai", "Lao", "Khmer", "Myanmar"))
+_KATAKANA = r"\p{Script=Katakana}\u30fc"
+_WORD = regex.compile(
+    rf"[{_SOLO}][\p{{M}}\u0e33\u0eb3]*"  # the vowel am of Thai and Lao follows as a letter, but is no character
+    rf"|\p{{Script=Katakana}}[{_KATAKANA}\p{{M}}]*"
+    r"|(?=\p{Extended_Pictographic}|\p{Regional_Indicator})\X"
+    rf"|(?![{_SOLO}{_KATAKANA}])[\w\p{{M}}](?:(?![{_SOLO}{_KATAKANA}])(?:[\w\p{{M}}]|[\u200c\u200d](?=\w)))*"
+    r"|(?:(?![\p{Extended_Pictographic}\p{Regional_Indicator}])[^\w\p{M}\s]\p{M}*)+"
+    r"|\n\s*|\s+|."
+)
 _SHARE_OF_A_KEY = 0.2
 _SHARE_OF_A_PART = 0.4
 _SHARE_OF_A_CUE = 0.4
@@ -65,17 +76,18 @@ def scene(tokens: Sequence[str], key: int) -> Scene:
     """Split an example's window into words; `key` is the key token's place in it.
 
     The key word is the whole word that contains the key token, so that a label
-    reads `kind` where the token is `nd`.
+    reads `kind` where the token is `nd`. A token that is part of a character, such as
+    one byte of it, stands for that character.
     """
-    lead, token = join_bytes("".join(tokens[:key])), tokens[key]
+    lead, token, rest = split_at(tokens, key)
     start = len(lead)
     # A token belongs to the word of its first visible character: " kind" to "kind".
     target = start + (len(token) - len(token.lstrip()) if token.strip() else 0)
-    text = lead + token + join_bytes("".join(tokens[key + 1 :]))
+    text = lead + token + rest
     end = start + len(token.rstrip()) if token.strip() else target + 1
     key_word, piece, before = "", Piece(""), ""
     around: set[str] = set()
-    for match in _WORD.finditer(text):
+    for match in (_ASCII_WORD if text.isascii() else _WORD).finditer(text):
         word = match.group()
         visible = _visible(word)
         if match.start() <= target < match.end():
@@ -86,14 +98,14 @@ def scene(tokens: Sequence[str], key: int) -> Scene:
             before = visible
         if word.strip() and any(character.isalnum() for character in word):
             around.add(visible)
-    return Scene(key_word, piece._replace(text=piece.text[:_LONGEST]), before, frozenset(around))
+    return Scene(key_word, piece._replace(text=shortened(piece.text, _LONGEST)), before, frozenset(around))
 
 
 def _visible(word: str) -> str:
     """A word as a label shows it, never empty: ␣ for space, ↵ for line ends."""
     if not word.strip():
         return "↵" if "\n" in word else "␣"
-    return word[:_LONGEST]
+    return shortened(word, _LONGEST)
 
 
 class Wording(NamedTuple):

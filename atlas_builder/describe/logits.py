@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -33,14 +34,23 @@ def logit_effects(write_weights: Floats, unembedding: Floats) -> Floats:
     return centred
 
 
-def strongest(effects: Floats, tokens: int) -> Effects:
-    """The `tokens` largest and smallest effects of each unit; ties go to the lower token id."""
-    positive, negative = _top(-effects, tokens), _top(effects, tokens)
+def named_tokens(texts: Sequence[str]) -> NDArray[np.int32]:
+    """The ids of a vocabulary's tokens, without rows that no token has: those of a vocabulary that was padded."""
+    return np.flatnonzero([bool(text) for text in texts]).astype(np.int32)
+
+
+def strongest(effects: Floats, tokens: int, named: NDArray[np.int32] | None = None) -> Effects:
+    """The `tokens` largest and smallest effects of each unit, of tokens `named`; ties go to the lower token id."""
+    if named is None or len(named) == effects.shape[1]:
+        named, listed = np.arange(effects.shape[1], dtype=np.int32), effects
+    else:
+        listed = effects[:, named]
+    positive, negative = _top(-listed, tokens), _top(listed, tokens)
     return Effects(
-        positive,
-        np.take_along_axis(effects, positive, axis=1),
-        negative,
-        np.take_along_axis(effects, negative, axis=1),
+        named[positive],
+        np.take_along_axis(listed, positive, axis=1),
+        named[negative],
+        np.take_along_axis(listed, negative, axis=1),
     )
 
 

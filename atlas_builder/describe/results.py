@@ -27,7 +27,10 @@ class Described:
 
     @cached_property
     def behaviours(self) -> list[dict[str, Any]]:
-        """`label`, `words` ([word, share]…), `tokens` and `next` ([token id, weight]…) of each behaviour."""
+        """`label`, `words` ([word, share]…), `tokens` and `next` ([token id, weight]…) of each behaviour.
+
+        Their ids are places in `Collected.texts_read`.
+        """
         behaviours: list[dict[str, Any]] = read_json(self.folder / f"L{self.layer}.behaviours.json")
         return behaviours
 

@@ -13,7 +13,7 @@ from atlas_builder.cluster.run import Clustered
 from atlas_builder.collect.results import Collected, CollectedLayer
 from atlas_builder.config import ExampleSettings
 from atlas_builder.describe.labels import Scene, describe_words, scene
-from atlas_builder.describe.logits import Effects, logit_effects, strongest
+from atlas_builder.describe.logits import Effects, logit_effects, named_tokens, strongest
 from atlas_builder.describe.novelty import Novelty, novelty, reads_like
 from atlas_builder.describe.token_shares import next_shares, next_tokens, token_shares, window_tokens
 from atlas_builder.files import write_json
@@ -54,18 +54,16 @@ def _describe_layer(
     units = Clustered(layer.layer, clustered)
     examples = layer.examples
     behaviour = behaviour_of_examples(units, layer.starts)
-    tokens = window_tokens(
-        collected.contexts.tokens, collected.contexts.starts, examples["context"], examples["position"], *window
-    )
+    contexts, reads = collected.contexts, collected.reads
+    tokens = window_tokens(reads, contexts.starts, examples["context"], examples["position"], *window)
     shares = token_shares(
         tokens, examples["window"] * examples["sign"][:, None], behaviour, len(units.behaviours), TOKENS_SHOWN
     )
-    contexts = collected.contexts
     following = next_tokens(
-        contexts.tokens, contexts.starts, contexts.document, examples["context"], examples["position"]
+        reads, contexts.starts, contexts.document, examples["context"], examples["position"], contexts.begins
     )
     coming = next_shares(following, behaviour, len(units.behaviours), NEXT_SHOWN)
-    scenes = _scenes(tokens, behaviour, len(units.behaviours), window[0], collected.token_texts)
+    scenes = _scenes(collected, examples, behaviour, len(units.behaviours), window)
     worded = describe_words(scenes, units.behaviours["unit"].tolist())
     write_json(
         folder / f"L{layer.layer}.behaviours.json",
@@ -75,17 +73,21 @@ def _describe_layer(
         ],
     )
     np.savez(folder / f"L{layer.layer}.bands.npz", **_novelty(collected, layer)._asdict())
-    np.savez(folder / f"L{layer.layer}.logits.npz", **_effects(layer, collected.unembedding)._asdict())
+    np.savez(folder / f"L{layer.layer}.logits.npz", **_effects(layer, collected)._asdict())
 
 
-def _effects(layer: CollectedLayer, unembedding: NDArray[np.float32] | None) -> Effects:
+def _effects(layer: CollectedLayer, collected: Collected) -> Effects:
     """The direct logit effects of a layer's units, of no tokens where the model has none."""
+    unembedding = collected.unembedding
     if unembedding is None:
         tokens, values = np.zeros((layer.units, 0), np.int32), np.zeros((layer.units, 0), np.float32)
         return Effects(tokens, values, tokens, values)
+    named = named_tokens(collected.token_texts)
     with threadpool_limits(limits=1):
         parts = [
-            strongest(logit_effects(layer.write_weights[first : first + _UNITS_AT_ONCE], unembedding), LOGITS_SHOWN)
+            strongest(
+                logit_effects(layer.write_weights[first : first + _UNITS_AT_ONCE], unembedding), LOGITS_SHOWN, named
+            )
             for first in range(0, layer.units, _UNITS_AT_ONCE)
         ]
     return Effects(*(np.concatenate(part) for part in zip(*parts, strict=True)))
@@ -105,12 +107,19 @@ def behaviour_of_examples(units: Clustered, example_starts: NDArray[np.int64]) -
 
 
 def _scenes(
-    tokens: NDArray[np.int32], behaviour: NDArray[np.int64], count: int, before: int, texts: list[str]
+    collected: Collected,
+    examples: np.ndarray,
+    behaviour: NDArray[np.int64],
+    count: int,
+    window: tuple[int, int],
 ) -> list[list[Scene]]:
+    """The words of the examples of each of `count` behaviours."""
     scenes: list[list[Scene]] = [[] for _ in range(count)]
-    lead = (tokens[:, :before] < 0).sum(axis=1)
-    for row, owner, missing in zip(tokens, behaviour, lead, strict=True):
+    contexts, texts = collected.contexts, collected.token_texts
+    whole = contexts.windows(examples["context"], examples["position"], *window).whole(contexts.begins)
+    tokens = np.asarray(contexts.tokens)
+    places = zip(whole.first.tolist(), whole.last.tolist(), (whole.key - whole.first).tolist(), strict=True)
+    for owner, (first, last, key) in zip(behaviour.tolist(), places, strict=True):
         if owner >= 0:
-            words = [texts[token] for token in row if token >= 0]
-            scenes[owner].append(scene(words, before - int(missing)))
+            scenes[owner].append(scene([texts[token] for token in tokens[first:last].tolist()], key))
     return scenes

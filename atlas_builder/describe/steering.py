@@ -19,6 +19,7 @@ from torch import Tensor
 
 from atlas_builder.collect.results import Collected, CollectedLayer
 from atlas_builder.corpus.contexts import Contexts
+from atlas_builder.describe.logits import named_tokens
 from atlas_builder.models.memory import keep_memory
 from atlas_builder.progress import Progress
 from atlas_builder.units.base import Steerable
@@ -56,7 +57,8 @@ def clamp_units(units: Steerable, collected: Collected, folder: Path, device: st
                 advance(len(places))
         taken = np.clip(_above(layer), 1, EXAMPLES_CLAMPED)
         means = (sums / taken[:, None]).astype(np.float32)
-        np.savez(folder / f"L{layer.layer}.steering.npz", **largest(means)._asdict())
+        changes = largest(means, named_tokens(collected.token_texts))
+        np.savez(folder / f"L{layer.layer}.steering.npz", **changes._asdict())
 
 
 def _next(units: Steerable, tokens: Tensor, layer: int, *clamp: Tensor) -> Tensor:
@@ -64,11 +66,15 @@ def _next(units: Steerable, tokens: Tensor, layer: int, *clamp: Tensor) -> Tenso
     return units.logits_with_clamp(tokens, layer, *clamp).float().softmax(-1)
 
 
-def largest(changes: NDArray[np.float32]) -> Changes:
-    """The largest increases and decreases of (units, vocabulary), ties by token."""
-    up = np.argsort(-changes, axis=1, kind="stable")[:, :SHOWN].astype(np.int32)
-    down = np.argsort(changes, axis=1, kind="stable")[:, :SHOWN].astype(np.int32)
-    return Changes(up, np.take_along_axis(changes, up, axis=1), down, np.take_along_axis(changes, down, axis=1))
+def largest(changes: NDArray[np.float32], named: NDArray[np.int32] | None = None) -> Changes:
+    """The largest increases and decreases of (units, vocabulary), of tokens `named`; ties by token."""
+    named = np.arange(changes.shape[1], dtype=np.int32) if named is None else named
+    listed = changes[:, named]
+    up = np.argsort(-listed, axis=1, kind="stable")[:, :SHOWN]
+    down = np.argsort(listed, axis=1, kind="stable")[:, :SHOWN]
+    return Changes(
+        named[up], np.take_along_axis(listed, up, axis=1), named[down], np.take_along_axis(listed, down, axis=1)
+    )
 
 
 def _above(layer: CollectedLayer) -> NDArray[np.int64]:

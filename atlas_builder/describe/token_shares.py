@@ -44,12 +44,20 @@ def next_tokens(
     document: NDArray[np.int32],
     context: NDArray[np.int32],
     position: NDArray[np.int32],
+    begins: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.int32]:
-    """The token after each example's key token in its document, −1 at the document's end: (examples,)."""
+    """The token after each example's key token in its document, −1 at the document's end: (examples,).
+
+    Where the key token is part of a character, that is the token after the character; `begins` says of every token
+    whether it begins one, None where all do.
+    """
     place = starts[context] + position + 1
-    inside = place < starts[context + 1]
+    end = starts[context + 1]
+    if begins is not None:
+        while (within := (place < end) & ~begins[np.minimum(place, len(begins) - 1)]).any():
+            place += within
     goes_on = np.append(document[1:] == document[:-1], False)[context]  # the next context is of the same document
-    return np.where(inside | goes_on, tokens[np.minimum(place, len(tokens) - 1)], -1)
+    return np.where((place < end) | goes_on, tokens[np.minimum(place, len(tokens) - 1)], -1)
 
 
 def next_shares(

@@ -7,12 +7,13 @@ or empty.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from atlas_builder.corpus.token_text import join_bytes, plain
+from atlas_builder.corpus.characters import split_at
+from atlas_builder.corpus.token_text import join_tokens, plain
 from atlas_builder.errors import MissingError, SiteError
 from atlas_builder.reader.measures import (
     Histogram,
@@ -305,7 +306,7 @@ class Example:
     @property
     def text(self) -> str:
         """The text, with the bytes of each complete character joined."""
-        return join_bytes("".join(self.tokens))
+        return join_tokens(self.tokens)
 
     def __str__(self) -> str:
         return "{}«{}»{}".format(*self._parts())
@@ -317,10 +318,12 @@ class Example:
         return f"<Example {self.place} of {self.unit.id}: {cut}«{key}»{rest}>"
 
     def _parts(self) -> tuple[str, str, str]:
-        """The text before the key token, the token, and the text after it, safe to print in a terminal."""
-        tokens, key = self.tokens, self.key
-        before, here, after = (_line(part) for part in (tokens[:key], tokens[key : key + 1], tokens[key + 1 :]))
-        return before, here, after
+        """The text before the key token, the token, and the text after it, safe to print in a terminal.
+
+        A token that is part of a character is shown as that character.
+        """
+        before, key, after = map(plain, split_at(self.tokens, self.key))
+        return before, key, after
 
 
 @dataclass(frozen=True, repr=False)
@@ -367,8 +370,3 @@ class Band:
     def __repr__(self) -> str:
         low, high = self.range
         return f"<Band {self.place} of {self.unit.id}: {low} to {high}>"
-
-
-def _line(tokens: Sequence[str]) -> str:
-    """Tokens as one line of text without invisible or control characters, safe to print in a terminal."""
-    return plain(join_bytes("".join(tokens)))

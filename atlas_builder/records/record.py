@@ -36,6 +36,7 @@ class LayerRecords:
         self.stages, self.layer, self.config = stages, layer, config
         _, self.clustered, self.described = stages.layer(layer.layer)
         self._texts = stages.collected.token_texts
+        self._read = stages.collected.texts_read
         self._contexts = stages.collected.contexts
         self._tokens = np.asarray(self._contexts.tokens)
         self._shown = Shown(layer, self.clustered, self._contexts)
@@ -219,8 +220,8 @@ class LayerRecords:
         return records
 
     def _weighed(self, tokens: Sequence[tuple[int, float]]) -> list[list[Any]]:
-        """Texts of tokens with their weights."""
-        return [[self._texts[token], significant(weight)] for token, weight in tokens]
+        """Texts of tokens, or of characters that they are parts of, with their weights."""
+        return [[self._read[token], significant(weight)] for token, weight in tokens]
 
     @cached_property
     def _listed(self) -> list[Record]:
@@ -289,12 +290,9 @@ class LayerRecords:
         around: tuple[int | NDArray[np.int64], int | NDArray[np.int64]],
     ) -> list[Record]:
         """Tokens of the corpus with the text around them; `windows` are the activations there: (tokens, window)."""
-        context = tokens["context"]
-        starts = self._contexts.starts[context]
-        ends = self._contexts.starts[context + 1]
-        keys = starts + tokens["position"]
-        firsts, lasts = np.maximum(starts, keys - around[0]), np.minimum(ends, keys + around[1] + 1)
-        offsets = self.config.examples.window[0] - keys
+        context, kept = tokens["context"], self.config.examples.window
+        whole = self._contexts.windows(context, tokens["position"], *around).whole(self._contexts.begins, kept)
+        offsets = kept[0] - whole.key
         return [
             {
                 "document": document,
@@ -307,9 +305,9 @@ class LayerRecords:
             for document, position, key, first, last, offset, window in zip(
                 self._contexts.document[context].tolist(),
                 (self._contexts.offset[context] + tokens["position"]).tolist(),
-                (keys - firsts).tolist(),
-                firsts.tolist(),
-                lasts.tolist(),
+                (whole.key - whole.first).tolist(),
+                whole.first.tolist(),
+                whole.last.tolist(),
                 offsets.tolist(),
                 windows.tolist(),
                 strict=True,

@@ -80,7 +80,7 @@ class _Source:
         self._ids = pa.array(names, pa.string())
         self._firsts = np.zeros(max(layer.layer for layer in layers) + 1, dtype=np.int64)  # place of a layer's unit 0
         self._firsts[[layer.layer for layer in layers]] = np.cumsum([0, *(layer.units for layer in layers[:-1])])
-        self._texts = pa.array(stages.collected.token_texts, pa.string())
+        self._texts = pa.array(stages.collected.texts_read, pa.string())
 
     def units(self, layer: CollectedLayer) -> dict[str, Any]:
         """The columns of a layer's units."""

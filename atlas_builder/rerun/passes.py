@@ -23,6 +23,7 @@ from atlas_builder.config import Configuration
 from atlas_builder.corpus import documents
 from atlas_builder.models import language_model
 from atlas_builder.models.memory import as_float32
+from atlas_builder.rerun.borders import Readings, borders, contexts_of, room_for
 from atlas_builder.rerun.models import Clampable, second_reading
 from atlas_builder.rerun.weights import Weights
 
@@ -36,6 +37,16 @@ class Text:
     contexts: list[tuple[int, int, list[int]]]
     names: list[str] = field(default_factory=list)
     """Of the documents."""
+    begins: list[list[bool]] = field(default_factory=list)
+    """Of each context, whether each token begins a character; empty where all of the text do."""
+    reads: list[list[int]] = field(default_factory=list)
+    """Of each context, what each token reads as, by its place in `texts_read`; empty as `begins` is."""
+    texts_read: list[str] = field(default_factory=list)
+    """The texts of tokens, and characters that tokens are parts of."""
+
+    def read(self, context: int) -> list[int]:
+        """What each token of a context reads as."""
+        return self.reads[context] if self.reads else self.contexts[context][2]
 
     def __len__(self) -> int:
         return len(self.contexts)
@@ -116,15 +127,27 @@ class Reader:
         room = settings.context - len(self._head)
         left = settings.max_tokens if settings.max_tokens is not None else 1 << 62
         contexts: list[tuple[int, int, list[int]]] = []
+        begins: list[list[bool]] = []
+        reads: list[list[int]] = []
+        readings = Readings(self.token_texts)
         names: list[str] = []
-        for read, (name, words) in enumerate(documents.documents(settings)):
-            if left <= 0 or read == settings.max_documents:
+        for number, (name, words) in enumerate(documents.documents(settings)):
+            if left <= 0 or number == settings.max_documents:
                 break
-            ids = self.tokenizer(words, add_special_tokens=False, verbose=False)["input_ids"][:left]
-            left -= len(ids)
-            contexts += [(len(names), offset, ids[offset : offset + room]) for offset in range(0, len(ids), room)]
+            ids = self.tokenizer(words, add_special_tokens=False, verbose=False)["input_ids"]
+            own = borders([self.token_texts[token] for token in ids])
+            if len(ids) > left:
+                ids, left = ids[: room_for(own, 0, left)], 0
+            left -= min(left, len(ids))
+            read = readings.of(ids)
+            for start, end in contexts_of(own, len(ids), room):
+                contexts.append((len(names), start, ids[start:end]))
+                begins.append(own[start:end])
+                reads.append(read[start:end])
             names += [name] * bool(ids)
-        return Text(contexts, names)
+        if all(map(all, begins)):
+            begins, reads = [], []
+        return Text(contexts, names, begins, reads, readings.texts)
 
     def run(
         self, text: Text, contexts: Sequence[int], layers: Sequence[int]

@@ -11,9 +11,11 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 from markupsafe import Markup
 
-from atlas_builder.corpus.token_text import HIDDEN, join_bytes, plain, spelt
+from atlas_builder.corpus.characters import begins_character
+from atlas_builder.corpus.token_text import HIDDEN, join_tokens, plain, spelt
 from atlas_builder.records.measures import Measure
 from atlas_builder.rounding import number, percent
 
@@ -68,8 +70,12 @@ def highlight(
     lower the activation stay plain. `titles` show a token's activation under the pointer.
 
     Only active or important tokens get an element, which keeps a page of two dozen
-    examples small.
+    examples small. Tokens that are parts of one character share an element with the whole
+    character, at the level of the strongest; if one of them is the key token, a title says which.
     """
+    which = ""
+    if not (text := "".join(tokens)).isascii() or "<0x" in text:
+        tokens, values, key, importance, which = _by_character(tokens, values, key, importance, maximum)
     levels = _levels(values, maximum, key)
     weights = _levels(importance, 1.0, key) if importance else []
     weights += [0] * (len(tokens) - len(weights))
@@ -84,7 +90,7 @@ def highlight(
         tag = "mark" if place == key else "i"
         shade = f'"a{level} w{weight}"' if level and weight else f"a{level}" if level else f"w{weight}"
         # The key token's activation stands beside the example, in full.
-        title = f" title={values[place]:.2g}" if titles and level and place != key else ""
+        title = which if place == key else f" title={values[place]:.2g}" if titles and level else ""
         out.append(f"<{tag} class={shade}{title}>{_content(tokens[place])}</{tag}>")
     out.append(_run(tokens[quiet:]))
     return Markup(_BLANKS.sub(" ", "".join(out)))
@@ -125,11 +131,32 @@ def in_per_cent(measure: Measure) -> bool:
     return measure.values == "share" and not measure.digits
 
 
+def _by_character(
+    tokens: Sequence[str], values: Sequence[float], key: int, importance: Sequence[float | None], maximum: float
+) -> tuple[list[str], list[float], int, list[float | None], str]:
+    """Text, values, key and importance of whole characters, or of tokens of several.
+
+    The last is the title of the key token's, empty where it is no part of a character.
+    """
+    first = np.flatnonzero(begins_character(tokens) | (np.arange(len(tokens)) == 0)).tolist()
+    groups = list(zip(first, [*first[1:], len(tokens)], strict=True))
+    home = next(place for place, (_, end) in enumerate(groups) if key < end)
+    begin, end = groups[home]
+    which = f' title="token {key - begin + 1} of {end - begin} of this character"' if end - begin > 1 else ""
+    weights = [
+        max((weight for weight in importance[low:high] if weight is not None), default=None)
+        for low, high in groups
+        if low < len(importance)
+    ]
+    strongest = [
+        values[low] if high - low == 1 else max(values[low:high], key=lambda value: value * maximum)
+        for low, high in groups
+    ]
+    return [join_tokens(tokens[low:high]) for low, high in groups], strongest, home, weights, which
+
+
 def _run(tokens: Sequence[str]) -> str:
-    """Adjacent tokens as content; consecutive bytes of one character become that character."""
-    whole = "".join(tokens)
-    if "<0x" in whole:
-        return _content(join_bytes(whole))
+    """Adjacent tokens as content."""
     return "".join(map(_content, tokens))
 
 

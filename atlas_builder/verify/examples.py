@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +14,7 @@ from atlas_builder.rerun.passes import Reader
 from atlas_builder.rounding import grain_of
 from atlas_builder.verify.precision import tolerance
 from atlas_builder.verify.report import VerificationReport
-from atlas_builder.verify.shown import Key, activations, around, per_main, spread, window
+from atlas_builder.verify.shown import Key, activations, around, per_main, spread, whole_window, window
 from atlas_builder.verify.unit import UnitCase
 
 Record = dict[str, Any]
@@ -24,15 +25,14 @@ _GRAIN = 0.01  # of a published importance
 
 def keys_of_record(case: UnitCase) -> list[Key | None]:
     """The place of the key token of each published example; None where the text has no such token."""
-    starts = {(document, offset): number for number, (document, offset, _) in enumerate(case.text.contexts)}
-    room = max((len(tokens) for _, _, tokens in case.text.contexts), default=1)
+    starts = [(document, offset) for document, offset, _ in case.text.contexts]
     keys: list[Key | None] = []
     for example in case.record["examples"]:
-        offset = example["position"] // room * room
-        number = starts.get((example["document"], offset))
+        number = bisect_right(starts, (example["document"], example["position"])) - 1
+        document, offset, tokens = case.text.contexts[number] if number >= 0 else (-1, 0, [])
         position = example["position"] - offset
-        inside = number is not None and position < len(case.text.contexts[number][2])
-        keys.append(Key(number, position) if number is not None and inside else None)
+        inside = document == example["document"] and position < len(tokens)
+        keys.append(Key(number, position) if inside else None)
     return keys
 
 
@@ -78,7 +78,9 @@ def check_examples(
             report.wrong(f"{what} is shown, instead of document {document}, token {offset + other.position}")
         else:
             kind = "band" if in_band else "rare" if behaviour in rare else "main"
-            _check_example(case, report, what, example, key, around(site, case.config.examples.window, kind))
+            kept = case.config.examples.window
+            shown_around = whole_window(case.text, key, *around(site, kept, kind), kept)
+            _check_example(case, report, what, example, key, shown_around)
             _check_source(case, report, what, example, in_band)
             _check_importance(case, report, what, example, key, None if in_band else importance.get(key))
             if example["behaviour"] != behaviour:

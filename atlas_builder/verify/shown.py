@@ -75,6 +75,24 @@ def window(text: Text, key: Key, before: int, after: int) -> tuple[int, list[int
     return first, tokens[first : key.position + after + 1]
 
 
+def whole_window(text: Text, key: Key, before: int, after: int, most: tuple[int, int] | None = None) -> tuple[int, int]:
+    """How many tokens before and after a key token make a window of so many, its ends at borders of characters.
+
+    It reaches out to the next border, beyond `most` tokens not; where the border lies there, it draws back.
+    """
+    begins = text.begins[key.context] if text.begins else [True] * len(text.contexts[key.context][2])
+    low, high = (most[0], most[1]) if most else (len(begins), len(begins))
+    borders = [place for place, begin in enumerate(begins) if begin or not place] + [len(begins)]
+    first, last = max(0, key.position - before), min(len(begins), key.position + after + 1)
+    outer = max(place for place in borders if place <= first)
+    if outer < max(0, key.position - low):
+        outer = min((place for place in borders if first <= place <= key.position), default=key.position)
+    end = min(place for place in borders if place >= last)
+    if end > min(len(begins), key.position + high + 1):
+        end = max((place for place in borders if key.position < place <= last), default=key.position + 1)
+    return key.position - outer, end - key.position - 1
+
+
 def activations(text: Text, values: NDArray[np.float32], context: int) -> NDArray[np.float32]:
     """A unit's activations in a context, of those at every token."""
     return values[int(text.starts[context]) : int(text.starts[context + 1])]

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from atlas_builder.rerun.passes import Text
 from atlas_builder.verify.ranking import check_ranking
-from atlas_builder.verify.shown import Key, activations, window
+from atlas_builder.verify.shown import Key, activations, whole_window, window
 from atlas_builder.verify.unit import UnitCase
 from atlas_builder.verify.wording import BehaviourWords, labels_of, words_of
 from atlas_builder.verify.words import LayerVocabulary
@@ -26,20 +26,23 @@ def check_tokens(case: UnitCase) -> None:
             f"{what}: tokens",
             claimed["tokens"],
             shares,
-            case.text_of,
+            case.texts_read.__getitem__,
             _TOKENS if found.main else _TOKENS_OF_A_RARE_ONE,
             case.exactness * (np.nan_to_num(shares) + 0.05),
         )
-        following = _next_shares(case.text, found.members, len(case.texts))
+        following = _next_shares(case.text, found.members, len(case.texts_read))
         limit = _NEXT if found.main else 0
-        check_ranking(case.report, "tokens", f"{what}: next", claimed["next"], following, case.text_of, limit)
+        check_ranking(
+            case.report, "tokens", f"{what}: next", claimed["next"], following, case.texts_read.__getitem__, limit
+        )
 
 
 def _token_shares(case: UnitCase, members: list[Key], sign: int) -> NDArray[np.float64]:
     """The share of each token in the activation around the key tokens: (vocabulary,), NaN without any."""
-    mass = np.zeros(len(case.texts))
+    mass = np.zeros(len(case.texts_read))
     for key in members:
         first, tokens = window(case.text, key, *case.config.examples.window)
+        tokens = case.text.read(key.context)[first : first + len(tokens)]
         values = sign * activations(case.text, case.values, key.context)[first : first + len(tokens)].astype(np.float64)
         np.add.at(mass, tokens, np.maximum(values, 0))
     return np.where(mass > 0, mass / (mass.sum() or 1), np.nan)
@@ -50,10 +53,15 @@ def _next_shares(text: Text, members: list[Key], vocabulary: int) -> NDArray[np.
     counts = np.zeros(vocabulary)
     for key in members:
         document, _, tokens = text.contexts[key.context]
-        if key.position + 1 < len(tokens):
-            counts[tokens[key.position + 1]] += 1
+        behind = key.position + 1
+        if text.begins:  # the next character, not the rest of the same
+            behind = next(
+                (place for place in range(behind, len(tokens)) if text.begins[key.context][place]), len(tokens)
+            )
+        if behind < len(tokens):
+            counts[text.read(key.context)[behind]] += 1
         elif key.context + 1 < len(text) and text.contexts[key.context + 1][0] == document:
-            counts[text.contexts[key.context + 1][2][0]] += 1
+            counts[text.read(key.context + 1)[0]] += 1
     return np.where(counts > 0, counts / (counts.sum() or 1), np.nan)
 
 
@@ -66,7 +74,7 @@ def described_by(text: Text, texts: list[str], around: tuple[int, int], members:
     """The words around key tokens, so many tokens before and after."""
     words = []
     for key in members:
-        first, tokens = window(text, key, *around)
+        first, tokens = window(text, key, *whole_window(text, key, *around))
         words.append(words_of([texts[token] for token in tokens], key.position - first))
     return BehaviourWords.of(words)
 

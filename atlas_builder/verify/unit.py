@@ -78,6 +78,11 @@ class UnitCase:
         """The relative difference of a sum or product over much of another run."""
         return tolerance("sum", self.config.model.dtype)
 
+    @property
+    def texts_read(self) -> list[str]:
+        """What tokens of the text read as, by their number."""
+        return self.text.texts_read or self.texts
+
     def text_of(self, token: int) -> str:
         """The text of a token id."""
         return self.texts[token]

@@ -16,9 +16,21 @@ from typing import NamedTuple
 
 import regex
 
-from atlas_builder.corpus.token_text import join_bytes
+from atlas_builder.rerun.borders import CHARACTER, utf8
 
-_WORDS = regex.compile(r"[\w\p{M}]+|[^\w\p{M}\s]+|\n\s*|\s+")
+# One kind of word a line: characters of scripts without spaces, katakana, emoji, words, signs, line ends, space.
+_WORDS = regex.compile(
+    r"""
+    (?V1)[\p{Han}\p{Hiragana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}][\p{M}\u0e33\u0eb3]*
+    | \p{Katakana}[\p{Katakana}\u30fc\p{M}]*
+    | (?=[\p{Extended_Pictographic}\p{Regional_Indicator}])\X
+    | [[\w\p{M}]--[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\u30fc]]
+      (?:[[\w\p{M}]--[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\u30fc]]|[\u200c\u200d](?=\w))*
+    | (?:[[^\w\p{M}\s]--[\p{Extended_Pictographic}\p{Regional_Indicator}]]\p{M}*)+
+    | \n\s* | \s+ | .
+    """,
+    regex.VERBOSE,
+)
 _LONGEST, _LISTED = 24, 3
 _OFTEN = {"key": 0.2, "part": 0.4, "before": 0.4, "around": 0.3}  # the share from which a kind of term makes a label
 _HALF, _TWICE, _TENTH = 0.5, 2 / 3, math.log(11)
@@ -51,9 +63,30 @@ class Words(NamedTuple):
 KINDS = ("key", "part", "before", "around")
 
 
+def _parts(tokens: Sequence[str], key: int) -> tuple[str, str, str]:
+    """The text before, of and after the characters that have a byte of the key token."""
+    if all(token.isascii() and "<0x" not in token for token in tokens):
+        return "".join(tokens[:key]), tokens[key], "".join(tokens[key + 1 :])
+    raw = [utf8(token) for token in tokens]
+    begin = sum(map(len, raw[:key]))
+    end = begin + len(raw[key])
+    text = b"".join(raw).decode("utf-8", "surrogateescape")
+    parts, at = ["", "", ""], 0
+    for cluster in CHARACTER.findall(text):
+        size = len(cluster.encode("utf-8", "surrogateescape"))
+        parts[0 if at + size <= begin else 1 if at < end else 2] += cluster
+        at += size
+    before, own, after = (regex.sub("[\udc80-\udcff]", _spelt_out, part) for part in parts)
+    return before, own, after
+
+
+def _spelt_out(match: regex.Match[str]) -> str:
+    return f"<0x{ord(match.group()) - 0xDC00:02X}>"
+
+
 def words_of(tokens: Sequence[str], key: int) -> Words:
     """The words of an example's window; `key` is the place of the key token."""
-    left, token, right = join_bytes("".join(tokens[:key])), tokens[key], join_bytes("".join(tokens[key + 1 :]))
+    left, token, right = _parts(tokens, key)
     blank = not token.strip()
     first = len(left) + (0 if blank else len(token) - len(token.lstrip()))  # its first character that is seen
     end = first + 1 if blank else len(left) + len(token.rstrip())
@@ -63,7 +96,7 @@ def words_of(tokens: Sequence[str], key: int) -> Words:
         if start <= first < stop:
             word = _seen(text)
             if text.strip():
-                part = ((left + token + right)[first : min(end, stop)][:_LONGEST], start < first, end < stop)
+                part = (_cut((left + token + right)[first : min(end, stop)]), start < first, end < stop)
             else:
                 part = (word, False, False)
             earlier = [text for other, _, text in spans if other < start and text.strip()]
@@ -78,8 +111,17 @@ def words_of(tokens: Sequence[str], key: int) -> Words:
 
 def _seen(word: str) -> str:
     if word.strip():
-        return word[:_LONGEST]
+        return _cut(word)
     return "↵" if "\n" in word else "␣"
+
+
+def _cut(word: str) -> str:
+    kept = ""
+    for cluster in regex.findall(r"\X", word):
+        if len(kept) + len(cluster) > _LONGEST:
+            return kept or word[:_LONGEST]
+        kept += cluster
+    return kept
 
 
 @dataclass

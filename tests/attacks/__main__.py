@@ -9,7 +9,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-LONGEST_FIRST = ("kills", "alterations", "claims", "models", "configurations", "corpora")
+LONGEST_FIRST = ("kills", "claims", "alterations", "models", "scripts", "families", "configurations", "corpora")
 
 
 def main() -> int:

@@ -6,9 +6,15 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import AutoTokenizer
 
 from atlas_builder.corpus import contexts
 from atlas_builder.corpus.documents import Document
+from atlas_builder.corpus.token_text import join_tokens, token_texts
+from atlas_builder.shipped import MODEL
+
+DEMO = AutoTokenizer.from_pretrained(MODEL)
+DEMO_TEXTS = token_texts(DEMO)
 
 token_lists = st.lists(st.lists(st.integers(1, 50), max_size=40), min_size=1, max_size=12)
 
@@ -68,3 +74,36 @@ def test_equal_tokens_in_other_documents_are_another_corpus(tmp_path: Path) -> N
     one = _write([[1, 2], [3]], tmp_path / "a", context=4, bos=None)
     two = _write([[1], [2, 3]], tmp_path / "b", context=4, bos=None)
     assert one.sha256 != two.sha256
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.text(st.sampled_from("a b東京猫é😂"), max_size=20), min_size=1, max_size=5), st.integers(5, 12))
+def test_contexts_end_where_characters_do(written: list[str], context: int) -> None:
+    documents = [DEMO(text, add_special_tokens=False)["input_ids"] for text in written]
+    with TemporaryDirectory() as folder:
+        found = _write(documents, Path(folder), context=context, bos=0, texts=DEMO_TEXTS)
+        joined = [""] * len(written)
+        for number in range(len(found)):
+            text = join_tokens([DEMO_TEXTS[token] for token in found.text_of(number)])
+            assert "<0x" not in text
+            joined[int(found.names[found.document[number]][1:])] += text
+        assert joined == written
+        read = [*DEMO_TEXTS, *found.characters]
+        if found.reads is not None:
+            assert not any("<0x" in read[number] for number in found.reads)
+
+
+def test_a_corpus_that_is_cut_ends_with_a_whole_character(tmp_path: Path) -> None:
+    documents = [
+        DEMO("東京", add_special_tokens=False)["input_ids"],
+        DEMO("cat", add_special_tokens=False)["input_ids"],
+    ]
+    found = _write(documents, tmp_path, context=8, bos=None, texts=DEMO_TEXTS, max_tokens=5)
+    assert join_tokens([DEMO_TEXTS[token] for token in found.tokens]) == "東"
+
+
+def test_a_text_in_ascii_needs_no_table_of_characters(tmp_path: Path) -> None:
+    found = _write([DEMO("a cat", add_special_tokens=False)["input_ids"]], tmp_path, context=8, bos=0, texts=DEMO_TEXTS)
+    assert found.begins is None
+    assert found.reads is None
+    assert not (tmp_path / "begins.b1").exists()

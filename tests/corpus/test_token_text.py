@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from atlas_builder.corpus.token_text import join_bytes, token_texts
+from atlas_builder.corpus.token_text import join_bytes, join_tokens, token_texts
 from atlas_builder.shipped import MODEL
 
 DEMO = AutoTokenizer.from_pretrained(MODEL)
@@ -17,13 +17,28 @@ DEMO_TEXTS = token_texts(DEMO)
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=60))
 def test_the_tokens_of_any_text_joined_read_as_the_text(text: str) -> None:
     ids = DEMO(text, add_special_tokens=False)["input_ids"]
-    assert join_bytes("".join(DEMO_TEXTS[token] for token in ids)) == join_bytes(text)
+    assert join_tokens([DEMO_TEXTS[token] for token in ids]) == text
 
 
 def test_a_part_of_a_character_reads_as_its_bytes() -> None:
     ids = DEMO("\u2603", add_special_tokens=False)["input_ids"]
     assert "".join(DEMO_TEXTS[token] for token in ids) == "<0xE2><0x98><0x83>"
     assert join_bytes("a <0xE2><0x98><0x83> b <0xE2>") == "a \u2603 b <0xE2>"
+
+
+def test_a_text_that_begins_and_ends_within_a_character_keeps_those_between() -> None:
+    assert join_tokens(["<0x9D>", "<0xB1>", "<0xE4>", "<0xBA>", "<0xAC>", "<0xE9>"]) == "<0x9D><0xB1>京<0xE9>"
+
+
+@pytest.mark.parametrize("word", ["naïve", "東京", "two words", "<|im_start|>", "Ġhello"])
+def test_an_added_token_reads_as_itself(word: str) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(MODEL)
+    tokenizer.add_tokens([word])
+    assert token_texts(tokenizer)[tokenizer.convert_tokens_to_ids(word)] == word
+
+
+def test_rows_that_no_token_has_are_empty() -> None:
+    assert token_texts(DEMO, len(DEMO) + 3)[-3:] == ["", "", ""]
 
 
 def test_special_tokens_read_as_written() -> None:

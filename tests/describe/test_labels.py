@@ -33,6 +33,30 @@ def test_space_and_line_ends_have_signs() -> None:
     assert scene(["x", "\n    ", "y"], 1).key == "↵"
 
 
+def test_bytes_of_a_character_stand_for_the_character_and_its_word() -> None:
+    tokyo = ["<0xE6>", "<0x9D>", "<0xB1>", "<0xE4>", "<0xBA>", "<0xAC>"]
+    assert [scene(tokyo, key).key for key in range(6)] == ["東"] * 3 + ["京"] * 3
+    assert scene(tokyo, 4).before == "東"
+    book = ["<0xD9>", "<0x83>", "<0xD8>", "<0xAA>"]
+    assert (scene(book, 2).key, scene(book, 2).piece) == ("كت", ("ت", True, False))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("東京のコーヒー", ["東", "京", "の", "コーヒー"]),
+        ("น้ำใจ", ["น้ำ", "ใ", "จ"]),
+        ("नमस्ते दुनिया", ["नमस्ते", "दुनिया"]),
+        ("می\u200cخواهم", ["می\u200cخواهم"]),
+        ("😂👩\u200d💻❤\ufe0f!", ["😂", "👩\u200d💻", "❤\ufe0f", "!"]),
+        ("GPT東", ["GPT", "東"]),
+    ],
+)
+def test_words_of_scripts_without_spaces_are_characters(text: str, words: list[str]) -> None:
+    keys = [scene([text[:place], text[place:]], 1).key for place in range(len(text))]
+    assert [word for word in dict.fromkeys(keys) if word != "␣"] == words
+
+
 @given(st.lists(st.text(min_size=1, max_size=6), min_size=1, max_size=8), st.data())
 def test_any_tokens_make_a_scene(tokens: list[str], data: st.DataObject) -> None:
     found = scene(tokens, data.draw(st.integers(0, len(tokens) - 1)))

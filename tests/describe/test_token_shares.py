@@ -33,6 +33,14 @@ def test_the_next_token_may_be_in_the_next_context_of_the_document_but_not_in_an
     assert next_tokens(tokens, starts, document, context, position).tolist() == [11, 13, 14, -1, 17, -1]
 
 
+def test_what_follows_a_part_of_a_character_is_the_next_character() -> None:
+    tokens, starts = np.arange(10, 16, dtype=np.int32), np.array([0, 6])
+    begins = np.array([1, 0, 0, 1, 0, 0], dtype=np.bool_)
+    context, position = np.zeros(6, dtype=np.int32), np.arange(6, dtype=np.int32)
+    found = next_tokens(tokens, starts, np.zeros(1, np.int32), context, position, begins)
+    assert found.tolist() == [13, 13, 13, -1, -1, -1]
+
+
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=5), st.integers(1, 4))
 def test_every_token_but_a_document_s_last_has_the_one_behind_it(lengths: list[int], room: int) -> None:
     starts, places, expected = [0], [], []

@@ -67,3 +67,9 @@ def test_what_is_only_important_is_tinted_by_importance_only() -> None:
 
 def test_bytes_side_by_side_are_their_character() -> None:
     assert highlight(["<0xE2>", "<0x98>", "<0x83>", "x"], [0, 0, 0, 1], 3, 1.0).startswith("\u2603")
+
+
+def test_a_token_that_is_bytes_of_a_character_shows_the_character() -> None:
+    tokens = ["a ", "<0xE6>", "<0x9D>", "<0xB1>", "<0xE4>", "<0xBA>", "<0xAC>"]
+    shown = highlight(tokens, [0, 0, 3, 1, 0.9, 0.2, 0], 2, 3.0)
+    assert shown == ('a <mark class=a9 title="token 2 of 3 of this character">東</mark><i class=a3 title=0.9>京</i>')

@@ -11,10 +11,14 @@ import regex
 ENDS = re.compile(r"^[\s\x1c-\x1f\x85\ufeff]+|[\s\x1c-\x1f\x85\ufeff]+$")
 # Scripts without spaces between words: each character is a word, so that a run of them is found as a phrase.
 _SOLO = "".join(rf"\p{{Script={name}}}" for name in ("Han", "Hiragana", "Katakana", "Thai", "Lao", "Khmer", "Myanmar"))
-_LETTERS = r"\p{L}\p{M}\p{N}_"
+# The joiners that Persian, Hindi and others write within words, and between the parts of an emoji.
+_LETTERS = r"\p{L}\p{M}\p{N}_\u200c\u200d"
 PIECE = regex.compile(
-    rf"[{_SOLO}]\p{{M}}*|(?:(?![{_SOLO}])[{_LETTERS}])+|([^\s\x1c-\x1f\x85\ufeff{_LETTERS}])\1*", regex.V0
+    # The vowel am of Thai and Lao follows as a letter, but is no character of its own.
+    rf"[{_SOLO}][\p{{M}}\u0e33\u0eb3]*|(?:(?![{_SOLO}])[{_LETTERS}])+|([^\s\x1c-\x1f\x85\ufeff{_LETTERS}])\1*",
+    regex.V0,
 )
+_IS_SOLO = regex.compile(rf"[{_SOLO}]")
 _ASCII_PIECE = re.compile(r"[A-Za-z0-9_]+|([^\sA-Za-z0-9_])\1*")  # the same for ASCII, and several times as fast
 
 
@@ -30,6 +34,11 @@ def same(word: str) -> str:
     """The normal form of a word: in lower case, its accents composed (NFC)."""
     lower = word.lower()
     return lower if lower.isascii() else unicodedata.normalize("NFC", lower)
+
+
+def stands_alone(character: str) -> bool:
+    """Whether a character is of a script without spaces, in which each counts as a word."""
+    return _IS_SOLO.match(character) is not None
 
 
 def pieces(text: str) -> list[tuple[int, int]]:

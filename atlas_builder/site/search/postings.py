@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from atlas_builder.describe.token_shares import window_tokens
 from atlas_builder.progress import gc_paused
 from atlas_builder.records.stages import Stages
 from atlas_builder.site.search.normalise import pieces, same, search_key
@@ -64,7 +63,7 @@ def gather(stages: Stages, layer: int, window: tuple[int, int]) -> LayerWords:
         return LayerWords(
             labels=labels,
             texts=[(each["label"], *part[:3]) for each, part in zip(described.behaviours, snippets, strict=True)],
-            responses=_responses(described.behaviours, stages.collected.token_texts, words),
+            responses=_responses(described.behaviours, stages.collected.texts_read, words),
             shown=_shown(snippets, words),
             words=list(words),
         )
@@ -76,13 +75,12 @@ def _snippets(stages: Stages, layer: int, central: NDArray[np.int64], window: tu
     contexts, (before, after) = collected.contexts, window
     examples = next(each for each in collected.layers if each.layer == layer).examples[central]
     context, position = examples["context"], examples["position"]
-    rows = window_tokens(contexts.tokens, contexts.starts, context, position, before, after)
-    from_start = (position <= before).tolist()
-    to_end = (position + after >= np.diff(contexts.starts)[context] - 1).tolist()
-    leads = (rows[:, :before] >= 0).sum(axis=1).tolist()
+    whole = contexts.windows(context, position, before, after).whole(contexts.begins)
+    tokens = np.asarray(contexts.tokens)
+    columns = (whole.first, whole.last, whole.key - whole.first, whole.first == whole.start, whole.last == whole.end)
     return [
-        snippet([texts[token] for token in row if token >= 0], lead, from_start=starts, to_end=ends)
-        for row, lead, starts, ends in zip(rows.tolist(), leads, from_start, to_end, strict=True)
+        snippet([texts[token] for token in tokens[first:last].tolist()], key, from_start=starts, to_end=ends)
+        for first, last, key, starts, ends in zip(*(column.tolist() for column in columns), strict=True)
     ]
 
 

@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from atlas_builder.corpus.token_text import join_bytes
-from atlas_builder.site.search.normalise import pieces
+from atlas_builder.corpus.characters import inner_places, split_at
+from atlas_builder.site.search.normalise import pieces, stands_alone
 
 MIDDLE = 31
 """The offset of the word in which the key token begins; offsets rise from word to word."""
@@ -33,11 +33,11 @@ def snippet(tokens: Sequence[str], key: int, *, from_start: bool = True, to_end:
     """The words around the token at `key`; `from_start` and `to_end`: whether `tokens` are complete there.
 
     The text is cut between words where there is a gap, so that no part of a word counts as
-    a word. Runs of spaces count as one.
+    a word, or in a script without spaces between two characters. Runs of spaces count as
+    one. A token that is part of a character is shown as that character.
     """
-    before = _end_of(_text(tokens[:key]), from_start)
-    after = _start_of(_text(tokens[key + 1 :]), to_end)
-    token = tokens[key]
+    lead, token, rest = split_at(tokens, key)
+    before, after = _end_of(_single_spaced(lead), from_start), _start_of(_single_spaced(rest), to_end)
     text = before + token + after
     spans = pieces(text)
     # A token's word is that of its first visible character: " kind" belongs to "kind".
@@ -56,22 +56,43 @@ def snippet(tokens: Sequence[str], key: int, *, from_start: bool = True, to_end:
     )
 
 
-def _text(tokens: Sequence[str]) -> str:
-    text = join_bytes("".join(tokens))
+def _single_spaced(text: str) -> str:
     return _SPACES.sub(" ", text) if "  " in text else text
 
 
 def _end_of(text: str, whole: bool) -> str:
     if whole and len(text) <= _BEFORE:
         return text
-    text = text[-_BEFORE:]
-    gap = _GAP.search(text)
-    return text[gap.end() :] if gap else text
+    most = text[-_BEFORE:]
+    gap = _GAP.search(most)
+    if not text.isascii() and (begin := _first_place(text, len(text) - len(most))) is not None:
+        return text[begin:]
+    return most[gap.end() :] if gap else most
 
 
 def _start_of(text: str, whole: bool) -> str:
     if whole and len(text) <= _AFTER:
         return text
-    text = text[:_AFTER]
-    gap = _LAST_GAP.search(text)
-    return text[: gap.start()] if gap else text
+    most = text[:_AFTER]
+    gap = _LAST_GAP.search(most)
+    if not text.isascii() and (end := _last_place(text, len(most))) is not None:
+        return text[:end]
+    return most[: gap.start()] if gap else most
+
+
+def _first_place(text: str, least: int) -> int | None:
+    """Where the first whole word from `least` on begins; None without any."""
+    inner = set(inner_places(text))
+    for begin, _ in pieces(text):
+        if begin >= least and begin not in inner and (begin > 0 or stands_alone(text)):
+            return begin
+    return None
+
+
+def _last_place(text: str, most: int) -> int | None:
+    """Where the last whole word up to `most` ends; None without any."""
+    inner = set(inner_places(text))
+    for begin, end in reversed(pieces(text)):
+        if end <= most and end not in inner and (end < len(text) or stands_alone(text[begin])):
+            return end
+    return None

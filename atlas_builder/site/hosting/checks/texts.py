@@ -8,13 +8,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from atlas_builder.corpus.token_text import join_bytes
+from atlas_builder.corpus.characters import split_at
 from atlas_builder.records.schema import Record
 from atlas_builder.site.hosting.checks.published import PublishedSite
 from atlas_builder.site.search.index import BLOCK, read_index_file
 
 _GAPS = re.compile(r"\s+")
-# At an end of a record's text a character may be cut that search shows whole.
+# At an end of a record's text a character may be cut that search shows whole, where the window is very short.
 _FIRST_BYTES = re.compile(r"\A(?:<0x[0-9A-F]{2}>)+")
 _LAST_BYTES = re.compile(r"(?:<0x[0-9A-F]{2}>)+\Z")
 _EDGE = 12  # characters at an end of a text that may be a part of a character or of a gap
@@ -31,13 +31,10 @@ def text_problems(site: PublishedSite, record: Record) -> Iterator[str]:
             yield f"{what} its label"
             continue
         example = record["examples"][behaviour["central"]]
-        key, tokens = example["key"], example["tokens"]
-        if token != tokens[key]:
+        lead, key, rest = split_at(example["tokens"], example["key"])
+        if token != key and "<0x" not in key:
             yield f"{what} that of its central example"
-        elif not (
-            _agree(_FIRST_BYTES.sub("", join_bytes("".join(tokens[:key])))[::-1], before[::-1])
-            and _agree(_LAST_BYTES.sub("", join_bytes("".join(tokens[key + 1 :]))), after)
-        ):
+        elif not (_agree(_FIRST_BYTES.sub("", lead)[::-1], before[::-1]) and _agree(_LAST_BYTES.sub("", rest), after)):
             yield f"{what} that around its central example"
 
 
