@@ -7,19 +7,17 @@ continues another, so that text in ASCII costs nothing here.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
-import numpy as np
 import regex
-from numpy.typing import NDArray
 
 from atlas_builder.corpus.token_text import decoded, raw_bytes, spell_bytes
 
 _RUN = regex.compile(r"[\x00-\x7f]?[^\x00-\x7f]+")  # the letter before may have a mark there
 _CHARACTER = regex.compile(r"\X")
-
-Numbers = NDArray[np.int64]
 
 
 class SplitText(NamedTuple):
@@ -30,19 +28,18 @@ class SplitText(NamedTuple):
     after: str
 
 
-def begins_character(tokens: Sequence[str]) -> NDArray[np.bool_]:
-    """Whether each token of a text begins where a character does: (tokens,)."""
+def begins_character(tokens: Sequence[str]) -> list[bool]:
+    """Whether each token of a text begins where a character does."""
     if _is_ascii("".join(tokens)):
-        return np.ones(len(tokens), dtype=np.bool_)
-    places = np.cumsum([0, *(len(raw_bytes(token)) for token in tokens)])
-    borders: NDArray[np.bool_] = np.isin(places[:-1], _Characters.of(tokens).borders)
-    return borders
+        return [True] * len(tokens)
+    borders = set(_Characters.of(tokens).borders)
+    return [place in borders for place in _ends(tokens)[:-1]]
 
 
 def readings(tokens: Sequence[str], places: Iterable[int]) -> list[str]:
     """What the tokens at some places of a text read as: the whole characters that each is part of."""
     characters = _Characters.of(tokens)
-    ends = np.cumsum([0, *(len(raw_bytes(token)) for token in tokens)]).tolist()
+    ends = _ends(tokens)
     spans = (characters.span(ends[place], ends[place + 1]) for place in places)
     return [spell_bytes(characters.text[low:high]) for low, high in spans]
 
@@ -57,60 +54,25 @@ def split_at(tokens: Sequence[str], key: int) -> SplitText:
     return SplitText(*map(spell_bytes, characters.cut(begin, end)))
 
 
-class Windows(NamedTuple):
-    """Windows of a text's tokens, `first` to before `last`, around `key`, each in its context: (windows,) each."""
-
-    first: Numbers
-    last: Numbers
-    key: Numbers
-    start: Numbers
-    """The first token of the context."""
-    end: Numbers
-    """The place behind its last token."""
-
-    def whole(self, begins: NDArray[np.bool_] | None, most: tuple[int, int] | None = None) -> Windows:
-        """Windows that end where characters do, given whether each token of the text begins one; None: all do.
-
-        Each reaches out to the next border or, where that is beyond `most` tokens before and after
-        its key token, draws back to the last.
-        """
-        if begins is None:
-            return self
-        first, last = self.first.copy(), self.last.copy()
-        while (cut := (first > self.start) & ~begins[first]).any():
-            first -= cut
-        while (cut := (last < self.end) & ~begins[np.minimum(last, len(begins) - 1)]).any():
-            last += cut
-        if most is not None:
-            beyond = first < self.key - most[0]
-            first[beyond] = self.first[beyond]
-            while (cut := beyond & (first < self.key) & ~begins[first]).any():
-                first += cut
-            beyond = last > self.key + most[1] + 1
-            last[beyond] = self.last[beyond]
-            while (cut := beyond & (last > self.key + 1) & ~begins[np.minimum(last, len(begins) - 1)]).any():
-                last -= cut
-        return self._replace(first=first, last=last)
-
-
 class _Characters(NamedTuple):
     """A text and its characters; `borders` are the bytes at which they begin, and that at the end of the text."""
 
     text: str
-    borders: Numbers
-    at: Numbers
+    borders: list[int]
+    at: list[int]
     """The code point at each of them."""
 
     @classmethod
     def of(cls, tokens: Sequence[str]) -> _Characters:
         text = decoded(tokens)
-        points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
-        escaped = (points >= 0xDC80) & (points <= 0xDCFF)
-        sizes = np.where(escaped, 1, 1 + (points >= 0x80) + (points >= 0x800) + (points >= 0x10000))
-        begins = np.ones(len(points) + 1, dtype=np.bool_)
-        begins[inner_places(text)] = False
-        at = np.flatnonzero(begins)
-        return cls(text, np.concatenate([[0], np.cumsum(sizes)])[at], at)
+        inner = set(inner_places(text))
+        borders, at, byte = [], [], 0
+        for place, character in enumerate(text):
+            if place not in inner:
+                borders.append(byte)
+                at.append(place)
+            byte += _size(character)
+        return cls(text, [*borders, byte], [*at, len(text)])
 
     def cut(self, begin: int, end: int) -> tuple[str, str, str]:
         """The text before, in and after the characters that have a byte from `begin` to before `end`."""
@@ -119,8 +81,8 @@ class _Characters(NamedTuple):
 
     def span(self, begin: int, end: int) -> tuple[int, int]:
         """Where the characters that have a byte from `begin` to before `end` begin and end."""
-        low = int(self.at[np.searchsorted(self.borders, begin, side="right") - 1])
-        return low, max(low, int(self.at[np.searchsorted(self.borders, end)])) if end > begin else low
+        low = self.at[bisect_right(self.borders, begin) - 1]
+        return low, max(low, self.at[bisect_left(self.borders, end)]) if end > begin else low
 
 
 def inner_places(text: str) -> list[int]:
@@ -134,7 +96,7 @@ def inner_places(text: str) -> list[int]:
     return inner
 
 
-def shortened(text: str, most: int) -> str:
+def beginning(text: str, most: int) -> str:
     """The first `most` code points of a text, or fewer where these would end within a character."""
     if len(text) <= most or text.isascii():
         return text[:most]
@@ -144,3 +106,14 @@ def shortened(text: str, most: int) -> str:
 
 def _is_ascii(text: str) -> bool:
     return text.isascii() and "<0x" not in text
+
+
+def _size(character: str) -> int:
+    """Bytes of a code point; a lone byte stands as a low surrogate."""
+    point = ord(character)
+    return 1 if point < 0x80 or 0xDC80 <= point <= 0xDCFF else 2 + (point >= 0x800) + (point >= 0x10000)
+
+
+def _ends(tokens: Sequence[str]) -> list[int]:
+    """The byte at which each token of a text begins, and that at the text's end."""
+    return list(accumulate((len(raw_bytes(token)) for token in tokens), initial=0))

@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from atlas_builder.corpus.characters import Windows, begins_character, readings
+from atlas_builder.corpus.characters import begins_character, readings
 from atlas_builder.corpus.documents import Document
 from atlas_builder.corpus.token_text import raw_bytes
+from atlas_builder.corpus.windows import Windows
 from atlas_builder.files import read_array, read_json, write_json
 
 Tokens = int | NDArray[np.int64]
@@ -185,7 +186,7 @@ class _Characters:
         """Of each token of a document; None where all do."""
         if not len(self._plain) or self._plain[ids].all():
             return None
-        begins = begins_character([self._texts[token] for token in ids])
+        begins = np.array(begins_character([self._texts[token] for token in ids]))
         return None if begins.all() else begins
 
     def write(self, ids: list[int], begins: NDArray[np.bool_] | None) -> None:

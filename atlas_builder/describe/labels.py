@@ -25,7 +25,7 @@ from typing import NamedTuple, TypeVar
 
 import regex
 
-from atlas_builder.corpus.characters import shortened, split_at
+from atlas_builder.corpus.characters import beginning, split_at
 from atlas_builder.describe.terms import Terms
 
 _Key = TypeVar("_Key", bound=Hashable)
@@ -98,14 +98,14 @@ def scene(tokens: Sequence[str], key: int) -> Scene:
             before = visible
         if word.strip() and any(character.isalnum() for character in word):
             around.add(visible)
-    return Scene(key_word, piece._replace(text=shortened(piece.text, _LONGEST)), before, frozenset(around))
+    return Scene(key_word, piece._replace(text=beginning(piece.text, _LONGEST)), before, frozenset(around))
 
 
 def _visible(word: str) -> str:
     """A word as a label shows it, never empty: ␣ for space, ↵ for line ends."""
     if not word.strip():
         return "↵" if "\n" in word else "␣"
-    return shortened(word, _LONGEST)
+    return beginning(word, _LONGEST)
 
 
 class Wording(NamedTuple):

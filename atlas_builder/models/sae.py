@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from atlas_builder.errors import ModelError
 from atlas_builder.models.checkpoint import read_settings, safe_tensors
-from atlas_builder.models.saelens import CONFIG, described
+from atlas_builder.models.saelens import CONFIG, parse_description
 from atlas_builder.models.wording import and_more, named, reason, shortened
 
 WEIGHTS = "sae_weights.safetensors"
@@ -136,7 +136,7 @@ def load_sae(folder: Path) -> SAE:
     """
     whose = f"SAE {named(folder)}"
     hint = f"it requires {CONFIG} and {WEIGHTS}"
-    said = described(read_settings(folder / CONFIG, whose, hint), whose)
+    said = parse_description(read_settings(folder / CONFIG, whose, hint), whose)
     if said.architecture not in _ENCODERS:
         known = ", ".join(_ENCODERS)
         raise ModelError(f"{whose}: architecture {said.architecture!r} is unknown: it must be one of {known}.")

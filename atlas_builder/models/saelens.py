@@ -99,7 +99,7 @@ class SAEDescription:
     """`d_in` and `d_sae`, as far as they are given."""
 
 
-def described(config: Mapping[str, Any], whose: str) -> SAEDescription:
+def parse_description(config: Mapping[str, Any], whose: str) -> SAEDescription:
     """Read a cfg.json; raises `ModelError`, a sentence that names the key, for what cannot be obeyed."""
     settings = _merged(config, whose)
     architecture, k = _activation(settings)

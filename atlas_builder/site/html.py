@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-import numpy as np
 from markupsafe import Markup
 
 from atlas_builder.corpus.characters import begins_character
@@ -138,7 +137,7 @@ def _by_character(
 
     The last is the title of the key token's, empty where it is no part of a character.
     """
-    first = np.flatnonzero(begins_character(tokens) | (np.arange(len(tokens)) == 0)).tolist()
+    first = [place for place, begins in enumerate(begins_character(tokens)) if begins or not place]
     groups = list(zip(first, [*first[1:], len(tokens)], strict=True))
     home = next(place for place, (_, end) in enumerate(groups) if key < end)
     begin, end = groups[home]

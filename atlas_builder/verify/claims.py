@@ -82,7 +82,7 @@ def check_statistics(case: UnitCase) -> None:
     check_histogram(report, case.name, stats["histogram"], ordered, slack)
 
 
-def named(case: UnitCase) -> NDArray[np.bool_]:
+def has_token(case: UnitCase) -> NDArray[np.bool_]:
     """Which rows of the vocabulary a token has, by its text; none is listed that no token has."""
     return np.array([text != "" for text in case.texts])
 
@@ -95,7 +95,7 @@ def check_logits(case: UnitCase, effects: NDArray[np.float64] | None) -> None:
             case.report.wrong(f"{case.name} is published with direct logit effects, which its model has not")
         return
     slack = np.full(len(effects), case.exactness * float(np.abs(effects).max(initial=0)))
-    effects = np.where(named(case), effects, np.nan)
+    effects = np.where(has_token(case), effects, np.nan)
     for side, way in (("positive", 1), ("negative", -1)):
         claimed = [[text, way * value] for text, value in case.record["logits"][side]]
         what = f"{case.name}: direct logit effects, {side}"
@@ -123,8 +123,8 @@ def check_steering(case: UnitCase, changes: NDArray[np.float64] | None) -> None:
     for side, way in (("more", 1), ("less", -1)):
         pairs = [[text, way * by] for text, by in claimed[side]]
         what = f"{case.name}, clamped: {side} probable"
-        listed = int(np.count_nonzero(np.sort(-way * change[named(case)])[:_STEERED_LISTED]))
-        weights = np.where((change == 0) | ~named(case), np.nan, way * change)
+        listed = int(np.count_nonzero(np.sort(-way * change[has_token(case)])[:_STEERED_LISTED]))
+        weights = np.where((change == 0) | ~has_token(case), np.nan, way * change)
         check_ranking(case.report, "clamped units", what, pairs, weights, case.text_of, listed, slack)
 
 

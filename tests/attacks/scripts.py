@@ -233,7 +233,7 @@ def attack(script: str, model: str, folder: Path, drawn: int, *, central: bool) 
         for place in ({one["central"] for one in record["behaviours"]} if central else range(len(record["examples"])))
     ]
     texts = [join_tokens(example["tokens"]) for example in examples]
-    queries: list[dict[str, Any]] = []
+    queries: list[str] = []
     while len(queries) < drawn:
         shown = [word for word in sorted(words) if word in chance.choice(texts)]
         queries += chance.sample(shown, min(1, len(shown)))
@@ -260,7 +260,7 @@ def _report(counts: Sequence[Counts], say: Callable[[str], object] = print) -> N
 def main(arguments: list[str] | None = None) -> int:
     """Try every script, or some; 1 if any does not hold."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--small", action="store_true", help="a tiny random model, one text of all scripts, and fewer words")
+    parser.add_argument("--small", action="store_true", help="a tiny random model, one text, and fewer words")
     parser.add_argument("--model", default=str(MODEL), help="folder of a model; by default the demo's")
     parser.add_argument("--script", choices=sorted(SCRIPTS), action="append", help="one script; by default all")
     asked = parser.parse_args(arguments)

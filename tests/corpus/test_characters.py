@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
-from atlas_builder.corpus.characters import Windows, begins_character, readings, shortened, split_at
+from atlas_builder.corpus.characters import beginning, begins_character, readings, split_at
 from atlas_builder.corpus.token_text import token_texts
+from atlas_builder.corpus.windows import Windows
 from atlas_builder.describe.labels import scene
 from atlas_builder.rerun import borders
 from atlas_builder.shipped import MODEL
@@ -44,7 +45,7 @@ def _tokens(text: str) -> list[str]:
 def test_every_token_names_the_character_that_it_is_part_of(text: str, characters: list[str]) -> None:
     tokens = _tokens(text)
     assert list(dict.fromkeys(split_at(tokens, key).key for key in range(len(tokens)))) == characters
-    assert int(begins_character(tokens).sum()) == len(characters)
+    assert sum(begins_character(tokens)) == len(characters)
 
 
 def test_a_token_that_is_bytes_reads_as_its_character_and_others_as_they_are() -> None:
@@ -65,7 +66,7 @@ def test_a_text_cut_at_any_token_is_the_text(text: str, data: st.DataObject) -> 
 @given(texts, st.data())
 def test_verify_s_own_characters_words_and_readings_are_the_same(text: str, data: st.DataObject) -> None:
     tokens = _tokens(text)
-    assert begins_character(tokens).tolist() == borders.borders(tokens)
+    assert begins_character(tokens) == borders.borders(tokens)
     own = [
         token for token, is_own in zip(readings(tokens, range(len(tokens))), _are_bytes(tokens), strict=True) if is_own
     ]
@@ -94,6 +95,6 @@ def test_windows_reach_out_to_where_characters_begin_and_draw_back_where_they_ma
 
 
 def test_what_is_shortened_ends_with_a_whole_character() -> None:
-    assert shortened("abcdef", 3) == "abc"
-    assert shortened("ab" + "e\u0301" * 3, 3) == "ab"
-    assert shortened("👩\u200d💻", 2) == "👩\u200d"  # nothing whole would be left
+    assert beginning("abcdef", 3) == "abc"
+    assert beginning("ab" + "e\u0301" * 3, 3) == "ab"
+    assert beginning("👩\u200d💻", 2) == "👩\u200d"  # nothing whole would be left

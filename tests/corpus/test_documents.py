@@ -287,8 +287,9 @@ def test_a_line_that_holds_no_text_is_named_in_one_short_sentence_or_skipped(tmp
 @pytest.mark.parametrize(
     "content",
     [
-        gzip.compress(gzip.compress(b"a text", mtime=0), mtime=0), gzip.compress(b"a text", mtime=0)[:12], b"PAR1 rows PAR1",
-        b"%PDF-1.7 text", b"PK\x03\x04 archive", "text".encode("utf-16-be"), "text".encode("utf-16")[:-1],
+        gzip.compress(gzip.compress(b"a text", mtime=0), mtime=0), gzip.compress(b"a text", mtime=0)[:12],
+        b"PAR1 rows PAR1", b"%PDF-1.7 text", b"PK\x03\x04 archive", "text".encode("utf-16-be"),
+        "text".encode("utf-16")[:-1],
         "\u043f\u0440\u0438\u0432\u0435\u0442".encode("cp1251"),
         b"text " * 2000 + b"\0", bytes(range(256)),
     ],

@@ -15,7 +15,9 @@ def test_a_rare_behaviour_shows_its_central_example_in_few_words(demo_site: Path
             if behaviour["size"] * 20 < examples:
                 assert behaviour["examples"] == [behaviour["central"]]
                 assert behaviour["neighbours"] == []
-                assert len(record["examples"][behaviour["central"]]["tokens"]) <= 8 + 1 + 3
+                shown = record["examples"][behaviour["central"]]["tokens"]
+                # More only where the window would end within a character.
+                assert len(shown) <= 8 + 1 + 3 or not all(token.isascii() and "<0x" not in token for token in shown)
                 rare += 1
             else:
                 assert behaviour["examples"][0] == behaviour["central"]
