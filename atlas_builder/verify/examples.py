@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,7 +13,7 @@ from atlas_builder.rerun.passes import Reader
 from atlas_builder.rounding import grain_of
 from atlas_builder.verify.precision import tolerance
 from atlas_builder.verify.report import VerificationReport
-from atlas_builder.verify.shown import Key, activations, around, per_main, spread, whole_window, window
+from atlas_builder.verify.shown import Key, KeyFinder, activations, around, per_main, spread, whole_window, window
 from atlas_builder.verify.unit import UnitCase
 
 Record = dict[str, Any]
@@ -25,15 +24,8 @@ _GRAIN = 0.01  # of a published importance
 
 def keys_of_record(case: UnitCase) -> list[Key | None]:
     """The place of the key token of each published example; None where the text has no such token."""
-    starts = [(document, offset) for document, offset, _ in case.text.contexts]
-    keys: list[Key | None] = []
-    for example in case.record["examples"]:
-        number = bisect_right(starts, (example["document"], example["position"])) - 1
-        document, offset, tokens = case.text.contexts[number] if number >= 0 else (-1, 0, [])
-        position = example["position"] - offset
-        inside = document == example["document"] and position < len(tokens)
-        keys.append(Key(number, position) if inside else None)
-    return keys
+    finder = KeyFinder(case.text)
+    return [finder.find(example["document"], example["position"]) for example in case.record["examples"]]
 
 
 def expected_keys(case: UnitCase, site: SiteSettings) -> list[tuple[Key, int | None]]:

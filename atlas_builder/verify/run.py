@@ -36,7 +36,7 @@ from atlas_builder.verify.prediction import check_prediction
 from atlas_builder.verify.records import ReadRecord, Records
 from atlas_builder.verify.report import VerificationReport
 from atlas_builder.verify.selection import ClaimedSide
-from atlas_builder.verify.shown import Key
+from atlas_builder.verify.shown import Key, KeyFinder
 from atlas_builder.verify.tokens import check_labels, check_tokens
 from atlas_builder.verify.unit import UnitCase, keys_of
 from atlas_builder.verify.wording import BehaviourWords
@@ -156,16 +156,14 @@ class Verification:
 
     def _centrals(self) -> list[Central]:
         """The central examples of all behaviours of the atlas, as its records name them."""
-        starts = {(document, offset): number for number, (document, offset, _) in enumerate(self.text.contexts)}
-        room = max(self.lengths, default=1)
+        finder = KeyFinder(self.text)
         found = []
         for layer, count in self.counts.items():
             for unit in range(count):
                 for behaviour, document, position in self.records.centrals(UnitAddress(layer, unit)):
-                    offset = position // room * room
-                    context = starts.get((document, offset))
-                    if context is not None and position - offset < self.lengths[context]:
-                        found.append(Central(layer, unit, behaviour, Key(context, position - offset)))
+                    key = finder.find(document, position)
+                    if key is not None:
+                        found.append(Central(layer, unit, behaviour, key))
         return found
 
     def _compare(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -21,6 +22,20 @@ class Key(NamedTuple):
 
     context: int
     position: int
+
+
+class KeyFinder:
+    """Finds the token at a place in a document, among contexts in the order of documents."""
+
+    def __init__(self, text: Text) -> None:
+        self._contexts = text.contexts
+        self._starts = [(document, offset) for document, offset, _ in text.contexts]
+
+    def find(self, document: int, position: int) -> Key | None:
+        """The key token at a position in a document; None where the text has no such token."""
+        number = bisect_right(self._starts, (document, position)) - 1
+        its, offset, tokens = self._contexts[number] if number >= 0 else (-1, 0, [])
+        return Key(number, position - offset) if its == document and position - offset < len(tokens) else None
 
 
 def lead(text: Text, key: Key) -> tuple[int, ...]:
