@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page
 
+from atlas_builder.corpus.token_text import join_tokens
 from atlas_builder.rounding import number, percent
 
 pytestmark = pytest.mark.browser
@@ -82,7 +83,7 @@ def test_a_page_without_scripts_says_all_that_its_record_says(demo_site: Path, s
                 assert scriptless.locator(link).is_visible()
         # Those of its bands and those in no behaviour too.
         for example in record["examples"]:
-            assert _letters("".join(example["tokens"])) in letters, (record["id"], example["position"])
+            assert _letters(join_tokens(example["tokens"])) in letters, (record["id"], example["position"])
             checked += 1
     assert checked > 100
 

@@ -185,6 +185,7 @@ def test_the_pass_stops_before_the_unembedding(
         def refuse(*_: Any) -> None:
             raise AssertionError("the unembedding ran")
 
+        assert loaded.has_direct_logits  # looks at the logits of a few tokens, once
         loaded.bridge.original_model.get_output_embeddings().register_forward_pre_hook(refuse)
         with pytest.raises(AssertionError):
             loaded.bridge(torch.zeros((1, 2), dtype=torch.long))
@@ -247,7 +248,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_nothing_is_lost(
     build(settings, tmp_path / "whole", until="collect", executor=pool)
     whole_run = MLPUnits.run
 
-    def small_device(self: MLPUnits, tokens: torch.Tensor, visit: Callable[..., None]) -> None:
+    def small_device(self: MLPUnits, tokens: torch.Tensor, visit: Callable[..., None], **more: Any) -> None:
         seen = 0
 
         def narrow(layer: int, inputs: torch.Tensor, activations: torch.Tensor) -> None:
@@ -257,7 +258,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_nothing_is_lost(
             seen += 1
             visit(layer, inputs, activations)
 
-        whole_run(self, tokens, narrow)
+        whole_run(self, tokens, narrow, **more)
 
     monkeypatch.setattr(MLPUnits, "run", small_device)
     listener = Listener()
@@ -285,8 +286,12 @@ def _same_places(one: Path, other: Path) -> None:
 def test_a_context_that_does_not_fit_at_all_is_said(
     configure: Configure, pool: Executor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def no_room(*_: Any) -> None:
-        raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory")
+    whole_run = MLPUnits.run
+
+    def no_room(self: MLPUnits, tokens: torch.Tensor, visit: Callable[..., None], **more: Any) -> None:
+        if not more:  # a pass, not a look at a few tokens
+            raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory")
+        whole_run(self, tokens, visit, **more)
 
     monkeypatch.setattr(MLPUnits, "run", no_room)
     with pytest.raises(OutOfMemoryError, match=r"smaller corpus\.context"):
@@ -299,9 +304,9 @@ def test_the_batch_fits_the_memory_that_is_free(
     sizes: list[int] = []
     whole_run = MLPUnits.run
 
-    def watched(self: MLPUnits, tokens: torch.Tensor, visit: Callable[..., None]) -> None:
-        sizes.append(tokens.numel())
-        whole_run(self, tokens, visit)
+    def watched(self: MLPUnits, tokens: torch.Tensor, visit: Callable[..., None], **more: Any) -> None:
+        sizes.extend([tokens.numel()] if not more else [])  # of the pass
+        whole_run(self, tokens, visit, **more)
 
     monkeypatch.setattr(MLPUnits, "run", watched)
     build(configure(), tmp_path / "much", until="collect", executor=pool)

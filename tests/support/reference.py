@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import regex
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.pytorch_utils import Conv1D
@@ -78,6 +79,16 @@ class SlowModel:
         logits: np.ndarray = (gain * direction) @ unembedding
         return logits
 
+    def _encode(self, text: str) -> tuple[list[int], list[bool]]:
+        """Token ids, and for each, and for the end, whether a character begins there; an ASCII one always does."""
+        found = self.tokenizer(text, add_special_tokens=False, verbose=False, return_offsets_mapping=True)
+        starts = {match.start() for match in regex.finditer(r"\X", text)}
+        begins, behind = [], 0
+        for start, end in found["offset_mapping"]:
+            begins.append(start >= behind and (start in starts or text[start : start + 1].isascii()))
+            behind = end
+        return found["input_ids"], [*begins, True]
+
     def read(self, texts: list[str], context: int, layer: int, max_tokens: int | None = None) -> list[Reading]:
         """Every context of every text, one forward pass each."""
         seen: dict[str, torch.Tensor] = {}
@@ -89,22 +100,30 @@ class SlowModel:
         head = 0 if bos is None else 1
         readings = []
         left = math.inf if max_tokens is None else max_tokens
-        encoded = (self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"] for text in texts)
-        for document, ids in enumerate(ids for ids in encoded if ids):  # an empty text is no document
-            ids = ids[: int(min(left, len(ids)))]
-            left -= len(ids)
-            for offset in range(0, len(ids), context - head):
-                part = ids[offset : offset + context - head]
+        encoded = (self._encode(text) for text in texts)
+        for document, (ids, begins) in enumerate(pair for pair in encoded if pair[0]):  # an empty text is no document
+            cut = len(ids) > left
+            ids = ids[: _end(begins, 0, int(min(left, len(ids))))]
+            left = 0 if cut else left - len(ids)
+            offset = 0
+            while offset < len(ids):
+                part = ids[offset : _end(begins, offset, min(offset + context - head, len(ids)))]
                 with torch.no_grad():
                     self.model(torch.tensor([([bos] if head else []) + part]))
                 readings.append(
                     Reading(document, offset, part, seen["in"][0, head:].numpy(), seen["act"][0, head:].numpy())
                 )
+                offset += len(part)
             if left <= 0:
                 break
         for handle in handles:
             handle.remove()
         return readings
+
+
+def _end(begins: list[bool], first: int, end: int) -> int:
+    """Where a context ends that begins at `first`: where a character does, unless it is a part of one."""
+    return next((place for place in range(end, first, -1) if begins[place]), end)
 
 
 def _matrix(module: torch.nn.Module) -> np.ndarray:

@@ -94,8 +94,8 @@ def a_shifted_position(patch: pytest.MonkeyPatch) -> None:
     """Activations one token late."""
     run = MLPUnits.run
 
-    def mutated(self: MLPUnits, tokens: torch.Tensor, visit: Any, *more: Any) -> None:
-        run(self, tokens, lambda layer, inputs, fired: visit(layer, inputs, fired.roll(1, dims=1)), *more)
+    def mutated(self: MLPUnits, tokens: torch.Tensor, visit: Any, **more: Any) -> None:
+        run(self, tokens, lambda layer, inputs, fired: visit(layer, inputs, fired.roll(1, dims=1)), **more)
 
     patch.setattr(MLPUnits, "run", mutated)
 
@@ -109,8 +109,8 @@ def inputs_of_another_token(patch: pytest.MonkeyPatch) -> None:
     """Embeddings of the wrong token: nothing but distances can show it."""
     run = MLPUnits.run
 
-    def mutated(self: MLPUnits, tokens: torch.Tensor, visit: Any, *more: Any) -> None:
-        run(self, tokens, lambda layer, inputs, fired: visit(layer, inputs.roll(1, dims=1), fired), *more)
+    def mutated(self: MLPUnits, tokens: torch.Tensor, visit: Any, **more: Any) -> None:
+        run(self, tokens, lambda layer, inputs, fired: visit(layer, inputs.roll(1, dims=1), fired), **more)
 
     patch.setattr(MLPUnits, "run", mutated)
 
