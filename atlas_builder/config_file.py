@@ -14,7 +14,7 @@ from atlas_builder.config import Author, Configuration, paths_in
 from atlas_builder.errors import ConfigurationError, brief
 from atlas_builder.settings.plain_yaml import MOST_CHARACTERS, NotPlainError, read_yaml
 
-_AS_WRITTEN = frozenset(
+AS_WRITTEN = frozenset(
     {"atlas.version", "atlas.date", "atlas.id", "atlas.title", "atlas.doi", "model.name", "model.revision"}
     | {f"corpus.{key}" for key in ("path", "name", "revision", "split", "field")}
     | {f"units.{key}" for key in ("path", "release", "id")}
@@ -48,7 +48,7 @@ def load_config(path: Path, overrides: tuple[str, ...] = ()) -> Configuration:
         1000
     """
     source = brief(path, 80)
-    data = _parse(_text(path, source), source, _AS_WRITTEN)
+    data = _parse(_text(path, source), source, AS_WRITTEN)
     if not isinstance(data, dict):
         raise ConfigurationError(f"{source} must contain keys such as model: and corpus:, not {_kind(data)}.")
     for override in overrides:
@@ -135,7 +135,7 @@ def _override(data: dict[str, Any], override: str) -> None:
         section = section[parent]
         if not isinstance(section, dict):
             raise ConfigurationError(f"{said}: {brief(parent)} is a value, not a section.")
-    section[last] = _parse(value, said, frozenset({""}) if key.strip() in _AS_WRITTEN else frozenset())
+    section[last] = _parse(value, said, frozenset({""}) if key.strip() in AS_WRITTEN else frozenset())
 
 
 def _lists_to_tuples(data: dict[str, Any]) -> dict[str, Any]:

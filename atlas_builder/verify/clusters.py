@@ -34,7 +34,8 @@ Record = dict[str, Any]
 Order = NDArray[np.intp]
 
 _RANDOM_NUDGES = 4
-_EXPLANATIONS = 400  # tried at most, beyond those without a nudge
+_EXPLANATIONS = 100  # tried at most, beyond those without a nudge and the nearest
+_ROUNDS = 2
 _COUNTED = 1e-6  # what follows from whole numbers alone
 _OF_DISTANCES = ("mean_distance", "max_distance", "intra_distance", "inter_distance", "mono_score")
 
@@ -114,7 +115,7 @@ class Recomputation:
     def compare(self, claimed: ClaimedBehaviours, tolerance: float) -> tuple[VerificationReport, list[Cluster]]:
         """Compare all claims with the explanation that leaves the fewest unexplained; also its clusters."""
         best, clusters = VerificationReport(), list[Cluster]()
-        for number, found in enumerate(self._explanations()):
+        for number, found in enumerate(self._explanations(claimed)):
             report = self._compared(claimed, found, tolerance)
             if number == 0 or len(report.problems) < len(best.problems):
                 best, clusters = report, found.clusters
@@ -122,28 +123,49 @@ class Recomputation:
                 break
         return best, clusters
 
-    def _explanations(self) -> Iterator[_Found]:
+    def _explanations(self, claimed: ClaimedBehaviours) -> Iterator[_Found]:
         for order in self._orders():
             yield self._found(order, [self._clusters(order, sample, None) for sample in self._samples()])
-        yield from islice(self._nudged(), _EXPLANATIONS)
+        possible = [(order, self._possible(order)) for order in self._orders()]
+        for order, of_each in possible:
+            for whole in of_each[-1]:
+                yield self._nearest(claimed, order, of_each[:-1], whole)
+        choices = ((order, choice) for order, of_each in possible for choice in product(*of_each))
+        yield from (self._found(order, list(choice)) for order, choice in islice(choices, _EXPLANATIONS))
 
     def _samples(self) -> list[list[int]]:
         """Which examples are clustered together, by their place in an order: random halves, and at last all."""
         count = len(self.distances)
         return [*drawn_halves(count, self._settings.resamples), list(range(count))]
 
-    def _nudged(self) -> Iterator[_Found]:
+    def _possible(self, order: Order) -> list[list[list[Cluster]]]:
+        """For each sample the clusterings that rounding may make of it."""
         nudges = list(self._nudges())
-        for order in self._orders():
-            possible = []
-            for sample in self._samples():
-                different: list[list[Cluster]] = []
-                for nudge in (None, *nudges):
-                    clusters = self._clusters(order, sample, nudge)
-                    different += [clusters] if clusters not in different else []
-                possible.append(different)
-            for choice in product(*possible):
-                yield self._found(order, list(choice))
+        possible = []
+        for sample in self._samples():
+            different: list[list[Cluster]] = []
+            for nudge in (None, *nudges):
+                clusters = self._clusters(order, sample, nudge)
+                different += [clusters] if clusters not in different else []
+            possible.append(different)
+        return possible
+
+    def _nearest(
+        self, claimed: ClaimedBehaviours, order: Order, halves: list[list[list[Cluster]]], whole: list[Cluster]
+    ) -> _Found:
+        """Clusterings of the halves with which stabilities are nearest to the claims, found half by half."""
+        stated = [float(behaviour["stability"] or 0) for behaviour in claimed.behaviours]
+
+        def apart(parts: list[list[Cluster]]) -> float:
+            found = self._found(order, [*parts, whole])
+            computed = stabilities(found.clusters, found.samples, found.again)
+            return sum(abs(one - other) for one, other in zip(stated, computed, strict=False) if other == other)
+
+        chosen = [different[0] for different in halves]
+        for place in [place for place, different in enumerate(halves) if len(different) > 1] * _ROUNDS:
+            options = ([*chosen[:place], one, *chosen[place + 1 :]] for one in halves[place])
+            chosen = min(options, key=apart)
+        return self._found(order, [*chosen, whole])
 
     def _nudges(self) -> Iterator[Matrix]:
         """Changes of distances by rounding: all up, all down, and each at random."""

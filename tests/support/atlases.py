@@ -176,12 +176,13 @@ def tiny_site(configure: Configure, pool: Executor, once: Once) -> Path:
 
 @pytest.fixture(scope="session")
 def demo_site(pool: Executor, once: Once) -> Path:
-    """Three layers of the shipped model on a small part of its corpus, without importance, which takes longest."""
+    """Three layers of the shipped model on a small part of its corpus, without what takes longest."""
     data = {
         "atlas": {"id": "demo", "title": "Small demo", "authors": [{"name": "Doe, Jane"}]},
         "model": {"name": "demo"},
         "corpus": {"source": "stdlib", "max_tokens": 30_000},
         "units": {"layers": [0, 1, 2]},
+        "clusters": {"resamples": 4},
         "describe": {"importance": "none"},
     }
     return once("demo", lambda output: build(validate(data), output, executor=pool))
