@@ -86,26 +86,10 @@ class _Hooked:
                 handle.remove()
         return [seen[name, comes_out] for name, comes_out in modules]
 
-
-class _Neurons(_Hooked):
-    """MLP neurons: the input of the MLP, and that of its output matrix."""
-
-    def __call__(self, tokens: Tensor, layers: Sequence[int]) -> Reading:
-        names = [name for layer in layers for name in (self._reader(layer), self._writer(layer))]
-        tensors = self.captured(tokens, [(name, False) for name in names])
-        # Some models flatten contexts within a block.
-        tensors = [tensor.reshape(*tokens.shape, -1) for tensor in tensors]
-        return {layer: (tensors[2 * at], tensors[2 * at + 1]) for at, layer in enumerate(layers)}
-
-    def _reader(self, layer: int) -> str:
-        """The MLP, or its first matrix where matrices stand in the block by themselves."""
+    def _mlp(self, layer: int, part: str) -> str:
+        """The MLP, or its matrix `in` or `out` where matrices stand in the block by themselves."""
         name = f"blocks.{layer}.mlp"
-        return name if self._has(name) else f"{name}.in"
-
-    def _writer(self, layer: int) -> str:
-        """The output matrix; that of a dense layer among mixtures of experts has another name."""
-        names = [f"blocks.{layer}.mlp.{name}" for name in ("out", "dense_out")]
-        return next((name for name in names if self._has(name)), names[0])
+        return name if self._has(name) else f"{name}.{part}"
 
     def _has(self, name: str) -> bool:
         try:
@@ -113,6 +97,22 @@ class _Neurons(_Hooked):
         except (AttributeError, KeyError, ValueError):
             return False
         return True
+
+
+class _Neurons(_Hooked):
+    """MLP neurons: the input of the MLP, and that of its output matrix."""
+
+    def __call__(self, tokens: Tensor, layers: Sequence[int]) -> Reading:
+        names = [name for layer in layers for name in (self._mlp(layer, "in"), self._writer(layer))]
+        tensors = self.captured(tokens, [(name, False) for name in names])
+        # Some models flatten contexts within a block.
+        tensors = [tensor.reshape(*tokens.shape, -1) for tensor in tensors]
+        return {layer: (tensors[2 * at], tensors[2 * at + 1]) for at, layer in enumerate(layers)}
+
+    def _writer(self, layer: int) -> str:
+        """The output matrix; that of a dense layer among mixtures of experts has another name."""
+        names = [f"blocks.{layer}.mlp.{name}" for name in ("out", "dense_out")]
+        return next((name for name in names if self._has(name)), names[0])
 
     def next_token(self, tokens: Tensor, layer: int, unit: int, value: float | None) -> Tensor:
         """As `Clampable.next_token`; the neuron is overwritten in the input of the output matrix."""
@@ -142,23 +142,25 @@ class _Latents(_Hooked):
 
     def __call__(self, tokens: Tensor, layers: Sequence[int]) -> Reading:
         seen = self.captured(tokens, [self._beside(self.saes[layer]) for layer in layers])
-        return {layer: self._read(self.saes[layer], x.cpu().double()) for layer, x in zip(layers, seen, strict=True)}
+        # Some models flatten contexts within a block.
+        seen = [x.reshape(*tokens.shape, -1).cpu().double() for x in seen]
+        return {layer: self._read(self.saes[layer], x) for layer, x in zip(layers, seen, strict=True)}
 
     def _beside(self, sae: PlainSAE) -> tuple[str, bool]:
         """The module, and whether its output is read."""
         block, joins = f"blocks.{sae.layer}", self.plain.config.model_type == "bloom"  # whose modules add the stream
-        norm = f"{block}.ln2" if self._has(f"{block}.ln2") else f"{block}.mlp"
+        norm = f"{block}.ln2" if self._has(f"{block}.ln2") else self._mlp(sae.layer, "in")
         places = {
             "hook_resid_pre": (block, False),
             "hook_resid_mid": (norm, False),
             "hook_resid_post": (block, True),
-            "mlp.hook_in": (f"{block}.mlp", False),
-            "mlp.hook_out": (f"{block}.mlp", True),
+            "mlp.hook_in": (self._mlp(sae.layer, "in"), False),
+            "mlp.hook_out": (self._mlp(sae.layer, "out"), True),
             "ln2.hook_normalized": (f"{block}.ln2", False),
         }
         if sae.hook in ("hook_mlp_out", "hook_attn_out"):
             part, behind, last = ("mlp", "ln2_post", "out") if sae.hook == "hook_mlp_out" else ("attn", "ln1_post", "o")
-            whole = f"{block}.{part}.{last}" if joins else f"{block}.{part}"
+            whole = f"{block}.{part}.{last}" if joins or not self._has(f"{block}.{part}") else f"{block}.{part}"
             return (f"{block}.{behind}" if self._has(f"{block}.{behind}") else whole), True
         return (f"{block}.ln2", False) if _is_before_gain(sae) else places[sae.hook]
 
@@ -187,13 +189,6 @@ class _Latents(_Hooked):
         even = torch.full((1, 1, width), 64.0, dtype=self.plain.dtype, device=self.plain.device)
         with torch.inference_mode():
             return bool(torch.allclose(norm(even).float(), norm(-even).float(), atol=1e-3))
-
-    def _has(self, name: str) -> bool:
-        try:
-            self.plain.get_submodule(self._place(name))
-        except (AttributeError, KeyError, ValueError):
-            return False
-        return True
 
 
 def _is_before_gain(sae: PlainSAE) -> bool:

@@ -19,6 +19,7 @@ from atlas_builder.models.saelens import HOOKS
 from atlas_builder.rerun.models import second_reading
 from atlas_builder.rerun.saes import PlainSAE
 from atlas_builder.units.open import load_saes, open_units
+from tests.support.families import save_family
 from tests.support.saes import LATENTS, WIDTH, slow_latents, write_sae
 
 Tensors = dict[str, Tensor]
@@ -276,6 +277,28 @@ def test_hooks_mean_what_transformerlens_means(family: str, tiny_model: Callable
         torch.testing.assert_close(latents[0].double(), expected, atol=1e-2, rtol=1e-2)
         torch.testing.assert_close(again.float(), inputs, atol=1e-3, rtol=1e-3)
         torch.testing.assert_close(latents_again.float(), latents, atol=1e-2, rtol=1e-2)
+
+
+@pytest.mark.parametrize("hook", ["hook_resid_pre", "hook_resid_mid", "mlp.hook_in", "hook_mlp_out"])
+def test_hooks_of_a_model_without_a_module_for_its_mlp(hook: str, tmp_path: Path) -> None:
+    save_family("opt", tmp_path / "opt")
+    tensors = plain_tensors()
+    folder = write_sae(tmp_path / "sae", {"hook_name": f"blocks.1.{hook}"}, tensors)
+    (inputs, latents), (again, latents_again) = both_readings(tmp_path / "opt", folder)
+    plain = AutoModelForCausalLM.from_pretrained(str(tmp_path / "opt")).eval()
+    block = plain.model.decoder.layers[1]
+    module = {"hook_resid_pre": block, "hook_resid_mid": block.final_layer_norm, "mlp.hook_in": block.fc1}.get(hook)
+    seen: list[Tensor] = []
+    if module is None:
+        block.fc2.register_forward_hook(lambda module, given, out: seen.append(out))
+    else:
+        module.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
+    with torch.no_grad():
+        plain(TOKENS)
+    expected = seen[0].reshape(again.shape) - tensors["b_dec"]
+    torch.testing.assert_close(inputs.reshape(again.shape), expected, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(again.float(), expected, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(latents_again.float(), latents.reshape(latents_again.shape), atol=1e-2, rtol=1e-2)
 
 
 def test_a_hook_that_a_model_lacks_is_said_before_the_pass(tiny_model: Callable[[str], Path], tmp_path: Path) -> None:
