@@ -66,8 +66,8 @@ def _along(jacobians: Tensor, after: Basis | None) -> Tensor:
 def edges_needed(strengths: Tensor, score: Callable[[Tensor], float], least: float) -> int:
     """The smallest number of edges, the strongest first, with which a network still scores `least`.
 
-    Found by bisection, as if more edges never scored less; where they do, the number is one
-    at which the score passes `least`, not always the smallest.
+    Found by doubling and then by bisection, as if more edges never scored less; where they
+    do, the number is one at which the score passes `least`, not always the smallest.
 
     Args:
         strengths: (k_after, k_before). Of equal ones the first in order are kept.
@@ -84,9 +84,11 @@ def edges_needed(strengths: Tensor, score: Callable[[Tensor], float], least: flo
         kept[order[:count]] = True
         return score(kept.view(strengths.shape)) >= least
 
-    low, high = -1, strengths.numel()  # too few, enough
-    if not enough(high):
-        raise ValueError("all edges together score less than asked: ask for less.")
+    low, high = -1, 0  # too few, perhaps enough
+    while not enough(high):
+        if high == len(order):
+            raise ValueError("all edges together score less than asked: ask for less.")
+        low, high = high, min(max(2 * high, 1), len(order))
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if enough(middle) else (middle, high)
