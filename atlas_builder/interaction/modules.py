@@ -20,7 +20,7 @@ class Modules(NamedTuple):
     """A division of the directions that have an edge."""
 
     members: list[list[Node]]
-    """By module, the largest first: places and directions, in order. Directions without an edge are in none."""
+    """By module, the largest first: places and directions, in order. Directions without an edge are left out."""
     quality: float
     """Modularity of the division (Newman and Girvan 2004): 0 where edges lie as by chance, at most 1."""
 

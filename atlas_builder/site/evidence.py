@@ -35,7 +35,7 @@ def caution(side: dict[str, Any], policy: str) -> str:
     return f"but only {number} context{'s' * (number != 1)} {_qualify(policy, number)}: too few to be sure"
 
 
-def basis(side: dict[str, Any], policy: str) -> str:
+def counted_examples(side: dict[str, Any], policy: str) -> str:
     """The examples that a side's behaviours are seen in, and the contexts that they are of."""
     examples, number = side["examples"], side.get("qualifying_contexts")
     if number is None or number < examples:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from atlas_builder.records.schema import Record
-from atlas_builder.site.evidence import basis
+from atlas_builder.site.evidence import counted_examples
 
 
 def measures_by_sign(record: Record) -> dict[int, dict[str, Any]]:
@@ -48,7 +48,7 @@ def reliability(record: Record, policy: str) -> list[str]:
         which = "negative activations: " if sign < 0 else ""
         sentence = (
             f"{which}{number} main behaviour{'s' * (number != 1)}, 90 % interval {low:g} to {high:g}; "
-            f"{side['behaviours']} in all seen in {basis(side, policy)}."
+            f"{side['behaviours']} in all seen in {counted_examples(side, policy)}."
         )
         if not low <= half <= high:
             sentence += f" The number depends on how many examples are read: half of them show {half:.2g}."

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atlas_builder.site.evidence import ENOUGH, basis, caution, is_scarce, scarcity
+from atlas_builder.site.evidence import ENOUGH, caution, counted_examples, is_scarce, scarcity
 from atlas_builder.site.summary import Summary
 
 
@@ -33,10 +33,10 @@ def test_a_unit_of_enough_contexts_or_none_needs_no_caution(number: int | None) 
 
 
 def test_what_a_number_rests_on_is_said() -> None:
-    assert basis(_side(1340), "robust") == "100 of 1,340 contexts that come near the maximum"
-    assert basis(_side(37), "robust") == "100 examples, of which 37 come near the maximum"
-    assert basis(_side(None, examples=1), "robust") == "1 example"
-    assert basis(_side(1, examples=1), "top") == "1 of 1 context that is active"
+    assert counted_examples(_side(1340), "robust") == "100 of 1,340 contexts that come near the maximum"
+    assert counted_examples(_side(37), "robust") == "100 examples, of which 37 come near the maximum"
+    assert counted_examples(_side(None, examples=1), "robust") == "1 example"
+    assert counted_examples(_side(1, examples=1), "top") == "1 of 1 context that is active"
 
 
 def test_a_text_that_shows_little_of_most_units_is_said_to() -> None:
