@@ -79,7 +79,7 @@
     (next.querySelector("h2 a") ?? next).focus({ preventScroll: true });
   };
 
-  // The same unit of the layer above or below, where it is there. The page says which it is: hosts may change addresses.
+  // The same unit of the layer above or below, where it is there. The page names both: hosts may change addresses.
   const stepToLayer = async (step) => {
     const { layer, unit } = document.body.dataset;
     if (unit === undefined) return;
