@@ -11,9 +11,12 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from atlas_builder.errors import CorpusError, brief
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 _BINARY = {b"\x1f\x8b": "compressed twice", b"(\xb5/\xfd": "compressed twice", b"BZh": "compressed twice",
            b"\xfd7zXZ": "compressed twice", b"PK\x03\x04": "a zip archive", b"%PDF": "a PDF"}  # fmt: skip
@@ -185,7 +188,7 @@ def _check_head(head: bytes) -> None:
 
 
 class _Recoded(io.RawIOBase):
-    """Bytes of an encoding as bytes of UTF-8."""
+    """Bytes of an encoding as bytes of UTF-8; unlike `codecs.EncodedFile`, an end amid a character is an error."""
 
     def __init__(self, raw: BinaryIO, encoding: str) -> None:
         self._raw, self._rest = raw, b""
@@ -194,12 +197,13 @@ class _Recoded(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+    def readinto(self, buffer: WriteableBuffer) -> int:
         while not self._rest:
             part = self._raw.read(_AT_ONCE)
             self._rest = self._decoder.decode(part, final=not part).encode("utf-8")
             if not part:
                 break
-        count = min(len(buffer), len(self._rest))
-        buffer[:count], self._rest = self._rest[:count], self._rest[count:]
+        room = memoryview(buffer).cast("B")
+        count = min(len(room), len(self._rest))
+        room[:count], self._rest = self._rest[:count], self._rest[count:]
         return count

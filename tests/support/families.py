@@ -110,6 +110,22 @@ def place_of(layers: str, names: tuple[str, str], function: Activation) -> Place
     return _plain(f"{layers}.{{}}.{names[0]}", f"{layers}.{{}}.{names[1]}", function)
 
 
+_DEEPSEEK = {
+    **_GATED,
+    "num_key_value_heads": 2,
+    "moe_intermediate_size": 8,
+    "n_routed_experts": 4,
+    "n_group": 1,
+    "topk_group": 1,
+    "num_experts_per_tok": 2,
+    "first_k_dense_replace": 1,
+    "kv_lora_rank": 8,
+    "q_lora_rank": 8,
+    "qk_nope_head_dim": 8,
+    "qk_rope_head_dim": 8,
+    "v_head_dim": 8,
+    "n_shared_experts": 1,
+}
 FAMILIES: dict[str, Family] = {
     "gpt2": Family(
         "GPT-2",
@@ -325,22 +341,7 @@ FAMILIES: dict[str, Family] = {
     "deepseek_v2": Family(
         "DeepSeek 2, dense first layer",
         "DeepseekV2Config",
-        {
-            **_GATED,
-            "num_key_value_heads": 2,
-            "moe_intermediate_size": 8,
-            "n_routed_experts": 4,
-            "n_group": 1,
-            "topk_group": 1,
-            "num_experts_per_tok": 2,
-            "first_k_dense_replace": 1,
-            "kv_lora_rank": 8,
-            "q_lora_rank": 8,
-            "qk_nope_head_dim": 8,
-            "qk_rope_head_dim": 8,
-            "v_head_dim": 8,
-            "n_shared_experts": 1,
-        },
+        _DEEPSEEK,
         _gated("model.layers"),
         "silu",
         layers=(0,),
@@ -349,22 +350,7 @@ FAMILIES: dict[str, Family] = {
     "deepseek_v3": Family(
         "DeepSeek 3, dense first layer",
         "DeepseekV3Config",
-        {
-            **_GATED,
-            "num_key_value_heads": 2,
-            "moe_intermediate_size": 8,
-            "n_routed_experts": 4,
-            "n_group": 1,
-            "topk_group": 1,
-            "num_experts_per_tok": 2,
-            "first_k_dense_replace": 1,
-            "kv_lora_rank": 8,
-            "q_lora_rank": 8,
-            "qk_nope_head_dim": 8,
-            "qk_rope_head_dim": 8,
-            "v_head_dim": 8,
-            "n_shared_experts": 1,
-        },
+        _DEEPSEEK,
         _gated("model.layers"),
         "silu",
         layers=(0,),
