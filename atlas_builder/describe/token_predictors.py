@@ -40,7 +40,7 @@ def predict(units: Units, collected: Collected, folder: Path, device: str, progr
             units.run(torch.from_numpy(text).to(device), visit)
             advance(len(batch))
     for number, layer_counts in counts.items():
-        if not len(Importance(importance_file(folder, number)).all[0]):
+        if not importance_file(folder, number).exists():  # nobody asked for it: no examples of a layer is a fact
             layer_counts["context_predicted"] = UNTRIED
         np.save(folder / f"L{number}.prediction.npy", layer_counts)
 
