@@ -158,9 +158,13 @@ class CorpusSettings(_Section):
 class UnitSettings(_Section):
     """Which units get a page."""
 
-    kind: Literal["mlp", "sae", "crate"] = "mlp"
+    kind: Literal["mlp", "sae", "crate", "basis"] = "mlp"
     """`mlp`: neurons of the MLPs, plain or gated; `sae`: latents of sparse autoencoders; `crate`: coordinates of a
-    CRATE's sparse codes."""
+    CRATE's sparse codes; `basis`: directions of what enters each MLP."""
+    basis: Literal["global", "local", "principal", "random"] = "global"
+    """Which directions, for kind `basis`, and for what neurons read (`interaction.report`): the interaction basis
+    (arXiv 2405.10927) by the effect on the logits, `global`, or on the directions of the next layer, `local`;
+    `principal` components; a `random` rotation of whitened inputs."""
     path: Annotated[str | None, IsPath()] = None
     """Folder of one SAE in SAELens's layout, or of several, one per layer."""
     release: str | None = None
@@ -176,7 +180,27 @@ class UnitSettings(_Section):
             raise ValueError("kind sae requires units.path, or units.release and units.id")
         if self.kind != "sae" and (self.path or self.release or self.id):
             raise ValueError(f"kind {self.kind} has no path, release or id: remove them, or set units.kind to sae")
+        if "basis" in self.model_fields_set and self.kind not in ("basis", "mlp"):
+            raise ValueError(f"kind {self.kind} has no basis: remove it, or set units.kind to basis")
         return self
+
+
+class InteractionSettings(_Section):
+    """Directions of what enters each MLP, how they interact, and what of a layer does nothing (arXiv 2405.10927)."""
+
+    report: bool = False
+    """Whether an atlas of neurons says which directions each neuron reads and how degenerate each layer is; one of kind
+    `basis` always does. It takes a forward and a backward run over `max_tokens`."""
+    max_tokens: int | None = Field(default=25_600, ge=1, le=2**40)
+    """Directions are found on at most this many tokens, in contexts spread evenly over the text; all when empty."""
+    tolerance: float = Field(default=1e-9, gt=0, lt=1)
+    """Share of the largest eigenvalue below which one counts as zero."""
+    edge_tokens: int = Field(default=2048, ge=1, le=2**40)
+    """Edges between directions of neighbouring layers are measured on about this many tokens, for kind `basis`."""
+    edges_shown: float = Field(default=0.01, gt=0, le=1)
+    """Share of the edges between two layers, the strongest, that are drawn, listed and make modules."""
+    directions_drawn: int = Field(default=16, ge=1, le=200)
+    """Directions of each layer, the most important, in the picture of interactions."""
 
 
 class ExampleSettings(_Section):
@@ -301,6 +325,11 @@ class SiteSettings(_Section):
     host: Literal["github-pages", "none"] = "none"
     """Host whose limits the site is fitted to and checked against: `github-pages` allows 1 GB. Where necessary, less is
     shown per unit."""
+    counterpart: Address | None = Field(
+        default=None, pattern=r"^[^\s\"'<>{}\\:]+$|^https?://[^\s\"'<>{}\\]+$", max_length=2000
+    )
+    """Address of the folder of another atlas of the same model, of its neurons for an atlas of directions and the other
+    way round, absolute or relative to this atlas's folder, such as `../neurons`: what neurons read links to it."""
     above: Address | None = Field(
         default=None, pattern=r"^[^\s\"'<>{}\\:]+$|^https?://[^\s\"'<>{}\\]+$", max_length=2000
     )
@@ -317,11 +346,23 @@ class Configuration(_Section):
     model: ModelSettings
     corpus: CorpusSettings
     units: UnitSettings = UnitSettings()
+    interaction: InteractionSettings = InteractionSettings()
     examples: ExampleSettings = ExampleSettings()
     clusters: ClusterSettings = ClusterSettings()
     describe: DescribeSettings = DescribeSettings()
     link: LinkSettings = LinkSettings()
     site: SiteSettings = SiteSettings()
+
+    @model_validator(mode="after")
+    def _report_has_its_neurons(self) -> Configuration:
+        if self.interaction.report and self.units.kind not in ("mlp", "basis"):
+            raise ValueError(f"interaction.report: kind {self.units.kind} has none: set units.kind to mlp or basis")
+        return self
+
+    @property
+    def rotates(self) -> bool:
+        """Whether directions of what enters each MLP are found, before the pass."""
+        return self.units.kind == "basis" or self.interaction.report
 
     @property
     def title(self) -> str:
