@@ -34,10 +34,9 @@ class LayerDirections:
 
     def direction(self, number: int) -> Record:
         """What a direction is: how important, how stable, and which neurons read it."""
-        importance = float(self._rotated.importance[number])
         return {
-            "importance": significant(importance),
-            "share": significant(importance / self._total),
+            "importance": significant(float(self._rotated.importance[number])),
+            "share": significant(float(self._shares[number])),
             "rank": int(self._ranks[number]),
             "stability": significant(float(self._rotated.stability[number])),
             "plane": self._plane(number),
@@ -56,9 +55,10 @@ class LayerDirections:
         if np.isnan(shares).any():
             return {"part": name, "directions": [], "rest": None}
         order = np.argsort(-shares, kind="stable")[:LISTED]
-        listed = [[int(place), significant(float(shares[place]))] for place in order if shares[place] >= _LEAST_SHARE]
-        rest = 1 - float(sum(shares[place] for place, _ in listed))
-        return {"part": name, "directions": listed, "rest": significant(max(0.0, rest))}
+        places = [int(place) for place in order if shares[place] >= _LEAST_SHARE]
+        rest = max(0.0, 1 - float(shares[places].sum()))
+        listed = [[place, significant(float(shares[place]))] for place in places]
+        return {"part": name, "directions": listed, "rest": significant(rest)}
 
     def _readers(self, number: int) -> list[tuple[int, str, Any]]:
         shares = np.nan_to_num(self._rotated.shares[:, :, number])  # (parts, units)
@@ -79,8 +79,8 @@ class LayerDirections:
         return [[int(other), significant(float(likeness[other]))] for other in order if likeness[other] >= IN_A_PLANE]
 
     @cached_property
-    def _total(self) -> float:
-        return float(self._rotated.importance.sum()) or 1.0
+    def _shares(self) -> NDArray[np.float64]:
+        return self._rotated.share
 
     @cached_property
     def _ranks(self) -> NDArray[np.int64]:
