@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors.numpy import save_file
 
 from atlas_builder.records.schema import Record
-from atlas_builder.rotate.results import RotatedLayer
+from atlas_builder.rotate.results import RotatedLayer, Rotation
 from atlas_builder.rounding import significant
 
 LISTED = 8
@@ -24,6 +26,20 @@ _LEAST_SHARE = 0.005
 
 PARTS = (("input",), ("gate", "linear"))
 """Names of what a plain and a gated neuron read."""
+
+
+DIRECTIONS_FILE = "directions.safetensors"
+_PUBLISHED = ("mean", "encode", "decode", "effect")
+
+
+def write_directions(rotation: Rotation, folder: Path) -> None:
+    """Write the arrays of all directions to a site, in float32, so that numbers can be recomputed."""
+    arrays = {
+        f"L{layer}.{name}": np.ascontiguousarray(getattr(rotation.layer(layer), name), np.float32)
+        for layer in rotation.layers
+        for name in _PUBLISHED
+    }
+    save_file(arrays, folder / DIRECTIONS_FILE)
 
 
 class LayerDirections:
