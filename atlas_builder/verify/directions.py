@@ -27,7 +27,7 @@ _STABLE, _ALIKE, _LEAST_SHARE = 0.9, 0.3, 0.005
 _PARTS = (("input",), ("gate", "linear"))
 _SLACK = 2e-3
 """Of importances, relative, and of shares; sums of products of float32 gradients."""
-_SLACK_OF_STABILITY = 0.02
+_SLACK_OF_STABILITY = 0.005
 """Directions of nearly equal importance turn with the last digits of sums."""
 
 
