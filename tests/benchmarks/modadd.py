@@ -4,12 +4,14 @@
 one layer that add modulo 113, by the authors of arXiv 2405.10928 (ApolloResearch/rib), whose result files give the
 numbers it compares with. Basis and edges are those of the training set, accuracy is that on the test set.
 
-It then divides the directions into modules and counts in how many a direction has its module's frequency.
+It then divides directions into modules by the edges needed, and counts those whose main Fourier frequency is that of
+their module.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import math
 import time
 from collections.abc import Callable
@@ -22,7 +24,7 @@ from torch import Tensor
 
 from atlas_builder.interaction import Basis, basis, edges, edges_needed, modules, principal, pull
 
-TRAINED_ON = 3830
+MODULUS, TRAINED_ON = 113, 3830
 PLACES = ("ln1 → ln2", "ln2 → unembed", "unembed → logits")
 PUBLISHED = {
     0: ((167, 114, 682), (133, 82, 633)),
@@ -32,6 +34,10 @@ PUBLISHED = {
 """By seed: edges needed by principal components and by the local basis, in the order of `PLACES`."""
 LOST = 0.001
 """Accuracy that may be lost."""
+TOLERANCE = 1e-14
+"""Eigenvalues below this share of the largest count as zero: little above rounding, as the authors keep all above 1e-15.
+At a larger share, directions that hardly vary are left at their mean, which hides what an ablation does to them."""
+SHUFFLES = 200
 _AT_ONCE = 256
 
 
@@ -45,7 +51,9 @@ class Addition:
     def __init__(self, weights: dict[str, Tensor]) -> None:
         attention = "blocks.0.attn."
         self.query, self.key, value = (weights[f"{attention}W_{name}"] for name in "QKV")  # (heads, d, head)
-        self.query_bias, self.key_bias, value_bias = (weights[f"{attention}b_{name}"] for name in "QKV")  # (heads, head)
+        self.query_bias, self.key_bias, value_bias = (
+            weights[f"{attention}b_{name}"] for name in "QKV"
+        )  # (heads, head)
         out = weights[f"{attention}W_O"]  # (heads, head, d)
         self.value, self.value_bias = value @ out, (value_bias[:, None] @ out)[:, 0]  # (heads, d, d), (heads, d)
         self.out_bias = weights[f"{attention}b_O"]
@@ -54,29 +62,35 @@ class Addition:
         self.unembed, self.unembed_bias = weights["unembed.W_U"], weights["unembed.b_U"]
         embedding, positions = weights["embed.W_E"], weights["pos_embed.W_pos"]
         self.modulus = len(embedding) - 1
-        self.table = torch.cat([embedding[:-1] + positions[0], embedding[:-1] + positions[1], embedding[-1:] + positions[2]])
+        self.table = torch.cat(
+            [embedding[:-1] + positions[0], embedding[:-1] + positions[1], embedding[-1:] + positions[2]]
+        )
         first, second = torch.cartesian_prod(*[torch.arange(self.modulus)] * 2).T
         self.tokens = torch.stack([first, self.modulus + second, torch.full_like(first, 2 * self.modulus)], dim=1)
         """Of each pair: its rows in the table, (n², 3)."""
         self.sums = (first + second) % self.modulus
 
-    def attend(self, table: Tensor) -> Tensor:
-        """(2n + 1, d) to (n², d): the stream of all pairs after attention; scores and values are computed once a row."""
+    def attend(self, table: Tensor, onto: Tensor | None = None) -> Tensor:
+        """(2n + 1, d) to (n², d): the stream after attention of all pairs; keys and values are those of single numbers.
+
+        With `onto`, (d, k), only the products with its columns, (n², k).
+        """
         query = torch.einsum("d,hde->he", table[-1], self.query) + self.query_bias
         key = torch.einsum("nd,hde->nhe", table, self.key) + self.key_bias
         scores = torch.einsum("he,nhe->nh", query, key) / math.sqrt(query.shape[-1])
         attention = scores[self.tokens].softmax(dim=1)  # (n², 3, heads)
-        value = torch.einsum("nd,hdo->nho", table, self.value) + self.value_bias
+        value = torch.einsum("nd,hdo->nho", table, _along(self.value, onto)) + _along(self.value_bias, onto)
         mixed = torch.einsum("rph,rpho->ro", attention, value[self.tokens])
-        return mixed + table[-1] + self.out_bias
+        return mixed + _along(table[-1] + self.out_bias, onto)
 
-    def compute(self, stream: Tensor) -> Tensor:
-        """(rows, d) to (rows, d): the stream after the MLP."""
-        return stream + torch.relu(stream @ self.read + self.read_bias) @ self.write + self.write_bias
+    def compute(self, stream: Tensor, onto: Tensor | None = None) -> Tensor:
+        """(rows, d) to (rows, d), or with `onto` (rows, k): the stream after the MLP."""
+        fired = torch.relu(stream @ self.read + self.read_bias)
+        return _along(stream + self.write_bias, onto) + fired @ _along(self.write, onto)
 
-    def logits(self, stream: Tensor) -> Tensor:
-        """(rows, d) to (rows, outputs)."""
-        return stream @ self.unembed + self.unembed_bias
+    def logits(self, stream: Tensor, onto: Tensor | None = None) -> Tensor:
+        """(rows, d) to (rows, outputs), or with `onto` (rows, k)."""
+        return stream @ _along(self.unembed, onto) + _along(self.unembed_bias, onto)
 
     def attention_derivative(self, stream: Tensor) -> Tensor:
         """(rows, 3, d) to (rows, out, 3, d): how the stream after attention changes with that before."""
@@ -100,10 +114,8 @@ class Addition:
         return torch.eye(stream.shape[-1], dtype=stream.dtype) + (self.write.T * fires[:, None]) @ self.read.T
 
 
-class Found(NamedTuple):
-    bases: list[Basis]
-    strengths: list[Tensor]
-    needed: list[int]
+def _along(rows: Tensor, onto: Tensor | None) -> Tensor:
+    return rows if onto is None else rows @ onto
 
 
 class Trained(NamedTuple):
@@ -120,8 +132,8 @@ def derive(model: Addition, rows: Tensor) -> Trained:
     stream = model.table[model.tokens[rows]]
     attended = model.attend(model.table)[rows]
     computed = model.compute(attended)
-    attention = [model.attention_derivative(part) for part in stream.split(_AT_ONCE)]
-    mlp = [model.compute_derivative(part) for part in attended.split(_AT_ONCE)]
+    attention = [model.attention_derivative(part) for part in torch.split(stream, _AT_ONCE)]
+    mlp = [model.compute_derivative(part) for part in torch.split(attended, _AT_ONCE)]
     linear = model.unembed.T.expand(len(rows), -1, -1)
     return Trained([stream, attended, computed], [torch.cat(attention), torch.cat(mlp), linear])
 
@@ -134,7 +146,9 @@ def measure(model: Addition, trained: Trained, local: bool) -> tuple[list[Basis]
     for rows, derivatives in reversed(list(zip(trained.inputs, trained.jacobians, strict=True))):
         mean, covariance = _moments(rows.flatten(0, -2))
         before = (
-            basis(mean, covariance, _mean_of_parts(pull, derivatives, after)) if local else principal(mean, covariance)
+            basis(mean, covariance, _mean_of_parts(pull, derivatives, after), TOLERANCE)
+            if local
+            else principal(mean, covariance, TOLERANCE)
         )
         strengths.insert(0, _mean_of_parts(edges, rows, derivatives, before, after))
         bases.insert(0, before)
@@ -156,39 +170,134 @@ def _moments(rows: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class Ablation:
-    """Accuracy on some pairs when only some edges from a place to the next are kept, computed in float32.
+    """Accuracy on some pairs when only some edges from a place to the next are kept.
 
     Each direction after is computed from those before that it has an edge from, all others at their mean; the
     rest of the network follows as it is. Directions with the same edges are computed at once.
     """
 
     def __init__(self, model: Addition, bases: list[Basis], place: int, rows: Tensor) -> None:
-        sections = [lambda table: model.attend(table)[rows], model.compute, model.logits]
+        def attend(table: Tensor, onto: Tensor | None = None) -> Tensor:
+            return model.attend(table, onto)[rows]
+
+        sections = [attend, model.compute, model.logits]
         self.section, self.rest = sections[place], sections[place + 1 :]
-        self.before = bases[place]
-        outputs = model.unembed.shape[1]
-        one = torch.eye(outputs).to(model.table)
-        logits = Basis(one[0] * 0, one, one, one[0])
-        self.after = [*bases, logits][place + 1]
+        one = torch.eye(model.unembed.shape[1], dtype=model.unembed.dtype)
+        logits = Basis(torch.zeros_like(one[0]), one, one, torch.ones_like(one[0]))
+        self.before, self.after = [*bases, logits][place : place + 2]
         activations = model.table
         for earlier in sections[:place]:
             activations = earlier(activations)
         self.coordinates = self.before.coordinates(activations)
         self.sums = model.sums[rows]
 
-    def score(self, kept: Tensor) -> float:
-        """Of edges kept, bool (k after, k before): the accuracy."""
-        sets, which = kept.unique(dim=0, return_inverse=True)
+    def logits(self, kept: Tensor) -> Tensor:
+        """Of edges kept, bool (k after, k before): (rows, outputs)."""
+        sets, which = torch.unique(kept, dim=0, return_inverse=True)
         reached = self.coordinates.new_empty(len(self.sums), len(kept))
         for number, used in enumerate(sets):
-            group = which == number
+            encode = self.after.encode[:, which == number]
             partial = self.before.mean + self.coordinates[:, used] @ self.before.decode[used]
-            reached[:, group] = (self.section(partial) - self.after.mean) @ self.after.encode[:, group]
+            reached[:, which == number] = self.section(partial, encode) - self.after.mean @ encode
         activations = self.after.mean + reached @ self.after.decode
         for later in self.rest:
             activations = later(activations)
-        return accuracy(activations, self.sums)
+        return activations
+
+    def score(self, kept: Tensor) -> float:
+        return accuracy(self.logits(kept), self.sums)
+
+
+def count_edges(model: Addition, bases: list[Basis], strengths: list[Tensor], rows: Tensor) -> list[int]:
+    """Edges needed between all places."""
+    least = accuracy(model.logits(model.compute(model.attend(model.table)[rows])), model.sums[rows]) - LOST
+    ablations = [Ablation(model, bases, place, rows) for place in range(len(bases))]
+    return [edges_needed(one, ablation.score, least) for one, ablation in zip(strengths, ablations, strict=True)]
 
 
 def accuracy(logits: Tensor, sums: Tensor) -> float:
     return float((logits.argmax(dim=-1) == sums).double().mean())
+
+
+def frequencies(coordinates: Tensor, modulus: int) -> Tensor:
+    """Of functions of a pair (n², k): the share of the variance that is of each frequency 1 … n // 2, (n // 2, k).
+
+    A function of numbers a and b is a sum of waves cos(2π (ua + vb) / n + φ). Of frequency f are those of a alone, of b
+    alone, of a + b and of a - b: u and v are ± f or 0. Other waves are of no frequency.
+    """
+    waves = torch.fft.fft2(coordinates.T.reshape(-1, modulus, modulus)).abs().square()  # (k, n, n)
+    waves[:, 0, 0] = 0
+    once = torch.arange(1, modulus // 2 + 1)
+    signs = [pair for pair in itertools.product((-1, 0, 1), repeat=2) if any(pair)]
+    return sum((waves[:, u * once, v * once] for u, v in signs), torch.zeros(())).T / waves.sum(dim=(1, 2))
+
+
+def alike(main: list[list[int]]) -> int:
+    """Of main frequencies of directions by module: how many are those that most directions of their module have."""
+    return sum(max(own.count(one) for one in own) for own in main if own)
+
+
+def alike_by_chance(main: list[list[int]]) -> float:
+    """The same when directions are dealt to modules of the same sizes at random, on average."""
+    drawn = torch.Generator().manual_seed(0)
+    pooled = torch.tensor([one for own in main for one in own])
+    sizes = [len(own) for own in main]
+    dealt = (torch.split(pooled[torch.randperm(len(pooled), generator=drawn)], sizes) for _ in range(SHUFFLES))
+    return sum(alike([part.tolist() for part in parts]) for parts in dealt) / SHUFFLES
+
+
+def divide(model: Addition, bases: list[Basis], strengths: list[Tensor], needed: list[int]) -> str:
+    """Modules by the edges needed, and how many of the directions that are functions of a pair have their frequency.
+
+    These are the directions of the MLP's input and of its output that have an edge.
+    """
+    floors = [
+        float(one.flatten().sort(descending=True).values[max(count, 1) - 1])
+        for one, count in zip(strengths, needed, strict=True)
+    ]
+    attended = model.attend(model.table)
+    places = {1: attended, 2: model.compute(attended)}
+    main = {
+        place: frequencies(bases[place].coordinates(rows), model.modulus).argmax(dim=0) + 1
+        for place, rows in places.items()
+    }
+    division = modules(strengths, floors)
+    own = [[int(main[place][one]) for place, one in group if place in main] for group in division.members]
+    counted = sum(len(group) for group in own)
+    return (
+        f"{len(division.members)} modules, modularity {division.quality:.2f}, "
+        f"{alike(own)} of {counted} ({alike_by_chance(own):.1f} by chance)"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("seeds", type=int, nargs="*", default=sorted(PUBLISHED))
+    arguments = parser.parse_args()
+    print("| seed | basis | directions | " + " | ".join(f"{place}, published" for place in PLACES) + " | s |")
+    print("| --- | --- | --- |" + " --- |" * (len(PLACES) + 1), flush=True)
+    order = torch.randperm(MODULUS**2, generator=torch.Generator().manual_seed(0))
+    trained_on, tested = order[:TRAINED_ON], order[TRAINED_ON:]
+    modular = []
+    for seed in arguments.seeds:
+        weights = load_file(arguments.folder / f"seed{seed}.safetensors")
+        weights = {name: array for name, array in weights.items() if array.is_floating_point()}
+        model, single = Addition({name: array.double() for name, array in weights.items()}), Addition(weights)
+        trained = derive(model, trained_on)
+        for kind, local in (("principal components", False), ("interaction basis (local)", True)):
+            begun = time.process_time()
+            bases, strengths = measure(model, trained, local)
+            rounded = [Basis(*(array.float() for array in one)) for one in bases]
+            needed = count_edges(single, rounded, strengths, tested)
+            sizes = " ".join(str(len(one.importance)) for one in bases)
+            cells = " | ".join(f"{ours}, {theirs}" for ours, theirs in zip(needed, PUBLISHED[seed][local], strict=True))
+            print(f"| {seed} | {kind} | {sizes} | {cells} | {time.process_time() - begun:.0f} |", flush=True)
+            without = divide(model, bases, strengths[:-1], needed[:-1])
+            modular.append(f"| {seed} | {kind} | {without} | {divide(model, bases, strengths, needed)} |")
+    print("\n| seed | basis | directions with their module's frequency | the logits as nodes too |")
+    print("| --- | --- | --- | --- |", *modular, sep="\n")
+
+
+if __name__ == "__main__":
+    main()
