@@ -35,7 +35,7 @@ PUBLISHED = {
 LOST = 0.001
 """Accuracy that may be lost."""
 TOLERANCE = 1e-14
-"""Eigenvalues below this share of the largest count as zero: little above rounding, as the authors keep all above 1e-15.
+"""Eigenvalues below this share of the largest count as zero: little above rounding, as the authors keep all over 1e-15.
 At a larger share, directions that hardly vary are left at their mean, which hides what an ablation does to them."""
 SHUFFLES = 200
 _AT_ONCE = 256
@@ -229,7 +229,8 @@ def frequencies(coordinates: Tensor, modulus: int) -> Tensor:
     waves[:, 0, 0] = 0
     once = torch.arange(1, modulus // 2 + 1)
     signs = [pair for pair in itertools.product((-1, 0, 1), repeat=2) if any(pair)]
-    return sum((waves[:, u * once, v * once] for u, v in signs), torch.zeros(())).T / waves.sum(dim=(1, 2))
+    own: Tensor = torch.stack([waves[:, u * once, v * once] for u, v in signs]).sum(dim=0)  # (k, n // 2)
+    return own.T / waves.sum(dim=(1, 2))
 
 
 def alike(main: list[list[int]]) -> int:

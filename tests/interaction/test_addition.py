@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -56,7 +58,7 @@ def test_attention_by_numbers_is_attention_by_pairs(model: Addition) -> None:
 def test_derivatives_are_those_of_the_sections(model: Addition) -> None:
     rows = torch.tensor([3, 17, 4, 20])
     trained = derive(model, rows)
-    sections = [lambda stream: attended(model, stream), model.compute, model.logits]
+    sections = [partial(attended, model), model.compute, model.logits]
     for inputs, jacobians, section in zip(trained.inputs, trained.jacobians, sections, strict=True):
         slow = torch.stack([torch.autograd.functional.jacobian(section, row) for row in inputs])  # type: ignore[no-untyped-call]
         torch.testing.assert_close(jacobians, slow)
@@ -79,7 +81,7 @@ def test_each_direction_is_computed_from_what_it_keeps(model: Addition, place: i
 
 def ablated(model: Addition, bases: list[Basis], place: int, kept: Tensor, tokens: Tensor) -> Tensor:
     """Logits of one pair, direction by direction."""
-    sections = [lambda stream: attended(model, stream), model.compute, model.logits]
+    sections: list[Callable[[Tensor], Tensor]] = [partial(attended, model), model.compute, model.logits]
     activations = model.table[tokens]
     for section in sections[:place]:
         activations = section(activations)
@@ -91,14 +93,14 @@ def ablated(model: Addition, bases: list[Basis], place: int, kept: Tensor, token
         mean, encode, decode = after.mean, after.encode, after.decode
     reached = mean.clone()
     for direction, used in enumerate(kept):
-        partial = before.mean + sum(
+        given = before.mean + sum(
             (
                 (activations - before.mean) @ before.encode[:, [one]] * before.decode[one]
                 for one in used.nonzero()[:, 0]
             ),
             torch.zeros_like(activations),
         )
-        reached += (sections[place](partial) - mean) @ encode[:, direction] * decode[direction]
+        reached += (sections[place](given) - mean) @ encode[:, direction] * decode[direction]
     for section in sections[place + 1 :]:
         reached = section(reached)
     return reached
