@@ -225,7 +225,7 @@ def frequencies(coordinates: Tensor, modulus: int) -> Tensor:
     A function of numbers a and b is a sum of waves cos(2π (ua + vb) / n + φ). Of frequency f are those of a alone, of b
     alone, of a + b and of a - b: u and v are ± f or 0. Other waves are of no frequency.
     """
-    waves = torch.fft.fft2(coordinates.T.reshape(-1, modulus, modulus)).abs().square()  # (k, n, n)
+    waves: Tensor = torch.fft.fft2(coordinates.T.reshape(-1, modulus, modulus)).abs().square()  # (k, n, n)
     waves[:, 0, 0] = 0
     once = torch.arange(1, modulus // 2 + 1)
     signs = [pair for pair in itertools.product((-1, 0, 1), repeat=2) if any(pair)]
