@@ -23,6 +23,9 @@ SAMPLED = 8192
 """Tokens sampled, or twice as many as gradients are wide where that is more."""
 WIDEST = 8192
 """Pre-activations of a layer up to which its independent parameters are counted: the work grows as the cube."""
+FIRING = ("relu", "relu2")
+"""Activation functions, as `MLPUnits.activation` names them, of units that do nothing, and have no derivative, where
+the (gate's) pre-activation is not positive. Others have no firing set."""
 LISTED = 1000
 """Units that a list names at most; the number of all stands beside it."""
 RARE = 5
@@ -48,7 +51,7 @@ class DegeneracySums:
     float32 and bits: their number depends on the layer's widths alone.
     """
 
-    def __init__(self, width: int, units: int, parts: int, added: int, total: int, *, is_relu: bool) -> None:
+    def __init__(self, width: int, units: int, parts: int, added: int, total: int, activation: str) -> None:
         """
         Args:
             width: Of what enters the MLP.
@@ -56,10 +59,9 @@ class DegeneracySums:
             parts: Pre-activations of each, 2 of a gated one.
             added: Width of what the MLP adds to the stream.
             total: Rows that there are in all blocks.
-            is_relu: Whether a unit does nothing, and has no derivative, where its (gate's) pre-activation is not
-                positive, as with ReLU and its square.
+            activation: Name of the activation function.
         """
-        self._is_relu, self._counted = is_relu, parts * units <= WIDEST
+        self._fires, self._counted = activation in FIRING, parts * units <= WIDEST
         needed = _needed(width, units, parts, added)
         self._sampled = sampled_rows(total, max(SAMPLED, needed if self._counted else 0))
         self._tokens = 0
@@ -69,8 +71,8 @@ class DegeneracySums:
         self._chunks: list[dict[str, Tensor]] = [
             {
                 "rows": torch.zeros(0, dtype=torch.int64),
-                "firing": torch.zeros(0, (units + 7) // 8 if is_relu else 0, dtype=torch.uint8),
-                "slopes": torch.zeros(0, 0 if is_relu else units),
+                "firing": torch.zeros(0, (units + 7) // 8 if self._fires else 0, dtype=torch.uint8),
+                "slopes": torch.zeros(0, 0 if self._fires else units),
                 "inputs": torch.zeros(0, width),
                 "activations": torch.zeros(0, units),
                 "output_gradients": torch.zeros(0, added),
@@ -82,7 +84,7 @@ class DegeneracySums:
         """Add the rows of a batch; `rows` are their numbers among all."""
         self._tokens += len(rows)
         firing = layer_pass.parts[0] > 0
-        if self._is_relu:
+        if self._fires:
             self._fired += firing.sum(dim=0).cpu()
             salts = torch.from_numpy(_salts(rows)).to(firing.device)
             self._hash += (salts.T @ firing.to(torch.float64)).to(torch.int64).cpu()
@@ -95,7 +97,7 @@ class DegeneracySums:
     ) -> dict[str, Tensor]:
         chosen = torch.from_numpy(kept).to(firing.device)
         chunk = {"rows": torch.from_numpy(rows[kept])}
-        if self._is_relu:
+        if self._fires:
             chunk["firing"] = torch.from_numpy(np.packbits(firing[chosen].cpu().numpy(), axis=1))
         else:
             chunk["slopes"] = _narrow(layer_pass.slopes[0, chosen])
@@ -125,7 +127,7 @@ def degeneracy_of(
     pulled: Tensor,
     importance: Tensor,
     *,
-    is_relu: bool,
+    activation: str,
     biases: bool,
     tolerance: float,
 ) -> dict[str, Any]:
@@ -136,7 +138,7 @@ def degeneracy_of(
         covariance: Of what enters the MLP, (d, d).
         pulled: M of `interaction.basis` there, (d, d).
         importance: Of each direction, (k,), in any order.
-        is_relu: As in the sums.
+        activation: As in the sums.
         biases: Whether the MLP's linear layers have biases.
         tolerance: Eigenvalues below this share of the largest count as zero.
 
@@ -154,8 +156,11 @@ def degeneracy_of(
     sample = _joined([{name: block[name] for name in _SAMPLE} for block in blocks])
     _, parts, units = sample["part_gradients"].shape
     width, added = sample["inputs"].shape[1], sample["output_gradients"].shape[1]
-    groups = _groups(fired, hashes) if is_relu else None
-    firing = _unpacked(sample["firing"], units) if is_relu else None
+    fires = activation in FIRING
+    groups = _groups(fired, hashes) if fires else None
+    firing = _unpacked(sample["firing"], units) if fires else None
+    # What parts of a gated unit, or a squared one, are scaled by against each other is not taken off.
+    mixing = firing if activation == "relu" and parts == 1 else None
     needed = _needed(width, units, parts, added)
     enough = len(sample["inputs"]) >= needed
     return {
@@ -163,13 +168,13 @@ def degeneracy_of(
         "activations_rank": rank(covariance, tolerance),
         "gradients_rank": rank(pulled, tolerance),
         "units": units,
-        "dead": _list(fired == 0) if is_relu else None,
-        "always_on": _list(fired == tokens) if is_relu else None,
+        "dead": _list(fired == 0) if fires else None,
+        "always_on": _list(fired == tokens) if fires else None,
         "groups": None if groups is None else _shortened(groups),
         "nearest": nearest_units(sample["slopes"]) if firing is None else nearest_firing(firing, groups or []),
         "directions_99": _directions_of(importance, _SHARE),
         "parameters": parts * units * (width + biases) + added * (units + biases),
-        "independent": _independent(sample, firing, tolerance, biases=biases) if enough else None,
+        "independent": _independent(sample, mixing, tolerance, biases=biases) if enough else None,
         "needed": needed if parts * units <= WIDEST else None,
         "tokens": tokens,
         "sampled_tokens": len(sample["rows"]),
@@ -209,7 +214,8 @@ def nearest_units(slopes: Tensor) -> dict[str, Any] | None:
     directions = (slopes[:, live] / lengths[live]).to(torch.float32)
 
     def index(first: slice) -> Tensor:
-        return (directions[:, first].T @ directions).abs().clamp(max=1).to(torch.float64)
+        cosines = (directions[:, first].T @ directions).to(torch.float64)
+        return cosines.abs().clamp(max=1)
 
     return _nearest(live, index, "slope cosine")
 
@@ -235,16 +241,14 @@ def _groups(fired: Tensor, hashes: Tensor) -> list[list[int]]:
     return [group for group in groups.values() if len(group) > 1]
 
 
-def _independent(sample: dict[str, Tensor], firing: Tensor | None, tolerance: float, *, biases: bool) -> int:
+def _independent(sample: dict[str, Tensor], mixing: Tensor | None, tolerance: float, *, biases: bool) -> int:
     """Our count for the MLP's two linear layers; of a gated one, gate and linear part are one layer of twice the width.
 
-    What parts of a gated unit can be scaled against each other is not taken off.
+    `mixing` is what fires, where units that fire together can be mixed without a change of what the MLP does.
     """
-    gated = sample["part_gradients"].shape[1] > 1
-    first = sample["inputs"], sample["part_gradients"].flatten(1), None if gated else firing
-    return effective_parameters(
-        [first, (sample["activations"], sample["output_gradients"], None)], tolerance, biases=biases
-    )
+    first = sample["inputs"], sample["part_gradients"].flatten(1), mixing
+    second = sample["activations"], sample["output_gradients"], None
+    return effective_parameters([first, second], tolerance, biases=biases)
 
 
 def _directions_of(importance: Tensor, share: float) -> int:
@@ -290,8 +294,11 @@ def _narrow(rows: Tensor) -> Tensor:
 
 def _salts(rows: NDArray[np.int64]) -> NDArray[np.float64]:
     """Random integers below 2^26 that depend on a row's number alone, by splitmix64: (rows, 4)."""
-    mixed = rows[:, None].astype(np.uint64) * np.uint64(_SALTS) + np.arange(1, _SALTS + 1, dtype=np.uint64)
+    mixed: NDArray[np.uint64] = rows[:, None].astype(np.uint64) * np.uint64(_SALTS) + np.arange(
+        1, _SALTS + 1, dtype=np.uint64
+    )
     mixed *= np.uint64(0x9E3779B97F4A7C15)
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return ((mixed ^ (mixed >> np.uint64(31))) >> np.uint64(64 - _BITS)).astype(np.float64)
+    mixed ^= mixed >> np.uint64(31)
+    return (mixed >> np.uint64(64 - _BITS)).astype(np.float64)
