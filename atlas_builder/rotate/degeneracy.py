@@ -18,6 +18,7 @@ from torch import Tensor
 from atlas_builder.interaction import effective_parameters
 from atlas_builder.interaction.directions import rank
 from atlas_builder.rotate.gradients import MLPPass
+from atlas_builder.rounding import significant
 
 SAMPLED = 8192
 """Tokens sampled, or twice as many as gradients are wide where that is more."""
@@ -198,7 +199,8 @@ def nearest_firing(firing: Tensor, groups: list[list[int]]) -> dict[str, Any] | 
     def index(first: slice) -> Tensor:
         both = (fires[:, first].T @ fires).to(torch.float64)  # counts below 2^24, exact
         alike = both / (counts[first, None] + counts - both)
-        return torch.where(group[first, None] == group, 0, alike)
+        alike[group[first, None] == group] = 0
+        return alike
 
     return _nearest(often, index, "jaccard")
 
@@ -214,8 +216,8 @@ def nearest_units(slopes: Tensor) -> dict[str, Any] | None:
     directions = (slopes[:, live] / lengths[live]).to(torch.float32)
 
     def index(first: slice) -> Tensor:
-        cosines = (directions[:, first].T @ directions).to(torch.float64)
-        return cosines.abs().clamp(max=1)
+        cosines: Tensor = (directions[:, first].T @ directions).abs()
+        return cosines.to(torch.float64).clamp(max=1)
 
     return _nearest(live, index, "slope cosine")
 
@@ -229,7 +231,7 @@ def _nearest(units: Tensor, index: Callable[[slice], Tensor], by: str) -> dict[s
         if value > best:
             best, pair = float(value), divmod(int(place), len(units))
             pair = start + pair[0], pair[1]
-    return None if pair is None else {"units": [int(units[one]) for one in pair], "by": by, "value": round(best, 6)}
+    return None if pair is None else {"units": [int(units[one]) for one in pair], "by": by, "value": significant(best)}
 
 
 def _groups(fired: Tensor, hashes: Tensor) -> list[list[int]]:
@@ -294,9 +296,8 @@ def _narrow(rows: Tensor) -> Tensor:
 
 def _salts(rows: NDArray[np.int64]) -> NDArray[np.float64]:
     """Random integers below 2^26 that depend on a row's number alone, by splitmix64: (rows, 4)."""
-    mixed: NDArray[np.uint64] = rows[:, None].astype(np.uint64) * np.uint64(_SALTS) + np.arange(
-        1, _SALTS + 1, dtype=np.uint64
-    )
+    mixed = _SALTS * rows[:, None] + np.arange(1, _SALTS + 1)
+    mixed = mixed.astype(np.uint64)
     mixed *= np.uint64(0x9E3779B97F4A7C15)
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
