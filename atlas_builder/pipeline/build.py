@@ -11,8 +11,8 @@ import shutil
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from atlas_builder.config import Configuration
 from atlas_builder.corpus.documents import check_corpus
@@ -34,10 +34,6 @@ from atlas_builder.workspace import (
     work_folder,
     workers,
 )
-
-if TYPE_CHECKING:
-    from atlas_builder.models.language_model import LanguageModel
-    from atlas_builder.units.base import Units
 
 _SITE = "site"
 _PUBLISHED = "published.json"
@@ -146,26 +142,15 @@ def _collect(config: Configuration, store: Store, folder: Path, pool: Executor, 
     # Only stages that run the model wait for torch to load.
     from atlas_builder.collect.run import collect, is_merged, merge_passes
     from atlas_builder.models import language_model
+    from atlas_builder.pipeline.opened import open_built_units
 
     whole = folder / "pass"
     if not is_merged(folder):  # else the last build was stopped while removing the merged pass
         loaded = language_model.load_model(config.model)
-        collect(loaded, _units(loaded, config, store), config, whole, progress)
+        collect(loaded, open_built_units(loaded, config, store.folder("rotate")), config, whole, progress)
         del loaded  # its memory is better used
         merge_passes([whole], config, folder, progress)
     shutil.rmtree(whole, ignore_errors=True)
-
-
-def _units(loaded: LanguageModel, config: Configuration, store: Store) -> Units:
-    """The units of a configuration, with the directions that were found before."""
-    from atlas_builder.units.open import open_units
-
-    if config.units.kind != "basis":
-        return open_units(loaded, config)
-    from atlas_builder.rotate.directions import directions_of
-    from atlas_builder.rotate.results import Rotation
-
-    return open_units(loaded, config, directions_of(Rotation(store.folder("rotate"))))
 
 
 def _cluster(config: Configuration, store: Store, folder: Path, pool: Executor, progress: Progress) -> None:
@@ -188,10 +173,11 @@ def _describe(config: Configuration, store: Store, folder: Path, pool: Executor,
         from atlas_builder.describe.steering import clamp_units
         from atlas_builder.describe.token_predictors import predict
         from atlas_builder.models import language_model
+        from atlas_builder.pipeline.opened import open_built_units
         from atlas_builder.units.base import Steerable
 
         loaded = language_model.load_model(config.model)
-        units = _units(loaded, config, store)
+        units = open_built_units(loaded, config, store.folder("rotate"))
         write_loss(folder, measure_loss(loaded, collected.contexts, config.model.device, progress))
         if config.describe.importance != "none":
             measure_importance(loaded, units, collected, clustered, config, folder, progress)
@@ -215,6 +201,8 @@ def _publish(config: Configuration, store: Store, folder: Path, pool: Executor, 
     from atlas_builder.site.publish import publish
 
     stages = Stages.at(store.root)
+    if not config.rotates:  # directions of a former build may be there
+        stages = replace(stages, rotate=None)
     date = edition_date(config)
     facts = atlas_facts(config, stages.collected.facts, read_loss(stages.describe), date)
     site = Site(stages, config, facts, date)

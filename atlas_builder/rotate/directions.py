@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -86,14 +85,33 @@ def mean_effect(directions: Basis, reads: Tensor, slopes: Tensor, write: Tensor)
     return reached @ write.double()
 
 
+def shares_read(directions: Basis, covariance: Tensor, reads: Tensor) -> Tensor:
+    """Shares of the variance of what each neuron's parts read that come through each direction: (parts, units, k).
+
+    Coordinates are uncorrelated, so that Var(w · h) = Σ_j (C⁺_j · w)² Var(f_j) + the rest, which
+    comes through what no direction has. NaN where what is read does not vary. Ours.
+
+    Args:
+        directions: k of width d.
+        covariance: Of what enters the MLP: (d, d).
+        reads: (parts, units, d).
+    """
+    weights = reads.double()
+    total = ((weights @ covariance) * weights).sum(dim=-1, keepdim=True)  # (parts, units, 1)
+    variance = (directions.encode * (covariance @ directions.encode)).sum(dim=0)
+    through = (weights @ directions.decode.T).square() * variance
+    scale = weights.square().sum(dim=-1, keepdim=True) * covariance.diagonal().mean()
+    return torch.where(total > 1e-12 * scale, through / total, torch.nan)
+
+
 def arrays_of(
-    kind: str,
-    parts: tuple[Moments, Moments, Moments],
-    layer: int,
-    tolerance: float,
-    effect: Callable[[Basis, Moments], Tensor],
+    kind: str, parts: tuple[Moments, Moments, Moments], layer: int, tolerance: float, reads: Tensor, write: Tensor
 ) -> dict[str, Tensor]:
-    """What the stage's file holds of a layer; `parts` are the moments of the whole text and of its halves."""
+    """What the stage's file holds of a layer.
+
+    `parts` are the moments of the whole text and of its halves, `reads` and `write` the weights
+    of the MLP, (parts, units, d) and (units, d_model).
+    """
     whole, *halves = parts
     found = find_basis(kind, whole, layer, tolerance)
     one, other = (find_basis(kind, half, layer, tolerance) for half in halves)
@@ -109,7 +127,8 @@ def arrays_of(
         "importance": variance * weight,
         "stability": alike.stability,
         "likeness": alike.likeness.float(),
-        "effect": effect(found, whole),
+        "effect": mean_effect(found, reads, whole.slopes, write),
+        "shares": shares_read(found, whole.covariance, reads).float(),
     }
 
 

@@ -23,12 +23,11 @@ from atlas_builder.corpus import contexts, documents
 from atlas_builder.corpus.contexts import Contexts
 from atlas_builder.errors import ActivationError, ConfigurationError, CorpusError
 from atlas_builder.files import read_json, write_json
-from atlas_builder.interaction import Basis
 from atlas_builder.models.language_model import LanguageModel
 from atlas_builder.models.memory import in_halves, keep_memory
 from atlas_builder.models.precision import DTYPES, epsilon
 from atlas_builder.progress import Progress
-from atlas_builder.rotate.directions import arrays_of, find_basis, mean_effect
+from atlas_builder.rotate.directions import arrays_of, find_basis
 from atlas_builder.rotate.gradients import GradientRun, Target
 from atlas_builder.rotate.moments import Moments, MomentSums, moments
 from atlas_builder.rotate.results import FACTS, ROTATION_FILE
@@ -288,12 +287,8 @@ def merge_rotations(shards: Sequence[Path], config: Configuration, folder: Path,
     with progress.task("directions", total=len(facts["layers_read"]), unit="layers") as advance:
         for layer in facts["layers_read"]:
             parts = layer_moments(shards, layer)
-            reads, write = weights[f"L{layer}.reads"], weights[f"L{layer}.write"]
-
-            def effect(one: Basis, whole: Moments, reads: Tensor = reads, write: Tensor = write) -> Tensor:
-                return mean_effect(one, reads, whole.slopes, write)
-
-            arrays = _located(layer, arrays_of, facts["basis"], parts, layer, tolerance_of(config), effect)
+            given = parts, layer, tolerance_of(config), weights[f"L{layer}.reads"], weights[f"L{layer}.write"]
+            arrays = _located(layer, arrays_of, facts["basis"], *given)
             found |= {f"L{layer}.{name}": array.contiguous() for name, array in arrays.items()}
             advance(1)
     said = {name: facts[name] for name in ("basis", "tokens", "contexts")} | {"layers": facts["layers_read"]}
