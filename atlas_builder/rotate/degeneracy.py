@@ -196,10 +196,10 @@ def nearest_firing(firing: Tensor, groups: list[list[int]]) -> dict[str, Any] | 
         group[members] = members[0]
     fires, counts, group = firing[:, often].to(torch.float32), counts[often], group[often]
 
-    def index(first: slice) -> Tensor:
-        both = (fires[:, first].T @ fires).to(torch.float64)  # counts below 2^24, exact
-        alike = both / (counts[first, None] + counts - both)
-        alike[group[first, None] == group] = 0
+    def index(first: slice, others: slice) -> Tensor:
+        both = (fires[:, first].T @ fires[:, others]).to(torch.float64)  # counts below 2^24, exact
+        alike = both / (counts[first, None] + counts[others] - both)
+        alike[group[first, None] == group[others]] = 0
         return alike
 
     return _nearest(often, index, "jaccard")
@@ -215,22 +215,22 @@ def nearest_units(slopes: Tensor) -> dict[str, Any] | None:
     live = torch.nonzero(lengths > 0)[:, 0]
     directions = (slopes[:, live] / lengths[live]).to(torch.float32)
 
-    def index(first: slice) -> Tensor:
-        cosines: Tensor = (directions[:, first].T @ directions).abs()
+    def index(first: slice, others: slice) -> Tensor:
+        cosines: Tensor = (directions[:, first].T @ directions[:, others]).abs()
         return cosines.to(torch.float64).clamp(max=1)
 
     return _nearest(live, index, "slope cosine")
 
 
-def _nearest(units: Tensor, index: Callable[[slice], Tensor], by: str) -> dict[str, Any] | None:
+def _nearest(units: Tensor, index: Callable[[slice, slice], Tensor], by: str) -> dict[str, Any] | None:
     """The pair of the largest `index`, of which rows are asked for block by block, if it is above 0."""
     best, pair = 0.0, None
     for start in range(0, len(units) - 1, _BLOCK):
-        values = index(slice(start, start + _BLOCK)).triu(start + 1)  # each pair once
+        values = index(slice(start, start + _BLOCK), slice(start, None)).triu(1)  # each pair once
         value, place = values.flatten().max(dim=0)
         if value > best:
-            best, pair = float(value), divmod(int(place), len(units))
-            pair = start + pair[0], pair[1]
+            best, (one, other) = float(value), divmod(int(place), values.shape[1])
+            pair = start + one, start + other
     return None if pair is None else {"units": [int(units[one]) for one in pair], "by": by, "value": significant(best)}
 
 

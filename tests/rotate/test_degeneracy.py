@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,11 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from atlas_builder.config_file import validate
 from atlas_builder.interaction import pull, synchronised
+from atlas_builder.models.language_model import load_model
 from atlas_builder.rotate import degeneracy
 from atlas_builder.rotate.degeneracy import DegeneracySums, degeneracy_of, sampled_rows
-from atlas_builder.rotate.gradients import MLPPass
+from atlas_builder.rotate.gradients import GradientRun, MLPPass
+from atlas_builder.rotate.moments import MomentSums, moments
 from atlas_builder.rounding import significant
+from atlas_builder.units.mlp import MLPUnits
 
 WIDE, UNITS, OUT = 5, 8, 3
 
@@ -258,3 +264,76 @@ def test_of_many_units_a_list_names_some_and_says_how_many_there_are(monkeypatch
     found = facts_of(mlp, drawn(1, 40, WIDE))
     assert found["dead"] == {"count": 4, "units": [0, 1, 2]}
     assert found["groups"] == {"count": 1, "units": [[4, 5, 6]]}
+
+
+# --- models --------------------------------------------------------------------
+
+
+class Loaded:
+    """A model's MLP of one layer on some contexts."""
+
+    def __init__(self, name: str, layer: int, contexts: int) -> None:
+        settings = {"model": {"name": name}, "corpus": {"source": "stdlib"}, "units": {"layers": [layer]}}
+        self.model = load_model(validate(settings).model)
+        self.units, self.layer = MLPUnits(self.model.bridge, [layer]), layer
+        source = torch.Generator().manual_seed(0)
+        self.tokens = torch.randint(5, int(self.model.bridge.cfg.d_vocab), (contexts, 60), generator=source)
+
+    def logits(self) -> Tensor:
+        with torch.no_grad():
+            logits: Tensor = self.model.bridge(self.tokens[:8], return_type="logits")
+        return logits
+
+    def facts(self) -> dict[str, Any]:
+        run = GradientRun(self.model, self.units, head=0)
+        parts, count, width = self.units.read_weights(self.layer).shape
+        activation = self.units.activation
+        assert activation is not None
+        total = self.tokens.numel()
+        sums = DegeneracySums(width, count, parts, width, total, activation)
+        moment_sums = MomentSums(width, parts, count)
+        for first in range(0, len(self.tokens), 16):
+            numbers = range(len(self.tokens))[first : first + 16]
+            layer_pass = run.run(self.tokens[first : first + 16], list(numbers))[self.layer]
+            rows = np.arange(numbers[0] * 60, (numbers[-1] + 1) * 60)
+            sums.add(layer_pass, rows)
+            moment_sums.add(layer_pass, rows)
+        found = moments([moment_sums.arrays()])
+        return degeneracy_of(
+            [sums.arrays()],
+            found.covariance,
+            found.pulled,
+            torch.ones(width),
+            activation=activation,
+            biases=self.units.read_biases(self.layer) is not None,
+            tolerance=1e-9,
+        )
+
+
+def test_a_dead_neuron_of_the_relu_twin_made_a_clone_is_found_as_that_pair_and_one_dead_less() -> None:
+    loaded = Loaded("relu-demo", 1, 32)
+    before, logits = loaded.facts(), loaded.logits()
+    dead, taken = before["dead"]["units"], {unit for group in before["groups"]["units"] for unit in group}
+    live = next(unit for unit in range(512) if unit not in {*dead, *taken})
+    mlp = loaded.model.bridge.original_model.transformer.h[1].mlp
+    with torch.no_grad():
+        mlp.c_fc.weight[:, dead[0]] = 2.5 * mlp.c_fc.weight[:, live]
+        mlp.c_fc.bias[dead[0]] = 2.5 * mlp.c_fc.bias[live]
+        mlp.c_proj.weight[dead[0]] = 0.6 * mlp.c_proj.weight[live] / 2.5
+        mlp.c_proj.weight[live] *= 0.4
+    torch.testing.assert_close(loaded.logits(), logits, rtol=0, atol=1e-5)
+    after = loaded.facts()
+    assert after["dead"] == {"count": before["dead"]["count"] - 1, "units": dead[1:]}
+    pair = sorted([dead[0], live])
+    assert [group for group in after["groups"]["units"] if group not in before["groups"]["units"]] == [pair]
+    assert after["groups"]["count"] == before["groups"]["count"] + 1
+    assert after["independent"] == before["independent"]  # what changes of the clone can do, those of the other do
+
+
+@pytest.mark.parametrize(("family", "lacks"), [("gpt2", 1), ("gpt_neox", 1), ("llama", 0), ("qwen3", 0)])
+def test_models_with_layer_norm_have_one_null_direction_and_with_rms_norm_none(
+    tiny_model: Callable[[str], Path], family: str, lacks: int
+) -> None:
+    for layer in (0, 1):
+        found = Loaded(str(tiny_model(family)), layer, 20).facts()
+        assert found["width"] - found["activations_rank"] == lacks
