@@ -342,7 +342,9 @@ class LayerRecords:
     @cached_property
     def _directions(self) -> LayerDirections | None:
         rotation = self.stages.rotation
-        return rotation and LayerDirections(rotation.layer(self.layer.layer))
+        if rotation is None or not self.config.rotates:  # directions of a former build may be there
+            return None
+        return LayerDirections(rotation.layer(self.layer.layer))
 
     def _prediction(self, unit: int) -> Record | None:
         predicted = self._predicted
