@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 import pytest
 
+from atlas_builder.pipeline.build import build
 from atlas_builder.progress import Progress
 from atlas_builder.site.context import Site
 from atlas_builder.site.degeneracy import neuron_pages
@@ -148,3 +149,19 @@ def test_an_atlas_of_directions_without_one_of_neurons_names_them_plainly(tiny_s
     section = re.search(r"<section class=degeneracy.*?</section>", page, re.DOTALL)
     assert section is not None
     assert "<dt>Firing together<dd><ul><li>0, 3</li><li>1, 2, 4</li></ul>" in section[0]
+
+
+@pytest.mark.parametrize("units", [{}, {"kind": "basis"}])
+def test_an_atlas_built_with_a_report_has_one_of_each_layer_and_passes_its_check(
+    configure: Configure, pool: Executor, tmp_path: Path, units: dict[str, Any]
+) -> None:
+    site = build(configure(units=units, interaction={"report": True}), tmp_path / "site", executor=pool)
+    facts = orjson.loads((site / "atlas.json").read_bytes())["interaction"]
+    assert [one["layer"] for one in facts["degeneracy"]] == [0, 1]
+    for one in facts["degeneracy"]:
+        assert (one["width"] - one["activations_rank"], one["tokens"]) == (1, facts["tokens"])
+        assert 0 < one["independent"] < one["parameters"]
+        text = shown((site / f"L{one['layer']}/index.html").read_text(encoding="utf-8"))
+        assert f"at most {one['independent']:,}" in text
+    assert "Degeneracy by layer" in (site / "index.html").read_text(encoding="utf-8")
+    assert check(site, QUIET).problems == []
