@@ -52,21 +52,30 @@ def effective_parameters(layers: Iterable[Layer], tolerance: float = 1e-9, *, bi
     for number, (inputs, gradients, firing) in enumerate(network):
         count += rank(_gram(_with_one(inputs) if biases else inputs), tolerance) * rank(_gram(gradients), tolerance)
         if firing is not None and number + 1 < len(network):
-            activations = network[number + 1][0]
-            count -= sum(
-                rank(_gram(_of_block(activations, firing, block, biases=biases)), tolerance)
-                * rank(_gram(gradients[:, block]), tolerance)
-                for block in _blocks(firing)
-            )
+            count -= _mixed(network[number + 1][0], gradients, firing, tolerance, biases=biases)
     return count
 
 
-def _blocks(firing: Tensor) -> list[list[int]]:
-    """Groups that fire together, and every other unit that fires for itself."""
+def _mixed(activations: Tensor, gradients: Tensor, firing: Tensor, tolerance: float, *, biases: bool) -> int:
+    """Σ_b rank(G_b) · rank(K_b) over groups that fire together, and every other unit that fires for itself."""
     together = synchronised(firing)
-    grouped = {unit for group in together for unit in group}
-    alone = [unit for unit in range(firing.shape[1]) if unit not in grouped and bool(firing[:, unit].any())]
-    return [*together, *([unit] for unit in alone)]
+    fires, always = firing.any(dim=0), firing.all(dim=0)
+    alone = fires.clone()
+    alone[[unit for group in together for unit in group]] = False
+    # Of a single unit without a 1 the ranks are 1, or 0 where all is 0.
+    plain = alone & ~always
+    matters = (_lengths(activations) > 0) & (_lengths(gradients) > 0)
+    blocks = [*together, *([unit] for unit in torch.nonzero(alone & always)[:, 0].tolist())]
+    return int((plain & matters).sum()) + sum(
+        rank(_gram(_of_block(activations, firing, block, biases=biases)), tolerance)
+        * rank(_gram(gradients[:, block]), tolerance)
+        for block in blocks
+    )
+
+
+def _lengths(rows: Tensor) -> Tensor:
+    lengths: Tensor = torch.linalg.vector_norm(rows, dim=0, dtype=torch.float64)
+    return lengths
 
 
 def _of_block(activations: Tensor, firing: Tensor, block: list[int], *, biases: bool) -> Tensor:
