@@ -202,6 +202,13 @@ def _publish(config: Configuration, store: Store, folder: Path, pool: Executor, 
     stages = Stages.at(store.root)
     date = edition_date(config)
     facts = atlas_facts(config, stages.collected.facts, read_loss(stages.describe), date)
+    if config.rotates and stages.rotation is not None:
+        rotation = stages.rotation
+        facts["interaction"] = {
+            "basis": rotation.facts["basis"],
+            "tokens": rotation.facts["tokens"],
+            "degeneracy": rotation.degeneracy,
+        }
     site = Site(stages, config, facts, date)
     publish(site, folder / _SITE, pool, progress)
 
