@@ -28,6 +28,7 @@ _ENTRIES: dict[Stage, tuple[str, ...]] = {
     "describe": (
         "describe.run",
         "describe.ablation",
+        "describe.interactions",
         "describe.loss",
         "describe.steering",
         "describe.token_predictors",
@@ -48,6 +49,8 @@ def stage_sources(config: Configuration) -> dict[Stage, Sources]:
     site = config.model_dump(include={"atlas", "site"})
     explains_shown = config.describe.importance == "shown"
     shown = [getattr(config.site, name) for name in SHOWN_BY] if explains_shown else None
+    has_edges = config.units.kind == "basis"
+    edges = [config.interaction.edge_tokens, config.interaction.edges_shown] if has_edges else None
     sections: dict[Stage, dict[str, Any]] = {
         "collect": {
             # The device does not change the results.
@@ -60,7 +63,7 @@ def stage_sources(config: Configuration) -> dict[Stage, Sources]:
             "package versions": versions(),
         },
         "cluster": {"settings": config.model_dump(include={"clusters"})},
-        "describe": {"settings": [config.model_dump(include={"describe"}), shown]},
+        "describe": {"settings": [config.model_dump(include={"describe"}), shown, edges]},
         "link": {"settings": config.model_dump(include={"link"})},
         "publish": {"settings": [site, edition_date(config)], "theme or prose": _look(config)},
     }
