@@ -9,6 +9,7 @@ for all t and i in one run a direction. Directions share the run of a context up
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -60,7 +61,7 @@ def measure_edges(
     matrices: list[NDArray[np.float64]] = []
     total = tokens * sum(len(layer.importance) for layer in layers[:-1])
     with progress.task("edges", total=total, unit="derivatives") as advance:
-        for before, after in zip(layers, layers[1:], strict=False):
+        for before, after in itertools.pairwise(layers):
             path = edges_file(folder, before.layer)
             if path.exists():
                 advance(tokens * len(before.importance))
@@ -77,7 +78,7 @@ def measure_edges(
     found = modules([torch.from_numpy(matrix) for matrix in matrices], floors)
     numbers = [layer.layer for layer in layers]
     members = [[(numbers[place], direction) for place, direction in group] for group in found.members]
-    pairs = zip(numbers, numbers[1:], strict=False)
+    pairs = itertools.pairwise(numbers)
     write_modules(folder, dict(zip(pairs, floors, strict=True)), found.quality, members, tokens)
 
 
@@ -152,10 +153,11 @@ class Pair:
             coordinates[: self._first] = 0
             carried = coordinates.T[:, :, None] * self._decode[chosen, None]  # (directions, context, d)
             # What is added to it broadcasts: all before this place runs once for all directions.
-            return forward_ad.make_dual(whole.repeat(len(carried), 1, 1), carried.to(whole))
+            dual: Tensor = forward_ad.make_dual(whole.repeat(len(carried), 1, 1), carried.to(whole))  # type: ignore[no-untyped-call]
+            return dual
 
         def read(inputs: Tensor, hook: Any) -> None:
-            changes.append(forward_ad.unpack_dual(inputs).tangent)
+            changes.append(forward_ad.unpack_dual(inputs).tangent)  # type: ignore[no-untyped-call]
             raise StopForwardPass
 
         with _differentiated(self._layer), suppress(StopForwardPass):
@@ -182,8 +184,8 @@ def _differentiated(layer: int) -> Iterator[None]:
 
 def _refusal(layer: int) -> str:
     return (
-        f"what enters the MLP of layer {layer} cannot be differentiated by what enters one before it, so that directions "
-        "have no edges: use the model's weights in float32, not quantised ones."
+        f"what enters the MLP of layer {layer} cannot be differentiated by what enters one before it, so that "
+        "directions have no edges: use the model's weights in float32, not quantised ones."
     )
 
 

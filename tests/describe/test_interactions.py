@@ -1,4 +1,4 @@
-"""Edges between directions of neighbouring layers, against whole Jacobians and changes that leave a network the same."""
+"""Edges between directions of neighbouring layers, against whole Jacobians and changes that leave a network alone."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def slowly(loaded: LanguageModel, contexts: Contexts, before: Basis, after: Basi
         def following(given: Tensor, text: Tensor = text) -> Tensor:
             return run_between(loaded.bridge, text, given)[1][0]
 
-        jacobian: Any = torch.autograd.functional.jacobian(following, inputs)
+        jacobian: Any = torch.autograd.functional.jacobian(following, inputs)  # type: ignore[no-untyped-call]
         jacobian = jacobian[first:, :, 0, first:]  # (after, out, before, d)
         rows = inputs[:, first:].expand(len(jacobian), -1, -1)
         total += edges(rows, jacobian, before, after) * len(jacobian)
@@ -237,7 +237,7 @@ def test_edges_above_the_floor_are_the_asked_share_with_what_equals_them(
 def test_contexts_are_spread_over_the_text(lengths: list[int], tokens: int) -> None:
     chosen = spread(contexts_of(*lengths), tokens)
     assert len(chosen) >= 1
-    assert ((0 <= chosen) & (chosen < len(lengths))).all()
+    assert ((chosen >= 0) & (chosen < len(lengths))).all()
     assert (np.diff(chosen) > 0).all()
     if tokens >= sum(lengths):
         assert len(chosen) == len(lengths)
@@ -262,9 +262,10 @@ def test_two_models_side_by_side_are_two_modules(tmp_path: Path) -> None:
     members = [[(layers[place], direction) for place, direction in group] for group in found.members]
     write_modules(tmp_path, dict(zip([(2, 5), (5, 9)], floors, strict=True)), found.quality, members, 100)
     read = Interactions(tmp_path)
+    picks: list[Callable[[int], bool]] = [lambda one: one < 4, lambda one: one >= 4]
     planted = [
         sorted((layer, at) for layer, turned in zip(layers, order, strict=True) for at in range(7) if pick(turned[at]))
-        for pick in (lambda one: one < 4, lambda one: one >= 4)
+        for pick in picks
     ]
     assert read.modules == planted
     assert [read.module_of(*group[0]) for group in planted] == [1, 2]
