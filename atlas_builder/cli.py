@@ -16,7 +16,7 @@ import click
 from atlas_builder.config import Configuration
 from atlas_builder.config_file import load_config
 from atlas_builder.errors import AtlasError
-from atlas_builder.pipeline.fingerprints import STAGES, Stage
+from atlas_builder.pipeline.fingerprints import ALL_STAGES, Stage
 from atlas_builder.progress import Progress
 from atlas_builder.system.signals import STOPPED, Stopped, stopped_by_signals
 from atlas_builder.workspace import workers
@@ -131,7 +131,9 @@ def demo(everything: bool, output: Path | None, overrides: tuple[str, ...], fres
 @_output
 @_overrides
 @_fresh
-@click.option("--until", type=click.Choice(STAGES), default="publish", show_default=True, help="Stop after this stage.")
+@click.option(
+    "--until", type=click.Choice(ALL_STAGES), default="publish", show_default=True, help="Stop after this stage."
+)
 @click.option("--shard", metavar="I/N", help="Run only shard I of N of the pass over the corpus; see merge.")
 @click.option(
     "--shards", type=click.IntRange(1, 1000), metavar="N", help="Run the pass as N parallel shards on this machine."

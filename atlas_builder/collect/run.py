@@ -6,6 +6,7 @@ A pass is one shard or several, on one machine or several, each in a folder of i
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import time
 from collections.abc import Sequence
@@ -83,11 +84,12 @@ def _prepare(model: LanguageModel, units: Units, config: Configuration, folder: 
         progress.say(note)
     for line in skipped.said(config.corpus):
         progress.say(line)
-    shapes = []
+    shapes, digest = [], hashlib.sha256()
     for layer in units.layers:
         reads = units.read_weights(layer).numpy()
         shapes.append(LayerShape(layer, units.count(layer), reads.shape[2], 2 if units.has_negative(layer) else 1))
         (folder / f"L{layer}").mkdir()
+        digest.update(reads.tobytes())
         np.save(folder / f"L{layer}" / "read.npy", reads)
         np.save(folder / f"L{layer}" / "write.npy", units.write_weights(layer).numpy())
     if model.has_direct_logits:
@@ -102,6 +104,8 @@ def _prepare(model: LanguageModel, units: Units, config: Configuration, folder: 
         **model.facts,
         **({"bos_token": None} if read.bos is None else {}),
         "kind": units.kind,
+        # Shards of other directions, found on another machine, are not to be merged.
+        **({"directions_sha256": digest.hexdigest()} if units.kind == "basis" else {}),
         "activation": units.activation,
         "shapes": [vars(shape) for shape in shapes],
         "corpus_sha256": read.sha256,

@@ -1,6 +1,6 @@
 """The build, from top to bottom.
 
-collect → cluster → describe → link → publish: each stage reads the folders of the stages
+(rotate →) collect → cluster → describe → link → publish: each stage reads the folders of the stages
 before it, writes its own folder, and is skipped while the fingerprint of all that it
 depends on is unchanged and its files are there.
 """
@@ -11,12 +11,14 @@ import shutil
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
+from dataclasses import replace
 from pathlib import Path
 
 from atlas_builder.config import Configuration
 from atlas_builder.corpus.documents import check_corpus
+from atlas_builder.errors import ConfigurationError
 from atlas_builder.files import Sources, Store, digests, read_json, write_json
-from atlas_builder.pipeline.fingerprints import STAGES, Stage, edition_date, stage_sources
+from atlas_builder.pipeline.fingerprints import ALL_STAGES, Stage, edition_date, stage_sources, stages_of
 from atlas_builder.progress import Progress
 from atlas_builder.site.prose.render import check_prose
 from atlas_builder.site.replacement import SAVED, replace_site, restore_site
@@ -57,7 +59,7 @@ def build(
         output: The folder of the site; it is replaced if it holds an atlas, or is empty. Files
             that the user put into an atlas are kept.
         fresh: Build every stage again, and replace whatever `output` holds, be it no atlas.
-        until: The last stage to build.
+        until: The last stage to build; `rotate` where there are directions to find.
         progress: Where to report; quiet by default.
         executor: What runs the shards of a stage; one process a core by default.
 
@@ -76,17 +78,18 @@ def build(
     """
     progress = progress or Progress(quiet=True)
     output = output.resolve()
-    _check_what_is_given(config, output, fresh)
+    _check_what_is_given(config, output, fresh, until)
     sources = stage_sources(config)
     store = Store(work_folder(output))
-    with store.alone(*STAGES), workers(executor) as pool:
+    stages = stages_of(config)
+    with store.alone(*ALL_STAGES), workers(executor) as pool:
         restore_site(output, store.root)
         if note := mount_note(output):
             progress.say(note)
         write_json(store.root / CONFIGURATION, config.model_dump())
-        for stage in STAGES if fresh else ():
+        for stage in ALL_STAGES if fresh else ():
             shutil.rmtree(store.folder(stage), ignore_errors=True)
-        for stage in STAGES[: STAGES.index(until) + 1]:
+        for stage in stages[: stages.index(until) + 1]:
             started = time.monotonic()
             if _is_unchanged(store, stage, sources[stage], output, progress):
                 continue
@@ -99,7 +102,9 @@ def build(
     return output
 
 
-def _check_what_is_given(config: Configuration, output: Path, fresh: bool) -> None:
+def _check_what_is_given(config: Configuration, output: Path, fresh: bool, until: Stage) -> None:
+    if until not in stages_of(config):
+        raise ConfigurationError("--until rotate: these units need no directions: choose a later stage.")
     check_output(output, fresh, is_atlas)
     check_theme(config.site.theme)
     check_prose(config.site.prose)
@@ -119,16 +124,30 @@ def holds_pass(config: Configuration, output: Path) -> bool:
     return Store(work_folder(output.resolve())).holds("collect", stage_sources(config)["collect"])
 
 
+def _rotate(config: Configuration, store: Store, folder: Path, pool: Executor, progress: Progress) -> None:
+    from atlas_builder.models import language_model
+    from atlas_builder.rotate.run import is_rotated, merge_rotations, rotate
+    from atlas_builder.units.mlp import MLPUnits
+
+    whole = folder / "pass"
+    if not is_rotated(folder):
+        loaded = language_model.load_model(config.model)
+        rotate(loaded, MLPUnits(loaded.bridge, config.units.layers), config, whole, progress)
+        del loaded
+        merge_rotations([whole], config, folder, progress)
+    shutil.rmtree(whole, ignore_errors=True)
+
+
 def _collect(config: Configuration, store: Store, folder: Path, pool: Executor, progress: Progress) -> None:
     # Only stages that run the model wait for torch to load.
     from atlas_builder.collect.run import collect, is_merged, merge_passes
     from atlas_builder.models import language_model
-    from atlas_builder.units.open import open_units
+    from atlas_builder.pipeline.opened import open_built_units
 
     whole = folder / "pass"
     if not is_merged(folder):  # else the last build was stopped while removing the merged pass
         loaded = language_model.load_model(config.model)
-        collect(loaded, open_units(loaded, config), config, whole, progress)
+        collect(loaded, open_built_units(loaded, config, store.folder("rotate")), config, whole, progress)
         del loaded  # its memory is better used
         merge_passes([whole], config, folder, progress)
     shutil.rmtree(whole, ignore_errors=True)
@@ -155,11 +174,11 @@ def _describe(config: Configuration, store: Store, folder: Path, pool: Executor,
         from atlas_builder.describe.steering import clamp_units
         from atlas_builder.describe.token_predictors import predict
         from atlas_builder.models import language_model
+        from atlas_builder.pipeline.opened import open_built_units
         from atlas_builder.units.base import Steerable
-        from atlas_builder.units.open import open_units
 
         loaded = language_model.load_model(config.model)
-        units = open_units(loaded, config)
+        units = open_built_units(loaded, config, store.folder("rotate"))
         write_loss(folder, measure_loss(loaded, collected.contexts, config.model.device, progress))
         if config.describe.importance != "none":
             measure_importance(loaded, units, collected, clustered, config, folder, progress)
@@ -189,15 +208,18 @@ def _publish(config: Configuration, store: Store, folder: Path, pool: Executor, 
     from atlas_builder.site.publish import publish
 
     stages = Stages.at(store.root)
+    if not config.rotates:  # directions of a former build may be there
+        stages = replace(stages, rotate=None)
     date = edition_date(config)
     facts = atlas_facts(config, stages.collected.facts, read_loss(stages.describe), date)
     site = Site(stages, config, facts, date)
     publish(site, folder / _SITE, pool, progress)
 
 
-_RESUME: tuple[Stage, ...] = ("collect", "describe")
+_RESUME: tuple[Stage, ...] = ("rotate", "collect", "describe")
 """Stages that run the model, whose partial results are kept when they are stopped."""
 _RUN: dict[Stage, Callable[[Configuration, Store, Path, Executor, Progress], None]] = {
+    "rotate": _rotate,
     "collect": _collect,
     "cluster": _cluster,
     "describe": _describe,

@@ -18,11 +18,14 @@ from atlas_builder.shipped import MODELS, SAES, shipped_folder
 from atlas_builder.site.theme import find_theme
 from atlas_builder.workspace import versions
 
-Stage = Literal["collect", "cluster", "describe", "link", "publish"]
-STAGES: tuple[Stage, ...] = get_args(Stage)
+Stage = Literal["rotate", "collect", "cluster", "describe", "link", "publish"]
+ALL_STAGES: tuple[Stage, ...] = get_args(Stage)
+STAGES = ALL_STAGES[1:]
+"""The stages of every build."""
 
 _PACKAGE = Path(__file__).parent.parent
 _ENTRIES: dict[Stage, tuple[str, ...]] = {
+    "rotate": ("rotate.run", "units.mlp", "units.open"),
     "collect": ("collect.run", "units.open"),
     "cluster": ("cluster.run",),
     "describe": (
@@ -41,6 +44,11 @@ _NO_RESULT = ("atlas_builder", "atlas_builder.errors", "atlas_builder.progress",
 """Modules that no result depends on: messages, and settings, whose values are counted themselves."""
 
 
+def stages_of(config: Configuration) -> tuple[Stage, ...]:
+    """The stages of a build; only one that needs directions rotates."""
+    return ALL_STAGES if config.rotates else STAGES
+
+
 def stage_sources(config: Configuration) -> dict[Stage, Sources]:
     """What each stage is made from, by names that a message can say; the results of the stage before are among them."""
     # What clusters takes seconds to load, and a refused configuration needs none of it.
@@ -49,26 +57,43 @@ def stage_sources(config: Configuration) -> dict[Stage, Sources]:
     site = config.model_dump(include={"atlas", "site"})
     explains_shown = config.describe.importance == "shown"
     shown = [getattr(config.site, name) for name in SHOWN_BY] if explains_shown else None
-    has_edges = config.units.kind == "basis"
-    edges = [config.interaction.edge_tokens, config.interaction.edges_shown] if has_edges else None
+    explains = {"edge_tokens", "edges_shown"} if config.units.kind == "basis" else set()
+    inputs = {
+        "model files": _content(config.model.name),
+        "text": _content(config.corpus.path) if config.corpus.path else platform.python_version(),
+        "package versions": versions(),
+    }
+
+    def settings(*names: str) -> dict[str, Any]:
+        # The device does not change the results.
+        return config.model_dump(include=set(names), exclude={"model": {"device"}})
+
     sections: dict[Stage, dict[str, Any]] = {
-        "collect": {
-            # The device does not change the results.
-            "settings": config.model_dump(
-                include={"model", "corpus", "units", "examples"}, exclude={"model": {"device"}}
-            ),
-            "model files": _content(config.model.name),
-            "SAEs": _saes(config),
-            "text": _content(config.corpus.path) if config.corpus.path else platform.python_version(),
-            "package versions": versions(),
+        "rotate": {
+            "settings": [
+                settings("model", "corpus", "units"),
+                config.interaction.model_dump(include={"max_tokens", "tolerance"}),
+            ],
+            **inputs,
         },
+        "collect": {"settings": settings("model", "corpus", "units", "examples"), **inputs, "SAEs": _saes(config)},
         "cluster": {"settings": config.model_dump(include={"clusters"})},
-        "describe": {"settings": [config.model_dump(include={"describe"}), shown, edges]},
+        "describe": {
+            "settings": [
+                config.model_dump(include={"describe"}),
+                shown,
+                *([config.interaction.model_dump(include=explains)] if explains else []),
+            ]
+        },
         "link": {"settings": config.model_dump(include={"link"})},
-        "publish": {"settings": [site, edition_date(config)], "theme or prose": _look(config)},
+        "publish": {
+            "settings": [site, edition_date(config), *([config.interaction.model_dump()] if config.rotates else [])],
+            "theme or prose": _look(config),
+        },
     }
     sources: dict[Stage, Sources] = {}
-    for before, stage in zip((None, *STAGES), STAGES, strict=False):
+    stages = stages_of(config)
+    for before, stage in zip((None, *stages), stages, strict=False):
         made_from = {name: fingerprint(part) for name, part in sections[stage].items()}
         made_from["code"] = code_fingerprint(stage)
         if before is not None:

@@ -18,6 +18,7 @@ KINDS = {
     "mlp": Kind("neuron", "MLP"),
     "sae": Kind("latent", "encoder"),
     "crate": Kind("coordinate", "dictionary"),
+    "basis": Kind("direction", "MLP"),
 }
 """By the name that configurations and records have for it."""
 _OTHER = Kind("unit", "unit")

@@ -15,6 +15,7 @@ from atlas_builder.config import Configuration, SiteSettings
 from atlas_builder.describe.shown_examples import Shown
 from atlas_builder.describe.token_scores import WAYS, PredictorScores, predictor_scores
 from atlas_builder.records.address import UnitAddress
+from atlas_builder.records.directions import LayerDirections
 from atlas_builder.records.schema import SCHEMA as SCHEMA
 from atlas_builder.records.schema import SCHEMA_FILE as SCHEMA_FILE
 from atlas_builder.records.schema import Record as Record
@@ -72,6 +73,7 @@ class LayerRecords:
             "logits": self._logits(unit),
             "prediction": self._prediction(unit),
             "steering": self._steering(unit),
+            **self._of_directions(unit),
         }
         record["hash"] = content_hash(record)
         return record
@@ -328,6 +330,19 @@ class LayerRecords:
             "positive": (effects.positive.tolist(), published_values(effects.positive_values)),
             "negative": (effects.negative.tolist(), published_values(effects.negative_values)),
         }
+
+    def _of_directions(self, unit: int) -> Record:
+        """What a direction is, or which directions a neuron reads; nothing where there are none."""
+        if self._directions is None:
+            return {}
+        if self.stages.collected.facts["kind"] == "basis":
+            return {"direction": self._directions.direction(unit)}
+        return {"reads": self._directions.reads(unit)}
+
+    @cached_property
+    def _directions(self) -> LayerDirections | None:
+        rotation = self.stages.rotation
+        return rotation and LayerDirections(rotation.layer(self.layer.layer))
 
     def _prediction(self, unit: int) -> Record | None:
         predicted = self._predicted

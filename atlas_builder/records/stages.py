@@ -13,6 +13,7 @@ from atlas_builder.collect.results import Collected, CollectedLayer
 from atlas_builder.describe.results import Described
 from atlas_builder.files import MARK, read_json
 from atlas_builder.link.run import Links
+from atlas_builder.rotate.results import Rotation
 
 
 class StagedLayer(NamedTuple):
@@ -36,6 +37,8 @@ class Stages:
     cluster: Path
     describe: Path
     link: Path
+    rotate: Path | None = None
+    """Where there are directions."""
 
     @property
     def fingerprint(self) -> str:
@@ -50,7 +53,14 @@ class Stages:
     @classmethod
     def at(cls, work: Path) -> Stages:
         """The stages of a work folder."""
-        return cls(work / "collect", work / "cluster", work / "describe", work / "link")
+        rotate = work / "rotate"
+        four = (work / name for name in ("collect", "cluster", "describe", "link"))
+        return cls(*four, rotate if (rotate / MARK).exists() else None)
+
+    @cached_property
+    def rotation(self) -> Rotation | None:
+        """Directions of what enters each MLP; None where none were asked for."""
+        return self.rotate and Rotation(self.rotate)
 
     def layer(self, number: int) -> StagedLayer:
         """The results for one layer."""
@@ -68,6 +78,6 @@ class Stages:
         """Links between similar behaviours."""
         return Links(self.link)
 
-    def __reduce__(self) -> tuple[Callable[..., Stages], tuple[Path, ...]]:
+    def __reduce__(self) -> tuple[Callable[..., Stages], tuple[Path | None, ...]]:
         """Workers get the paths, not the arrays that happen to be loaded."""
-        return Stages, (self.collect, self.cluster, self.describe, self.link)
+        return Stages, (self.collect, self.cluster, self.describe, self.link, self.rotate)

@@ -78,6 +78,14 @@ class RotatedLayer:
         """Mean effect of a step of one coordinate through the MLP, on what the MLP adds to the stream: (k, d_model)."""
         return self._array("effect")
 
+    @cached_property
+    def shares(self) -> Array:
+        """Shares of the variance of what neurons read that come through each direction: (parts, units, k).
+
+        Parts are the gate and the linear part of a gated neuron; NaN where nothing that is read varies.
+        """
+        return self._array("shares")
+
     def _array(self, name: str) -> Array:
         with safe_open(self.file, framework="numpy") as opened:
             array: Array = opened.get_tensor(f"L{self.layer}.{name}")

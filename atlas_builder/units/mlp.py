@@ -45,12 +45,7 @@ class MLPUnits:
         tokens = torch.arange(1, _TOKENS + 1, device=weight.device) * _STRIDE % int(self._bridge.cfg.d_vocab)
         self.run(tokens[None], lambda _, *tensors: seen.extend(map(as_float32, tensors)), last=layer)
         inputs, activations = seen
-        reads = self.read_weights(layer)
-        biases = [getattr(self._mlps[layer], name, None) for name in ("b_gate", "b_in")[-len(reads) :]]
-        parts = [
-            inputs @ part.T + (0 if bias is None else as_float32(bias))
-            for part, bias in zip(reads, biases, strict=True)
-        ]
+        parts = list(self.pre_activations(layer, inputs))
         stated = getattr(self._bridge.cfg, "act_fn", None)
         return measured_activation(parts, activations, stated, weight.dtype)
 
@@ -81,7 +76,7 @@ class MLPUnits:
 
             return hook
 
-        hooks = [(f"blocks.{layer}.mlp.hook_in", keep(layer)) for layer in layers]
+        hooks = [(self.places(layer)[0], keep(layer)) for layer in layers]
         # The input of the output matrix is the activation, gate and all, in every architecture.
         hooks += [(self._out(layer), show(layer)) for layer in layers]
         run_with_hooks(self._bridge, tokens, hooks, cache)
@@ -104,6 +99,30 @@ class MLPUnits:
         parts = [self._weight(layer, "W_gate")] if self._is_gated(layer) else []
         parts.append(self._weight(layer, "W_in"))
         return as_float32(torch.stack([part.T for part in parts]))  # (parts, units, d_model)
+
+    def read_biases(self, layer: int) -> Tensor | None:
+        """What is added to what `read_weights` read: (parts, units); None without biases."""
+        names = ("b_gate", "b_in") if self._is_gated(layer) else ("b_in",)
+        biases = [getattr(self._mlps[layer], name, None) for name in names]
+        if all(bias is None for bias in biases):
+            return None
+        units = self.count(layer)
+        return torch.stack([torch.zeros(units) if bias is None else as_float32(bias) for bias in biases])
+
+    def pre_activations(self, layer: int, inputs: Tensor) -> Tensor:
+        """What the activation function is given, the linear part of gated neurons last: (parts, …, units).
+
+        `inputs` are (…, d_model), in whose precision it is computed.
+        """
+        biases = self.read_biases(layer)
+        parts = [inputs @ weights.T for weights in self.read_weights(layer).to(inputs)]
+        if biases is not None:
+            parts = [part + bias for part, bias in zip(parts, biases.to(inputs), strict=True)]
+        return torch.stack(parts)
+
+    def places(self, layer: int) -> tuple[str, str, str]:
+        """The hooks of an MLP's inputs, of its activations and of what it adds to the stream."""
+        return f"blocks.{layer}.mlp.hook_in", self._out(layer), f"blocks.{layer}.mlp.hook_out"
 
     def write_weights(self, layer: int) -> Tensor:
         """`W_out`: (units, d_model)."""

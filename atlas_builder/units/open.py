@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import get_args
 
 import torch
@@ -16,13 +17,19 @@ from atlas_builder.models.sae_folders import sae_folders
 from atlas_builder.models.wording import reason, shortened
 from atlas_builder.shipped import MODELS
 from atlas_builder.units.base import Units
+from atlas_builder.units.basis import BasisUnits, Directions
 from atlas_builder.units.crate import CrateUnits
 from atlas_builder.units.mlp import MLPUnits
 from atlas_builder.units.sae import SAEUnits
 
 
-def open_units(model: LanguageModel, config: Configuration) -> Units:
-    """Open the units of a configuration; raises `ConfigurationError` where they do not fit the model."""
+def open_units(
+    model: LanguageModel, config: Configuration, directions: Mapping[int, Directions] | None = None
+) -> Units:
+    """Open the units of a configuration, for kind basis with the `directions` that the rotate stage found.
+
+    Raises `ConfigurationError` where they do not fit the model.
+    """
     limit = getattr(model.bridge.cfg, "n_ctx", None)
     if limit and config.corpus.context > limit:
         raise ConfigurationError(f"corpus.context: {config.corpus.context} is more than the model's {limit} tokens.")
@@ -39,6 +46,8 @@ def open_units(model: LanguageModel, config: Configuration) -> Units:
         for loaded in saes:
             _check_trained_on(loaded, config.model)
         opened = SAEUnits(model.bridge, saes, units.layers)
+    elif units.kind == "basis":
+        opened = BasisUnits(model.bridge, directions or {}, units.layers)
     else:
         opened = MLPUnits(model.bridge, units.layers)
     _try_out(opened, model, config)

@@ -56,7 +56,7 @@ def records_of(site: Path) -> list[dict[str, Any]]:
 
 def stages_of(work: Path) -> Stages:
     """What the stages wrote in a work folder."""
-    return Stages(*(work / name for name in ("collect", "cluster", "describe", "link")))
+    return Stages.at(work)
 
 
 def digests(folder: Path) -> dict[str, str]:

@@ -1,0 +1,90 @@
+"""What a record says of directions: of a direction itself, and of those that a neuron reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from atlas_builder.records.schema import Record
+from atlas_builder.rotate.results import RotatedLayer
+from atlas_builder.rounding import significant
+
+LISTED = 8
+"""Most neurons that are listed as readers of a direction, and most directions as read by a neuron."""
+STABLE = 0.9
+"""Stability below which a direction is named as one of a plane."""
+IN_A_PLANE = 0.3
+"""Correlation from which on another direction is named as of the plane, of three at most."""
+_OTHERS = 3
+_LEAST_SHARE = 0.005
+
+PARTS = (("input",), ("gate", "linear"))
+"""Names of what a plain and a gated neuron read."""
+
+
+class LayerDirections:
+    """Makes the parts of the records of one layer that are about directions."""
+
+    def __init__(self, rotated: RotatedLayer, interactions: Callable[[int], Record] | None = None) -> None:
+        self._rotated, self._interactions = rotated, interactions
+
+    def direction(self, number: int) -> Record:
+        """What a direction is: how important, how stable, and which neurons read it."""
+        importance = float(self._rotated.importance[number])
+        return {
+            "importance": significant(importance),
+            "share": significant(importance / self._total),
+            "rank": int(self._ranks[number]),
+            "stability": significant(float(self._rotated.stability[number])),
+            "plane": self._plane(number),
+            "readers": [{"unit": unit, "part": part, "share": share} for unit, part, share in self._readers(number)],
+            **(self._interactions(number) if self._interactions else {"edges": None, "module": None}),
+        }
+
+    def reads(self, unit: int) -> list[Record]:
+        """Which directions each part of a neuron reads, by the share of its variance, and the rest of it."""
+        return [
+            self._read(name, self._rotated.shares[part, unit])
+            for part, name in enumerate(PARTS[len(self._rotated.shares) - 1])
+        ]
+
+    def _read(self, name: str, shares: NDArray[np.float64]) -> Record:
+        if np.isnan(shares).any():
+            return {"part": name, "directions": [], "rest": None}
+        order = np.argsort(-shares, kind="stable")[:LISTED]
+        listed = [[int(place), significant(float(shares[place]))] for place in order if shares[place] >= _LEAST_SHARE]
+        rest = 1 - float(sum(shares[place] for place, _ in listed))
+        return {"part": name, "directions": listed, "rest": significant(max(0.0, rest))}
+
+    def _readers(self, number: int) -> list[tuple[int, str, Any]]:
+        shares = np.nan_to_num(self._rotated.shares[:, :, number])  # (parts, units)
+        names, units = PARTS[len(shares) - 1], shares.shape[1]
+        flat = shares.ravel()
+        order = np.argsort(-flat, kind="stable")[:LISTED]
+        return [
+            (int(place % units), names[place // units], significant(float(flat[place])))
+            for place in order
+            if flat[place] >= _LEAST_SHARE
+        ]
+
+    def _plane(self, number: int) -> list[list[Any]]:
+        if self._rotated.stability[number] >= STABLE:
+            return []
+        likeness = self._rotated.likeness[number]
+        order = np.argsort(-likeness, kind="stable")[:_OTHERS]
+        return [[int(other), significant(float(likeness[other]))] for other in order if likeness[other] >= IN_A_PLANE]
+
+    @cached_property
+    def _total(self) -> float:
+        return float(self._rotated.importance.sum()) or 1.0
+
+    @cached_property
+    def _ranks(self) -> NDArray[np.int64]:
+        """The rank of each direction by importance, from 1."""
+        ranks = np.empty(len(self._rotated.importance), np.int64)
+        ranks[np.argsort(-self._rotated.importance, kind="stable")] = np.arange(1, len(ranks) + 1)
+        return ranks

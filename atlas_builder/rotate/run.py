@@ -1,0 +1,321 @@
+"""The rotate stage: sums over a part of the text in blocks, and directions from them.
+
+Each block of contexts is summed by itself and its file kept, so that a stopped run goes on with the next
+block, shards take blocks in turn, and sums are the same however many shards there were.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from atlas_builder.config import Configuration
+from atlas_builder.corpus import contexts, documents
+from atlas_builder.corpus.contexts import Contexts
+from atlas_builder.errors import ActivationError, ConfigurationError, CorpusError
+from atlas_builder.files import read_json, write_json
+from atlas_builder.models.language_model import LanguageModel
+from atlas_builder.models.memory import in_halves, keep_memory
+from atlas_builder.models.precision import DTYPES, epsilon
+from atlas_builder.progress import Progress
+from atlas_builder.rotate.directions import arrays_of, find_basis
+from atlas_builder.rotate.gradients import GradientRun, Target
+from atlas_builder.rotate.moments import Moments, MomentSums, moments
+from atlas_builder.rotate.results import FACTS, ROTATION_FILE
+from atlas_builder.units.mlp import MLPUnits
+
+BLOCKS = 16
+"""Of the text, even ones of one half of it, odd ones of the other."""
+_TOKENS_PER_DIMENSION = 4
+_LOGITS_AT_ONCE = 1 << 25
+_FACTS = "facts.json"
+_SHARE_OF_A_HALF = 1 / 3
+
+
+class Plan:
+    """Which contexts of a text are read, and in which block."""
+
+    def __init__(self, read: Contexts, most: int | None) -> None:
+        lengths = np.diff(read.starts)
+        wanted = len(read) if most is None else min(len(read), max(1, most * len(read) // max(1, read.token_count)))
+        self.contexts = np.arange(wanted, dtype=np.int64) * len(read) // max(1, wanted)
+        """Numbers of the contexts, spread evenly: (n,)."""
+        lengths = lengths[self.contexts]
+        self.first_row = np.concatenate([[0], np.cumsum(lengths)])
+        """The number of the first token of each context, among all tokens that are read: (n + 1,)."""
+        half = _halves(read.document[self.contexts], lengths)
+        self.block = np.empty(wanted, np.int64)
+        for side in (0, 1):
+            places = np.flatnonzero(half == side)
+            self.block[places] = 2 * (np.arange(len(places)) % (BLOCKS // 2)) + side
+
+    @property
+    def tokens(self) -> int:
+        """Number of tokens that are read."""
+        return int(self.first_row[-1])
+
+    def batches(self, block: int, at_once: int) -> Iterator[NDArray[np.int64]]:
+        """Places of contexts of a block in `contexts`, those of one length together, so many tokens at once."""
+        places = np.flatnonzero(self.block == block)
+        lengths = np.diff(self.first_row)[places]
+        for length in np.unique(lengths):
+            same = places[lengths == length]
+            size = max(1, at_once // int(length))
+            yield from (same[first : first + size] for first in range(0, len(same), size))
+
+    def rows(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Numbers of the tokens of contexts: (contexts · tokens,)."""
+        return np.concatenate([np.arange(self.first_row[place], self.first_row[place + 1]) for place in places])
+
+
+def _halves(document: NDArray[np.int32], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """0 or 1 for each context: whole documents, as many tokens in both halves; contexts in turn where one is large."""
+    totals = np.bincount(document, weights=lengths)
+    half, filled = np.zeros(len(totals), np.int64), [0.0, 0.0]
+    for number in np.flatnonzero(totals):
+        half[number] = int(filled[1] < filled[0])
+        filled[half[number]] += totals[number]
+    if min(filled) < _SHARE_OF_A_HALF * sum(filled):
+        return np.arange(len(document)) % 2
+    return half[document]
+
+
+def rotate(
+    model: LanguageModel,
+    units: MLPUnits,
+    config: Configuration,
+    folder: Path,
+    progress: Progress,
+    shard: tuple[int, int] = (1, 1),
+) -> None:
+    """Sum the blocks of a shard, (number, of), and write to `folder` what `merge_rotations` needs.
+
+    Raises `CorpusError` where the text has too few tokens for the model's width, `ModelError`
+    where the model cannot be differentiated, `ActivationError` for NaN or infinity, and
+    `ConfigurationError` for shards of a local basis, whose layers are found one after the other.
+    """
+    number, of = shard
+    if config.units.basis == "local" and of > 1:
+        raise ConfigurationError(
+            "units.basis: a local basis is found layer by layer, from the last on, so that its pass has no shards: run "
+            "build --until rotate without --shard first."
+        )
+    if not (folder / _FACTS).exists():
+        _prepare(model, units, config, folder, progress)
+    read, facts = contexts.read_contexts(folder / "contexts"), read_json(folder / _FACTS)
+    plan = Plan(read, config.interaction.max_tokens)
+    run = _Run(model, units, config, read, plan, folder, progress)
+    keep_memory()
+    blocks = [block for place, block in enumerate(range(BLOCKS)) if place % of == number - 1]
+    name = "rotate" if of == 1 else f"rotate {number}/{of}"
+    with progress.task(name, total=sum(run.tokens_of(block) for block in blocks), unit="tokens") as advance:
+        for block in blocks:
+            run.block(block)
+            advance(run.tokens_of(block))
+    if config.units.basis == "local":
+        run.local(facts, config)
+
+
+def _prepare(model: LanguageModel, units: MLPUnits, config: Configuration, folder: Path, progress: Progress) -> None:
+    """Write what does not depend on the shard: contexts, weights and, last, facts."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    with progress.task("tokenise", total=config.corpus.max_tokens, unit="tokens") as advance:
+        read = contexts.write_contexts(
+            documents.documents(config.corpus, documents.Skipped()),
+            model.encode,
+            folder / "contexts",
+            context=config.corpus.context,
+            bos=model.bos,
+            max_tokens=config.corpus.max_tokens,
+            max_documents=config.corpus.max_documents,
+            texts=model.token_texts,
+            on_tokens=advance,
+        )
+    plan = Plan(read, config.interaction.max_tokens)
+    width = int(model.bridge.cfg.d_model)
+    if plan.tokens < (least := _TOKENS_PER_DIMENSION * width):
+        raise CorpusError(
+            f"directions of width {width:,} require {least:,} tokens of text, but {plan.tokens:,} are read: use a "
+            "longer text, or raise corpus.max_tokens and interaction.max_tokens."
+        )
+    weights: dict[str, Tensor] = {}
+    for layer in units.layers:
+        weights |= {f"L{layer}.reads": units.read_weights(layer), f"L{layer}.write": units.write_weights(layer)}
+    save_file({name: array.contiguous() for name, array in weights.items()}, folder / "weights.safetensors")
+    facts = {
+        **model.facts,
+        "activation": units.activation,
+        "basis": config.units.basis,
+        "layers_read": list(units.layers),
+        "corpus_sha256": read.sha256,
+        "tokens": plan.tokens,
+        "contexts": len(plan.contexts),
+    }
+    write_json(folder / _FACTS, facts)
+
+
+class _Run:
+    """Runs batches of blocks, in parts where memory is short."""
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        units: MLPUnits,
+        config: Configuration,
+        read: Contexts,
+        plan: Plan,
+        folder: Path,
+        progress: Progress,
+    ) -> None:
+        self._units, self._read, self._plan, self._folder, self._progress = units, read, plan, folder, progress
+        self._device = config.model.device
+        self._gradients = GradientRun(model, units, head=int(read.bos is not None))
+        self._at_once = max(1, _LOGITS_AT_ONCE // int(model.bridge.cfg.d_vocab))
+
+    def tokens_of(self, block: int) -> int:
+        """Number of tokens of a block."""
+        return int(np.diff(self._plan.first_row)[self._plan.block == block].sum())
+
+    def block(self, block: int) -> None:
+        """Sum a block in all layers, where that is not done yet."""
+        if block_file(self._folder, block).exists():
+            return
+        sums = {}
+        for layer in self._units.layers:
+            parts, count, width = self._units.read_weights(layer).shape
+            sums[layer] = MomentSums(width, parts, count)
+        for places in self._plan.batches(block, self._at_once):
+
+            def run(rows: slice, places: NDArray[np.int64] = places) -> None:
+                part = places[rows]
+                numbers = self._plan.contexts[part]
+                for layer, layer_pass in self._gradients.run(self._tokens(numbers), numbers.tolist()).items():
+                    sums[layer].add(layer_pass, self._plan.rows(part))
+
+            self._in_parts(run, len(places))
+        arrays = {f"L{layer}.{name}": array for layer, one in sums.items() for name, array in one.arrays().items()}
+        _save(arrays, block_file(self._folder, block))
+
+    def local(self, facts: dict[str, Any], config: Configuration) -> None:
+        """Replace M by that of the local basis, from the last layer but one backwards: E[Jᵀ P M⁺ P J], CCᵀ = P M⁺ P."""
+        tolerance = tolerance_of(config)
+        after: Target | None = None
+        for layer in reversed(self._units.layers):
+            if after is not None:
+                self._pull(layer, after)
+            whole, *_ = layer_moments([self._folder], layer)
+            after = Target(layer, _located(layer, find_basis, "local", whole, layer, tolerance).encode.float())
+
+    def _pull(self, layer: int, after: Target) -> None:
+        blocks = [block for block in range(BLOCKS) if not pull_file(self._folder, layer, block).exists()]
+        with self._progress.task(
+            f"rotate layer {layer}", total=sum(map(self.tokens_of, blocks)), unit="tokens"
+        ) as advance:
+            for block in blocks:
+                width = after.encode.shape[0]
+                total = torch.zeros(width, width, dtype=torch.float64)
+                for places in self._plan.batches(block, self._at_once):
+
+                    def run(rows: slice, places: NDArray[np.int64] = places, total: Tensor = total) -> None:
+                        numbers = self._plan.contexts[places[rows]]
+                        found = self._gradients.input_gradients(self._tokens(numbers), numbers.tolist(), layer, after)
+                        total.addmm_(found.T, found)
+
+                    self._in_parts(run, len(places))
+                _save({"pulled": total}, pull_file(self._folder, layer, block))
+                advance(self.tokens_of(block))
+
+    def _tokens(self, numbers: NDArray[np.int64]) -> Tensor:
+        return torch.from_numpy(self._read.stack(numbers)).to(self._device)
+
+    def _in_parts(self, run: Any, contexts_at_once: int) -> None:
+        refusal = (
+            f"one context does not fit into the memory of {self._device} with its gradients: set a smaller "
+            "corpus.context."
+        )
+        in_halves(run, contexts_at_once, self._device, refusal)
+
+
+def block_file(folder: Path, block: int) -> Path:
+    """The sums of a block."""
+    return folder / f"block-{block:02}.safetensors"
+
+
+def pull_file(folder: Path, layer: int, block: int) -> Path:
+    """The sum of a block that takes the place of `pulled` in a local basis."""
+    return folder / f"pulled-L{layer}-{block:02}.safetensors"
+
+
+def layer_moments(folders: Sequence[Path], layer: int) -> tuple[Moments, Moments, Moments]:
+    """Moments of the whole text and of its halves, from the blocks in the folders of all shards."""
+    prefix, blocks, pulls = f"L{layer}.", [], []
+    for block in range(BLOCKS):
+        folder = next((one for one in folders if block_file(one, block).exists()), None)
+        if folder is None:
+            raise ConfigurationError(f"block {block} of the directions is missing: run all shards of the pass again.")
+        arrays = load_file(block_file(folder, block))
+        blocks.append({name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)})
+        if pull_file(folder, layer, block).exists():
+            pulls.append(load_file(pull_file(folder, layer, block))["pulled"])
+    for sums, pulled in zip(blocks, pulls, strict=False):
+        sums["pulled"] = pulled
+    return moments(blocks), moments(blocks[0::2]), moments(blocks[1::2])
+
+
+def merge_rotations(shards: Sequence[Path], config: Configuration, folder: Path, progress: Progress) -> None:
+    """Make the stage's file of the folders of all shards; it does not depend on their number.
+
+    Raises `ConfigurationError` where a shard is missing or of another model or text, and
+    `ActivationError` where a layer has no direction.
+    """
+    records = [read_json(shard / _FACTS) for shard in shards]
+    for shard, other in zip(shards, records, strict=True):
+        if other != records[0]:
+            raise ConfigurationError(f"{shard} and {shards[0]} are of different models or texts: run the shards again.")
+    facts, weights = records[0], load_file(shards[0] / "weights.safetensors")
+    found: dict[str, Tensor] = {}
+    with progress.task("directions", total=len(facts["layers_read"]), unit="layers") as advance:
+        for layer in facts["layers_read"]:
+            parts = layer_moments(shards, layer)
+            given = parts, layer, tolerance_of(config), weights[f"L{layer}.reads"], weights[f"L{layer}.write"]
+            arrays = _located(layer, arrays_of, facts["basis"], *given)
+            found |= {f"L{layer}.{name}": array.contiguous() for name, array in arrays.items()}
+            advance(1)
+    said = {name: facts[name] for name in ("basis", "tokens", "contexts")} | {"layers": facts["layers_read"]}
+    metadata = {FACTS: orjson.dumps(said, option=orjson.OPT_SORT_KEYS).decode()}
+    _save(found, folder / ROTATION_FILE, metadata)
+
+
+def is_rotated(folder: Path) -> bool:
+    """Whether `merge_rotations` has written its file to `folder`."""
+    return (folder / ROTATION_FILE).exists()
+
+
+def tolerance_of(config: Configuration) -> float:
+    """Share of the largest eigenvalue below which one counts as zero: no finer than the model's rounding."""
+    return max(config.interaction.tolerance, 16 * epsilon(DTYPES[config.model.dtype]) ** 2)
+
+
+def _located(layer: int, find: Any, *given: Any) -> Any:
+    """What `find` finds; its error says of which layer."""
+    try:
+        return find(*given)
+    except ActivationError as error:
+        raise ActivationError(f"layer {layer}: {error}") from error
+
+
+def _save(arrays: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
+    """Write a file that is whole as soon as it has its name."""
+    draft = path.with_suffix(".part")
+    save_file(arrays, draft, metadata)
+    draft.replace(path)
