@@ -194,6 +194,25 @@ class Interactions:
     def _module(self) -> dict[Place, int]:
         return {place: number for number, members in enumerate(self.modules, 1) for place in members}
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What `atlas.json` says: tokens, floors and numbers of edges by pair, modules of several and their quality."""
+        pairs = [
+            {
+                "before": layer,
+                "after": self.after[layer],
+                "floor": significant(self.floor(layer)),
+                "edges": int((self.edges(layer) > self.floor(layer)).sum()),
+            }
+            for layer in self.layers
+        ]
+        return {
+            "edge_tokens": self.tokens,
+            "pairs": pairs,
+            "modules": sum(len(members) > 1 for members in self.modules),
+            "quality": significant(self.quality),
+        }
+
     def module_of(self, layer: int, direction: int) -> int | None:
         """The number of a direction's module; None where it has no edge above the floor."""
         return self._module.get((layer, direction))

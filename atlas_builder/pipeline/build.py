@@ -212,6 +212,8 @@ def _publish(config: Configuration, store: Store, folder: Path, pool: Executor, 
         stages = replace(stages, rotate=None)
     date = edition_date(config)
     facts = atlas_facts(config, stages.collected.facts, read_loss(stages.describe), date)
+    if stages.interactions is not None:
+        facts["interaction"] = {**facts.get("interaction", {}), **stages.interactions.facts}
     site = Site(stages, config, facts, date)
     publish(site, folder / _SITE, pool, progress)
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from atlas_builder.describe.results import Interactions
 from atlas_builder.records.schema import Record
 from atlas_builder.rotate.results import RotatedLayer
 from atlas_builder.rounding import significant
@@ -24,6 +25,16 @@ _LEAST_SHARE = 0.005
 
 PARTS = (("input",), ("gate", "linear"))
 """Names of what a plain and a gated neuron read."""
+
+
+def published_edges(interactions: Interactions, layer: int, direction: int) -> Record:
+    """The strongest edges of a direction, and its module."""
+    sides = interactions.strongest(layer, direction)
+    edges = {
+        name: [[edge.layer, edge.direction, significant(edge.strength)] for edge in side]
+        for name, side in zip(("in", "out"), sides, strict=True)
+    }
+    return {"edges": edges, "module": interactions.module_of(layer, direction)}
 
 
 class LayerDirections:

@@ -15,7 +15,7 @@ from atlas_builder.config import Configuration, SiteSettings
 from atlas_builder.describe.shown_examples import Shown
 from atlas_builder.describe.token_scores import WAYS, PredictorScores, predictor_scores
 from atlas_builder.records.address import UnitAddress
-from atlas_builder.records.directions import LayerDirections
+from atlas_builder.records.directions import LayerDirections, published_edges
 from atlas_builder.records.schema import SCHEMA as SCHEMA
 from atlas_builder.records.schema import SCHEMA_FILE as SCHEMA_FILE
 from atlas_builder.records.schema import Record as Record
@@ -341,8 +341,13 @@ class LayerRecords:
 
     @cached_property
     def _directions(self) -> LayerDirections | None:
-        rotation = self.stages.rotation
-        return rotation and LayerDirections(rotation.layer(self.layer.layer))
+        rotation, interactions = self.stages.rotation, self.stages.interactions
+        if rotation is None:
+            return None
+        layer = self.layer.layer
+        return LayerDirections(
+            rotation.layer(layer), interactions and (lambda direction: published_edges(interactions, layer, direction))
+        )
 
     def _prediction(self, unit: int) -> Record | None:
         predicted = self._predicted
