@@ -11,7 +11,6 @@ import shutil
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import replace
 from pathlib import Path
 
 from atlas_builder.config import Configuration
@@ -208,8 +207,6 @@ def _publish(config: Configuration, store: Store, folder: Path, pool: Executor, 
     from atlas_builder.site.publish import publish
 
     stages = Stages.at(store.root)
-    if not config.rotates:  # directions of a former build may be there
-        stages = replace(stages, rotate=None)
     date = edition_date(config)
     facts = atlas_facts(config, stages.collected.facts, read_loss(stages.describe), date)
     if stages.interactions is not None:

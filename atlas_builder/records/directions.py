@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors.numpy import save_file
 
 from atlas_builder.describe.results import Interactions
 from atlas_builder.records.schema import Record
-from atlas_builder.rotate.results import RotatedLayer
+from atlas_builder.rotate.results import RotatedLayer, Rotation
 from atlas_builder.rounding import significant
 
 LISTED = 8
@@ -27,6 +29,10 @@ PARTS = (("input",), ("gate", "linear"))
 """Names of what a plain and a gated neuron read."""
 
 
+DIRECTIONS_FILE = "directions.safetensors"
+_PUBLISHED = ("mean", "encode", "decode", "effect")
+
+
 def published_edges(interactions: Interactions, layer: int, direction: int) -> Record:
     """The strongest edges of a direction, and its module."""
     sides = interactions.strongest(layer, direction)
@@ -37,6 +43,16 @@ def published_edges(interactions: Interactions, layer: int, direction: int) -> R
     return {"edges": edges, "module": interactions.module_of(layer, direction)}
 
 
+def write_directions(rotation: Rotation, folder: Path) -> None:
+    """Write the arrays of all directions to a site, in float32, so that numbers can be recomputed."""
+    arrays = {
+        f"L{layer}.{name}": np.ascontiguousarray(getattr(rotation.layer(layer), name), np.float32)
+        for layer in rotation.layers
+        for name in _PUBLISHED
+    }
+    save_file(arrays, folder / DIRECTIONS_FILE)
+
+
 class LayerDirections:
     """Makes the parts of the records of one layer that are about directions."""
 
@@ -45,10 +61,9 @@ class LayerDirections:
 
     def direction(self, number: int) -> Record:
         """What a direction is: how important, how stable, and which neurons read it."""
-        importance = float(self._rotated.importance[number])
         return {
-            "importance": significant(importance),
-            "share": significant(importance / self._total),
+            "importance": significant(float(self._rotated.importance[number])),
+            "share": significant(float(self._shares[number])),
             "rank": int(self._ranks[number]),
             "stability": significant(float(self._rotated.stability[number])),
             "plane": self._plane(number),
@@ -67,9 +82,10 @@ class LayerDirections:
         if np.isnan(shares).any():
             return {"part": name, "directions": [], "rest": None}
         order = np.argsort(-shares, kind="stable")[:LISTED]
-        listed = [[int(place), significant(float(shares[place]))] for place in order if shares[place] >= _LEAST_SHARE]
-        rest = 1 - float(sum(shares[place] for place, _ in listed))
-        return {"part": name, "directions": listed, "rest": significant(max(0.0, rest))}
+        places = [int(place) for place in order if shares[place] >= _LEAST_SHARE]
+        rest = max(0.0, 1 - float(shares[places].sum()))
+        listed = [[place, significant(float(shares[place]))] for place in places]
+        return {"part": name, "directions": listed, "rest": significant(rest)}
 
     def _readers(self, number: int) -> list[tuple[int, str, Any]]:
         shares = np.nan_to_num(self._rotated.shares[:, :, number])  # (parts, units)
@@ -90,8 +106,8 @@ class LayerDirections:
         return [[int(other), significant(float(likeness[other]))] for other in order if likeness[other] >= IN_A_PLANE]
 
     @cached_property
-    def _total(self) -> float:
-        return float(self._rotated.importance.sum()) or 1.0
+    def _shares(self) -> NDArray[np.float64]:
+        return self._rotated.share
 
     @cached_property
     def _ranks(self) -> NDArray[np.int64]:

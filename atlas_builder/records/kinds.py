@@ -21,6 +21,13 @@ KINDS = {
     "basis": Kind("direction", "MLP"),
 }
 """By the name that configurations and records have for it."""
+BASES = {
+    "global": "interaction basis",
+    "local": "local interaction basis",
+    "principal": "principal components",
+    "random": "random directions",
+}
+"""By the value of `units.basis`: where directions are from, as a heading has it."""
 _OTHER = Kind("unit", "unit")
 
 

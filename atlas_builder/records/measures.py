@@ -145,6 +145,15 @@ MEASURES = (
         "number of contexts near enough to the maximum for an example; estimated from examples.per_unit on", "count",
         "unit", "negative", filter="contexts",
     ),
+    Measure(
+        "importance_share", ("direction", "share"), "Importance", "share of the importance of its layer’s directions",
+        "share", ("layer",), digits=0, filter="importance",
+    ),
+    Measure(
+        "direction_stability", ("direction", "stability"), "Direction’s stability",
+        "correlation of the directions that the two halves of the text have in its place", "share",
+        ("layer", "comparison"), digits=2, filter="direction",
+    ),
 )  # fmt: skip
 """In the order of the lists on pages."""
 

@@ -342,7 +342,7 @@ class LayerRecords:
     @cached_property
     def _directions(self) -> LayerDirections | None:
         rotation, interactions = self.stages.rotation, self.stages.interactions
-        if rotation is None:
+        if rotation is None or not self.config.rotates:  # directions of a former build may be there
             return None
         layer = self.layer.layer
         return LayerDirections(

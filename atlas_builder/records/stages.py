@@ -54,13 +54,13 @@ class Stages:
     def at(cls, work: Path) -> Stages:
         """The stages of a work folder."""
         rotate = work / "rotate"
-        four = (work / name for name in ("collect", "cluster", "describe", "link"))
-        return cls(*four, rotate if (rotate / MARK).exists() else None)
+        collect, cluster, describe, link = (work / name for name in ("collect", "cluster", "describe", "link"))
+        return cls(collect, cluster, describe, link, rotate if (rotate / MARK).exists() else None)
 
     @cached_property
     def rotation(self) -> Rotation | None:
         """Directions of what enters each MLP; None where none were asked for."""
-        return self.rotate and Rotation(self.rotate)
+        return None if self.rotate is None else Rotation(self.rotate)
 
     @cached_property
     def interactions(self) -> Interactions | None:

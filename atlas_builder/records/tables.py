@@ -131,7 +131,19 @@ class _Source:
             },
             "middle_differs": described.bands.middle_differs(),
             **{f"{way}_f1": nothing if counts is None else _numbers(predictor_scores(counts, way).f1) for way in WAYS},
+            **self._directions(layer),
             "page": [UnitAddress(layer.layer, unit).page for unit in range(layer.units)],
+        }
+
+    def _directions(self, layer: CollectedLayer) -> dict[str, Any]:
+        """Columns that are null but for directions."""
+        rotation = self._stages.rotation
+        if self._config.units.kind != "basis" or rotation is None:
+            return dict.fromkeys(("importance_share", "direction_stability"), pa.nulls(layer.units))
+        directions = rotation.layer(layer.layer)
+        return {
+            "importance_share": _numbers(directions.share),
+            "direction_stability": _numbers(directions.stability),
         }
 
     def behaviours(self, layer: CollectedLayer) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from atlas_builder.config import Configuration, UnitSettings
 from atlas_builder.models import crate, language_model
 from atlas_builder.models.memory import as_float32
 from atlas_builder.models.sae_folders import sae_folders
+from atlas_builder.rerun.directions import PublishedDirections
 from atlas_builder.rerun.saes import PlainSAE
 
 Reading = dict[int, tuple[Tensor, Tensor]]
@@ -37,8 +38,10 @@ class Clampable(Protocol):
         """
 
 
-def second_reading(config: Configuration, loaded: language_model.LanguageModel) -> SecondReading:
-    """The second reading for the units of a configuration."""
+def second_reading(
+    config: Configuration, loaded: language_model.LanguageModel, directions: PublishedDirections | None = None
+) -> SecondReading:
+    """The second reading for the units of a configuration; those of kind basis are in `directions`."""
     if config.units.kind == "crate":
         folder = language_model.folder_of(config.model)
         return _Codes(crate.load_crate(folder).double().state_dict(), loaded.bridge.cfg.n_heads)
@@ -46,6 +49,9 @@ def second_reading(config: Configuration, loaded: language_model.LanguageModel) 
     plain = language_model.load_plain(config.model)
     if config.units.kind == "sae":
         return _Latents(plain, place, _plain_saes(config.units))
+    if config.units.kind == "basis":
+        assert directions is not None
+        return _Directions(plain, place, directions)
     return _Neurons(plain, place)
 
 
@@ -85,6 +91,10 @@ class _Hooked:
             for handle in handles:
                 handle.remove()
         return [seen[name, comes_out] for name, comes_out in modules]
+
+    def mlp_module(self, layer: int) -> str:
+        """The module whose input enters the MLP, by its name in the model."""
+        return self._place(self._mlp(layer, "in"))
 
     def _mlp(self, layer: int, part: str) -> str:
         """The MLP, or its matrix `in` or `out` where matrices stand in the block by themselves."""
@@ -130,6 +140,47 @@ class _Neurons(_Hooked):
         finally:
             handle.remove()
         return as_float32(logits.double().softmax(-1))
+
+
+class _Directions(_Hooked):
+    """Directions of what enters MLPs, in float64."""
+
+    def __init__(self, plain: Any, place: Callable[[str], str], directions: PublishedDirections) -> None:
+        super().__init__(plain, place)
+        self.directions = directions
+
+    def __call__(self, tokens: Tensor, layers: Sequence[int]) -> Reading:
+        seen = self.captured(tokens, [(self._mlp(layer, "in"), False) for layer in layers])
+        # Some models flatten contexts within a block.
+        centred = [
+            x.reshape(*tokens.shape, -1).cpu().double() - self._of(layer, "mean")
+            for x, layer in zip(seen, layers, strict=True)
+        ]
+        return {layer: (x, x @ self._of(layer, "encode")) for layer, x in zip(layers, centred, strict=True)}
+
+    def next_token(self, tokens: Tensor, layer: int, unit: int, value: float | None) -> Tensor:
+        """As `Clampable.next_token`; what enters the MLP is moved along the direction."""
+        along, across = self._of(layer, "encode")[:, unit], self._of(layer, "decode")[unit]
+
+        def hook(module: Any, given: tuple[Tensor, ...], named: dict[str, Tensor]) -> Any:
+            x = given[0] if given else next(iter(named.values()))
+            exact = x.cpu().double()
+            if value is not None:
+                exact = exact + (value - (exact - self._of(layer, "mean")) @ along)[..., None] * across
+            moved = exact.to(x)
+            return ((moved, *given[1:]), named) if given else (given, {**named, next(iter(named)): moved})
+
+        module = self.plain.get_submodule(self._place(self._mlp(layer, "in")))
+        handle = module.register_forward_pre_hook(hook, with_kwargs=True)
+        try:
+            with torch.inference_mode():
+                logits = self.plain(input_ids=tokens.to(self.plain.device), use_cache=False).logits[:, -1]
+        finally:
+            handle.remove()
+        return as_float32(logits.double().softmax(-1))
+
+    def _of(self, layer: int, name: str) -> Tensor:
+        return torch.from_numpy(self.directions.of(layer, name))
 
 
 class _Latents(_Hooked):

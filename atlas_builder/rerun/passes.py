@@ -24,6 +24,7 @@ from atlas_builder.corpus import documents
 from atlas_builder.models import language_model
 from atlas_builder.models.memory import as_float32
 from atlas_builder.rerun.borders import Readings, borders, contexts_of, room_for
+from atlas_builder.rerun.directions import GradientReader, PublishedDirections
 from atlas_builder.rerun.models import Clampable, second_reading
 from atlas_builder.rerun.weights import Weights
 
@@ -89,12 +90,12 @@ class UnitTrace(NamedTuple):
 class Reader:
     """A language model of transformers, with its tokenizer."""
 
-    def __init__(self, config: Configuration) -> None:
+    def __init__(self, config: Configuration, directions: PublishedDirections | None = None) -> None:
         loaded = language_model.load_model(config.model)
         self.tokenizer = loaded.tokenizer
         self.token_texts = loaded.token_texts
         self.mask, self.is_causal = loaded.mask, loaded.is_causal
-        self._read = second_reading(config, loaded)
+        self._read = second_reading(config, loaded, directions)
         self.weights = Weights(config, loaded, self._read)
         self._config = config
         bos = self.tokenizer.bos_token_id if getattr(self._read, "prepends_bos", True) else None
@@ -120,6 +121,11 @@ class Reader:
             clamped, free = (self._read.next_token(tokens, layer, unit, to) for to in (value, None))
             changes.append(torch.stack([clamped[0] - free[0], clamped[0] + free[0]]))
         return torch.stack(changes).mean(0)
+
+    def gradients(self, layers: Sequence[int]) -> GradientReader:
+        """What reads gradients by what enters the MLPs of some layers; for neurons and directions."""
+        plain, modules = self._read.plain, {layer: self._read.mlp_module(layer) for layer in layers}  # type: ignore[attr-defined]
+        return GradientReader(plain, modules, self._head)
 
     def text(self) -> Text:
         """Tokenise every document on its own and cut it into contexts."""

@@ -13,6 +13,7 @@ from atlas_builder.config_file import validate, with_overrides
 from atlas_builder.errors import ConfigurationError, ModelError
 from atlas_builder.files import read_json
 from atlas_builder.reader.facts import read_facts
+from atlas_builder.rerun.directions import PublishedDirections
 from atlas_builder.rerun.passes import Reader, Text
 from atlas_builder.workspace import CONFIGURATION, portable_configuration, work_folder
 
@@ -45,7 +46,7 @@ def open_rerun(site: Path, overrides: tuple[str, ...] = ()) -> Rerun:
     facts = read_facts(site)
     config = _configuration(site, facts, overrides)
     try:
-        reader = Reader(config)
+        reader = Reader(config, PublishedDirections(site))
         text = reader.text()
     except (ModelError, ConfigurationError) as error:
         raise ConfigurationError(

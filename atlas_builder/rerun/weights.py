@@ -14,6 +14,7 @@ from torch import Tensor
 
 from atlas_builder.config import Configuration
 from atlas_builder.models.language_model import LanguageModel
+from atlas_builder.rerun.directions import PublishedDirections
 
 _FAR = 1e6  # an input of a norm so large that what the norm adds to a variance does not count
 
@@ -26,15 +27,18 @@ class Weights:
         # The second reading's own copy of the model; CRATE has the one copy only.
         self._plain = getattr(reading, "plain", None)
         self._saes = getattr(reading, "saes", {})
+        self._directions: PublishedDirections | None = getattr(reading, "directions", None)
 
     def has_negative(self, layer: int) -> bool:
         """Whether units have activations of either sign: gated ones do."""
-        return self._kind == "mlp" and self._matrix(layer, "gate") is not None
+        return self._kind == "basis" or (self._kind == "mlp" and self._matrix(layer, "gate") is not None)
 
     def count(self, layer: int) -> int:
         """The number of units of a layer; 0 where there is no such layer."""
         if self._kind == "sae":
             return len(self._saes[layer].decoder) if layer in self._saes else 0
+        if self._directions is not None and layer not in self._directions.layers:
+            return 0
         return len(self._write(layer)) if 0 <= layer < int(self._loaded.bridge.cfg.n_layers) else 0
 
     def read(self, layer: int, units: Sequence[int]) -> NDArray[np.float32]:
@@ -43,9 +47,17 @@ class Weights:
             parts = [torch.from_numpy(self._saes[layer].encoder)]
         elif self._kind == "crate":
             parts = [self._write(layer)]
+        elif self._directions is not None:
+            parts = [torch.from_numpy(self._directions.of(layer, "encode").T)]
         else:
-            parts = [part.T for part in (self._matrix(layer, "gate"), self._matrix(layer, "in")) if part is not None]
+            return self.of_neurons(layer, units)
         return np.stack([_array(part[list(units)]) for part in parts])
+
+    def of_neurons(self, layer: int, units: Sequence[int] | slice) -> NDArray[np.float32]:
+        """Input weights of neurons, whatever the units are: (parts, units, width)."""
+        chosen = units if isinstance(units, slice) else list(units)
+        parts = [part.T for part in (self._matrix(layer, "gate"), self._matrix(layer, "in")) if part is not None]
+        return np.stack([_array(part[chosen]) for part in parts])
 
     def write(self, layer: int, units: Sequence[int]) -> NDArray[np.float32]:
         """Output weights: (units, d_model)."""
@@ -93,6 +105,8 @@ class Weights:
             return torch.from_numpy(self._saes[layer].decoder)
         if self._kind == "crate":
             return Tensor(self._loaded.bridge.state_dict()[f"blocks.{layer}.ista.dictionary"])
+        if self._directions is not None:
+            return torch.from_numpy(self._directions.of(layer, "effect"))
         matrix = self._matrix(layer, "out")
         assert matrix is not None
         return matrix

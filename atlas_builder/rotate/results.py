@@ -60,6 +60,11 @@ class RotatedLayer:
         """
         return self._array("importance")
 
+    @property
+    def share(self) -> Array:
+        """Of the importance of all directions of the layer: (k,)."""
+        return self.importance / (float(self.importance.sum()) or 1.0)
+
     @cached_property
     def stability(self) -> Array:
         """|correlation| of the two directions, of either half of the text, that are most like each: (k,)."""

@@ -14,7 +14,7 @@ from atlas_builder.config import Configuration
 from atlas_builder.corpus import token_text
 from atlas_builder.errors import ConfigurationError
 from atlas_builder.records.address import UnitAddress
-from atlas_builder.records.kinds import kind_of
+from atlas_builder.records.kinds import BASES, kind_of
 from atlas_builder.records.measures import MEASURES, shown_in
 from atlas_builder.records.schema import Record
 from atlas_builder.site import evidence, figures, graph_figures, html, layer_table
@@ -131,7 +131,19 @@ class Pages:
             labels=labels,
             wired=_UNLIKELY / self.facts["model"]["width"] ** 0.5,
             around=around,
+            direction=record.get("direction"),
+            basis=BASES[self.config.units.basis],
+            reads=[(part, figures.shares(_shares_read(part))) for part in record.get("reads", ())],
+            counterpart=self._counterpart,
         )
+
+    @property
+    def _counterpart(self) -> str | None:
+        """The folder of the atlas of the other units, from a page's own folder of pages of units."""
+        place = self.config.site.counterpart
+        if place is None:
+            return None
+        return place.rstrip("/") if "//" in place or place.startswith("/") else f"../{place.rstrip('/')}"
 
     def scarcity(self, units: Sequence[Summary]) -> str | None:
         """What to say of a text that shows too little of the atlas's units."""
@@ -300,6 +312,12 @@ class Pages:
             )
         except TemplateError as error:
             raise ConfigurationError(f"site.theme: {template} cannot be rendered: {error}.") from error
+
+
+def _shares_read(part: Record) -> list[tuple[str, float]]:
+    """The colour and share of each direction that a part of a neuron reads, and of the rest."""
+    shares = [(f"c{place}", share) for place, (_, share) in enumerate(part["directions"], start=1)]
+    return [*shares, ("c0", part["rest"])] if part["rest"] else shares
 
 
 def _title(kind: str, layer: int, unit: int) -> str:

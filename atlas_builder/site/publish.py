@@ -20,6 +20,7 @@ from atlas_builder.cluster.run import PAPER_DISTANCES
 from atlas_builder.config import SiteSettings
 from atlas_builder.progress import Progress, gc_paused
 from atlas_builder.records.address import UnitAddress
+from atlas_builder.records.directions import write_directions
 from atlas_builder.records.schema import SCHEMA_FILE, schema
 from atlas_builder.records.tables import write_tables
 from atlas_builder.shipped import shipped_folder
@@ -165,6 +166,8 @@ def _write_around(site: Site, folder: Path) -> None:
     facts = {**site.facts, "prose": site.prose, "renderer": renderer()}
     # With hashes to fill in: other files tell its size.
     (folder / "atlas.json").write_bytes(sums.facts_bytes({**facts, "sha256": sums.UNSEALED}))
+    if site.config.rotates and site.stages.rotation is not None:
+        write_directions(site.stages.rotation, folder)
     (folder / ".nojekyll").write_bytes(b"")
     robots = "User-agent: *\nAllow: /\n"
     if atlas.url:

@@ -15,12 +15,14 @@ from atlas_builder.errors import ConfigurationError
 from atlas_builder.models.memory import keep_memory
 from atlas_builder.progress import Progress
 from atlas_builder.records.address import UnitAddress
+from atlas_builder.rerun.directions import PublishedDirections
 from atlas_builder.rerun.passes import Text, inputs_at, trace_units
 from atlas_builder.rerun.source import Rerun, open_rerun
 from atlas_builder.site.hosting.budget import STEPS
 from atlas_builder.verify.background import background_places
 from atlas_builder.verify.bands import bands_of, bands_unsure, check_bands
 from atlas_builder.verify.claims import Claims, check_identity, check_logits, check_statistics, check_steering
+from atlas_builder.verify.directions import DirectionCheck
 from atlas_builder.verify.examples import (
     Importance,
     check_examples,
@@ -74,7 +76,7 @@ class Verification:
 
     def __init__(self, site: Path, source: Rerun, chosen: dict[int, list[int]], seed: int, progress: Progress) -> None:
         self.facts, self.config, self.reader, self.text = source
-        self.chosen, self.seed, self.progress = chosen, seed, progress
+        self.site, self.chosen, self.seed, self.progress = site, chosen, seed, progress
         self.counts = {int(layer["layer"]): int(layer["units"]) for layer in self.facts["layers"]}
         for layer, count in self.counts.items():
             if self.reader.weights.count(layer) != count:
@@ -90,6 +92,12 @@ class Verification:
         )
         self.lengths = lengths
         self._inputs: dict[int, dict[Key, NDArray[np.float32]]] = {layer: {} for layer in self.counts}
+
+    @cached_property
+    def directions(self) -> DirectionCheck:
+        """What compares directions, of the layers in which units are drawn."""
+        published = PublishedDirections(self.site)
+        return DirectionCheck(self.config, self.reader, self.text, published, sorted(self.chosen), self.progress)
 
     @cached_property
     def layers(self) -> dict[int, ReadLayer]:
@@ -181,6 +189,7 @@ class Verification:
         check_identity(case, self.facts, read.raw)
         check_statistics(case)
         check_logits(case, self._logits(case))
+        self.directions.check(case)
         self._behaviours(case, layer)
         if case.behaviours is None:
             check_places(case, report)
