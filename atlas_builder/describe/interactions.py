@@ -78,6 +78,7 @@ def measure_edges(
     found = modules([torch.from_numpy(matrix) for matrix in matrices], floors)
     numbers = [layer.layer for layer in layers]
     members = [[(numbers[place], direction) for place, direction in group] for group in found.members]
+    members = [group for group in members if len(group) > 1]  # one direction alone is no module
     pairs = itertools.pairwise(numbers)
     write_modules(folder, dict(zip(pairs, floors, strict=True)), found.quality, members, tokens)
 

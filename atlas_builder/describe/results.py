@@ -187,7 +187,7 @@ class Interactions:
 
     @cached_property
     def modules(self) -> list[list[Place]]:
-        """The directions of each module; those without an edge above the floor are in none."""
+        """The directions of each module, two at least; those without an edge above the floor are in none."""
         return [[(layer, direction) for layer, direction in members] for members in self._facts["members"]]
 
     @cached_property
@@ -196,7 +196,7 @@ class Interactions:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What `atlas.json` says: tokens, floors and numbers of edges by pair, modules of several and their quality."""
+        """What `atlas.json` says: tokens, floors and numbers of edges by pair, modules and their quality."""
         pairs = [
             {
                 "before": layer,
@@ -209,12 +209,12 @@ class Interactions:
         return {
             "edge_tokens": self.tokens,
             "pairs": pairs,
-            "modules": sum(len(members) > 1 for members in self.modules),
+            "modules": len(self.modules),
             "quality": significant(self.quality),
         }
 
     def module_of(self, layer: int, direction: int) -> int | None:
-        """The number of a direction's module; None where it has no edge above the floor."""
+        """The number of a direction's module; None where it is in none."""
         return self._module.get((layer, direction))
 
     @cached_property

@@ -59,7 +59,7 @@ class GraphEdge(NamedTuple):
 
     @property
     def module(self) -> int | None:
-        """The module that both are of."""
+        """The module that both are of; None where there is none."""
         return self.before.module if self.before.module == self.after.module else None
 
 
@@ -85,7 +85,7 @@ class GraphPair(NamedTuple):
 
 
 class GraphModule(NamedTuple):
-    """A module of several directions."""
+    """A module."""
 
     number: int
     members: list[GraphNode]
@@ -173,7 +173,7 @@ class Graph:
 
     @cached_property
     def modules(self) -> list[GraphModule]:
-        """The modules of several directions, in the order of their numbers."""
+        """The modules, in the order of their numbers."""
         members: dict[int, list[GraphNode]] = {}
         for nodes in self.layers.values():
             for node in nodes:
@@ -187,7 +187,6 @@ class Graph:
         return [
             GraphModule(number, members[number], [edge for _, edge in sorted(inside[number], key=lambda one: -one[0])])
             for number in sorted(members)
-            if len(members[number]) > 1
         ]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from atlas_builder.describe.results import STRONGEST
-from atlas_builder.site.graph import Graph, GraphEdge, Place
+from atlas_builder.site.graph import Graph, Place
 from atlas_builder.site.summary import Summary
 
 _Ends = dict[Place, list[list[Any]]]
@@ -41,14 +41,7 @@ def edge_problems(
     if numbers and numbers != set(range(1, max(numbers) + 1)):
         yield "records: modules are not numbered from 1 on"
     if len(graph.modules) != facts["modules"]:
-        yield f"atlas.json: {facts['modules']:,} modules of several directions, by records {len(graph.modules):,}"
-    if any(_is_adrift(edge) for pair in graph.pairs for edge in pair.edges):
-        yield "records: a direction with an edge is in no module"
-
-
-def _is_adrift(edge: GraphEdge) -> bool:
-    """Whether a direction that has this edge is in no module."""
-    return edge.before.module is None or edge.after.module is None
+        yield f"atlas.json: {facts['modules']:,} modules, by records {len(graph.modules):,}"
 
 
 def _strongest(ends: Sequence[Sequence[Any]]) -> list[float]:
