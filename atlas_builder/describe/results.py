@@ -187,7 +187,7 @@ class Interactions:
 
     @cached_property
     def modules(self) -> list[list[Place]]:
-        """The directions of each module, two at least; those without an edge above the floor are in none."""
+        """The directions of each module, two at least; those without an edge above the floor have no module."""
         return [[(layer, direction) for layer, direction in members] for members in self._facts["members"]]
 
     @cached_property
@@ -214,7 +214,7 @@ class Interactions:
         }
 
     def module_of(self, layer: int, direction: int) -> int | None:
-        """The number of a direction's module; None where it is in none."""
+        """The number of a direction's module; None where it has no module."""
         return self._module.get((layer, direction))
 
     @cached_property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -345,9 +345,8 @@ class LayerRecords:
         if rotation is None or not self.config.rotates:  # directions of a former build may be there
             return None
         layer = self.layer.layer
-        return LayerDirections(
-            rotation.layer(layer), interactions and (lambda direction: published_edges(interactions, layer, direction))
-        )
+        edges = None if interactions is None else partial(published_edges, interactions, layer)
+        return LayerDirections(rotation.layer(layer), edges)
 
     def _prediction(self, unit: int) -> Record | None:
         predicted = self._predicted

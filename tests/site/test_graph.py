@@ -108,7 +108,7 @@ def test_a_graph_without_edges_or_with_equal_ones_is_drawn(layers: dict[int, lis
     assert model_graph(alone, 3).count("<circle") == 3
 
 
-def test_edges_that_are_not_those_of_records_are_told(layers: dict[int, list[Summary]], graph: Graph) -> None:
+def test_edges_other_than_those_of_records_are_reported(layers: dict[int, list[Summary]], graph: Graph) -> None:
     assert list(edge_problems(layers, graph, FACTS)) == []
     stronger = Graph.of(layers, FACTS, [ROWS[0]._replace(strength=9.0), *ROWS[1:]])
     assert len(list(edge_problems(layers, stronger, FACTS))) == 2  # at either end
