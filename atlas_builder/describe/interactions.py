@@ -56,7 +56,7 @@ def measure_edges(
     """
     settings = config.interaction
     layers = [rotation.layer(number) for number in rotation.layers]
-    chosen = spread(contexts, settings.edge_tokens)
+    chosen = spread_contexts(contexts, settings.edge_tokens)
     tokens = int(np.diff(contexts.starts)[chosen].sum())
     matrices: list[NDArray[np.float64]] = []
     total = tokens * sum(len(layer.importance) for layer in layers[:-1])
@@ -83,7 +83,7 @@ def measure_edges(
     write_modules(folder, dict(zip(pairs, floors, strict=True)), found.quality, members, tokens)
 
 
-def spread(contexts: Contexts, tokens: int) -> NDArray[np.int64]:
+def spread_contexts(contexts: Contexts, tokens: int) -> NDArray[np.int64]:
     """Contexts spread evenly over the text, of about so many tokens together: their numbers, rising."""
     count = max(1, min(len(contexts), round(tokens * len(contexts) / max(1, contexts.token_count))))
     places = (np.arange(count) + 0.5) * len(contexts) / count

@@ -23,7 +23,7 @@ from torch import Tensor
 from atlas_builder.config import Configuration, ModelSettings
 from atlas_builder.corpus.contexts import Contexts
 from atlas_builder.describe import interactions
-from atlas_builder.describe.interactions import Pair, floor_of, measure_edges, spread
+from atlas_builder.describe.interactions import Pair, floor_of, measure_edges, spread_contexts
 from atlas_builder.describe.results import Interactions, edges_file, write_modules
 from atlas_builder.errors import ActivationError, ModelError
 from atlas_builder.interaction import Basis, edges, modules
@@ -235,7 +235,7 @@ def test_edges_above_the_floor_are_the_asked_share_with_what_equals_them(
 
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=40), st.integers(1, 1000))
 def test_contexts_are_spread_over_the_text(lengths: list[int], tokens: int) -> None:
-    chosen = spread(contexts_of(*lengths), tokens)
+    chosen = spread_contexts(contexts_of(*lengths), tokens)
     assert len(chosen) >= 1
     assert ((chosen >= 0) & (chosen < len(lengths))).all()
     assert (np.diff(chosen) > 0).all()
