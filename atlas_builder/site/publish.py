@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from itertools import accumulate
 from pathlib import Path
 from urllib.parse import quote
@@ -119,8 +119,10 @@ def _interactions(site: Site, summaries: Callable[[], dict[int, list[Summary]]])
     def graph() -> Graph:
         return site.graph(summaries())
 
-    addresses = interaction_addresses(site.facts)
-    return {address: lambda address=address: site.pages.interaction(address, graph()) for address in addresses}
+    def page(address: str) -> str:
+        return site.pages.interaction(address, graph())
+
+    return {address: partial(page, address) for address in interaction_addresses(site.facts)}
 
 
 def _fitted(site: Site, executor: Executor, progress: Progress) -> Site:
