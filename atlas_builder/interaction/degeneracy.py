@@ -10,7 +10,7 @@ from torch import Tensor
 from atlas_builder.interaction.directions import rank
 
 Layer = tuple[Tensor, Tensor, Tensor | None]
-"""Of a linear layer with bias: its inputs (rows, d); the gradients of all outputs by what it computes, (n, units);
+"""Of a linear layer: its inputs (rows, d); the gradients of all outputs by what it computes, (n, units);
 and whether each unit fires, bool (rows, units), or None where what it computes is not followed by ReLUs."""
 
 
@@ -31,8 +31,8 @@ def synchronised(firing: Tensor) -> list[list[int]]:
     return [group for group in groups.values() if len(group) > 1]
 
 
-def effective_parameters(layers: Iterable[Layer], tolerance: float = 1e-9) -> int:
-    """At most how many parameters of a network of linear layers with biases and ReLUs are independent to first order.
+def effective_parameters(layers: Iterable[Layer], tolerance: float = 1e-9, *, biases: bool = True) -> int:
+    """At most how many parameters of a network of linear layers and ReLUs are independent to first order.
 
     Our count, not the paper's: the rank of the Gauss-Newton matrix is at most
     Σ_l rank(G_l) · rank(K_l) - Σ_b rank(G_b) · rank(K_b). G_l is the Gram matrix of a layer's inputs
@@ -45,32 +45,42 @@ def effective_parameters(layers: Iterable[Layer], tolerance: float = 1e-9) -> in
     Args:
         layers: In the order of the network; the inputs of one are the activations of the one before.
         tolerance: Eigenvalues below this share of the largest count as zero.
+        biases: Whether layers have biases; without, nothing above has a 1.
     """
     network = list(layers)
     count = 0
     for number, (inputs, gradients, firing) in enumerate(network):
-        count += rank(_gram(_with_one(inputs)), tolerance) * rank(_gram(gradients), tolerance)
+        count += rank(_gram(_with_one(inputs) if biases else inputs), tolerance) * rank(_gram(gradients), tolerance)
         if firing is not None and number + 1 < len(network):
-            activations = network[number + 1][0]
-            count -= sum(
-                rank(_gram(_of_block(activations, firing, block)), tolerance)
-                * rank(_gram(gradients[:, block]), tolerance)
-                for block in _blocks(firing)
-            )
+            count -= _mixed(network[number + 1][0], gradients, firing, tolerance, biases=biases)
     return count
 
 
-def _blocks(firing: Tensor) -> list[list[int]]:
-    """Groups that fire together, and every other unit that fires for itself."""
+def _mixed(activations: Tensor, gradients: Tensor, firing: Tensor, tolerance: float, *, biases: bool) -> int:
+    """Σ_b rank(G_b) · rank(K_b) over groups that fire together, and every other unit that fires for itself."""
     together = synchronised(firing)
-    grouped = {unit for group in together for unit in group}
-    alone = [unit for unit in range(firing.shape[1]) if unit not in grouped and bool(firing[:, unit].any())]
-    return [*together, *([unit] for unit in alone)]
+    fires, always = firing.any(dim=0), firing.all(dim=0)
+    alone = fires.clone()
+    alone[[unit for group in together for unit in group]] = False
+    # Of a single unit without a 1 the ranks are 1, or 0 where all is 0.
+    plain = alone & ~always
+    matters = (_lengths(activations) > 0) & (_lengths(gradients) > 0)
+    blocks = [*together, *([unit] for unit in torch.nonzero(alone & always)[:, 0].tolist())]
+    return int((plain & matters).sum()) + sum(
+        rank(_gram(_of_block(activations, firing, block, biases=biases)), tolerance)
+        * rank(_gram(gradients[:, block]), tolerance)
+        for block in blocks
+    )
 
 
-def _of_block(activations: Tensor, firing: Tensor, block: list[int]) -> Tensor:
+def _lengths(rows: Tensor) -> Tensor:
+    lengths: Tensor = torch.linalg.vector_norm(rows, dim=0, dtype=torch.float64)
+    return lengths
+
+
+def _of_block(activations: Tensor, firing: Tensor, block: list[int], *, biases: bool) -> Tensor:
     own = activations[:, block]
-    return _with_one(own) if bool(firing[:, block[0]].all()) else own
+    return _with_one(own) if biases and bool(firing[:, block[0]].all()) else own
 
 
 def _with_one(rows: Tensor) -> Tensor:

@@ -209,8 +209,14 @@ def _publish(config: Configuration, store: Store, folder: Path, pool: Executor, 
     stages = Stages.at(store.root)
     date = edition_date(config)
     facts = atlas_facts(config, stages.collected.facts, read_loss(stages.describe), date)
-    if stages.interactions is not None:
-        facts["interaction"] = {**facts.get("interaction", {}), **stages.interactions.facts}
+    if config.rotates and stages.rotation is not None:
+        rotation = stages.rotation
+        facts["interaction"] = {
+            "basis": rotation.facts["basis"],
+            "tokens": rotation.facts["tokens"],
+            "degeneracy": rotation.degeneracy,
+            **(stages.interactions.facts if stages.interactions is not None else {}),
+        }
     site = Site(stages, config, facts, date)
     publish(site, folder / _SITE, pool, progress)
 

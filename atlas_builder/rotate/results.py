@@ -115,6 +115,11 @@ class Rotation:
         """The layers, in rising order."""
         return list(self.facts["layers"])
 
+    @property
+    def degeneracy(self) -> list[dict[str, Any]]:
+        """What `rotate.degeneracy` says of each layer, with its number as `layer`."""
+        return [{"layer": layer, **self.facts["degeneracy"][str(layer)]} for layer in self.layers]
+
     def layer(self, number: int) -> RotatedLayer:
         """The directions of one layer."""
         return RotatedLayer(number, self.folder / ROTATION_FILE)

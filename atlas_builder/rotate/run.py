@@ -7,7 +7,7 @@ block, shards take blocks in turn, and sums are the same however many shards the
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 import orjson
 import torch
 from numpy.typing import NDArray
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -27,6 +28,7 @@ from atlas_builder.models.language_model import LanguageModel
 from atlas_builder.models.memory import in_halves, keep_memory
 from atlas_builder.models.precision import DTYPES, epsilon
 from atlas_builder.progress import Progress
+from atlas_builder.rotate.degeneracy import DegeneracySums, degeneracy_of
 from atlas_builder.rotate.directions import arrays_of, find_basis
 from atlas_builder.rotate.gradients import GradientRun, Target
 from atlas_builder.rotate.moments import Moments, MomentSums, moments
@@ -155,6 +157,7 @@ def _prepare(model: LanguageModel, units: MLPUnits, config: Configuration, folde
     facts = {
         **model.facts,
         "activation": units.activation,
+        "layers_biased": [layer for layer in units.layers if units.read_biases(layer) is not None],
         "basis": config.units.basis,
         "layers_read": list(units.layers),
         "corpus_sha256": read.sha256,
@@ -190,10 +193,12 @@ class _Run:
         """Sum a block in all layers, where that is not done yet."""
         if block_file(self._folder, block).exists():
             return
-        sums = {}
+        sums, degeneracy = {}, {}
         for layer in self._units.layers:
             parts, count, width = self._units.read_weights(layer).shape
+            added, activation = self._units.write_weights(layer).shape[1], str(self._units.activation)
             sums[layer] = MomentSums(width, parts, count)
+            degeneracy[layer] = DegeneracySums(width, count, parts, added, self._plan.tokens, activation)
         for places in self._plan.batches(block, self._at_once):
 
             def run(rows: slice, places: NDArray[np.int64] = places) -> None:
@@ -201,10 +206,12 @@ class _Run:
                 numbers = self._plan.contexts[part]
                 for layer, layer_pass in self._gradients.run(self._tokens(numbers), numbers.tolist()).items():
                     sums[layer].add(layer_pass, self._plan.rows(part))
+                    degeneracy[layer].add(layer_pass, self._plan.rows(part))
 
             self._in_parts(run, len(places))
-        arrays = {f"L{layer}.{name}": array for layer, one in sums.items() for name, array in one.arrays().items()}
-        _save(arrays, block_file(self._folder, block))
+        # The sums last: a block is done where its file is there.
+        _save(_by_layer(degeneracy), degeneracy_file(self._folder, block))
+        _save(_by_layer(sums), block_file(self._folder, block))
 
     def local(self, facts: dict[str, Any], config: Configuration) -> None:
         """Replace M by that of the local basis, from the last layer but one backwards: E[Jᵀ P M⁺ P J], CCᵀ = P M⁺ P."""
@@ -251,6 +258,11 @@ def block_file(folder: Path, block: int) -> Path:
     return folder / f"block-{block:02}.safetensors"
 
 
+def degeneracy_file(folder: Path, block: int) -> Path:
+    """What degeneracy is read from; it is there before the sums are."""
+    return folder / f"degeneracy-{block:02}.safetensors"
+
+
 def pull_file(folder: Path, layer: int, block: int) -> Path:
     """The sum of a block that takes the place of `pulled` in a local basis."""
     return folder / f"pulled-L{layer}-{block:02}.safetensors"
@@ -272,6 +284,27 @@ def layer_moments(folders: Sequence[Path], layer: int) -> tuple[Moments, Moments
     return moments(blocks), moments(blocks[0::2]), moments(blocks[1::2])
 
 
+def _degeneracy(
+    folders: Sequence[Path], layer: int, facts: dict[str, Any], whole: Moments, importance: Tensor, tolerance: float
+) -> dict[str, Any]:
+    """The degeneracy of a layer, which alone is read of the blocks."""
+    prefix, blocks = f"L{layer}.", []
+    for block in range(BLOCKS):
+        folder = next(one for one in folders if block_file(one, block).exists())
+        with safe_open(degeneracy_file(folder, block), framework="pt") as opened:
+            names = [name for name in opened.keys() if name.startswith(prefix)]  # noqa: SIM118 - no dictionary
+            blocks.append({name.removeprefix(prefix): opened.get_tensor(name) for name in names})
+    return degeneracy_of(
+        blocks,
+        whole.covariance,
+        whole.pulled,
+        importance,
+        activation=facts["activation"],
+        biases=layer in facts["layers_biased"],
+        tolerance=tolerance,
+    )
+
+
 def merge_rotations(shards: Sequence[Path], config: Configuration, folder: Path, progress: Progress) -> None:
     """Make the stage's file of the folders of all shards; it does not depend on their number.
 
@@ -284,14 +317,18 @@ def merge_rotations(shards: Sequence[Path], config: Configuration, folder: Path,
             raise ConfigurationError(f"{shard} and {shards[0]} are of different models or texts: run the shards again.")
     facts, weights = records[0], load_file(shards[0] / "weights.safetensors")
     found: dict[str, Tensor] = {}
+    degeneracy: dict[str, Any] = {}
     with progress.task("directions", total=len(facts["layers_read"]), unit="layers") as advance:
         for layer in facts["layers_read"]:
             parts = layer_moments(shards, layer)
             given = parts, layer, tolerance_of(config), weights[f"L{layer}.reads"], weights[f"L{layer}.write"]
             arrays = _located(layer, arrays_of, facts["basis"], *given)
             found |= {f"L{layer}.{name}": array.contiguous() for name, array in arrays.items()}
+            counted = facts, parts[0], arrays["importance"], tolerance_of(config)
+            degeneracy[str(layer)] = _located(layer, _degeneracy, shards, layer, *counted)
             advance(1)
     said = {name: facts[name] for name in ("basis", "tokens", "contexts")} | {"layers": facts["layers_read"]}
+    said["degeneracy"] = degeneracy
     metadata = {FACTS: orjson.dumps(said, option=orjson.OPT_SORT_KEYS).decode()}
     _save(found, folder / ROTATION_FILE, metadata)
 
@@ -312,6 +349,10 @@ def _located(layer: int, find: Any, *given: Any) -> Any:
         return find(*given)
     except ActivationError as error:
         raise ActivationError(f"layer {layer}: {error}") from error
+
+
+def _by_layer(sums: Mapping[int, MomentSums] | Mapping[int, DegeneracySums]) -> dict[str, Tensor]:
+    return {f"L{layer}.{name}": array for layer, one in sums.items() for name, array in one.arrays().items()}
 
 
 def _save(arrays: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:

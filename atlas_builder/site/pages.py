@@ -20,6 +20,7 @@ from atlas_builder.records.schema import Record
 from atlas_builder.site import evidence, figures, graph_figures, html, layer_table
 from atlas_builder.site import map as site_map
 from atlas_builder.site.citing.cite import Citation, cite
+from atlas_builder.site.degeneracy import degeneracy_by_layer, layer_degeneracy, neuron_pages
 from atlas_builder.site.graph import WHOLE, Graph
 from atlas_builder.site.headline import headline, reliability
 from atlas_builder.site.map import DrawnMap
@@ -137,6 +138,9 @@ class Pages:
             counterpart=self._counterpart,
         )
 
+    def _neuron_pages(self, root: str) -> str | None:
+        return neuron_pages(self.facts["kind"], self.config.site.counterpart, root)
+
     @property
     def _counterpart(self) -> str | None:
         """The folder of the atlas of the other units, from a page's own folder of pages of units."""
@@ -188,6 +192,8 @@ class Pages:
                 figure=figures.shares_by_layer([(f"Layer {layer}", "", _groups(units))], BEHAVIOUR_GROUPS),
                 figures=distributions,
                 groups=BEHAVIOUR_GROUPS,
+                degeneracy=layer_degeneracy(self.facts, layer),
+                neuron_pages=self._neuron_pages("../"),
             )
             for leaf in leaves
         }
@@ -237,6 +243,8 @@ class Pages:
             ),
             compared=compared,
             not_compared=sum(unit.measures[compared.name] is None for unit in every if unit.measures["examples"]),
+            degeneracy=degeneracy_by_layer(self.facts),
+            neuron_pages=self._neuron_pages(""),
         )
 
     def map(self, drawn: DrawnMap) -> str:
