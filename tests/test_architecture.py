@@ -84,6 +84,7 @@ def _check(array: np.ndarray, row: Row, layer: str, sizes: dict[tuple[str, str],
             assert sizes.setdefault((layer, said), size) == size, said
 
 
+_OF_DIRECTIONS = {"edges-L0.npy", "modules.json"}
 _OF_CHARACTERS = {"contexts/begins.b1", "contexts/reads.i32"}  # none where every token begins a character
 
 
@@ -123,7 +124,7 @@ def work(configure: Configure, llama_folder: Path, pool: Executor, tmp_path_fact
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_files_of_a_stage_are_as_described(work: Path, stage: str) -> None:
-    _compare(work / stage, _tables(stage), {"importance/<first batch>.npy"})
+    _compare(work / stage, _tables(stage), {"importance/<first batch>.npy", *_OF_DIRECTIONS})
 
 
 def test_files_of_a_shard_are_as_described(configure: Configure, tmp_path: Path) -> None:

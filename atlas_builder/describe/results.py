@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,9 @@ from atlas_builder.files import read_array, read_json, write_json
 from atlas_builder.rounding import significant
 
 _LOSS = "loss.json"
+_MODULES = "modules.json"
+STRONGEST = 8
+"""Edges kept for a direction, in and out each."""
 
 
 @dataclass(frozen=True)
@@ -109,3 +113,140 @@ class Importance:
         examples, values = self.all
         place = int(np.searchsorted(examples, example))
         return values[place] if place < len(examples) and examples[place] == example else None
+
+
+def edges_file(folder: Path, layer: int) -> Path:
+    """The file of the edges from a layer's directions to those of the next, in the folder of the describe stage."""
+    return folder / f"edges-L{layer}.npy"
+
+
+Place = tuple[int, int]
+"""Layer and direction."""
+
+
+class StrongEdge(NamedTuple):
+    """An edge of a direction, by its other end."""
+
+    layer: int
+    direction: int
+    strength: float
+
+
+class StrongEdges(NamedTuple):
+    """The strongest edges of a direction, the strongest first."""
+
+    incoming: list[StrongEdge]
+    outgoing: list[StrongEdge]
+
+
+def write_modules(
+    folder: Path, floors: Mapping[Place, float], quality: float, members: Sequence[Sequence[Place]], tokens: int
+) -> None:
+    """Save for `Interactions` the modules, and by layer and next layer the strength above which edges count."""
+    pairs = [{"before": before, "after": after, "floor": floor} for (before, after), floor in floors.items()]
+    write_json(folder / _MODULES, {"pairs": pairs, "quality": quality, "members": members, "tokens": tokens})
+
+
+@dataclass(frozen=True)
+class Interactions:
+    """How the directions of neighbouring layers interact. A pair of layers is named by the former.
+
+    Modules are numbered from 1, the largest first. An edge counts if it is stronger than its pair's floor.
+    """
+
+    folder: Path
+
+    @cached_property
+    def _facts(self) -> dict[str, Any]:
+        facts: dict[str, Any] = read_json(self.folder / _MODULES)
+        return facts
+
+    @property
+    def layers(self) -> list[int]:
+        """The layers that have edges to another, in rising order: all but the last."""
+        return list(self._floors)
+
+    @cached_property
+    def _floors(self) -> dict[int, float]:
+        return {pair["before"]: pair["floor"] for pair in self._facts["pairs"]}
+
+    @cached_property
+    def after(self) -> dict[int, int]:
+        """By layer the next, which it has edges to."""
+        return {pair["before"]: pair["after"] for pair in self._facts["pairs"]}
+
+    @property
+    def tokens(self) -> int:
+        """Tokens on which the edges were measured."""
+        return int(self._facts["tokens"])
+
+    @property
+    def quality(self) -> float:
+        """Modularity of the division into modules."""
+        return float(self._facts["quality"])
+
+    @cached_property
+    def modules(self) -> list[list[Place]]:
+        """The directions of each module, two at least; those without an edge above the floor have no module."""
+        return [[(layer, direction) for layer, direction in members] for members in self._facts["members"]]
+
+    @cached_property
+    def _module(self) -> dict[Place, int]:
+        return {place: number for number, members in enumerate(self.modules, 1) for place in members}
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What `atlas.json` says: tokens, floors and numbers of edges by pair, modules and their quality."""
+        pairs = [
+            {
+                "before": layer,
+                "after": self.after[layer],
+                "floor": significant(self.floor(layer)),
+                "edges": int((self.edges(layer) > self.floor(layer)).sum()),
+            }
+            for layer in self.layers
+        ]
+        return {
+            "edge_tokens": self.tokens,
+            "pairs": pairs,
+            "modules": len(self.modules),
+            "quality": significant(self.quality),
+        }
+
+    def module_of(self, layer: int, direction: int) -> int | None:
+        """The number of a direction's module; None where it has no module."""
+        return self._module.get((layer, direction))
+
+    @cached_property
+    def _edges(self) -> dict[int, NDArray[np.float64]]:
+        return {layer: read_array(edges_file(self.folder, layer)) for layer in self.layers}
+
+    def edges(self, layer: int) -> NDArray[np.float64]:
+        """Strengths of all edges from a layer to the next: (k_after, k_before)."""
+        return self._edges[layer]
+
+    def floor(self, layer: int) -> float:
+        """The strongest edge from a layer to the next that is too weak to count."""
+        return self._floors[layer]
+
+    def shown(self, layer: int) -> list[tuple[int, int, float]]:
+        """The edges above the floor from a layer to the next, the strongest first: before, after, strength."""
+        strengths = self.edges(layer)
+        after, before = np.nonzero(strengths > self.floor(layer))
+        order = np.lexsort([after, before, -strengths[after, before]])
+        return [(int(before[at]), int(after[at]), float(strengths[after[at], before[at]])) for at in order]
+
+    def strongest(self, layer: int, direction: int) -> StrongEdges:
+        """The strongest edges above the floor that end and begin at a direction."""
+        former = next((one for one, other in self.after.items() if other == layer), None)
+        incoming = [] if former is None else self._above(former, self.edges(former)[direction], former)
+        outgoing = self._above(layer, self.edges(layer)[:, direction], self.after[layer]) if layer in self.after else []
+        return StrongEdges(incoming, outgoing)
+
+    def _above(self, pair: int, strengths: NDArray[np.float64], ends: int) -> list[StrongEdge]:
+        order = np.argsort(-strengths, kind="stable")[:STRONGEST].tolist()
+        return [StrongEdge(ends, at, float(strengths[at])) for at in order if strengths[at] > self.floor(pair)]
+
+    def __reduce__(self) -> tuple[Callable[..., Interactions], tuple[Path]]:
+        """Workers get the path, not the arrays that happen to be loaded."""
+        return Interactions, (self.folder,)

@@ -166,7 +166,8 @@ def _describe(config: Configuration, store: Store, folder: Path, pool: Executor,
 
     collected, clustered = Collected(store.folder("collect")), store.folder("cluster")
     describe(collected, clustered, config.examples, folder, pool, progress)
-    if config.describe.importance != "none" or config.describe.prediction or config.describe.steering:
+    has_edges = config.units.kind == "basis"
+    if has_edges or config.describe.importance != "none" or config.describe.prediction or config.describe.steering:
         from atlas_builder.describe.ablation import measure_importance
         from atlas_builder.describe.loss import measure_loss
         from atlas_builder.describe.steering import clamp_units
@@ -180,6 +181,12 @@ def _describe(config: Configuration, store: Store, folder: Path, pool: Executor,
         write_loss(folder, measure_loss(loaded, collected.contexts, config.model.device, progress))
         if config.describe.importance != "none":
             measure_importance(loaded, units, collected, clustered, config, folder, progress)
+        if has_edges:
+            from atlas_builder.describe.interactions import measure_edges
+            from atlas_builder.rotate.results import Rotation
+
+            rotation = Rotation(store.folder("rotate"))
+            measure_edges(loaded, rotation, collected.contexts, config, folder, progress)
         if config.describe.prediction:
             predict(units, collected, folder, config.model.device, progress)
         if config.describe.steering and isinstance(units, Steerable) and loaded.is_causal:
@@ -208,6 +215,7 @@ def _publish(config: Configuration, store: Store, folder: Path, pool: Executor, 
             "basis": rotation.facts["basis"],
             "tokens": rotation.facts["tokens"],
             "degeneracy": rotation.degeneracy,
+            **(stages.interactions.facts if stages.interactions is not None else {}),
         }
     site = Site(stages, config, facts, date)
     publish(site, folder / _SITE, pool, progress)

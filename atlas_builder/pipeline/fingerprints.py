@@ -31,6 +31,7 @@ _ENTRIES: dict[Stage, tuple[str, ...]] = {
     "describe": (
         "describe.run",
         "describe.ablation",
+        "describe.interactions",
         "describe.loss",
         "describe.steering",
         "describe.token_predictors",

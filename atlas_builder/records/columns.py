@@ -74,7 +74,38 @@ EXAMPLES = [
 ]
 """One row an example: all that the measures are computed from, shown in records or not."""
 
+
+class EdgeRow(NamedTuple):
+    """A row of the table of edges."""
+
+    layer_before: int
+    direction_before: int
+    layer_after: int
+    direction_after: int
+    strength: float
+
+
+EDGES = [
+    Column("layer_before", pa.int32(), (), "The layer at whose MLP's input the edge begins."),
+    Column("direction_before", pa.int32(), (), "Its direction."),
+    Column("layer_after", pa.int32(), (), "The layer at whose MLP's input the edge ends."),
+    Column("direction_after", pa.int32(), (), "Its direction."),
+    Column(
+        "strength",
+        pa.float64(),
+        (),
+        "The mean over tokens of the square of what the activation of the direction before, at all tokens of the "
+        "context, contributes to that of the direction after, to first order.",
+    ),
+]
+"""One row an edge above the floor of its layers, of an atlas of directions; the strongest of two layers first."""
+
 TABLES = {"units": UNITS, "behaviours": BEHAVIOURS, "examples": EXAMPLES}
+
+
+def tables_of(config: Configuration) -> dict[str, list[Column]]:
+    """The tables of an atlas by name."""
+    return {**TABLES, "edges": EDGES} if config.units.kind == "basis" else TABLES
 
 
 def table_schema(columns: Sequence[Column], config: Configuration) -> pa.Schema:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
+from atlas_builder.describe.results import Interactions
 from atlas_builder.records.schema import Record
 from atlas_builder.rotate.results import RotatedLayer, Rotation
 from atlas_builder.rounding import significant
@@ -30,6 +31,16 @@ PARTS = (("input",), ("gate", "linear"))
 
 DIRECTIONS_FILE = "directions.safetensors"
 _PUBLISHED = ("mean", "encode", "decode", "effect")
+
+
+def published_edges(interactions: Interactions, layer: int, direction: int) -> Record:
+    """The strongest edges of a direction, and its module."""
+    sides = interactions.strongest(layer, direction)
+    edges = {
+        name: [[edge.layer, edge.direction, significant(edge.strength)] for edge in side]
+        for name, side in zip(("in", "out"), sides, strict=True)
+    }
+    return {"edges": edges, "module": interactions.module_of(layer, direction)}
 
 
 def write_directions(rotation: Rotation, folder: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from atlas_builder.config import Configuration, SiteSettings
 from atlas_builder.describe.shown_examples import Shown
 from atlas_builder.describe.token_scores import WAYS, PredictorScores, predictor_scores
 from atlas_builder.records.address import UnitAddress
-from atlas_builder.records.directions import LayerDirections
+from atlas_builder.records.directions import LayerDirections, published_edges
 from atlas_builder.records.schema import SCHEMA as SCHEMA
 from atlas_builder.records.schema import SCHEMA_FILE as SCHEMA_FILE
 from atlas_builder.records.schema import Record as Record
@@ -341,10 +341,12 @@ class LayerRecords:
 
     @cached_property
     def _directions(self) -> LayerDirections | None:
-        rotation = self.stages.rotation
+        rotation, interactions = self.stages.rotation, self.stages.interactions
         if rotation is None or not self.config.rotates:  # directions of a former build may be there
             return None
-        return LayerDirections(rotation.layer(self.layer.layer))
+        layer = self.layer.layer
+        edges = None if interactions is None else partial(published_edges, interactions, layer)
+        return LayerDirections(rotation.layer(layer), edges)
 
     def _prediction(self, unit: int) -> Record | None:
         predicted = self._predicted

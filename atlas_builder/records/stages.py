@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from atlas_builder.cluster.run import Clustered
 from atlas_builder.collect.results import Collected, CollectedLayer
-from atlas_builder.describe.results import Described
+from atlas_builder.describe.results import Described, Interactions
 from atlas_builder.files import MARK, read_json
 from atlas_builder.link.run import Links
 from atlas_builder.rotate.results import Rotation
@@ -61,6 +61,11 @@ class Stages:
     def rotation(self) -> Rotation | None:
         """Directions of what enters each MLP; None where none were asked for."""
         return None if self.rotate is None else Rotation(self.rotate)
+
+    @cached_property
+    def interactions(self) -> Interactions | None:
+        """How directions interact; None where they are not the units."""
+        return Interactions(self.describe) if self.collected.facts["kind"] == "basis" else None
 
     def layer(self, number: int) -> StagedLayer:
         """The results for one layer."""

@@ -18,11 +18,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from atlas_builder.collect.results import CollectedLayer
 from atlas_builder.config import Configuration
+from atlas_builder.describe.results import Interactions
 from atlas_builder.describe.token_scores import WAYS, predictor_scores
 from atlas_builder.records.address import UnitAddress
-from atlas_builder.records.columns import NEIGHBOUR, TABLES, table_schema
+from atlas_builder.records.columns import EDGES, NEIGHBOUR, TABLES, Column, EdgeRow, table_schema
 from atlas_builder.records.stages import Stages
-from atlas_builder.rounding import significant_all
+from atlas_builder.rounding import significant, significant_all
 
 _Numbers = NDArray[np.integer[Any]]
 
@@ -41,12 +42,37 @@ def write_tables(folder: Path, stages: Stages, config: Configuration) -> None:
         with pq.ParquetWriter(folder / f"{name}.parquet", schema, compression="zstd") as writer:
             for layer in stages.collected.layers:
                 writer.write_table(pa.table(rows(layer), schema))
+    if stages.interactions is not None:
+        _write_edges(folder / "edges.parquet", stages.interactions, config)
 
 
-def table_problems(folder: Path, layers: Sequence[Mapping[str, int]]) -> list[str]:
-    """The problems of the tables of an atlas whose `atlas.json` lists these layers."""
+def edge_rows(interactions: Interactions) -> list[EdgeRow]:
+    """The edges above the floors, with strengths as published."""
+    return [
+        EdgeRow(layer, before, interactions.after[layer], after, significant(strength) or 0.0)
+        for layer in interactions.layers
+        for before, after, strength in interactions.shown(layer)
+    ]
+
+
+def read_edges(folder: Path) -> list[EdgeRow]:
+    """The rows of the table of edges of an atlas; `OSError`, `ValueError` if unreadable."""
+    rows = pq.read_table(folder / "edges.parquet", columns=list(EdgeRow._fields)).to_pylist()
+    return [EdgeRow(**row) for row in rows]
+
+
+def _write_edges(path: Path, interactions: Interactions, config: Configuration) -> None:
+    rows = edge_rows(interactions)
+    columns = {name: [row[place] for row in rows] for place, name in enumerate(EdgeRow._fields)}
+    pq.write_table(pa.table(columns, table_schema(EDGES, config)), path, compression="zstd")
+
+
+def table_problems(
+    folder: Path, layers: Sequence[Mapping[str, int]], named: Mapping[str, Sequence[Column]] = TABLES
+) -> list[str]:
+    """The problems of the tables, as `named`, of an atlas whose `atlas.json` lists these layers."""
     files, problems = {}, []
-    for name, columns in TABLES.items():
+    for name, columns in named.items():
         file = folder / f"{name}.parquet"
         try:
             files[name] = pq.ParquetFile(file)

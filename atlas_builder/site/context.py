@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import gcd
@@ -13,9 +14,13 @@ from atlas_builder.config import Configuration
 from atlas_builder.corpus.token_text import plain
 from atlas_builder.progress import gc_paused
 from atlas_builder.records.address import UnitAddress
+from atlas_builder.records.columns import EdgeRow
 from atlas_builder.records.stages import Stages
+from atlas_builder.records.tables import edge_rows
 from atlas_builder.shipped import shipped_folder
+from atlas_builder.site.graph import Graph
 from atlas_builder.site.pages import Neighbourhood, Pages
+from atlas_builder.site.summary import Summary
 from atlas_builder.site.theme import environment, find_theme
 
 _PROSE_ORDER = ("about", "methods", "data", "citing")
@@ -68,6 +73,7 @@ class Site:
             "prose": self.prose,
             "methods": self.methods,
             "above": self.config.site.above,
+            "interactions": self.has_interactions,
         }
 
     @cached_property
@@ -75,7 +81,23 @@ class Site:
         """What renders the pages of units, layers and overviews."""
         jinja = environment(self.theme)
         jinja.globals.update(prose=self.prose, methods=self.methods, above=self.config.site.above)
+        jinja.globals.update(interactions=self.has_interactions)
         return Pages(jinja, self.config, self.facts, self.date)
+
+    @property
+    def has_interactions(self) -> bool:
+        """Whether the atlas is of directions, and has pages of how they interact."""
+        return self.config.units.kind == "basis"
+
+    def graph(self, layers: Mapping[int, Sequence[Summary]]) -> Graph:
+        """How directions interact, by summaries of all."""
+        return Graph.of(layers, self.facts["interaction"], self.edge_rows)
+
+    @cached_property
+    def edge_rows(self) -> list[EdgeRow]:
+        """The edges above the floors; none where the units are no directions."""
+        interactions = self.stages.interactions
+        return edge_rows(interactions) if interactions else []
 
     @cached_property
     def labels(self) -> dict[tuple[str, int], str]:

@@ -17,10 +17,11 @@ from atlas_builder.records.address import UnitAddress
 from atlas_builder.records.kinds import BASES, kind_of
 from atlas_builder.records.measures import MEASURES, shown_in
 from atlas_builder.records.schema import Record
-from atlas_builder.site import evidence, figures, html, layer_table
+from atlas_builder.site import evidence, figures, graph_figures, html, layer_table
 from atlas_builder.site import map as site_map
 from atlas_builder.site.citing.cite import Citation, cite
 from atlas_builder.site.degeneracy import degeneracy_by_layer, layer_degeneracy, neuron_pages
+from atlas_builder.site.graph import WHOLE, Graph
 from atlas_builder.site.headline import headline, reliability
 from atlas_builder.site.map import DrawnMap
 from atlas_builder.site.summary import Summary, compared_number
@@ -258,6 +259,34 @@ class Pages:
             picture=drawn.picture,
             placed=drawn.placed,
             regions=drawn.regions,
+        )
+
+    def interaction(self, page: str, graph: Graph) -> str:
+        """How directions interact: the page of all layers or, at its address, that of a module."""
+        most = self.config.interaction.directions_drawn
+        if page != WHOLE:
+            module = next(module for module in graph.modules if module.page == page)
+            return self._render(
+                "module.html",
+                page,
+                f"Module {module.number}, {self.config.title}",
+                description=f"{len(module.members):,} {self._noun}s that interact mostly with each other.",
+                module=module,
+                picture=graph_figures.module_graph(graph, module, most, "../"),
+                most=most,
+                noun=self._noun,
+            )
+        return self._render(
+            "interaction.html",
+            page,
+            f"Interactions, {self.config.title}",
+            description=f"How the {self._noun}s of {self.facts['model']['name']} act on those of the next layer.",
+            graph=graph,
+            picture=graph_figures.model_graph(graph, most),
+            pairs=[(pair, graph_figures.pair_graph(graph, pair, most)) for pair in graph.pairs],
+            colour_of=graph_figures.colour_of,
+            most=most,
+            noun=self._noun,
         )
 
     def plain(self, template: str, page: str, title: str) -> str:

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
+from functools import cache, partial
 from itertools import accumulate
 from pathlib import Path
 from urllib.parse import quote
@@ -28,6 +29,7 @@ from atlas_builder.site import map as site_map
 from atlas_builder.site.citing import metadata
 from atlas_builder.site.citing.cite import address
 from atlas_builder.site.context import Site
+from atlas_builder.site.graph import Graph, interaction_addresses
 from atlas_builder.site.highlights import highlights
 from atlas_builder.site.hosting import size, sums
 from atlas_builder.site.hosting.budget import fitted
@@ -69,6 +71,7 @@ def _publish(site: Site, folder: Path, executor: Executor, progress: Progress) -
     ]
     drawn = map_task.result()
     for page, render in overviews(site, lambda: summaries, lambda: drawn).items():
+        (folder / page).parent.mkdir(exist_ok=True)
         write_text(folder / page, render())
     _write_around(site, folder)
     for task in tasks:
@@ -98,7 +101,7 @@ def overviews(
     site: Site, summaries: Callable[[], dict[int, list[Summary]]], drawn: Callable[[], site_map.DrawnMap]
 ) -> dict[str, Callable[[], str]]:
     """A function for each page that is not a unit's, a layer's or prose, by address; it reads only what it needs."""
-    return {
+    pages = {
         "index.html": lambda: site.pages.home(
             summaries(), highlights(summaries(), site.stages.links), _paper_distances(site), drawn()
         ),
@@ -106,6 +109,20 @@ def overviews(
         "search.html": lambda: site.pages.plain("search.html", "search.html", "Search"),
         "404.html": lambda: site.pages.plain("404.html", "404.html", "Not found"),
     }
+    return {**pages, **(_interactions(site, summaries) if site.has_interactions else {})}
+
+
+def _interactions(site: Site, summaries: Callable[[], dict[int, list[Summary]]]) -> dict[str, Callable[[], str]]:
+    """A function for each page of how directions interact, by address."""
+
+    @cache
+    def graph() -> Graph:
+        return site.graph(summaries())
+
+    def page(address: str) -> str:
+        return site.pages.interaction(address, graph())
+
+    return {address: partial(page, address) for address in interaction_addresses(site.facts)}
 
 
 def _fitted(site: Site, executor: Executor, progress: Progress) -> Site:
@@ -163,6 +180,7 @@ def _write_around(site: Site, folder: Path) -> None:
             "index.html",
             "map.html",
             *map(quote, prose),
+            *interaction_addresses(site.facts),
             *layers,
             *(UnitAddress(*unit).page for unit in site.units),
         ]

@@ -25,6 +25,10 @@ class Summary:
     """Of its record."""
     similarity: float = 0.0
     """Mean cosine of its behaviours with their nearest neighbours, 0 for one that has none."""
+    direction: dict[str, Any] | None = None
+    """Of a direction, what its record says of it."""
+    tokens: dict[str, float] = field(default_factory=dict)
+    """Of a direction, the tokens of its behaviours, by the mean of their weights: large behaviours count most."""
 
     @property
     def name(self) -> str:
@@ -58,7 +62,18 @@ def summary_of(record: Record) -> Summary:
         coverage=[behaviour["coverage"] for behaviour in behaviours if behaviour["sign"] > 0],
         hash=record["hash"],
         similarity=_similarity(behaviours),
+        direction=record.get("direction"),
+        tokens=_tokens(behaviours) if "direction" in record else {},
     )
+
+
+def _tokens(behaviours: list[Record]) -> dict[str, float]:
+    total = sum(behaviour["coverage"] or 0.0 for behaviour in behaviours)
+    weights: dict[str, float] = {}
+    for behaviour in behaviours if total else ():
+        for token, weight in behaviour["tokens"]:
+            weights[token] = weights.get(token, 0.0) + behaviour["coverage"] * weight / total
+    return weights
 
 
 def _similarity(behaviours: list[Record]) -> float:

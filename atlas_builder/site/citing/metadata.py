@@ -32,6 +32,7 @@ _PARTS = {
     "index.html": "The first page, for people.",
     "atlas.json": "Facts of the atlas as a whole: model, corpus, settings, versions, layers.",
     "L[0-9]*/": "A layer: for each of its units a page (HTML) and a record (JSON), and a table of all.",
+    "modules/": "A page (HTML) for each module of directions.",
     "tables/": "All units and all behaviours as Parquet tables.",
     "schema/": "JSON Schemas of the records.",
     "search/": "The search index, in shards that pages load as scripts.",

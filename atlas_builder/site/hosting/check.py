@@ -14,6 +14,7 @@ from atlas_builder.errors import AtlasError
 from atlas_builder.progress import Progress
 from atlas_builder.reader.facts import read_facts
 from atlas_builder.records import tables
+from atlas_builder.records.columns import tables_of
 from atlas_builder.site.hosting import size, sums
 from atlas_builder.site.hosting.checks.index import index_problems
 from atlas_builder.site.hosting.checks.links import SiteLinks
@@ -123,7 +124,7 @@ def _check_all(folder: Path, atlases: list[Path], progress: Progress, executor: 
 
 def _check_tables(site: PublishedSite, report: CheckReport) -> None:
     """The tables as a whole; their rows are compared with records one unit after the other."""
-    problems = tables.table_problems(site.folder / "tables", site.facts["layers"])
+    problems = tables.table_problems(site.folder / "tables", site.facts["layers"], tables_of(site.config))
     if not problems:
         problems += _guarded("tables", lambda: [*count_problems(site.folder), *_schemas(site)])
     report.problems += problems

@@ -26,6 +26,7 @@ _PARTS = {
     "layer tables": r"L\d+/.+",
     "search": r"search(?:\.html|/.+)",
     "map": r"map(?:\.html|/.+)",
+    "interactions": r"interaction\.html|modules/M\d+\.html",
     "tables": r"tables/.+|.+\.parquet",
     "assets": r"assets/.+",
     "prose": r"(?!(?:index|404)\.html$).+\.(?:html|svg|png|jpe?g|gif|webp|avif)",

@@ -22,10 +22,10 @@ UNSEALED = {"facts": "0" * 64, "sums": "0" * 64}
 """What stands in `atlas.json` until `seal`."""
 _LINE = re.compile(r"(\\?)([0-9a-f]{64}) [ *](.+)", re.DOTALL)
 _ESCAPES = {r"\\": "\\", r"\n": "\n", r"\r": "\r"}
-_OURS = re.compile(r"(?:L\d+|assets|search|map|tables|schema)/.+", re.DOTALL)
+_OURS = re.compile(r"(?:L\d+|assets|search|map|tables|schema)/.+|modules/M\d+\.html", re.DOTALL)
 """Folders of the builder, in which nothing else may lie."""
 _TOP = re.compile(
-    r"index\.html|404\.html|search\.html|map\.html|robots\.txt|sitemap\.xml|\.nojekyll|CITATION\.cff"
+    r"index\.html|404\.html|search\.html|map\.html|interaction\.html|robots\.txt|sitemap\.xml|\.nojekyll|CITATION\.cff"
     r"|croissant\.json|ro-crate-metadata\.json"
 )
 

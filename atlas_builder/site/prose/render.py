@@ -62,7 +62,8 @@ def check_prose(folder: str | None) -> None:
 
 
 _RESERVED_PAGES = {
-    "index.html", "search.html", "map.html", "404.html", "atlas.json", "robots.txt", "sitemap.xml", *METADATA.values()
+    "index.html", "search.html", "map.html", "interaction.html", "404.html", "atlas.json", "robots.txt",
+    "sitemap.xml", *METADATA.values(),
 }  # fmt: skip
 _RESERVED_FOLDERS = re.compile(r"L\d+|assets|search|schema|map|tables")
 

@@ -19,8 +19,10 @@ from atlas_builder.cluster.run import PAPER_DISTANCES
 from atlas_builder.site import layer_table
 from atlas_builder.site import map as site_map
 from atlas_builder.site.citing.cite import csl_of, ris_of
+from atlas_builder.site.graph import interaction_addresses
 from atlas_builder.site.highlights import highlights
 from atlas_builder.site.hosting.checks.comparison import Comparison
+from atlas_builder.site.hosting.checks.edges import edge_problems
 from atlas_builder.site.hosting.checks.published import PublishedSite
 from atlas_builder.site.search.index import BLOCK
 from atlas_builder.site.summary import Summary
@@ -59,6 +61,8 @@ def overview_problems(site: PublishedSite, layers: Layers) -> list[str]:
     _home(overview)
     for page, title in (("search.html", "Search"), ("404.html", "Not found")):
         overview.same(page, site.pages.plain(page, page, title))
+    if site.has_interactions:
+        _interactions(overview)
     _prose(overview)
     return overview.problems
 
@@ -72,6 +76,15 @@ def _layers(overview: _Overview) -> None:
         citations = [pages.unit_citation(layer, unit.unit, unit.hash) for unit in units]
         overview.same(f"L{layer}/cite.json", csl_of(citations))
         overview.same(f"L{layer}/cite.ris", ris_of(citations))
+
+
+def _interactions(overview: _Overview) -> None:
+    """The pages of how directions interact, and the table of edges, by what records say of each direction."""
+    site = overview.site
+    graph = site.graph(overview.layers)
+    overview.problems += edge_problems(overview.layers, graph, site.facts["interaction"])
+    for address in interaction_addresses(site.facts):
+        overview.same(address, site.pages.interaction(address, graph))
 
 
 def _home(overview: _Overview) -> None:

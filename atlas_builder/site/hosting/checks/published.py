@@ -12,6 +12,8 @@ import pyarrow.parquet as pq
 
 from atlas_builder.config import Configuration
 from atlas_builder.records.address import UnitAddress
+from atlas_builder.records.columns import EdgeRow
+from atlas_builder.records.tables import read_edges
 from atlas_builder.shipped import shipped_folder
 from atlas_builder.site.context import Site
 from atlas_builder.site.theme import renderer
@@ -56,6 +58,11 @@ class PublishedSite(Site):
         rows = pq.read_table(self.folder / "tables" / "behaviours.parquet", columns=columns)
         ids, numbers, labels = (rows[name].to_pylist() for name in columns)
         return dict(zip(zip(ids, numbers, strict=True), labels, strict=True))
+
+    @cached_property
+    def edge_rows(self) -> list[EdgeRow]:
+        """The edges above the floors, from their table; `OSError`, `ValueError` if unreadable."""
+        return read_edges(self.folder / "tables") if self.has_interactions else []
 
     @cached_property
     def numbers(self) -> dict[tuple[str, int], int]:

@@ -9,12 +9,13 @@ from urllib.parse import quote
 import orjson
 
 from atlas_builder.records.address import UnitAddress
-from atlas_builder.records.columns import TABLES
+from atlas_builder.records.columns import tables_of
 from atlas_builder.records.schema import SCHEMA_FILE, schema
 from atlas_builder.shipped import shipped_folder
 from atlas_builder.site import constants, layer_table
 from atlas_builder.site.citing import metadata
 from atlas_builder.site.citing.cite import address
+from atlas_builder.site.graph import interaction_addresses
 from atlas_builder.site.hosting import sums
 from atlas_builder.site.hosting.checks.comparison import Comparison
 from atlas_builder.site.hosting.checks.published import PublishedSite
@@ -55,7 +56,8 @@ def _unaccounted(site: PublishedSite, names: Sequence[str]) -> Iterator[str]:
     shipped = shipped_folder("themes") / "atlas" / "assets"
     expected = {f"assets/{path.relative_to(shipped).as_posix()}" for path in shipped.rglob("*") if path.is_file()}
     expected |= {"assets/constants.js", "map/points.js", f"schema/{SCHEMA_FILE.name}"}
-    expected |= {f"tables/{name}.parquet" for name in TABLES}
+    expected |= {f"tables/{name}.parquet" for name in tables_of(site.config)}
+    expected |= set(interaction_addresses(site.facts))
     for address_ in (UnitAddress(*unit) for unit in site.units):
         expected |= {address_.page, address_.record}
     for layer in site.facts["layers"]:
@@ -103,6 +105,7 @@ def _engines(compared: Comparison, names: Sequence[str]) -> None:
             for leaf in layer_table.leaf_names(layer["units"])
         ]
         pages = ["index.html", "map.html", *leaves, *(UnitAddress(*unit).page for unit in site.units)]
+        pages += interaction_addresses(site.facts)
         pages += [page for page, _ in site.prose]
         known = {address(atlas, page) for page in pages}
         possible = known | {address(atlas, quote(name)) for name in names if name.endswith(".html")}

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from atlas_builder.config import Configuration
 from atlas_builder.records.address import UnitAddress
-from atlas_builder.records.columns import TABLES, UNITS, table_schema
+from atlas_builder.records.columns import TABLES, UNITS, table_schema, tables_of
 from atlas_builder.records.schema import Record
 from atlas_builder.rounding import grain_of
 from atlas_builder.site.headline import measures_by_sign
@@ -187,7 +187,7 @@ def _examples(tables: LayerTables, record: Record) -> Iterator[str]:
 
 def schema_problems(folder: Path, config: Configuration) -> Iterator[str]:
     """Tables whose columns are of other types, or have another meaning or other facts in their metadata."""
-    for name, columns in TABLES.items():
+    for name, columns in tables_of(config).items():
         found = pq.read_schema(folder / "tables" / f"{name}.parquet")
         expected = table_schema(columns, config)
         if not found.equals(expected):
