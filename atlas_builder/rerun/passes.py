@@ -97,7 +97,7 @@ class Reader:
         self._read = second_reading(config, loaded)
         self.weights = Weights(config, loaded, self._read)
         self._config = config
-        bos = self.tokenizer.bos_token_id if getattr(self._read, "prepends_bos", True) else None
+        bos = language_model.first_token(self.tokenizer) if getattr(self._read, "prepends_bos", True) else None
         self._head = [] if bos is None else [int(bos)]
 
     def at(self, rows: Sequence[list[int]], position: int, layer: int, unit: int) -> NDArray[np.float64]:
