@@ -128,6 +128,11 @@ class CorpusSettings(_Section):
     """For `text`, `jsonl` and `parquet`, a file, or a folder: its `.txt` and `.md`, its `.jsonl`, `.ndjson` and
     `.json`, or its `.parquet` and `.pq` files. The first two kinds may be packed by gzip, bzip2, xz or zstd; they are
     UTF-8 or, with a byte order mark, UTF-16."""
+    suffixes: list[Annotated[str, Field(pattern=r"^\.[^/\s]+$", max_length=40)]] | None = Field(
+        default=None, min_length=1, max_length=100
+    )
+    """Ends of the names of the files of a folder that are read, such as `[.py, .rst]`; those of the source when
+    empty."""
     name: str | None = None
     """Name of the data set, for `huggingface`."""
     split: str = "train"
@@ -152,6 +157,19 @@ class CorpusSettings(_Section):
             raise ValueError(f"source {self.source} requires corpus.path")
         if self.source == "huggingface" and not (self.name and self.revision):
             raise ValueError("source huggingface requires corpus.name and corpus.revision (a commit)")
+        return self
+
+    @model_validator(mode="after")
+    def _has_nothing_of_another_source(self) -> CorpusSettings:
+        ours = ("name", "revision") if self.source == "huggingface" else ("path", "suffixes")
+        if self.source == "stdlib":
+            ours = ()
+        for key in ("path", "suffixes", "name", "revision"):
+            if key not in ours and getattr(self, key) is not None:
+                others = "huggingface" if key in ("name", "revision") else "text, jsonl or parquet"
+                raise ValueError(
+                    f"source {self.source} does not read corpus.{key}: remove it, or set source to {others}"
+                )
         return self
 
 

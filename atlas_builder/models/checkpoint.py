@@ -65,7 +65,9 @@ def read_config(folder: Path) -> dict[str, Any]:
     hint = "give a folder in the Hugging Face layout"
     if not (folder / CONFIG).exists():
         inner = sorted(path.parent for level in ("*", "*/*") for path in folder.glob(f"{level}/{CONFIG}"))
-        hint = f"give the folder in it that has one, such as {shortened(inner[-1].relative_to(folder))}" if inner else hint
+        hint = (
+            f"give the folder in it that has one, such as {shortened(inner[-1].relative_to(folder))}" if inner else hint
+        )
     return read_settings(folder / CONFIG, f"model folder {named(folder)}", hint)
 
 
