@@ -142,7 +142,7 @@ class Reader:
             read = readings.of(ids)
             for start, end in contexts_of(own, len(ids), room):
                 contexts.append((len(names), start, ids[start:end]))
-                begins.append(own[start:end])
+                begins.append([begin == 2 for begin in own[start:end]])
                 reads.append(read[start:end])
             names += [name] * bool(ids)
         if all(map(all, begins)):
