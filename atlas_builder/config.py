@@ -117,6 +117,9 @@ class ModelSettings(_Section):
     """Device on which the model runs: `cpu`, `cuda`, `cuda:1` or `mps`."""
 
 
+_HUB = ("huggingface",)
+
+
 class CorpusSettings(_Section):
     """The text on which activations are collected."""
 
@@ -161,12 +164,10 @@ class CorpusSettings(_Section):
 
     @model_validator(mode="after")
     def _has_nothing_of_another_source(self) -> CorpusSettings:
-        ours = ("name", "revision") if self.source == "huggingface" else ("path", "suffixes")
-        if self.source == "stdlib":
-            ours = ()
-        for key in ("path", "suffixes", "name", "revision"):
-            if key not in ours and getattr(self, key) is not None:
-                others = "huggingface" if key in ("name", "revision") else "text, jsonl or parquet"
+        of_files = ("text", "jsonl", "parquet")
+        for key, sources in (("path", of_files), ("suffixes", of_files), ("name", _HUB), ("revision", _HUB)):
+            if self.source not in sources and getattr(self, key) is not None:
+                others = " or ".join(sources)
                 raise ValueError(
                     f"source {self.source} does not read corpus.{key}: remove it, or set source to {others}"
                 )

@@ -128,7 +128,7 @@ def test_a_data_set_of_save_to_disk_says_how_to_write_it(tmp_path: Path, source:
 @pytest.mark.parametrize(
     ("corpus", "said"),
     [
-        ({"source": "stdlib", "path": "texts"}, "does not read corpus.path: remove it, or set source to text, jsonl"),
+        ({"source": "stdlib", "path": "texts"}, "does not read corpus.path: remove it, or set source to text or"),
         ({"source": "text", "path": "a", "name": "wikitext"}, "does not read corpus.name: .* to huggingface"),
         ({"source": "huggingface", "name": "a", "revision": "b", "path": "c"}, "does not read corpus.path"),
         ({"source": "stdlib", "suffixes": [".py"]}, "does not read corpus.suffixes"),
