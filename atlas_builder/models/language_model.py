@@ -46,7 +46,7 @@ class LanguageModel:
     def bos(self) -> int | None:
         """The token that begins every context: of beginning, else of classification, else of the end of a text.
 
-        None where the tokenizer has none of these.
+        None where the tokenizer lacks all of these.
         """
         return first_token(self.tokenizer)
 

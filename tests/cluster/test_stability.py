@@ -109,7 +109,7 @@ def test_equal_activations_count_alike() -> None:
 @pytest.mark.parametrize("score", [mono_score, weighted_similarity])
 def test_activations_that_differ_by_rounding_count_alike(score: Callable[..., float]) -> None:
     distances = np.array([[0, 0.2, 0.4], [0.2, 0, 0.9], [0.4, 0.9, 0]])
-    values = np.nextafter(np.float32(7), np.float32([8, 7, 7]))
+    values = np.nextafter(np.float32(7), np.array([8, 7, 7], np.float32))
     assert score(distances, values) == pytest.approx(0.5)
     assert score(distances, np.array([7.1, 7.0, 7.0])) != pytest.approx(0.5, nan_ok=True)
 
