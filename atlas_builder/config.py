@@ -117,6 +117,9 @@ class ModelSettings(_Section):
     """Device on which the model runs: `cpu`, `cuda`, `cuda:1` or `mps`."""
 
 
+_HUB = ("huggingface",)
+
+
 class CorpusSettings(_Section):
     """The text on which activations are collected."""
 
@@ -128,6 +131,11 @@ class CorpusSettings(_Section):
     """For `text`, `jsonl` and `parquet`, a file, or a folder: its `.txt` and `.md`, its `.jsonl`, `.ndjson` and
     `.json`, or its `.parquet` and `.pq` files. The first two kinds may be packed by gzip, bzip2, xz or zstd; they are
     UTF-8 or, with a byte order mark, UTF-16."""
+    suffixes: list[Annotated[str, Field(pattern=r"^\.[^/\s]+$", max_length=40)]] | None = Field(
+        default=None, min_length=1, max_length=100
+    )
+    """Ends of the names of the files of a folder that are read, such as `[.py, .rst]`; those of the source when
+    empty."""
     name: str | None = None
     """Name of the data set, for `huggingface`."""
     split: str = "train"
@@ -152,6 +160,17 @@ class CorpusSettings(_Section):
             raise ValueError(f"source {self.source} requires corpus.path")
         if self.source == "huggingface" and not (self.name and self.revision):
             raise ValueError("source huggingface requires corpus.name and corpus.revision (a commit)")
+        return self
+
+    @model_validator(mode="after")
+    def _has_nothing_of_another_source(self) -> CorpusSettings:
+        of_files = ("text", "jsonl", "parquet")
+        for key, sources in (("path", of_files), ("suffixes", of_files), ("name", _HUB), ("revision", _HUB)):
+            if self.source not in sources and getattr(self, key) is not None:
+                others = " or ".join(sources)
+                raise ValueError(
+                    f"source {self.source} does not read corpus.{key}: remove it, or set source to {others}"
+                )
         return self
 
 

@@ -84,10 +84,11 @@ def _anchored(config: Configuration, base: Path) -> Configuration:
 
     def anchor(value: str) -> str:
         try:
-            exists = (base / value).exists()
-        except OSError:  # too long for a path
-            exists = False
-        return str((base / value).resolve()) if exists else value
+            place = base / (Path(value).expanduser() if value.startswith("~") else value)
+            exists = place.exists()
+        except (OSError, RuntimeError):  # too long for a path; a user without a home
+            return value
+        return str(place.resolve()) if exists else value
 
     sections = {}
     for name, section in config:
@@ -156,6 +157,8 @@ def _problem(item: Any) -> str:
         return f"unknown key {key}: {hint}"
     if item["type"] == "missing":
         return f"{key} is required."
+    if item["type"] in ("model_type", "model_attributes_type", "dict_type"):
+        return f"{key} must be keys with values, such as {_known_keys(path)[0]}: … (got {_got(item['input'])})."
     message = brief(str(item["msg"]).removeprefix("Value error, "), 140)
     message = message[:1].lower() + message[1:]
     return f"{key}: {message} (got {_got(item['input'])})." if key else f"{message}."

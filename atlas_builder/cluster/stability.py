@@ -15,6 +15,8 @@ from atlas_builder.config import ClusterSettings
 
 _SHARE = 0.5  # of the examples in a sample
 _NORMAL_90 = 1.6448536269514722  # the 95 % quantile of the normal distribution
+_ROUNDING = 1e-5
+"""Share of the highest activation within which activations are equal; what is less, another order of sums makes."""
 _NORMAL_95 = 1.959963984540054  # the 97.5 % quantile of the normal distribution
 
 
@@ -180,12 +182,13 @@ def mono_score(distances: Distances, values: NDArray[np.float32]) -> float:
     """Mean similarity of examples, weighted by activation (MonoScore, arXiv 2504.02821, on neuron embeddings).
 
     Σ_{i<j} ã_i ã_j cos_ij / Σ_{i<j} ã_i ã_j, ã the activations, (examples,), min–max-scaled
-    over the examples, cos the cosine 1 − d. Where all activations are equal, all weights
-    are; NaN for fewer than two examples of a positive weight.
+    over the examples, cos the cosine 1 − d. Where all activations are equal, but for
+    rounding, all weights are; NaN for fewer than two examples of a positive weight.
     """
     strength = np.abs(values).astype(np.float64)
     spread = np.ptp(strength) if len(strength) else 0.0
-    weight = (strength - strength.min()) / spread if spread > 0 else np.ones(len(strength))
+    alike = spread <= _ROUNDING * strength.max(initial=0.0)
+    weight = np.ones(len(strength)) if alike else (strength - strength.min()) / spread
     # Over pairs rather than as (Σ ã)² − Σ ã², which cancels where one example outweighs all others.
     pairs = weight @ (1 - np.eye(len(weight))) @ weight
     if not pairs > 0:

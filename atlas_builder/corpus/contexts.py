@@ -1,7 +1,8 @@
 """Documents cut into contexts: runs of tokens that the model sees at once.
 
 A context ends where a character does, so it may be shorter than it could be by a few tokens
-that are parts of one. Contexts are flat arrays on disk, so a corpus of any size costs no memory.
+that are parts of one. A character of more tokens than a context is cut between its code
+points. Contexts are flat arrays on disk, so a corpus of any size costs no memory.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +21,17 @@ from atlas_builder.corpus.characters import begins_character, readings
 from atlas_builder.corpus.documents import Document
 from atlas_builder.corpus.token_text import raw_bytes
 from atlas_builder.corpus.windows import Windows
+from atlas_builder.errors import ConfigurationError
 from atlas_builder.files import read_array, read_json, write_json
 
 Tokens = int | NDArray[np.int64]
 Encode = Callable[[list[str]], list[list[int]]]
 
+_TOO_FEW = (
+    "corpus.{key}: a character of this text is of more than {tokens} tokens, so that it would be cut: set "
+    "corpus.{key} to at least 8."
+)
+_WITHIN = frozenset(bytes([byte]) for byte in range(0x80, 0xC0))
 _DOCUMENTS_AT_ONCE = 64
 _CHARACTERS_AT_ONCE = 1_000_000  # a tokenizer takes two hundred bytes for each
 
@@ -111,7 +119,8 @@ def write_contexts(
     """Tokenise documents, cut them into contexts and write these to a folder.
 
     `texts` are those of the vocabulary's tokens; without them every token counts as whole characters.
-    `on_tokens` is called with the number of tokens that each step added.
+    `on_tokens` is called with the number of tokens that each step added. Raises `ConfigurationError`
+    where not even one code point fits into a context, or into `max_tokens`.
     """
     room = context - (bos is not None)
     folder.mkdir(parents=True, exist_ok=True)
@@ -124,22 +133,28 @@ def write_contexts(
         while (left is None or left > 0) and (chunk := _chunk(stream)):
             before = starts[-1]
             for document, ids in zip(chunk, encode([document.text for document in chunk]), strict=True):
-                begins = characters.begins(ids)
+                borders = characters.borders(ids)
                 if left is not None:
                     is_cut = len(ids) > left
-                    ids = ids[: end_within(begins, 0, left)] if is_cut else ids
+                    end = end_within(borders, 0, left) if is_cut else len(ids)
+                    if not end and not starts[-1]:
+                        raise ConfigurationError(_TOO_FEW.format(key="max_tokens", tokens=max_tokens))
+                    ids = ids[:end]
                     left = 0 if is_cut else left - len(ids)
                 if not ids:
                     continue
                 raw = np.asarray(ids, dtype="<i4").tobytes()
                 out.write(raw)
-                characters.write(ids, begins)
+                characters.write(ids, borders)
                 digest.update(len(raw).to_bytes(8, "little") + raw)
                 base, offset = starts[-1], 0
                 while offset < len(ids):
                     document_of.append(len(names))
                     offset_of.append(offset)
-                    offset = end_within(begins, offset, offset + room) if offset + room < len(ids) else len(ids)
+                    end = end_within(borders, offset, offset + room) if offset + room < len(ids) else len(ids)
+                    if end == offset:
+                        raise ConfigurationError(_TOO_FEW.format(key="context", tokens=context))
+                    offset = end
                     starts.append(base + offset)
                 names.append(document.name)
             on_tokens(starts[-1] - before)
@@ -151,12 +166,25 @@ def write_contexts(
     return read_contexts(folder)
 
 
-def end_within(begins: NDArray[np.bool_] | None, first: int, end: int) -> int:
-    """The last place of a document, after `first` and up to `end`, where a character begins; `end` without any."""
-    if begins is None or begins[end]:
+class Borders(NamedTuple):
+    """Whether each token of a document begins a character, and whether it begins a code point: (tokens,) each."""
+
+    characters: NDArray[np.bool_]
+    points: NDArray[np.bool_]
+
+
+def end_within(borders: Borders | None, first: int, end: int) -> int:
+    """The last place of a document, after `first` and up to `end`, where a character begins, else a code point.
+
+    `first` without any; `end` where all tokens begin characters, None.
+    """
+    if borders is None:
         return end
-    places = np.flatnonzero(begins[first + 1 : end])
-    return first + 1 + int(places[-1]) if len(places) else end
+    for begins in borders:
+        places = np.flatnonzero(begins[first + 1 : end + 1])
+        if len(places):
+            return first + 1 + int(places[-1])
+    return first
 
 
 class _Characters:
@@ -166,6 +194,8 @@ class _Characters:
         self._texts, self._folder = texts, folder
         self._plain = np.array([text.isascii() and "<0x" not in text for text in texts], dtype=np.bool_)
         self._bytes = np.array(["<0x" in text and raw_bytes(text) != text.encode() for text in texts], dtype=np.bool_)
+        # In UTF-8 these bytes go on with a code point.
+        self._points = np.array([raw_bytes(text)[:1] not in _WITHIN for text in texts], dtype=np.bool_)
         self._ids: dict[str, int] | None = None
         self._found = False
         self.texts: list[str] = []
@@ -182,22 +212,23 @@ class _Characters:
             (self._folder / "begins.b1").unlink()
             (self._folder / "reads.i32").unlink()
 
-    def begins(self, ids: list[int]) -> NDArray[np.bool_] | None:
-        """Of each token of a document; None where all do."""
+    def borders(self, ids: list[int]) -> Borders | None:
+        """Of each token of a document; None where all begin characters."""
         if not len(self._plain) or self._plain[ids].all():
             return None
         begins = np.array(begins_character([self._texts[token] for token in ids]))
-        return None if begins.all() else begins
+        return None if begins.all() else Borders(begins, self._points[ids])
 
-    def write(self, ids: list[int], begins: NDArray[np.bool_] | None) -> None:
-        """Write a document, given its tokens, and of these and those that are cut off whether each begins one."""
+    def write(self, ids: list[int], borders: Borders | None) -> None:
+        """Write a document, given its tokens, and the borders of these and of those that are cut off."""
         reads = np.asarray(ids, dtype="<i4")
-        if begins is not None:
+        begins = np.ones(len(ids), np.bool_) if borders is None else borders.characters[: len(ids)]
+        if borders is not None:
             self._found = True
             places = np.flatnonzero(self._bytes[ids])
             read = readings([self._texts[token] for token in ids], places.tolist())
             reads[places] = [self._id(text) for text in read]
-        self._begins.write((np.ones(len(ids), np.bool_) if begins is None else begins[: len(ids)]).tobytes())
+        self._begins.write(begins.tobytes())
         self._reads.write(reads.tobytes())
 
     def _id(self, text: str) -> int:

@@ -94,9 +94,11 @@ def _stream(corpus: CorpusSettings, skipped: Skipped) -> Iterator[Document]:
 
 
 def check_corpus(corpus: CorpusSettings) -> None:
-    """Raise `ConfigurationError` where the file or folder of a corpus is missing or is another kind of thing."""
+    """Raise `ConfigurationError` where the file or folder of a corpus is missing, or named as another source's."""
     if corpus.path and corpus.source not in ("stdlib", "huggingface"):
-        _existing(corpus)
+        path = _existing(corpus)
+        if corpus.source == "text" and path.is_file():
+            folders.check_name(path, corpus.suffixes)
 
 
 def _parts(document: Document) -> Iterator[Document]:
@@ -203,9 +205,9 @@ def text_documents(path: Path, corpus: CorpusSettings, skipped: Skipped) -> Iter
 
 
 def jsonl_documents(path: Path, corpus: CorpusSettings, skipped: Skipped) -> Iterator[Document]:
-    """Each line is a JSON object, whose `corpus.field` is the text of a document; or each item of a JSON list.
+    """Each line is a JSON object, whose `corpus.field` is the text of a document, or the text itself.
 
-    The list is of a file named `.json`, and its items are objects or the texts themselves.
+    In a file named `.json`, each item of a JSON list is.
     """
     for file, name in _files(path, corpus, skipped):
         with _allowed(corpus, skipped, file):
@@ -214,7 +216,7 @@ def jsonl_documents(path: Path, corpus: CorpusSettings, skipped: Skipped) -> Ite
             for number, piece in enumerate(pieces, start=1):
                 if is_list or piece is None or piece.strip():
                     with _allowed(corpus, skipped, file, f", {'item' if is_list else 'line'} {number}"):
-                        yield Document(f"{name}:{number}", _text_in(piece, corpus.field, alone=is_list))
+                        yield Document(f"{name}:{number}", _text_in(piece, corpus.field))
 
 
 def parquet_documents(path: Path, corpus: CorpusSettings, skipped: Skipped) -> Iterator[Document]:
@@ -231,7 +233,7 @@ def _files(path: Path, corpus: CorpusSettings, skipped: Skipped) -> Iterator[tup
     if not path.is_dir():
         yield path, path.name
         return
-    files, others = folders.files_in(path, corpus.source)
+    files, others = folders.files_in(path, corpus.source, corpus.suffixes)
     skipped.files += others
     for file in files:
         yield file, file.relative_to(path).as_posix()
@@ -253,8 +255,8 @@ class _BrokenLineError(Exception):
     """A line without a text; its message continues `line 3 `."""
 
 
-def _text_in(line: bytes | None, field: str, *, alone: bool = False) -> str:
-    """The text at a key of a line of JSON; or, `alone`, the text that it is."""
+def _text_in(line: bytes | None, field: str) -> str:
+    """The text at a key of a line of JSON, or the text that it is."""
     if line is None:
         raise _BrokenLineError(f"is longer than {_LONGEST_LINE // 10**6} MB")
     # Lists within lists would take a hundred times the memory of their text.
@@ -265,8 +267,9 @@ def _text_in(line: bytes | None, field: str, *, alone: bool = False) -> str:
     except UnicodeDecodeError:
         raise _BrokenLineError("is not UTF-8 text") from None
     except (ValueError, RecursionError) as error:
-        raise _BrokenLineError(f"is not JSON ({brief(error, 80)})") from None
-    return record if alone and isinstance(record, str) else _text_at(record, field)
+        hint = "" if line.strip() not in (b"{", b"[") else ", since a document has more than one"
+        raise _BrokenLineError(f"is not JSON{hint} ({brief(error, 80)})") from None
+    return record if isinstance(record, str) else _text_at(record, field)
 
 
 def _text_at(record: object, field: str) -> str:
@@ -274,8 +277,18 @@ def _text_at(record: object, field: str) -> str:
     value = record.get(field) if isinstance(record, dict) else None
     if isinstance(value, str):
         return value
-    known = isinstance(record, dict) and field in record
-    raise _BrokenLineError(f"has no text field '{brief(field, 40)}'{f' (it is {_kind(value)})' if known else ''}")
+    said = "it is a list: a file of one list is named .json" if isinstance(record, list) else ""
+    if isinstance(record, dict):
+        texts = sorted(key for key, other in record.items() if isinstance(other, str) and key.strip())
+        said = f"it is {_kind(value)}" if field in record else ""
+        keys = f"corpus.field may be {brief(', '.join(texts), 60)}" if texts else f"its keys are {_keys(record)}"
+        if texts or (record and not said):
+            said += f"{'; ' * bool(said)}{keys}"
+    raise _BrokenLineError(f"has no text field '{brief(field, 40)}'{f' ({said})' if said else ''}")
+
+
+def _keys(record: dict[str, object]) -> str:
+    return brief(", ".join(record), 60)
 
 
 def _kind(value: object) -> str:
@@ -339,8 +352,8 @@ def _where(corpus: CorpusSettings) -> str:
 
 
 def _encodable(text: str) -> str:
-    """Replace lone surrogates, which no tokenizer accepts, by U+FFFD."""
-    return text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+    """Replace lone surrogates, which no tokenizer accepts, by U+FFFD each."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _first_line(error: BaseException) -> str:

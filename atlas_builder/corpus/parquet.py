@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from atlas_builder.corpus.text_files import BrokenFileError
+from atlas_builder.corpus.text_files import BrokenFileError, check_link
 from atlas_builder.errors import brief
 
 _ROWS_AT_ONCE = 256
@@ -28,6 +28,7 @@ def column_values(file: Path, column: str) -> Iterator[Any]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    check_link(file)
     try:
         # What is read ahead would be a whole row group of every column.
         with pq.ParquetFile(file, pre_buffer=False) as table:

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 _BINARY = {b"\x1f\x8b": "compressed twice", b"(\xb5/\xfd": "compressed twice", b"BZh": "compressed twice",
-           b"\xfd7zXZ": "compressed twice", b"PK\x03\x04": "a zip archive", b"%PDF": "a PDF"}  # fmt: skip
+           b"\xfd7zXZ": "compressed twice", b"PK\x03\x04": "a zip archive", b"%PDF": "a PDF", b"{\\rtf": "RTF",
+           b"7z\xbc\xaf\x27\x1c": "a 7z archive", b"SQLite format 3": "a database",
+           b"ARROW1": "an Arrow file"}  # fmt: skip
+_TAR = slice(257, 262)  # where an archive says `ustar`
 _PARQUET = b"PAR1"
 _MARKS = {codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32", codecs.BOM_UTF16_LE: "utf-16",
           codecs.BOM_UTF16_BE: "utf-16"}  # fmt: skip
@@ -107,6 +110,7 @@ def opened(file: Path) -> Iterator[BinaryIO]:
     Raises `BrokenFileError` at the first bytes where these are no text, or later where the file is cut short or
     broken, and `CorpusError` for a pipe or a device.
     """
+    check_link(file)
     # A pipe would be waited for, a device may have no end.
     if file.exists() and not file.is_file():
         raise CorpusError(f"{brief(file, 100)} is a device or a pipe: take it out of the corpus.")
@@ -132,6 +136,12 @@ def opened(file: Path) -> Iterator[BinaryIO]:
         if error.errno is not None or packing is _plain:
             raise
         raise BrokenFileError(f"is broken or cut short ({brief(error, 60)}): pack it again") from None
+
+
+def check_link(file: Path) -> None:
+    """Raise `BrokenFileError` for a link that leads nowhere."""
+    if file.is_symlink() and not file.exists():
+        raise BrokenFileError("is a link to a file that is missing: put the file there")
 
 
 def first_bytes(file: Path) -> bytes:
@@ -182,6 +192,9 @@ def _check_head(head: bytes) -> None:
     if head.startswith(_PARQUET):
         raise BrokenFileError("is a Parquet table: set corpus.source to parquet")
     kind = next((kind for magic, kind in _BINARY.items() if head.startswith(magic)), None)
+    kind = "a tar archive" if head[_TAR] == b"ustar" else kind
+    if kind and kind.endswith("archive"):
+        raise BrokenFileError(f"is {kind}, not text: unpack it, and set corpus.path to the folder")
     # One NUL may be a slip in one line.
     if kind or head.count(b"\0") > 1 + _MOST_NULS * len(head):
         raise BrokenFileError(f"is {kind or 'binary'}, not text: unpack it, or convert it to UTF-8")

@@ -1,11 +1,11 @@
 """Whether the middle of a unit's activation range shows other tokens than its top (after O'Mahony et al. 2024).
 
 A token drawn from a band is *novel* where no token drawn from the top band reads the
-same, case and space aside. Even between equal bands some tokens would be novel, as many
-as are *lone*: tokens of the top band that no other of the top band reads like. So novel
-tokens of a band, r of n, are compared with the lone tokens of the top, s of m, by Fisher's
-exact test, one-sided: p = P(X ≥ r), X hypergeometric, n drawn from n + m of which r + s
-are novel.
+same, case and space aside; one that is part of a character reads as that. Even between
+equal bands some tokens would be novel, as many as are *lone*: tokens of the top band that
+no other of the top band reads like. So novel tokens of a band, r of n, are compared with
+the lone tokens of the top, s of m, by Fisher's exact test, one-sided: p = P(X ≥ r), X
+hypergeometric, n drawn from n + m of which r + s are novel.
 """
 
 from __future__ import annotations

@@ -94,9 +94,9 @@ def _effects(layer: CollectedLayer, collected: Collected) -> Effects:
 
 
 def _novelty(collected: Collected, layer: CollectedLayer) -> Novelty:
-    contexts, tokens = collected.contexts, layer.bands
-    token = contexts.tokens[contexts.starts[tokens["context"]] + tokens["position"]]
-    words = reads_like(collected.token_texts)[token]
+    tokens = layer.bands
+    read = collected.reads[collected.contexts.starts[tokens["context"]] + tokens["position"]]
+    words = reads_like(collected.texts_read)[read]
     return novelty(tokens["unit"], tokens["band"], words, layer.units, layer.band_edges.shape[1] - 1)
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from atlas_builder.corpus.characters import begins_character
+from atlas_builder.corpus.token_text import join_tokens
 
 LONG = 64
 """Tokens of an excerpt, as in OpenAI's method."""
@@ -47,7 +51,10 @@ class Plan(NamedTuple):
 
 
 class Excerpt(NamedTuple):
-    """Tokens, and the unit's activations on them, clipped below at 0: (tokens,)."""
+    """Tokens, and the unit's activations on them, clipped below at 0: (tokens,).
+
+    Tokens that are parts of one character are one, with the highest of their activations.
+    """
 
     tokens: list[str]
     values: NDArray[np.float32]
@@ -107,9 +114,21 @@ def cut(
     tokens_of: Callable[[int], list[str]],
     values_of: Callable[[int], NDArray[np.float32]],
 ) -> list[Excerpt]:
-    """The text and activations at some places."""
+    """The text and activations at some places, which reach out to where characters begin and end."""
     excerpts = []
-    for context, first, tokens in places:
-        window = slice(first, first + tokens)
-        excerpts.append(Excerpt(tokens_of(context)[window], np.maximum(values_of(context)[window], 0)))
+    for context, first, length in places:
+        tokens, values = tokens_of(context), np.maximum(values_of(context), 0)
+        borders = [
+            *(place for place, begins in enumerate(begins_character(tokens)) if begins or not place),
+            len(tokens),
+        ]
+        low = bisect_right(borders, first) - 1
+        high = bisect_left(borders, min(first + length, len(tokens)))
+        spans = list(pairwise(borders[low : high + 1]))
+        excerpts.append(
+            Excerpt(
+                [join_tokens(tokens[start:end]) for start, end in spans],
+                np.array([values[start:end].max() for start, end in spans], np.float32),
+            )
+        )
     return excerpts

@@ -33,9 +33,14 @@ _WRAPPERS = {
 }
 _LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "encoder_layers", "decoder_layers")
 _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
+_NUMBERS_AGAIN = ("mxfp4", "fp8", "finegrained_fp8")
+"""Quantisations that transformers alone undoes."""
 _ALWAYS_FINE = 256
 """So many layers or experts are made in no time, whatever the weights hold."""
 _READ_AS_TEXT = (".json", ".txt", ".model", ".jinja", ".py")
+
+
+_OTHER_WEIGHTS = {".gguf", ".h5", ".msgpack", ".onnx", ".ckpt", ".pth", ".pt", ".bin", ".npz", ".safetensors"}
 
 
 class StoredTensor(NamedTuple):
@@ -57,7 +62,13 @@ class Checkpoint:
 
 def read_config(folder: Path) -> dict[str, Any]:
     """The configuration of a model's folder; raises `ModelError` where there is none."""
-    return read_settings(folder / CONFIG, f"model folder {named(folder)}", "give a folder in the Hugging Face layout")
+    hint = "give a folder in the Hugging Face layout"
+    if not (folder / CONFIG).exists():
+        inner = sorted(path.parent for level in ("*", "*/*") for path in folder.glob(f"{level}/{CONFIG}"))
+        hint = (
+            f"give the folder in it that has one, such as {shortened(inner[-1].relative_to(folder))}" if inner else hint
+        )
+    return read_settings(folder / CONFIG, f"model folder {named(folder)}", hint)
 
 
 def read_settings(file: Path, whose: str, hint: str) -> dict[str, Any]:
@@ -81,8 +92,9 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     Raises `ModelError` for a folder without configuration or weights, files that are no files,
     weights that could run code or are not whole files, and names that are a wrapper's.
     """
-    config = read_config(folder)
     _check_files(folder)
+    config = read_config(folder)
+    _check_numbers(config, folder)
     checkpoint = _tensors(folder)
     if not checkpoint.tensors:
         raise ModelError(f"model folder {named(folder)}: the weights hold no tensor: save the model again.")
@@ -96,6 +108,17 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     return checkpoint
 
 
+def _check_numbers(config: dict[str, Any], folder: Path) -> None:
+    """Refuse weights of few bits that transformers turns into numbers by packages that are not installed."""
+    how = config.get("quantization_config")
+    method = how.get("quant_method", "bitsandbytes") if isinstance(how, dict) else None
+    if how and method not in _NUMBERS_AGAIN:
+        raise ModelError(
+            f"model folder {named(folder)} is quantised ({shortened(method or 'quantization_config', 30)}): give the "
+            "model from which it was made."
+        )
+
+
 def _check_files(folder: Path) -> None:
     """Refuse what would be opened as text and is no file, such as a pipe, which would be waited for without end."""
     for entry in folder.iterdir():
@@ -105,8 +128,8 @@ def _check_files(folder: Path) -> None:
             raise ModelError(f"model folder {named(folder)}: {shortened(entry.name)} is {kind}, not a file: remove it.")
     if (folder / "adapter_config.json").exists():
         raise ModelError(
-            f"model folder {named(folder)} has an adapter (adapter_config.json): merge it into the weights, and "
-            "give a folder without it."
+            f"model folder {named(folder)} has an adapter (adapter_config.json): merge it into the weights of its "
+            "model (merge_and_unload), and give the folder in which you save that."
         )
 
 
@@ -116,7 +139,10 @@ def _tensors(folder: Path) -> Checkpoint:
             return Checkpoint(folder, is_safe, _stored([folder / name], is_safe))
         if (folder / f"{name}.index.json").is_file():
             return _sharded(folder, f"{name}.index.json", is_safe)
-    raise ModelError(f"model folder {named(folder)} has no weights: put {SAFE} beside {CONFIG}.")
+    others = [entry.name for entry in folder.iterdir() if entry.suffix.lower() in _OTHER_WEIGHTS]
+    lacks = f"has no weights that are read, only {and_more(others)}" if others else "has no weights"
+    remedy = f"save the model with save_pretrained, so that {SAFE} is" if others else f"put {SAFE}"
+    raise ModelError(f"model folder {named(folder)} {lacks}: {remedy} beside {CONFIG}.")
 
 
 def _sharded(folder: Path, index: str, is_safe: bool) -> Checkpoint:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import logging
 import os
@@ -43,9 +44,11 @@ class LanguageModel:
 
     @property
     def bos(self) -> int | None:
-        """The beginning-of-sequence token that begins every context, where the tokenizer has one."""
-        token: int | None = self.tokenizer.bos_token_id
-        return token
+        """The token that begins every context: of beginning, else of classification, else of the end of a text.
+
+        None where the tokenizer lacks all of these.
+        """
+        return first_token(self.tokenizer)
 
     @property
     def mask(self) -> int:
@@ -71,7 +74,7 @@ class LanguageModel:
             "vocabulary": int(cfg.d_vocab),
             "causal": self.is_causal,
             "direct_logits": self.has_direct_logits,
-            "bos_token": self.tokenizer.bos_token,
+            "bos_token": None if self.bos is None else self.tokenizer.convert_ids_to_tokens(self.bos),
             "mask_token": self.tokenizer.convert_ids_to_tokens(self.mask),
         }
 
@@ -149,6 +152,12 @@ class LanguageModel:
         return ((run(wave) - run(-wave)) / 2 / z).float(), centred
 
 
+def first_token(tokenizer: Any) -> int | None:
+    """The token that begins a text, as TransformerLens chooses it, but that none is made up; BERT's is `[CLS]`."""
+    special = (tokenizer.bos_token_id, tokenizer.cls_token_id, tokenizer.eos_token_id)
+    return next((int(token) for token in special if token is not None), None)
+
+
 def load_model(model: ModelSettings) -> LanguageModel:
     """Load a model by Hugging Face name or from a folder.
 
@@ -178,6 +187,8 @@ def folder_of(model: ModelSettings) -> Path:
             return Path(name).resolve()
     except ValueError:  # a NUL in the name
         raise ModelError(f"model.name: {shortened(name)} cannot be a name: correct it.") from None
+    if Path(name).is_file():
+        raise ModelError(f"model.name: {shortened(name)} is a file: give the folder that it lies in.")
     if name.startswith((".", "/", "~")):
         raise ModelError(f"model.name: folder {shortened(name)} is not found: give a folder or a Hugging Face name.")
     return fetched_model(name, model.revision)
@@ -194,12 +205,20 @@ def _tokenizer(folder: Path) -> Any:
         # Some tokenizers load without their files, with an empty vocabulary.
         if not set(tokenizer.encode("the", add_special_tokens=False)) - {tokenizer.unk_token_id}:
             raise ValueError("its vocabulary is empty")
+        _read_alike(tokenizer)
     except BaseException as error:  # tokenizers panics in Rust, which is no Exception
         if isinstance(error, KeyboardInterrupt | SystemExit):
             raise
         problem, hint = "has no tokenizer that can be read", "put tokenizer.json beside the weights"
         raise cannot_load(folder, error, problem, hint, _wants_code(folder)) from error
     return tokenizer
+
+
+def _read_alike(tokenizer: Any) -> None:
+    """Take from a tokenizer the chance by which it was trained to cut words in other ways (BPE dropout)."""
+    algorithm = getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None)
+    if getattr(algorithm, "dropout", None):
+        algorithm.dropout = None
 
 
 def _wants_code(folder: Path) -> bool:
@@ -223,7 +242,7 @@ def _bridge(checkpoint: Checkpoint, tokenizer: Any, model: ModelSettings) -> Any
                 str(checkpoint.folder),
                 device=model.device,
                 dtype=DTYPES[model.dtype],
-                tokenizer=tokenizer,
+                tokenizer=copy.deepcopy(tokenizer),  # it gets tokens there that the model was not trained with
                 trust_remote_code=False,
                 model_class=WholeModel(get_hf_model_class_for_architecture(architecture), checkpoint, probe.record),
             )

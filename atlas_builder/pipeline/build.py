@@ -23,7 +23,7 @@ from atlas_builder.site.prose.render import check_prose
 from atlas_builder.site.replacement import SAVED, replace_site, restore_site
 from atlas_builder.site.theme import check_theme
 from atlas_builder.site.users_files import files_below
-from atlas_builder.system.processes import ended_on_failure
+from atlas_builder.system.processes import check_not_imported_again, ended_on_failure
 from atlas_builder.workspace import (
     CONFIGURATION,
     atlas_facts,
@@ -75,6 +75,7 @@ def build(
         >>> atlas_builder.build(config, Path("output/my-model")).name
         'my-model'
     """
+    check_not_imported_again()
     progress = progress or Progress(quiet=True)
     output = output.resolve()
     _check_what_is_given(config, output, fresh, until)

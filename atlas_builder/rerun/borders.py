@@ -21,10 +21,13 @@ def utf8(token: str) -> bytes:
     return raw + token[at:].encode("utf-8", "surrogatepass")
 
 
-def borders(tokens: Sequence[str]) -> list[bool]:
-    """Whether each token begins a character: a code point, and no later one of a cluster; ASCII always does."""
+def borders(tokens: Sequence[str]) -> list[int]:
+    """What each token begins: 2 is a character, a code point and no later one of a cluster; 1 another code point.
+
+    0 is a token that begins within a code point. One of ASCII always begins a character.
+    """
     if "".join(tokens).isascii() and not any(_BYTE.search(token) for token in set(tokens)):
-        return [True] * len(tokens)
+        return [2] * len(tokens)
     decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
     text, places, is_within = "", [], []
     for token in tokens:
@@ -34,7 +37,7 @@ def borders(tokens: Sequence[str]) -> list[bool]:
     text += decoder.decode(b"", final=True)
     clusters = {match.start() for match in regex.finditer(r"\X", text)} | {len(text)}
     return [
-        not within and (place in clusters or text[place].isascii())
+        0 if within else 1 + (place in clusters or text[place].isascii())
         for place, within in zip(places, is_within, strict=True)
     ]
 
@@ -82,15 +85,16 @@ class Readings:
         return numbers
 
 
-def room_for(begins: Sequence[bool], start: int, most: int) -> int:
-    """How many tokens from `start` fit into `most`, so that the next begins a character; `most` if none does."""
-    return next((taken for taken in range(most, 0, -1) if begins[start + taken]), most)
+def room_for(begins: Sequence[int], start: int, most: int) -> int:
+    """How many tokens from `start` fit into `most`, the next one beginning a character, else a code point, or 0."""
+    takes = range(most, 0, -1)
+    return next((taken for least in (2, 1) for taken in takes if begins[start + taken] >= least), 0)
 
 
-def contexts_of(begins: Sequence[bool], tokens: int, room: int) -> Iterator[tuple[int, int]]:
+def contexts_of(begins: Sequence[int], tokens: int, room: int) -> Iterator[tuple[int, int]]:
     """The first token of each context of a document of so many tokens, and the one behind its last."""
     start = 0
     while start < tokens:
-        end = tokens if start + room >= tokens else start + room_for(begins, start, room)
+        end = tokens if start + room >= tokens else start + (room_for(begins, start, room) or room)
         yield start, end
         start = end

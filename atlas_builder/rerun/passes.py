@@ -98,7 +98,7 @@ class Reader:
         self._read = second_reading(config, loaded, directions)
         self.weights = Weights(config, loaded, self._read)
         self._config = config
-        bos = self.tokenizer.bos_token_id if getattr(self._read, "prepends_bos", True) else None
+        bos = language_model.first_token(self.tokenizer) if getattr(self._read, "prepends_bos", True) else None
         self._head = [] if bos is None else [int(bos)]
 
     def at(self, rows: Sequence[list[int]], position: int, layer: int, unit: int) -> NDArray[np.float64]:
@@ -148,7 +148,7 @@ class Reader:
             read = readings.of(ids)
             for start, end in contexts_of(own, len(ids), room):
                 contexts.append((len(names), start, ids[start:end]))
-                begins.append(own[start:end])
+                begins.append([begin == 2 for begin in own[start:end]])
                 reads.append(read[start:end])
             names += [name] * bool(ids)
         if all(map(all, begins)):

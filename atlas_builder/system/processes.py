@@ -13,6 +13,8 @@ from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from atlas_builder.errors import ConfigurationError
+
 _PR_SET_PDEATHSIG = 1
 
 
@@ -28,6 +30,15 @@ class Workers(ProcessPoolExecutor):
         """Kill all workers, whatever they are at."""
         for process in list((self._processes or {}).values()):
             process.kill()
+
+
+def check_not_imported_again() -> None:
+    """Raise `ConfigurationError` in a worker that imports the script that called it, and would call it again."""
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise ConfigurationError(
+            "a script that builds is imported by its worker processes: put the call below if __name__ == '__main__':, "
+            "so that they do not build too."
+        )
 
 
 @contextmanager

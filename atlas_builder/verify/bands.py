@@ -16,7 +16,7 @@ from atlas_builder.rerun.passes import Text
 from atlas_builder.verify.chances import chances_of_tokens
 from atlas_builder.verify.histograms import LOWEST, edges_of_bands
 from atlas_builder.verify.report import VerificationReport
-from atlas_builder.verify.shown import Key, token_at
+from atlas_builder.verify.shown import Key
 from atlas_builder.verify.unit import UnitCase
 
 _DRAWN = 4  # tokens drawn for one that is shown
@@ -49,7 +49,7 @@ def bands_of(case: UnitCase, places: NDArray[np.int64], values: NDArray[np.float
         first = order[values[order] >= low][: rule.per_band * _DRAWN]
         below = values[first] <= high if number == len(edges) - 2 else values[first] < high
         drawn.append([Key(*place) for place in places[first[below]].tolist()])
-    compared = _novelty([_readings(case.text, case.texts, band) for band in drawn])
+    compared = _novelty([_readings(case.text, case.texts_read, band) for band in drawn])
     return [
         FoundBand(low, high, keys, *numbers)
         for (low, high), keys, numbers in zip(pairwise(edges), drawn, compared, strict=True)
@@ -64,8 +64,8 @@ def bands_unsure(case: UnitCase) -> bool:
 
 
 def _readings(text: Text, texts: list[str], keys: Sequence[Key]) -> list[str]:
-    """The tokens as they read, case and space aside."""
-    tokens = [texts[token_at(text, key)] for key in keys]
+    """The tokens as they read, case and space aside; a part of a character as that."""
+    tokens = [texts[text.read(key.context)[key.position]] for key in keys]
     return [token.strip().casefold() or token for token in tokens]
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from atlas_builder.verify.linkage import Cluster, Matrix
 
+_ALIKE = 1e-5  # share of the highest activation: what is less is rounding
 _INTERVAL_OF_NUMBER, _INTERVAL_OF_EFFECTIVE = 0.90, 0.95
 _MAIN = 20  # a main behaviour holds one example in so many
 
@@ -110,7 +111,8 @@ def mean_stability(clusters: Sequence[Cluster], of_each: Sequence[float]) -> flo
 def weighted_similarity(distances: Matrix, strengths: NDArray[np.float64]) -> float:
     """MonoScore: mean cosine of pairs, weighted by activations scaled to [0, 1], (examples,); alike if these are."""
     lowest, highest = min(strengths, default=0.0), max(strengths, default=0.0)
-    weight = [(value - lowest) / (highest - lowest) if highest > lowest else 1.0 for value in strengths.tolist()]
+    differ = highest - lowest > _ALIKE * highest
+    weight = [(value - lowest) / (highest - lowest) if differ else 1.0 for value in strengths.tolist()]
     pairs = list(combinations(range(len(weight)), 2))
     total = sum(weight[i] * weight[j] for i, j in pairs)
     if not total > 0:

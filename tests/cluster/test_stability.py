@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from atlas_builder.cluster.clustering import cluster
 from atlas_builder.cluster.embeddings import cosine_distances, neuron_embeddings
 from atlas_builder.cluster.stability import effective_interval, mono_score, stability, stability_measures
 from atlas_builder.config import ClusterSettings
+from atlas_builder.verify.measures import weighted_similarity
 from tests.support.planted import Plant, plant
 
 PAPER = ClusterSettings(method="agglomerative")
@@ -103,6 +104,14 @@ def test_equal_activations_count_alike() -> None:
     assert mono_score(distances, np.full(3, 7, np.float32)) == pytest.approx(0.5)
     assert mono_score(distances, np.array([-7, 7, 7], np.float32)) == pytest.approx(0.5)
     assert mono_score(distances[:2, :2], np.array([7, 7], np.float32)) == pytest.approx(0.8)
+
+
+@pytest.mark.parametrize("score", [mono_score, weighted_similarity])
+def test_activations_that_differ_by_rounding_count_alike(score: Callable[..., float]) -> None:
+    distances = np.array([[0, 0.2, 0.4], [0.2, 0, 0.9], [0.4, 0.9, 0]])
+    values = np.nextafter(np.float32(7), np.array([8, 7, 7], np.float32))
+    assert score(distances, values) == pytest.approx(0.5)
+    assert score(distances, np.array([7.1, 7.0, 7.0])) != pytest.approx(0.5, nan_ok=True)
 
 
 def test_fewer_than_two_examples_that_count_have_no_mono_score() -> None:

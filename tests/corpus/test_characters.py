@@ -66,7 +66,7 @@ def test_a_text_cut_at_any_token_is_the_text(text: str, data: st.DataObject) -> 
 @given(texts, st.data())
 def test_verify_s_own_characters_words_and_readings_are_the_same(text: str, data: st.DataObject) -> None:
     tokens = _tokens(text)
-    assert begins_character(tokens) == borders.borders(tokens)
+    assert begins_character(tokens) == [border == 2 for border in borders.borders(tokens)]
     own = [
         token for token, is_own in zip(readings(tokens, range(len(tokens))), _are_bytes(tokens), strict=True) if is_own
     ]

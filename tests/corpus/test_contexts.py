@@ -4,6 +4,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
@@ -11,6 +12,8 @@ from transformers import AutoTokenizer
 from atlas_builder.corpus import contexts
 from atlas_builder.corpus.documents import Document
 from atlas_builder.corpus.token_text import join_tokens, token_texts
+from atlas_builder.errors import ConfigurationError
+from atlas_builder.rerun import borders
 from atlas_builder.shipped import MODEL
 
 DEMO = AutoTokenizer.from_pretrained(MODEL)
@@ -100,6 +103,39 @@ def test_a_corpus_that_is_cut_ends_with_a_whole_character(tmp_path: Path) -> Non
     ]
     found = _write(documents, tmp_path, context=8, bos=None, texts=DEMO_TEXTS, max_tokens=5)
     assert join_tokens([DEMO_TEXTS[token] for token in found.tokens]) == "東"
+
+
+FAMILY = "\U0001f468\u200d\U0001f469\u200d\U0001f467"
+"""One character of five code points, 18 bytes."""
+
+
+@given(st.lists(st.sampled_from(["a", "猫", "é", "e\u0301", FAMILY, "\u0928\u092e\u0938\u094d\u0924"]), max_size=9),
+       st.integers(5, 9), st.integers(4, 40))  # fmt: skip
+def test_a_character_longer_than_a_context_is_cut_between_code_points_alike_by_both(
+    parts: list[str], context: int, most: int
+) -> None:
+    ids = DEMO("x" + "".join(parts), add_special_tokens=False)["input_ids"]
+    with TemporaryDirectory() as folder:
+        found = _write([ids, ids], Path(folder), context=context, bos=0, texts=DEMO_TEXTS, max_tokens=most)
+        cut = [[DEMO_TEXTS[token] for token in found.text_of(number)] for number in range(len(found))]
+    assert not any("<0x" in join_tokens(tokens) for tokens in cut)
+    assert all(len(tokens) < context for tokens in cut)
+    begins = borders.borders([DEMO_TEXTS[token] for token in ids])
+    kept = [len(ids) if most >= len(ids) else borders.room_for(begins, 0, most)]
+    kept.append(len(ids) if most >= 2 * len(ids) else borders.room_for(begins, 0, max(0, most - len(ids))))
+    spans = [end - start for length in kept for start, end in borders.contexts_of(begins, length, context - 1)]
+    assert [len(tokens) for tokens in cut] == spans
+
+
+@pytest.mark.parametrize(("key", "context", "most"), [("context", 3, None), ("max_tokens", 32, 2)])
+def test_a_context_or_corpus_too_short_for_a_letter_is_refused(
+    tmp_path: Path, key: str, context: int, most: int | None
+) -> None:
+    with pytest.raises(ConfigurationError, match=rf"corpus\.{key}: a character .* set corpus\.{key} to at least 8"):
+        _write(
+            [DEMO("猫が東", add_special_tokens=False)["input_ids"]], tmp_path, context=context, bos=0,
+            texts=DEMO_TEXTS, max_tokens=most,
+        )  # fmt: skip
 
 
 def test_a_text_in_ascii_needs_no_table_of_characters(tmp_path: Path) -> None:

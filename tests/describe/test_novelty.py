@@ -3,12 +3,15 @@ from __future__ import annotations
 import math
 from collections import Counter
 from fractions import Fraction
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from atlas_builder.describe import run
 from atlas_builder.describe.novelty import Novelty, novelty, reads_like
 
 BANDS = 4
@@ -83,3 +86,14 @@ def test_tokens_that_read_alike_are_one_whatever_their_case_and_space() -> None:
     assert len({numbers[0], numbers[1], numbers[2]}) == 1
     assert numbers[3] == numbers[7]
     assert len({numbers[4], numbers[5], numbers[6], numbers[0]}) == 4
+
+
+def test_tokens_that_are_parts_of_one_character_read_alike() -> None:
+    texts_read = ["<0xE7>", "<0x8C>", "<0xAB>", "a", "\u732b"]
+    bands = np.array(
+        [(0, 0, 0, 3), (0, 1, 0, 1), (0, 2, 0, 2)], [(n, np.int32) for n in ("unit", "band", "context", "position")]
+    )
+    contexts = SimpleNamespace(starts=np.array([0, 4]))
+    collected: Any = SimpleNamespace(contexts=contexts, reads=np.array([4, 4, 4, 3]), texts_read=texts_read)
+    layer: Any = SimpleNamespace(bands=bands, units=1, band_edges=np.zeros((1, 4)))
+    assert run._novelty(collected, layer).share.tolist() == [[1, 0, 1]]

@@ -22,7 +22,7 @@ from scipy.stats import pearsonr, spearmanr
 from atlas_builder.cli import main
 from atlas_builder.errors import ConfigurationError
 from atlas_builder.explain.client import OpenAIServer, ServerError, after_reasoning
-from atlas_builder.explain.excerpts import INTERVALS, LONG, SHORT, TOP, Excerpt, cut, plan
+from atlas_builder.explain.excerpts import INTERVALS, LONG, SHORT, TOP, Excerpt, ExcerptPlace, cut, plan
 from atlas_builder.explain.prompts import explaining, levels, simulated, simulating
 from atlas_builder.explain.results import ExplanationScores
 from atlas_builder.explain.run import explain
@@ -256,6 +256,20 @@ def test_a_unit_that_fires_once_has_what_there_is() -> None:
     texts = [["a"] * 5, ["b"], ["c"] * 70]
     (one,) = cut(planned.explained, texts.__getitem__, lambda one: np.full(len(texts[one]), -1 + 3 * (one == 1)))
     assert (one.tokens, one.values.tolist()) == (["b"], [2])
+
+
+def test_excerpts_show_characters_and_never_bytes_of_them() -> None:
+    tokens = [" a", "<0xE7>", "<0x8C>", "<0xAB>", "b", "<0xE6><0x9D>", "<0xB1>", "c"]
+    values = np.array([0, 1, 3, 2, -4, 5, 6, 7], np.float32)
+    for first, length, words, active in [
+        (0, 64, [" a", "猫", "b", "東", "c"], [0, 3, 0, 6, 7]),
+        (2, 4, ["猫", "b", "東"], [3, 0, 6]),
+        (4, 1, ["b"], [0]),
+        (7, 1, ["c"], [7]),
+    ]:
+        (one,) = cut([ExcerptPlace(0, first, length)], lambda _: tokens, lambda _: values)
+        assert (one.tokens, one.values.tolist()) == (words, active)
+    assert "<0x" not in explaining([one], 7.0)
 
 
 # Numbers whose squares are zero in float64 have no correlation, of which scipy warns.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -15,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from atlas_builder.system.processes import Workers, ended_on_failure
+from atlas_builder.errors import ConfigurationError
+from atlas_builder.system.processes import Workers, check_not_imported_again, ended_on_failure
 from atlas_builder.system.signals import STOPPED
 
 SECONDS = 10.0
@@ -178,3 +180,9 @@ def test_a_command_under_nohup_outlives_its_terminal() -> None:
     process.send_signal(signal.SIGHUP)
     said, _ = process.communicate(timeout=SECONDS)
     assert said.startswith("done")
+
+
+def test_a_worker_that_imports_the_script_of_its_parent_does_not_build(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(multiprocessing.current_process(), "_inheriting", True, raising=False)
+    with pytest.raises(ConfigurationError, match="put the call below if __name__ == '__main__':"):
+        check_not_imported_again()

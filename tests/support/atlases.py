@@ -195,7 +195,7 @@ def hostile_site(configure: Configure, pool: Executor, once: Once) -> Path:
     def make(output: Path) -> None:
         path = output.parent / "hostile.jsonl"
         path.write_text("".join(json.dumps({"text": text}) + "\n" for text in HOSTILE * 3), encoding="utf-8")
-        title = "</title><script>window.pwned=4</script> {{ 7*7 }}"
+        title = "</title><script>window.pwned=4</script> {{ 7*7 }}\nof two \u202e lines"
         hostile = configure(
             atlas={"title": title, "authors": [{"name": '"><script>window.pwned=5</script>'}], "url": None},
             corpus={"path": str(path)},

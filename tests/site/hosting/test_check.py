@@ -163,3 +163,7 @@ def test_the_compiled_schema_agrees_with_the_library(tiny_site: Path) -> None:
     for name in list(record):
         without = {key: value for key, value in record.items() if key != name}
         assert (schema_problem(without) is None) == validator.is_valid(without)
+
+
+def test_an_atlas_of_hostile_text_whose_title_has_lines_and_markup_is_sound(hostile_site: Path) -> None:
+    assert check(hostile_site, QUIET).problems == []

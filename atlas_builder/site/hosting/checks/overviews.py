@@ -16,6 +16,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from atlas_builder.cluster.run import PAPER_DISTANCES
+from atlas_builder.corpus.token_text import plain
 from atlas_builder.site import layer_table
 from atlas_builder.site import map as site_map
 from atlas_builder.site.citing.cite import csl_of, ris_of
@@ -210,7 +211,7 @@ def _prose(overview: _Overview) -> None:
         if article is None or title is None:
             overview.problems.append(f"{name}: it has no article or title")
             continue
-        own = title[1].removesuffix(f", {Markup.escape(site.config.title)}")
+        own = title[1].removesuffix(f", {Markup.escape(plain(site.config.title))}")
         expected = template.render(
             base_url=".",
             config=SimpleNamespace(extra=SimpleNamespace(**site.extra)),
