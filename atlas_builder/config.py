@@ -7,57 +7,19 @@ from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from atlas_builder.settings.text import Address, Edition, Orcid, Printed, check_writable
+from atlas_builder.settings.section import IsPath as IsPath
+from atlas_builder.settings.section import Section
+from atlas_builder.settings.section import paths_in as paths_in
+from atlas_builder.settings.text import Address, Edition, Orcid, Printed
 from atlas_builder.shipped import MODELS
 
 
-class IsPath(NamedTuple):
-    """Marks a setting that may be a path: relative to the folder of its file, published without parent folders."""
-
-    names: Collection[str] = ()
-    """Values that are names, even where a file of that name exists."""
-    by_slash: bool = False
-    """Whether only a value with a slash is a path."""
-
-    def means_path(self, value: str) -> bool:
-        """Whether a value may be a path."""
-        return value not in self.names and ("/" in value or not self.by_slash)
-
-
-def paths_in(section: BaseModel) -> Iterator[tuple[str, IsPath]]:
-    """The settings of a section that may be paths."""
-    for name, field in type(section).model_fields.items():
-        yield from ((name, mark) for mark in field.metadata if isinstance(mark, IsPath))
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        use_attribute_docstrings=True,
-        strict=True,
-        protected_namespaces=(),
-        allow_inf_nan=False,
-        str_max_length=4096,
-    )
-
-    @field_validator("*")
-    @classmethod
-    def _can_be_written(cls, value: object, info: ValidationInfo) -> object:
-        """Every setting is published, and may be a file's name or a part of one."""
-        if isinstance(value, str):
-            marks = cls.model_fields[str(info.field_name)].metadata
-            check_writable(value, is_path=any(isinstance(mark, IsPath) for mark in marks))
-        return value
-
-
-class Author(_Section):
+class Author(Section):
     """A person to credit."""
 
     name: Printed = Field(min_length=1, max_length=300)
@@ -66,7 +28,7 @@ class Author(_Section):
     """ORCID iD, `0000-0002-1825-0097`."""
 
 
-class AtlasSettings(_Section):
+class AtlasSettings(Section):
     """What the atlas is called and how it is cited."""
 
     id: str = Field(default="atlas", pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=64)
@@ -75,7 +37,7 @@ class AtlasSettings(_Section):
     """Title that readers see; made from the model's name when empty."""
     version: Edition = Field(default="1", min_length=1, max_length=40)
     """Edition that a citation names."""
-    authors: list[Author] = []
+    authors: list[Author] = []  # noqa: RUF012 - pydantic copies it
     """Authors of the atlas, in the order of a citation."""
     license: Printed = Field(default="CC-BY-4.0", pattern=r"^[A-Za-z0-9.+() -]+$", max_length=200)
     """SPDX licence of the atlas's data."""
@@ -104,7 +66,7 @@ class AtlasSettings(_Section):
         return value
 
 
-class ModelSettings(_Section):
+class ModelSettings(Section):
     """The language model whose units the atlas describes."""
 
     name: Annotated[str, IsPath(names=MODELS)] = Field(min_length=1)
@@ -120,7 +82,7 @@ class ModelSettings(_Section):
 _HUB = ("huggingface",)
 
 
-class CorpusSettings(_Section):
+class CorpusSettings(Section):
     """The text on which activations are collected."""
 
     source: Literal["stdlib", "text", "jsonl", "parquet", "huggingface"]
@@ -174,7 +136,7 @@ class CorpusSettings(_Section):
         return self
 
 
-class UnitSettings(_Section):
+class UnitSettings(Section):
     """Which units get a page."""
 
     kind: Literal["mlp", "sae", "crate", "basis"] = "mlp"
@@ -204,7 +166,7 @@ class UnitSettings(_Section):
         return self
 
 
-class InteractionSettings(_Section):
+class InteractionSettings(Section):
     """Directions of what enters each MLP, how they interact, and what of a layer does nothing (arXiv 2405.10927)."""
 
     report: bool = False
@@ -222,7 +184,7 @@ class InteractionSettings(_Section):
     """Directions of each layer, the most important, in the picture of interactions."""
 
 
-class ExampleSettings(_Section):
+class ExampleSettings(Section):
     """Which contexts are a unit's examples, and which tokens are sampled from its activation range."""
 
     policy: Literal["threshold", "robust", "top"] = "robust"
@@ -269,7 +231,7 @@ class ExampleSettings(_Section):
         return self
 
 
-class ClusterSettings(_Section):
+class ClusterSettings(Section):
     """How a unit's examples are clustered into behaviours."""
 
     method: Literal["linkage", "agglomerative", "hdbscan", "components"] = "linkage"
@@ -297,7 +259,7 @@ class ClusterSettings(_Section):
         return self
 
 
-class DescribeSettings(_Section):
+class DescribeSettings(Section):
     """Which measurements describe a behaviour."""
 
     importance: Literal["none", "central", "shown"] = "central"
@@ -310,7 +272,7 @@ class DescribeSettings(_Section):
     not for SAEs."""
 
 
-class LinkSettings(_Section):
+class LinkSettings(Section):
     """Similar behaviours of other units, and the map of behaviours."""
 
     neighbours: int = Field(default=20, ge=0, le=100)
@@ -322,7 +284,7 @@ class LinkSettings(_Section):
     """Whether to place behaviours on a map by t-SNE; it takes minutes for 100,000."""
 
 
-class SiteSettings(_Section):
+class SiteSettings(Section):
     """How pages are made, and how much they show."""
 
     theme: Annotated[str, IsPath(by_slash=True)] = "atlas"
@@ -358,7 +320,7 @@ class SiteSettings(_Section):
     """Folder of Markdown pages published with the atlas; the builder's own when empty."""
 
 
-class Configuration(_Section):
+class Configuration(Section):
     """A whole configuration; `model` and `corpus` are required."""
 
     atlas: AtlasSettings = AtlasSettings()

@@ -216,7 +216,7 @@ def _tokenizer(folder: Path) -> Any:
 
 def _read_alike(tokenizer: Any) -> None:
     """Take from a tokenizer the chance by which it was trained to cut words in other ways (BPE dropout)."""
-    algorithm = getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None)
+    algorithm: Any = getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None)
     if getattr(algorithm, "dropout", None):
         algorithm.dropout = None
 

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from atlas_builder.interaction import Basis, basis, principal
-from atlas_builder.rotate.moments import Moments
+from atlas_builder.rotate.moments import BlockMoments
 from atlas_builder.rotate.results import Rotation
 from atlas_builder.units.basis import Directions
 
 
-def find_basis(kind: str, moments: Moments, layer: int, tolerance: float) -> Basis:
+def find_basis(kind: str, moments: BlockMoments, layer: int, tolerance: float) -> Basis:
     """The directions of a kind, as `units.basis` names them; raises `ActivationError` where there are none."""
     if kind == "principal":
         return principal(moments.mean, moments.covariance, tolerance)
@@ -48,7 +48,7 @@ class Stability(NamedTuple):
     """(k, k), see `RotatedLayer.likeness`."""
 
 
-def stability(whole: Basis, halves: tuple[Basis, Basis], covariance: Tensor) -> Stability:
+def stability_of_halves(whole: Basis, halves: tuple[Basis, Basis], covariance: Tensor) -> Stability:
     """Compare the directions of two halves of a text, those that are most like each direction of the whole.
 
     Correlations do not depend on how units of activations are scaled, as cosines would.
@@ -105,7 +105,12 @@ def shares_read(directions: Basis, covariance: Tensor, reads: Tensor) -> Tensor:
 
 
 def arrays_of(
-    kind: str, parts: tuple[Moments, Moments, Moments], layer: int, tolerance: float, reads: Tensor, write: Tensor
+    kind: str,
+    parts: tuple[BlockMoments, BlockMoments, BlockMoments],
+    layer: int,
+    tolerance: float,
+    reads: Tensor,
+    write: Tensor,
 ) -> dict[str, Tensor]:
     """What the stage's file holds of a layer.
 
@@ -115,7 +120,7 @@ def arrays_of(
     whole, *halves = parts
     found = find_basis(kind, whole, layer, tolerance)
     one, other = (find_basis(kind, half, layer, tolerance) for half in halves)
-    alike = stability(found, (one, other), whole.covariance)
+    alike = stability_of_halves(found, (one, other), whole.covariance)
     variance = (found.encode * (whole.covariance @ found.encode)).sum(dim=0)
     weight = (found.decode * (found.decode @ whole.pulled)).sum(dim=1)
     return {

@@ -13,7 +13,7 @@ from torch import Tensor
 from atlas_builder.rotate.gradients import MLPPass
 
 
-class Moments(NamedTuple):
+class BlockMoments(NamedTuple):
     """Of what enters an MLP, over some tokens, in float64."""
 
     tokens: int
@@ -53,11 +53,13 @@ class MomentSums:
         return self._sums
 
 
-def moments(blocks: Sequence[dict[str, Tensor]]) -> Moments:
+def moments_of_blocks(blocks: Sequence[dict[str, Tensor]]) -> BlockMoments:
     """The moments over blocks, given what `arrays` said of each, added in their order."""
     total = {name: sum((block[name] for block in blocks[1:]), blocks[0][name]) for name in blocks[0]}
     tokens = int(total["tokens"])
     mean = total["inputs"] / max(1, tokens)
     covariance = total["squares"] / max(1, tokens) - mean[:, None] * mean
     back = total["pulled"] / max(1, tokens)
-    return Moments(tokens, mean, (covariance + covariance.T) / 2, (back + back.T) / 2, total["slopes"] / max(1, tokens))
+    return BlockMoments(
+        tokens, mean, (covariance + covariance.T) / 2, (back + back.T) / 2, total["slopes"] / max(1, tokens)
+    )

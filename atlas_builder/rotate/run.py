@@ -7,7 +7,7 @@ block, shards take blocks in turn, and sums are the same however many shards the
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,64 +31,14 @@ from atlas_builder.progress import Progress
 from atlas_builder.rotate.degeneracy import DegeneracySums, degeneracy_of
 from atlas_builder.rotate.directions import arrays_of, find_basis
 from atlas_builder.rotate.gradients import GradientRun, Target
-from atlas_builder.rotate.moments import Moments, MomentSums, moments
+from atlas_builder.rotate.moments import BlockMoments, MomentSums, moments_of_blocks
+from atlas_builder.rotate.plan import BLOCKS, RotationPlan
 from atlas_builder.rotate.results import FACTS, ROTATION_FILE
 from atlas_builder.units.mlp import MLPUnits
 
-BLOCKS = 16
-"""Of the text, even ones of one half of it, odd ones of the other."""
 _TOKENS_PER_DIMENSION = 4
 _LOGITS_AT_ONCE = 1 << 25
 _FACTS = "facts.json"
-_SHARE_OF_A_HALF = 1 / 3
-
-
-class Plan:
-    """Which contexts of a text are read, and in which block."""
-
-    def __init__(self, read: Contexts, most: int | None) -> None:
-        lengths = np.diff(read.starts)
-        wanted = len(read) if most is None else min(len(read), max(1, most * len(read) // max(1, read.token_count)))
-        self.contexts = np.arange(wanted, dtype=np.int64) * len(read) // max(1, wanted)
-        """Numbers of the contexts, spread evenly: (n,)."""
-        lengths = lengths[self.contexts]
-        self.first_row = np.concatenate([[0], np.cumsum(lengths)])
-        """The number of the first token of each context, among all tokens that are read: (n + 1,)."""
-        half = _halves(read.document[self.contexts], lengths)
-        self.block = np.empty(wanted, np.int64)
-        for side in (0, 1):
-            places = np.flatnonzero(half == side)
-            self.block[places] = 2 * (np.arange(len(places)) % (BLOCKS // 2)) + side
-
-    @property
-    def tokens(self) -> int:
-        """Number of tokens that are read."""
-        return int(self.first_row[-1])
-
-    def batches(self, block: int, at_once: int) -> Iterator[NDArray[np.int64]]:
-        """Places of contexts of a block in `contexts`, those of one length together, so many tokens at once."""
-        places = np.flatnonzero(self.block == block)
-        lengths = np.diff(self.first_row)[places]
-        for length in np.unique(lengths):
-            same = places[lengths == length]
-            size = max(1, at_once // int(length))
-            yield from (same[first : first + size] for first in range(0, len(same), size))
-
-    def rows(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Numbers of the tokens of contexts: (contexts · tokens,)."""
-        return np.concatenate([np.arange(self.first_row[place], self.first_row[place + 1]) for place in places])
-
-
-def _halves(document: NDArray[np.int32], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    """0 or 1 for each context: whole documents, as many tokens in both halves; contexts in turn where one is large."""
-    totals = np.bincount(document, weights=lengths)
-    half, filled = np.zeros(len(totals), np.int64), [0.0, 0.0]
-    for number in np.flatnonzero(totals):
-        half[number] = int(filled[1] < filled[0])
-        filled[half[number]] += totals[number]
-    if min(filled) < _SHARE_OF_A_HALF * sum(filled):
-        return np.arange(len(document)) % 2
-    return half[document]
 
 
 def rotate(
@@ -114,7 +64,7 @@ def rotate(
     if not (folder / _FACTS).exists():
         _prepare(model, units, config, folder, progress)
     read, facts = contexts.read_contexts(folder / "contexts"), read_json(folder / _FACTS)
-    plan = Plan(read, config.interaction.max_tokens)
+    plan = RotationPlan(read, config.interaction.max_tokens)
     run = _Run(model, units, config, read, plan, folder, progress)
     keep_memory()
     blocks = [block for place, block in enumerate(range(BLOCKS)) if place % of == number - 1]
@@ -143,7 +93,7 @@ def _prepare(model: LanguageModel, units: MLPUnits, config: Configuration, folde
             texts=model.token_texts,
             on_tokens=advance,
         )
-    plan = Plan(read, config.interaction.max_tokens)
+    plan = RotationPlan(read, config.interaction.max_tokens)
     width = int(model.bridge.cfg.d_model)
     if plan.tokens < (least := _TOKENS_PER_DIMENSION * width):
         raise CorpusError(
@@ -176,7 +126,7 @@ class _Run:
         units: MLPUnits,
         config: Configuration,
         read: Contexts,
-        plan: Plan,
+        plan: RotationPlan,
         folder: Path,
         progress: Progress,
     ) -> None:
@@ -268,8 +218,8 @@ def pull_file(folder: Path, layer: int, block: int) -> Path:
     return folder / f"pulled-L{layer}-{block:02}.safetensors"
 
 
-def layer_moments(folders: Sequence[Path], layer: int) -> tuple[Moments, Moments, Moments]:
-    """Moments of the whole text and of its halves, from the blocks in the folders of all shards."""
+def layer_moments(folders: Sequence[Path], layer: int) -> tuple[BlockMoments, BlockMoments, BlockMoments]:
+    """BlockMoments of the whole text and of its halves, from the blocks in the folders of all shards."""
     prefix, blocks, pulls = f"L{layer}.", [], []
     for block in range(BLOCKS):
         folder = next((one for one in folders if block_file(one, block).exists()), None)
@@ -281,11 +231,16 @@ def layer_moments(folders: Sequence[Path], layer: int) -> tuple[Moments, Moments
             pulls.append(load_file(pull_file(folder, layer, block))["pulled"])
     for sums, pulled in zip(blocks, pulls, strict=False):
         sums["pulled"] = pulled
-    return moments(blocks), moments(blocks[0::2]), moments(blocks[1::2])
+    return moments_of_blocks(blocks), moments_of_blocks(blocks[0::2]), moments_of_blocks(blocks[1::2])
 
 
 def _degeneracy(
-    folders: Sequence[Path], layer: int, facts: dict[str, Any], whole: Moments, importance: Tensor, tolerance: float
+    folders: Sequence[Path],
+    layer: int,
+    facts: dict[str, Any],
+    whole: BlockMoments,
+    importance: Tensor,
+    tolerance: float,
 ) -> dict[str, Any]:
     """The degeneracy of a layer, which alone is read of the blocks."""
     prefix, blocks = f"L{layer}.", []

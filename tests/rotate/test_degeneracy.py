@@ -20,7 +20,7 @@ from atlas_builder.models.language_model import load_model
 from atlas_builder.rotate import degeneracy
 from atlas_builder.rotate.degeneracy import DegeneracySums, degeneracy_of, sampled_rows
 from atlas_builder.rotate.gradients import GradientRun, MLPPass
-from atlas_builder.rotate.moments import MomentSums, moments
+from atlas_builder.rotate.moments import MomentSums, moments_of_blocks
 from atlas_builder.rounding import significant
 from atlas_builder.units.mlp import MLPUnits
 
@@ -298,7 +298,7 @@ class Loaded:
             rows = np.arange(numbers[0] * 60, (numbers[-1] + 1) * 60)
             sums.add(layer_pass, rows)
             moment_sums.add(layer_pass, rows)
-        found = moments([moment_sums.arrays()])
+        found = moments_of_blocks([moment_sums.arrays()])
         return degeneracy_of(
             [sums.arrays()],
             found.covariance,

@@ -20,8 +20,9 @@ from atlas_builder.models import language_model
 from atlas_builder.progress import Progress
 from atlas_builder.rotate import run as stage
 from atlas_builder.rotate.gradients import random_signs
+from atlas_builder.rotate.plan import BLOCKS, RotationPlan
 from atlas_builder.rotate.results import Rotation
-from atlas_builder.rotate.run import BLOCKS, Plan, block_file, merge_rotations, rotate
+from atlas_builder.rotate.run import block_file, merge_rotations, rotate
 from atlas_builder.units.mlp import MLPUnits
 
 QUIET = Progress(quiet=True)
@@ -181,10 +182,10 @@ def test_halves_are_of_whole_documents_and_contexts_are_spread_evenly(
     config = settings(gpt2_folder, jsonl)
     rotated(config, tmp_path)
     read = read_contexts(tmp_path / "1" / "contexts")
-    plan = Plan(read, read.token_count // 3)
+    plan = RotationPlan(read, read.token_count // 3)
     assert read.token_count // 4 < plan.tokens <= read.token_count // 3 + 12
     assert np.diff(plan.contexts).max() - np.diff(plan.contexts).min() <= 1
-    half = Plan(read, None).block % 2
+    half = RotationPlan(read, None).block % 2
     documents = [set(read.document[half == side]) for side in (0, 1)]
     assert not documents[0] & documents[1]
     sizes = [int(np.diff(read.starts)[half == side].sum()) for side in (0, 1)]

@@ -9,7 +9,9 @@ from atlas_builder.verify.shown import Key, KeyFinder
 
 @given(st.lists(st.lists(st.integers(1, 7), min_size=1, max_size=6), min_size=1, max_size=5))
 def test_a_token_is_found_by_its_place_in_a_document_of_contexts_of_unequal_length(lengths: list[list[int]]) -> None:
-    contexts, keys, ends, token = [], {}, [], 0
+    contexts: list[tuple[int, int, list[int]]] = []
+    keys: dict[tuple[int, int], Key] = {}
+    ends, token = [], 0
     for document, of_contexts in enumerate(lengths):
         position = 0
         for length in of_contexts:
