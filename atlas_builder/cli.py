@@ -116,11 +116,11 @@ def demo(everything: bool, output: Path | None, overrides: tuple[str, ...], fres
       atlas-builder demo --output /tmp/demo
       atlas-builder demo --all
     """
-    from atlas_builder.demo.gallery import build_quartet
+    from atlas_builder.demo.gallery import build_gallery
     from atlas_builder.shipped import shipped_folder
 
     if everything:
-        folder = build_quartet(output or Path("output/demo-all"), overrides=overrides, fresh=fresh, progress=Progress())
+        folder = build_gallery(output or Path("output/demo-all"), overrides=overrides, fresh=fresh, progress=Progress())
         _say(f"open {folder / 'index.html'}")
         return
     _build(load_config(shipped_folder("site_config") / "demo.yml", overrides), output, fresh, "publish")

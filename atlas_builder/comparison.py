@@ -274,9 +274,48 @@ def _shown(compared: Sequence[Compared]) -> dict[str, Any]:
         ],
         "differences": differences([one.atlas.facts["configuration"] for one in compared]),
         "explainer": next((explanation.model for one in compared for explanation in one.explained), None),
+        "sentences": sentences(compared),
         "pairs": pairs,
         "least": SHARED,
     }
+
+
+def sentences(compared: Sequence[Compared]) -> list[str]:
+    """What the scores say of directions, whichever way: of how many things each does beside units of the same model."""
+    number = next(score for score in _scores(compared)[::-1] if score.column in (_STANDARD, _SEEN.column))
+    said = []
+    for one in compared:
+        if one.atlas.facts["kind"] != "basis":
+            continue
+        own = mean(one.values(number))
+        for other in compared:
+            theirs = mean(other.values(number))
+            same_model = other.atlas.facts["model"]["name"] == one.atlas.facts["model"]["name"]
+            if other is one or not same_model or own is None or theirs is None:
+                continue
+            if other.atlas.facts["kind"] == "basis" and compared.index(other) < compared.index(one):
+                continue  # said already
+            way = "fewer" if own.high < theirs.low else "more" if own.low > theirs.high else "as many"
+            where = "equal sample coverage" if number.column == _STANDARD else "hand"
+            than, within = ("as", ", within 95 % intervals") if way == "as many" else ("than", "")
+            said.append(
+                f"{one.name} have {way} behaviours at {where} {than} {other.name}: {own.value:.2f} and "
+                f"{theirs.value:.2f} on average{within}."
+            )
+    said += _said_of_stability(compared)
+    return said
+
+
+def _said_of_stability(compared: Sequence[Compared]) -> list[str]:
+    score = next(score for score in SCORES if score.column == "direction_stability")
+    means = [(one, mean(one.values(score))) for one in compared]
+    known = [f"{found.value:.2f} for {one.name}" for one, found in means if found is not None]
+    if not known:
+        return []
+    return [
+        f"How alike the directions of the text’s two halves are: {', '.join(known)}. A random rotation does not depend on "
+        "the text, so that its stability says nothing for it."
+    ]
 
 
 def _scores(compared: Sequence[Compared]) -> list[Score]:

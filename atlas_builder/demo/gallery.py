@@ -1,4 +1,4 @@
-"""The atlases of all shipped models and SAEs, and the page that compares them, as one site."""
+"""The atlases of all shipped models, of their neurons, SAEs and directions, and the page that compares them."""
 
 from __future__ import annotations
 
@@ -20,12 +20,14 @@ from atlas_builder.shipped import CRATE, MODEL, RELU, shipped_folder
 from atlas_builder.site.replacement import SAVED, replace_site, restore_site
 from atlas_builder.workspace import check_output, is_atlas, work_folder, workers
 
-ATLASES = ("demo", "relu-demo", "crate-demo", "sae-demo")
+ATLASES = ("demo", "relu-demo", "crate-demo", "sae-demo", "basis-demo", "random-demo")
 """The names of their configurations, and of their folders in the site."""
 _ABOVE = "site.above=../index.html"
+_COUNTERPARTS = {"demo": "basis-demo", "basis-demo": "demo", "random-demo": "demo"}
+"""Atlases of neurons and of directions of one model, which link to each other."""
 
 
-def build_quartet(
+def build_gallery(
     output: Path,
     *,
     overrides: tuple[str, ...] = (),
@@ -33,7 +35,7 @@ def build_quartet(
     progress: Progress | None = None,
     executor: Executor | None = None,
 ) -> Path:
-    """Build the four atlases and compare them; returns the folder of the site, whose first page is the comparison.
+    """Build all the atlases and compare them; returns the folder of the site, whose first page is the comparison.
 
     Atlases are built in the hidden folder beside `output`, with their intermediate results,
     and hard-linked into the site from there, so that an interrupted build resumes. Raises
@@ -41,13 +43,14 @@ def build_quartet(
     """
     progress = progress or Progress(quiet=True)
     output = output.resolve()
-    check_output(output, fresh, _is_quartet)
+    check_output(output, fresh, _is_gallery)
     work = work_folder(output)
     restore_site(output, work)
     with workers(executor) as pool:
         for name in ATLASES:
             progress.say(f"{name}:")
-            settings = load_config(shipped_folder("site_config") / f"{name}.yml", (_ABOVE, *overrides))
+            linked = [f"site.counterpart=../{_COUNTERPARTS[name]}"] if name in _COUNTERPARTS else []
+            settings = load_config(shipped_folder("site_config") / f"{name}.yml", (_ABOVE, *linked, *overrides))
             build(settings, work / name, fresh=fresh, progress=progress, executor=pool)
     site = work / "site"
     shutil.rmtree(site, ignore_errors=True)
@@ -76,11 +79,14 @@ def _note() -> Markup:
     ).format(*sizes[:2], seen[0], sizes[2], seen[2], *losses)
 
 
-def _is_quartet(folder: Path) -> bool:
-    """Whether a folder holds the four atlases and their comparison, and no other folders but hidden ones."""
-    folders = {path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")}
-    others = folders - {"assets"} - set(ATLASES)
-    return not others and (folder / "index.html").is_file() and all(is_atlas(folder / name) for name in ATLASES)
+def _is_gallery(folder: Path) -> bool:
+    """Whether a folder holds such atlases and their comparison, and no other folders but hidden ones.
+
+    Earlier versions built fewer atlases.
+    """
+    folders = {path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")} - {"assets"}
+    own = folders <= set(ATLASES) and len(folders) > 1
+    return own and (folder / "index.html").is_file() and all(is_atlas(folder / name) for name in folders)
 
 
 def _link(source: str, target: str) -> None:

@@ -48,9 +48,10 @@ class LayerRecords:
         labels = self.clustered.labels[layer.starts[unit] : layer.starts[unit + 1]]
         shown = self._shown.of(unit, site)
         place = {int(example): index for index, example in enumerate(shown)}
-        grain = grain_of(float(layer.moments.maximum[unit]))
-        # Negative activations are scaled by the minimum.
-        grains = {1: grain, -1: grain_of(-float(layer.moments.minimum[unit]))}
+        # By the extremes as published, so that a reader of the record finds the same; a minimum of -9.9996 is -10.
+        maximum, minimum = self._moments[unit][:2]
+        grain = grain_of(maximum or 0.0)
+        grains = {1: grain, -1: grain_of(-(minimum or 0.0))}
         drawn = self._shown_of_bands(unit, site.band_examples_shown)
         around = self._around(site.tokens_before, site.tokens_after)
         record: Record = {

@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from atlas_builder.cli import main
-from atlas_builder.demo.gallery import ATLASES, build_quartet
+from atlas_builder.demo.gallery import ATLASES, build_gallery
 from atlas_builder.errors import ConfigurationError
 from atlas_builder.explain.results import Explained, ExplanationScores, beside, digest
 from atlas_builder.progress import Progress
@@ -37,10 +37,10 @@ SMALL = (
 
 @pytest.fixture(scope="module")
 def gallery(pool: Executor, once: Once) -> Path:
-    return once("gallery", lambda output: build_quartet(output, overrides=SMALL, executor=pool))
+    return once("gallery", lambda output: build_gallery(output, overrides=SMALL, executor=pool))
 
 
-def test_the_four_open_as_one_site_that_leads_everywhere_and_back(gallery: Path) -> None:
+def test_all_open_as_one_site_that_leads_everywhere_and_back(gallery: Path) -> None:
     assert sorted(path.name for path in gallery.iterdir()) == sorted([*ATLASES, "assets", "index.html"])
     pages = [
         gallery / "index.html",
@@ -64,7 +64,7 @@ def test_all_of_it_is_checked_at_once(gallery: Path, copy_of: Callable[[Path], P
     assert any(problem.startswith("sae-demo/L2/N7.json: cannot be read") for problem in report.problems)
     # All the rest holds.
     assert [problem for problem in report.problems if not re.search(r"N7\b|L2/N0*7\.|^index.html", problem)] == []
-    assert report.records == 512 * len(ATLASES) - 1
+    assert report.records == 512 * 4 + 127 * 2 - 1
     assert report.pages > report.records
 
 
@@ -77,7 +77,10 @@ def test_the_first_page_says_what_each_is(gallery: Path) -> None:
         "coordinates",
         "latents",
         "neurons",
-        "4 atlases of the same text",
+        "6 atlases of the same text",
+        "directions",
+        "Random directions",
+        "behaviours at",
     ):
         assert said in text, said
 
@@ -85,8 +88,8 @@ def test_the_first_page_says_what_each_is(gallery: Path) -> None:
 def test_building_them_again_finds_nothing_to_do(gallery: Path, pool: Executor) -> None:
     before = (gallery / "index.html").read_bytes()
     heard = Listener()
-    build_quartet(gallery, overrides=SMALL, executor=pool, progress=heard)
-    assert len(heard.unchanged()) == 5 * len(ATLASES)
+    build_gallery(gallery, overrides=SMALL, executor=pool, progress=heard)
+    assert len(heard.unchanged()) == 5 * len(ATLASES) + 4  # those with directions rotate first
     assert (gallery / "index.html").read_bytes() == before
 
 
@@ -100,18 +103,16 @@ def test_explanations_beside_an_atlas_are_kept_and_compared(
     )
     other = replace(said, unit=8, id="demo/L2/N8", does=digest(site / "demo", 2, 8))
     beside(site / "demo").write_text(said.line + other.line, encoding="utf-8")
-    build_quartet(site, overrides=SMALL, executor=pool)
+    build_gallery(site, overrides=SMALL, executor=pool)
     assert beside(site / "demo").read_text(encoding="utf-8") == said.line + other.line
     assert "Explained by a model" in (site / "index.html").read_text(encoding="utf-8")
 
 
-def test_four_atlases_beside_others_are_not_taken_for_such_a_site(
-    gallery: Path, copy_of: Callable[[Path], Path]
-) -> None:
+def test_atlases_beside_others_are_not_taken_for_such_a_site(gallery: Path, copy_of: Callable[[Path], Path]) -> None:
     site = copy_of(gallery)
     (site / "my-model").mkdir()
     with pytest.raises(ConfigurationError, match="holds something that is not an atlas"):
-        build_quartet(site, overrides=SMALL)
+        build_gallery(site, overrides=SMALL)
     assert (site / "my-model").is_dir()
 
 
@@ -121,7 +122,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     assert result.exit_code == 2
     assert "holds something that is not an atlas" in result.output
     with pytest.raises(ConfigurationError, match="contains the current one"):
-        build_quartet(Path.cwd().parent, fresh=True)
+        build_gallery(Path.cwd().parent, fresh=True)
     assert (tmp_path / "thesis.txt").read_text() == "chapter one"
 
 
