@@ -313,8 +313,8 @@ def _said_of_stability(compared: Sequence[Compared]) -> list[str]:
     if not known:
         return []
     return [
-        f"How alike the directions of the text’s two halves are: {', '.join(known)}. A random rotation does not depend on "
-        "the text, so that its stability says nothing for it."
+        f"How alike the directions of the text’s two halves are: {', '.join(known)}. A random rotation does not depend "
+        "on the text, so that its stability says nothing for it."
     ]
 
 

@@ -25,7 +25,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-STAGES = ("collect", "cluster", "describe", "link", "publish")
+STAGES = ("rotate", "collect", "cluster", "describe", "link", "publish")
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _SIGNALLED = ("collect", "cluster", "publish")
 _MARK = "ATLAS_KILLS"
@@ -67,9 +67,9 @@ class Table:
 class Attack:
     """An atlas, its next edition, and copies of the former to build the latter over."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, kind: str) -> None:
         self.folder, self.site, self.work = folder, folder / "site", folder / ".site.work"
-        self.former, self.next = _configurations(folder)
+        self.former, self.next = _configurations(folder, kind)
         self.seconds: dict[str, float] = {}
         self._build(self.former)
         _write_users(self.site)
@@ -337,8 +337,8 @@ def _write_users(site: Path) -> None:
     (site / "latest").symlink_to("notes/today.txt")
 
 
-def _configurations(folder: Path) -> tuple[Path, Path]:
-    """Two editions of a tiny atlas, which share no stage."""
+def _configurations(folder: Path, kind: str) -> tuple[Path, Path]:
+    """Two editions of a tiny atlas of units of a kind, which share no stage."""
     import torch
     import yaml
 
@@ -355,6 +355,8 @@ def _configurations(folder: Path) -> tuple[Path, Path]:
             "model": {"name": str(folder / "model")},
             "corpus": {"source": "jsonl", "path": str(folder / "corpora" / "words.jsonl"), "context": 32},
             "examples": {"policy": "threshold", "per_unit": 12, "threshold": 0.5, "seed": seed},
+            "units": {"kind": kind},
+            "interaction": {"report": True, "max_tokens": 2000 + seed, "edge_tokens": 100},
         }
         path = folder / f"{seed}.yml"
         path.write_text(yaml.safe_dump(data), encoding="utf-8")
@@ -368,7 +370,7 @@ def _load() -> None:
 
     from atlas_builder.pipeline import fingerprints
 
-    for stage in fingerprints.STAGES:
+    for stage in fingerprints.ALL_STAGES:
         for module in sorted(fingerprints.stage_modules(stage)):
             importlib.import_module(module)
 
@@ -376,6 +378,7 @@ def _load() -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--small", action="store_true", help="a few of each, in about a minute")
+    parser.add_argument("--kind", default="mlp", choices=("mlp", "basis"), help="of units")
     parser.add_argument("--kills", type=int, help="kills at random moments")
     parser.add_argument("--points", type=int, help="crash points")
     parser.add_argument("--signals", type=int, help="signals")
@@ -388,7 +391,7 @@ def main() -> None:
     chance, table = random.Random(given.seed), Table()
     _load()
     with tempfile.TemporaryDirectory(prefix="kills-") as place:
-        attack = Attack(Path(place))
+        attack = Attack(Path(place), given.kind)
         print(f"seconds by stage: {attack.seconds}", file=sys.stderr, flush=True)
         points = _chosen(list(_points(attack)), counts["points"]) if counts["points"] else []
         cases: list[tuple[str, Callable[[], tuple[str, list[str]]]]] = [
