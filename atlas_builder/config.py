@@ -161,7 +161,7 @@ class UnitSettings(Section):
             raise ValueError("kind sae requires units.path, or units.release and units.id")
         if self.kind != "sae" and (self.path or self.release or self.id):
             raise ValueError(f"kind {self.kind} has no path, release or id: remove them, or set units.kind to sae")
-        if "basis" in self.model_fields_set and self.kind not in ("basis", "mlp"):
+        if self.basis != "global" and self.kind not in ("basis", "mlp"):
             raise ValueError(f"kind {self.kind} has no basis: remove it, or set units.kind to basis")
         return self
 

@@ -50,13 +50,11 @@ def build(
 ) -> Path:
     """Build an atlas and return the folder of its site.
 
-    Intermediate results are kept in a hidden folder beside `output`, so that a later build
-    continues where this one ended.
+    A later build continues where this one ended: results are kept in a hidden folder beside `output`.
 
     Args:
         config: What to build.
-        output: The folder of the site; it is replaced if it holds an atlas, or is empty. Files
-            that the user put into an atlas are kept.
+        output: The folder of the site, which may hold an atlas; files that the user put into that are kept.
         fresh: Build every stage again, and replace whatever `output` holds, be it no atlas.
         until: The last stage to build; `rotate` where there are directions to find.
         progress: Where to report; quiet by default.
