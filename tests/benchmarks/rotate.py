@@ -74,4 +74,4 @@ def _forward(units: MLPUnits, read: Contexts, plan: RotationPlan, block: int) ->
 
 if __name__ == "__main__":
     given = sys.argv[1:]
-    main(*given[:1], *map(int, given[1:2]))
+    main(given[0] if given else "demo", int(given[1]) if len(given) > 1 else 25_600)
