@@ -14,6 +14,7 @@ from atlas_builder.reader.facts import check_schema, read_facts, read_object
 from atlas_builder.reader.source import Source, source
 from atlas_builder.reader.unit import Unit
 from atlas_builder.records.address import UnitAddress
+from atlas_builder.records.kinds import kind_of
 from atlas_builder.records.schema import SCHEMA
 
 if TYPE_CHECKING:
@@ -90,6 +91,13 @@ class Atlas:
     def examples(self) -> pa.Table:
         """All examples as a table, from `tables/examples.parquet`: one row each, by unit."""
         return self._read_table("examples")
+
+    @cached_property
+    def edges(self) -> pa.Table:
+        """The edges between directions as a table, from `tables/edges.parquet`: for kind basis alone."""
+        if self.facts["kind"] != "basis":
+            raise SiteError(f"{self.id} is of {kind_of(self.facts['kind']).noun}s: only directions have edges.")
+        return self._read_table("edges")
 
     def __len__(self) -> int:
         return sum(map(len, self.layers))

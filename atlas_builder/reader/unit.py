@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from atlas_builder.corpus.characters import split_at
 from atlas_builder.corpus.token_text import join_tokens, plain
 from atlas_builder.errors import MissingError, SiteError
+from atlas_builder.reader.directions import Direction, Reads
 from atlas_builder.reader.measures import (
     Histogram,
     Logits,
@@ -134,6 +135,17 @@ class Unit:
         """Changes of next-token probabilities when it is clamped to its maximum; None if not measured."""
         record = self.record.get("steering")
         return record and Steering(record["value"], tokens_of(record["more"]), tokens_of(record["less"]))
+
+    @cached_property
+    def direction(self) -> Direction | None:
+        """What it is as a direction of an MLP's input; None for other kinds of units."""
+        record = self.record.get("direction")
+        return record and Direction.of(record)
+
+    @cached_property
+    def reads(self) -> tuple[Reads, ...]:
+        """The directions that each part of a neuron reads; empty if not measured."""
+        return tuple(map(Reads.of, self.record.get("reads", ())))
 
     def __repr__(self) -> str:
         count = len(self.behaviours)

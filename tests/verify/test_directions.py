@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from atlas_builder import reader
+from atlas_builder.errors import SiteError
 from atlas_builder.pipeline.build import build
 from atlas_builder.progress import Progress
 from atlas_builder.records.schema import content_hash, serialise
@@ -71,6 +73,25 @@ def test_shares_that_a_neuron_reads_add_up_with_the_rest(atlas_of: Callable[...,
         assert [part["part"] for part in record["reads"]] == ["gate", "linear"]
         for part in record["reads"]:
             assert sum(share for _, share in part["directions"]) + part["rest"] == pytest.approx(1, abs=1e-3)
+
+
+def test_a_program_reads_directions_and_edges(atlas_of: Callable[..., Path]) -> None:
+    atlas = reader.open(atlas_of("gpt2", kind="basis"))
+    direction = atlas["L1/N0"].direction
+    assert direction is not None
+    assert direction.rank == 1
+    shares = [float(unit.direction.share or 0) for unit in atlas[1] if unit.direction]
+    assert sum(shares) == pytest.approx(1, abs=1e-2)
+    edges = atlas.edges.to_pylist()
+    strongest = max(edges, key=lambda edge: float(edge["strength"]))
+    before = atlas[f"L0/N{strongest['direction_before']}"].direction
+    assert before is not None
+    assert before.edges_out[0].strength == pytest.approx(strongest["strength"], rel=1e-3)
+    neurons = reader.open(atlas_of("llama", kind="mlp"))
+    assert {part.part for part in neurons["L0/N3"].reads} == {"gate", "linear"}
+    assert neurons["L0/N3"].direction is None
+    with pytest.raises(SiteError, match="only directions have edges"):
+        _ = neurons.edges
 
 
 def test_random_directions_read_alike_and_important_ones_do_not(atlas_of: Callable[..., Path]) -> None:
