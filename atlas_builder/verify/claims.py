@@ -72,7 +72,7 @@ def check_statistics(case: UnitCase) -> None:
         ("std", deviation, case.exactness * size + _STEP / max(deviation, _STEP**0.5)),
     ):
         report.compare("statistics", f"{case.name}: {name}", stats[name], value, scale)
-    slack = case.exactness * (np.abs(ordered) + 0.1)
+    slack = case.exactness * (np.abs(ordered) + case.grain)
     low, high = (int((ordered > edge).sum()) for edge in (slack, -slack))
     # Some number of tokens that another run may find active, not any number between.
     active = min(max(round(stats["density"] * tokens), low), high)

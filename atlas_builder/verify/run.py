@@ -258,7 +258,9 @@ class Verification:
         bands = []
         for nudge in _NUDGES:
             exact = case.values.astype(np.float64)
-            found = bands_of(case, self.places, exact + nudge * case.exactness * (np.abs(exact) + 0.1) * (exact > 0))
+            found = bands_of(
+                case, self.places, exact + nudge * case.exactness * (np.abs(exact) + case.grain) * (exact > 0)
+            )
             report = check_bands(case, case.record["bands"], found, first, shown)
             check_examples(case, settings, [key for band in found for key in band.drawn[:shown]], importance, report)
             bands.append(report)

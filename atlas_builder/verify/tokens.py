@@ -19,7 +19,7 @@ def check_tokens(case: UnitCase) -> None:
     """Compare the tokens of each behaviour, and the next tokens of each main one."""
     for claimed, found in zip(case.record["behaviours"], case.behaviours or (), strict=True):
         what = f"{case.name}, behaviour {claimed['id']}"
-        shares = _token_shares(case, found.members, found.sign)
+        shares, off = _token_shares(case, found.members, found.sign)
         check_ranking(
             case.report,
             "tokens",
@@ -28,7 +28,7 @@ def check_tokens(case: UnitCase) -> None:
             shares,
             case.texts_read.__getitem__,
             _TOKENS if found.main else _TOKENS_OF_A_RARE_ONE,
-            case.exactness * (np.nan_to_num(shares) + 0.05),
+            off,
         )
         following = _next_shares(case.text, found.members, len(case.texts_read))
         limit = _NEXT if found.main else 0
@@ -37,15 +37,21 @@ def check_tokens(case: UnitCase) -> None:
         )
 
 
-def _token_shares(case: UnitCase, members: list[Key], sign: int) -> NDArray[np.float64]:
-    """The share of each token in the activation around the key tokens: (vocabulary,), NaN without any."""
-    mass = np.zeros(len(case.texts_read))
+def _token_shares(case: UnitCase, members: list[Key], sign: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The share of each token in the activation around the key tokens, NaN without any, and how far it may be off.
+
+    Each activation may be off by the rounding of the unit's largest: (vocabulary,) both.
+    """
+    mass, largest = np.zeros((2, len(case.texts_read)))
     for key in members:
         first, tokens = window(case.text, key, *case.config.examples.window)
         tokens = case.text.read(key.context)[first : first + len(tokens)]
         values = sign * activations(case.text, case.values, key.context)[first : first + len(tokens)].astype(np.float64)
         np.add.at(mass, tokens, np.maximum(values, 0))
-    return np.where(mass > 0, mass / (mass.sum() or 1), np.nan)
+        np.add.at(largest, tokens, (values > 0) * case.largest)
+    total = float(mass.sum()) or 1.0
+    off = case.exactness * (np.maximum(mass, largest) / total + 0.05)
+    return np.where(mass > 0, mass / total, np.nan), off
 
 
 def _next_shares(text: Text, members: list[Key], vocabulary: int) -> NDArray[np.float64]:

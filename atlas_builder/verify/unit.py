@@ -79,6 +79,11 @@ class UnitCase:
         return tolerance("sum", self.config.model.dtype)
 
     @property
+    def grain(self) -> float:
+        """Added to an activation’s size, what `exactness` is of: in 16 bits, small ones may be off as large ones are."""
+        return 0.1 if self.config.model.dtype == "float32" else max(0.1, self.largest)
+
+    @property
     def texts_read(self) -> list[str]:
         """What tokens of the text read as, by their number."""
         return self.text.texts_read or self.texts
