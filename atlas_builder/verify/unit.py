@@ -80,7 +80,7 @@ class UnitCase:
 
     @property
     def grain(self) -> float:
-        """Added to an activation’s size, what `exactness` is of: in 16 bits, small ones may be off as large ones are."""
+        """Added to an activation’s size, what `exactness` is of: in 16 bits, small ones may be off as large ones."""
         return 0.1 if self.config.model.dtype == "float32" else max(0.1, self.largest)
 
     @property
