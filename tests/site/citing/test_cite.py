@@ -223,7 +223,7 @@ def test_an_edition_with_a_doi_is_cited_by_it() -> None:
 
 def test_a_hostile_title_and_author_stay_text_in_the_head(hostile_site: Path) -> None:
     tags, _, data = _head(hostile_site / "L0" / "N1.html")
-    title = "</title><script>window.pwned=4</script> {{ 7*7 }}"
+    title = "</title><script>window.pwned=4</script> {{ 7*7 }} of two U+202E lines"
     assert data["isPartOf"]["name"] == tags["og:site_name"][0] == title
     assert tags["citation_author"] == ['"><script>window.pwned=5</script>']
 

@@ -18,6 +18,7 @@ import yaml
 from click.testing import CliRunner
 
 from atlas_builder.cli import main
+from atlas_builder.corpus.token_text import plain
 from atlas_builder.errors import ConfigurationError, SiteError
 from atlas_builder.progress import Progress
 from atlas_builder.site.hosting.archive import archive
@@ -151,7 +152,7 @@ def test_hostile_titles_and_names_are_text(hostile_site: Path, copy_of: Copy, tm
     facts["corpus"]["name"] = "<script>window.pwned=6</script>"
     (site / "atlas.json").write_text(json.dumps(facts), encoding="utf-8")
     metadata = json.loads(archive(site, tmp_path / "a.zip").metadata.read_bytes())["metadata"]
-    assert metadata["title"] == facts["title"]
+    assert metadata["title"] == plain(facts["title"]) == facts["title"].replace("\n", "↵").replace("\u202e", "U+202E")
     assert "<script" not in metadata["description"]
 
 
