@@ -37,7 +37,7 @@ class AtlasSettings(Section):
     """Title that readers see; made from the model's name when empty."""
     version: Edition = Field(default="1", min_length=1, max_length=40)
     """Edition that a citation names."""
-    authors: list[Author] = []  # noqa: RUF012 - pydantic copies it
+    authors: list[Author] = Field(default=[])
     """Authors of the atlas, in the order of a citation."""
     license: Printed = Field(default="CC-BY-4.0", pattern=r"^[A-Za-z0-9.+() -]+$", max_length=200)
     """SPDX licence of the atlas's data."""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from atlas_builder.describe.results import Interactions
+from atlas_builder.records.kinds import DIRECTIONS_FILE
 from atlas_builder.records.schema import Record
 from atlas_builder.rotate.results import RotatedLayer, Rotation
 from atlas_builder.rounding import significant
@@ -29,7 +30,6 @@ PARTS = (("input",), ("gate", "linear"))
 """Names of what a plain and a gated neuron read."""
 
 
-DIRECTIONS_FILE = "directions.safetensors"
 _PUBLISHED = ("mean", "encode", "decode", "effect")
 
 

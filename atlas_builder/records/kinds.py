@@ -28,6 +28,8 @@ BASES = {
     "random": "random directions",
 }
 """By the value of `units.basis`: where directions are from, as a heading has it."""
+DIRECTIONS_FILE = "directions.safetensors"
+"""The file of a site that has the arrays of its directions."""
 _OTHER = Kind("unit", "unit")
 
 

@@ -16,8 +16,7 @@ from safetensors.numpy import load_file
 from torch import Tensor
 
 from atlas_builder.errors import SiteError
-
-DIRECTIONS_FILE = "directions.safetensors"
+from atlas_builder.records.kinds import DIRECTIONS_FILE
 
 Array = NDArray[np.float64]
 

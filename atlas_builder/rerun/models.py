@@ -55,7 +55,7 @@ def second_reading(
     return _Neurons(plain, place)
 
 
-class _Hooked:
+class HookedReading:
     """A model of transformers with hooks on some of its modules."""
 
     def __init__(self, plain: Any, place: Callable[[str], str]) -> None:
@@ -92,6 +92,23 @@ class _Hooked:
                 handle.remove()
         return [seen[name, comes_out] for name, comes_out in modules]
 
+    def next_token_with(self, tokens: Tensor, name: str, change: Callable[[Tensor], Tensor]) -> Tensor:
+        """The distribution of the next token, (batch, vocabulary), what enters a module changed."""
+
+        def hook(module: Any, given: tuple[Tensor, ...], named: dict[str, Tensor]) -> Any:
+            if given:
+                return (change(given[0]), *given[1:]), named
+            first = next(iter(named))
+            return given, {**named, first: change(named[first])}
+
+        handle = self.plain.get_submodule(self._place(name)).register_forward_pre_hook(hook, with_kwargs=True)
+        try:
+            with torch.inference_mode():
+                logits = self.plain(input_ids=tokens.to(self.plain.device), use_cache=False).logits[:, -1]
+        finally:
+            handle.remove()
+        return as_float32(logits.double().softmax(-1))
+
     def mlp_module(self, layer: int) -> str:
         """The module whose input enters the MLP, by its name in the model."""
         return self._place(self._mlp(layer, "in"))
@@ -109,7 +126,7 @@ class _Hooked:
         return True
 
 
-class _Neurons(_Hooked):
+class _Neurons(HookedReading):
     """MLP neurons: the input of the MLP, and that of its output matrix."""
 
     def __call__(self, tokens: Tensor, layers: Sequence[int]) -> Reading:
@@ -127,22 +144,16 @@ class _Neurons(_Hooked):
     def next_token(self, tokens: Tensor, layer: int, unit: int, value: float | None) -> Tensor:
         """As `Clampable.next_token`; the neuron is overwritten in the input of the output matrix."""
 
-        def hook(module: Any, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-            changed = given[0].clone()
+        def clamp(activations: Tensor) -> Tensor:
+            changed = activations.clone()
             if value is not None:
                 changed[..., unit] = value
-            return (changed, *given[1:])
+            return changed
 
-        handle = self.plain.get_submodule(self._place(self._writer(layer))).register_forward_pre_hook(hook)
-        try:
-            with torch.inference_mode():
-                logits = self.plain(input_ids=tokens.to(self.plain.device), use_cache=False).logits[:, -1]
-        finally:
-            handle.remove()
-        return as_float32(logits.double().softmax(-1))
+        return self.next_token_with(tokens, self._writer(layer), clamp)
 
 
-class _Directions(_Hooked):
+class _Directions(HookedReading):
     """Directions of what enters MLPs, in float64."""
 
     def __init__(self, plain: Any, place: Callable[[str], str], directions: PublishedDirections) -> None:
@@ -162,28 +173,19 @@ class _Directions(_Hooked):
         """As `Clampable.next_token`; what enters the MLP is moved along the direction."""
         along, across = self._of(layer, "encode")[:, unit], self._of(layer, "decode")[unit]
 
-        def hook(module: Any, given: tuple[Tensor, ...], named: dict[str, Tensor]) -> Any:
-            x = given[0] if given else next(iter(named.values()))
-            exact = x.cpu().double()
+        def clamp(inputs: Tensor) -> Tensor:
+            exact = inputs.cpu().double()
             if value is not None:
                 exact = exact + (value - (exact - self._of(layer, "mean")) @ along)[..., None] * across
-            moved = exact.to(x)
-            return ((moved, *given[1:]), named) if given else (given, {**named, next(iter(named)): moved})
+            return exact.to(inputs)
 
-        module = self.plain.get_submodule(self._place(self._mlp(layer, "in")))
-        handle = module.register_forward_pre_hook(hook, with_kwargs=True)
-        try:
-            with torch.inference_mode():
-                logits = self.plain(input_ids=tokens.to(self.plain.device), use_cache=False).logits[:, -1]
-        finally:
-            handle.remove()
-        return as_float32(logits.double().softmax(-1))
+        return self.next_token_with(tokens, self._mlp(layer, "in"), clamp)
 
     def _of(self, layer: int, name: str) -> Tensor:
         return torch.from_numpy(self.directions.of(layer, name))
 
 
-class _Latents(_Hooked):
+class _Latents(HookedReading):
     """The latents of SAEs, each read beside the module of a block that its hook is the input or the output of."""
 
     def __init__(self, plain: Any, place: Callable[[str], str], saes: dict[int, PlainSAE]) -> None:

@@ -25,7 +25,7 @@ from atlas_builder.models import language_model
 from atlas_builder.models.memory import as_float32
 from atlas_builder.rerun.borders import Readings, borders, contexts_of, room_for
 from atlas_builder.rerun.directions import GradientReader, PublishedDirections
-from atlas_builder.rerun.models import Clampable, second_reading
+from atlas_builder.rerun.models import Clampable, HookedReading, second_reading
 from atlas_builder.rerun.weights import Weights
 
 _TOKENS_AT_ONCE = 4096
@@ -124,8 +124,8 @@ class Reader:
 
     def gradients(self, layers: Sequence[int]) -> GradientReader:
         """What reads gradients by what enters the MLPs of some layers; for neurons and directions."""
-        plain, modules = self._read.plain, {layer: self._read.mlp_module(layer) for layer in layers}  # type: ignore[attr-defined]
-        return GradientReader(plain, modules, self._head)
+        assert isinstance(self._read, HookedReading)  # CRATE has no directions
+        return GradientReader(self._read.plain, {layer: self._read.mlp_module(layer) for layer in layers}, self._head)
 
     def text(self) -> Text:
         """Tokenise every document on its own and cut it into contexts."""

@@ -108,7 +108,7 @@ class GradientRun:
                     assert after is not None
                     z = seen["target"] @ after.encode.to(seen["target"])
                 found = torch.autograd.grad(z, [seen[name] for name in wanted], self._signs(z, contexts, after is None))
-        except (RuntimeError, NotImplementedError) as error:
+        except RuntimeError as error:
             if is_out_of_memory(error):
                 raise
             raise ModelError(

@@ -14,6 +14,7 @@ from atlas_builder.config import Configuration
 from atlas_builder.corpus import token_text
 from atlas_builder.errors import ConfigurationError
 from atlas_builder.records.address import UnitAddress
+from atlas_builder.records.directions import STABLE
 from atlas_builder.records.kinds import BASES, kind_of
 from atlas_builder.records.measures import MEASURES, shown_in
 from atlas_builder.records.schema import Record
@@ -133,6 +134,7 @@ class Pages:
             wired=_UNLIKELY / self.facts["model"]["width"] ** 0.5,
             around=around,
             direction=record.get("direction"),
+            stable=STABLE,
             basis=BASES[self.config.units.basis],
             reads=[(part, figures.shares(_shares_read(part))) for part in record.get("reads", ())],
             counterpart=self._counterpart,

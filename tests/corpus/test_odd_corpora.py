@@ -5,7 +5,7 @@ import json
 import tarfile
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -29,8 +29,8 @@ def _zip(path: Path) -> None:
         archive.writestr("a.txt", "first")
 
 
-def _tar(path: Path, mode: str) -> None:
-    with tarfile.open(path, mode) as archive:  # type: ignore[call-overload]
+def _tar(path: Path, mode: Literal["w", "w:gz"]) -> None:
+    with tarfile.open(path, mode) as archive:
         entry = tarfile.TarInfo("a.txt")
         entry.size = 5000
         archive.addfile(entry, io.BytesIO(b"first" * 1000))
