@@ -138,6 +138,7 @@ class Pages:
             labels=labels,
             wired=_UNLIKELY / self.facts["model"]["width"] ** 0.5,
             around=around,
+            token=record.get("token"),
             direction=record.get("direction"),
             stable=STABLE,
             basis=BASES[self.config.units.basis],

@@ -12,8 +12,8 @@ class ShownBand(NamedTuple):
     """A band of a strip."""
 
     band: Record
-    own_share: float | None
-    """Of an output neuron's own band: about how many of all positions in its range are own."""
+    of: int | None
+    """Of an output neuron's own band: about how many positions there are in its range, others included."""
 
     @property
     def is_below(self) -> bool:
@@ -41,7 +41,7 @@ def strips_of(record: Record) -> list[Strip]:
     others = {tuple(band["quantiles"]): int(band["positions"]) for band in bands if band.get("side") == "others"}
     sides = dict.fromkeys(band.get("side") for band in bands)
     return [
-        Strip(side, [ShownBand(band, _own_share(band, others)) for band in bands if band.get("side") == side])
+        Strip(side, [ShownBand(band, _all_in_range(band, others)) for band in bands if band.get("side") == side])
         for side in sides
     ]
 
@@ -51,9 +51,8 @@ def own_edges_of(record: Record) -> list[float]:
     return [float(band["range"][0]) for band in record["bands"] if band.get("side") == "own"]
 
 
-def _own_share(band: Record, others: dict[tuple[float | None, ...], int]) -> float | None:
+def _all_in_range(band: Record, others: dict[tuple[float | None, ...], int]) -> int | None:
     if band.get("side") != "own":
         return None
     own = int(band["positions"])
-    total = own + others.get(tuple(band["quantiles"]), 0)
-    return own / total if total else None
+    return max(own, round(significant(own + others.get(tuple(band["quantiles"]), 0), 2) or 0))
