@@ -70,7 +70,7 @@ def ranges_of(case: UnitCase, places: NDArray[np.int64], values: NDArray[np.floa
     others = others[np.argsort(chances_of_tokens(rule.seed, case.layer, case.unit, *places[others].T))]
     sampled = own[np.argsort(chances_of_own(rule.seed, case.layer, *places[own].T))][:_SAMPLED]
     found: list[OwnRange] = []
-    for side, order in (("others", others), ("own", sampled)):
+    for side, order in (("own", sampled), ("others", others)):
         for number, (low, high) in enumerate(pairwise(edges)):
             if side == "own" and not number:
                 continue
