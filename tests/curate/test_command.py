@@ -44,7 +44,7 @@ def test_lines_are_own_positions_of_the_lowest_tenth(logits_site: Path, tmp_path
     for unit in range(layer.units):
         values = np.sort(own["value"][own["unit"] == unit])
         its = [line for line in lines if line["unit"] == f"logits/L{layer.layer}/N{unit}"]
-        edge = values[math.floor(0.5 * len(values))] if len(values) else 0
+        edge = values[math.ceil(0.5 * len(values))] if len(values) else 0
         assert len(its) == np.count_nonzero(values < edge)
         for line in its:
             assert line["next"] == line["token"]
