@@ -13,9 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from atlas_builder.system.failures import failure, main
+from atlas_builder.cli import main
 from atlas_builder.errors import AtlasError
 from atlas_builder.pipeline import build, shards
+from atlas_builder.system.failures import failure
 
 LOADED = (build, shards)
 """What a command loads; loaded here, once for all."""
