@@ -104,6 +104,8 @@ class CorpusSettings(Section):
     """Split of the data set, for `huggingface`."""
     field: str = "text"
     """Key of the text in a line of `jsonl`, or column of the table or the data set."""
+    attributes: list[str] = []
+    """Fields of a document that are kept beside its text."""
     revision: str | None = None
     """Commit of the data set, required for `huggingface`, so that every build uses the same text."""
     context: int = Field(default=128, ge=2, le=1_000_000)
@@ -209,6 +211,8 @@ class ExampleSettings(Section):
     """Quantiles of the positive activations at which the bands of the activation range begin and end."""
     per_band: int = Field(default=4, ge=0, le=100)
     """Tokens sampled from each band to be shown; 0 samples none."""
+    association_draws: int = Field(default=256, ge=0, le=10_000)
+    """Most tokens drawn from each band to name associations."""
     seed: int = Field(default=0, ge=0, lt=2**63)
     """Seed of every random sample."""
 
@@ -270,6 +274,9 @@ class DescribeSettings(Section):
     steering: bool = False
     """Whether to clamp each unit to its maximum on its examples and measure the change of next-token probabilities;
     not for SAEs."""
+    associations: bool | None = None
+    """Whether to name associations, what comes before the middle of a unit's activation range more often than before
+    its top, or the reverse; when empty, of output neurons alone."""
 
 
 class LinkSettings(Section):
@@ -344,6 +351,12 @@ class Configuration(Section):
     def rotates(self) -> bool:
         """Whether directions of what enters each MLP are found, before the pass."""
         return self.units.kind == "basis" or self.interaction.report
+
+    @property
+    def names_associations(self) -> bool:
+        """Whether associations are named, for which more tokens are drawn from bands."""
+        named = self.describe.associations
+        return (self.units.kind == "logits" if named is None else named) and self.examples.association_draws > 0
 
     @property
     def title(self) -> str:

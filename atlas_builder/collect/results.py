@@ -65,6 +65,10 @@ band_type = np.dtype(
 """One token drawn from a band of a unit's activations; `rank` is its random rank in the band."""
 
 
+draw_type = np.dtype([("unit", "<i4"), ("value", "<f4"), ("context", "<i4"), ("position", "<i4")])
+"""One token drawn to name associations."""
+
+
 class Moments(NamedTuple):
     """Statistics of each unit over all tokens, (units,) each."""
 
@@ -141,6 +145,22 @@ class CollectedLayer:
     def band_windows(self) -> NDArray[np.float32]:
         """Activations around the tokens of `bands` that are shown, those of the lowest ranks: (shown, window)."""
         return read_array(self.folder / "band_windows.npy", on_disk=True)
+
+    @cached_property
+    def draws(self) -> np.ndarray | None:
+        """Tokens drawn to name associations, `draw_type`: by unit, then in random order; None where not asked for.
+
+        Of any interval of activations, the first rows at or above its lower end, as many as
+        `examples.association_draws`, are a uniform sample of what is there.
+        """
+        path = self.folder / "draws.npy"
+        return read_array(path, on_disk=True) if path.exists() else None
+
+    @cached_property
+    def own(self) -> np.ndarray | None:
+        """All tokens where an output neuron's token comes next, `draw_type`; None for other kinds of units."""
+        path = self.folder / "own.npy"
+        return read_array(path, on_disk=True) if path.exists() else None
 
     @cached_property
     def background(self) -> NDArray[np.float32]:

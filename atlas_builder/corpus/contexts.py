@@ -8,7 +8,7 @@ points. Contexts are flat arrays on disk, so a corpus of any size costs no memor
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -61,6 +61,8 @@ class Contexts:
     """
     characters: Sequence[str] = ()
     """Characters that tokens are parts of, and that are no tokens."""
+    attributes: Sequence[Mapping[str, str]] = ()
+    """Fields kept of each document, by name."""
 
     def __len__(self) -> int:
         return len(self.document)

@@ -15,6 +15,7 @@ from atlas_builder.config import Configuration, SiteSettings
 from atlas_builder.describe.shown_examples import Shown
 from atlas_builder.describe.token_scores import WAYS, PredictorScores, predictor_scores
 from atlas_builder.records.address import UnitAddress
+from atlas_builder.records.associations import published_associations
 from atlas_builder.records.directions import LayerDirections, published_edges
 from atlas_builder.records.schema import SCHEMA as SCHEMA
 from atlas_builder.records.schema import SCHEMA_FILE as SCHEMA_FILE
@@ -54,6 +55,7 @@ class LayerRecords:
         grains = {1: grain, -1: grain_of(-(minimum or 0.0))}
         drawn = self._shown_of_bands(unit, site.band_examples_shown)
         around = self._around(site.tokens_before, site.tokens_after)
+        associated = self.described.associations
         record: Record = {
             "schema": SCHEMA,
             "id": UnitAddress(layer.layer, unit).within(atlas.id),
@@ -74,6 +76,7 @@ class LayerRecords:
             "logits": self._logits(unit),
             "prediction": self._prediction(unit),
             "steering": self._steering(unit),
+            "associations": published_associations(associated[unit], self._read) if associated else None,
             **self._of_directions(unit),
         }
         record["hash"] = content_hash(record)

@@ -1,0 +1,83 @@
+"""What holds at a token of the corpus: the tokens that lead up to it, and what its document is.
+
+A token attribute holds where the token is among the last ones up to the place, itself included, within its
+context; tokens that read alike, case and surrounding space aside, are one. A document attribute holds
+where a field of the document has one value.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from atlas_builder.collect.results import Collected
+from atlas_builder.describe.novelty import reads_like
+from atlas_builder.describe.token_shares import window_tokens
+
+Attribute = int | tuple[str, str]
+"""A token, by its place in `Collected.texts_read`, or a field of documents and its value."""
+
+
+class AttributeTable(NamedTuple):
+    """Which attributes hold at some places of the corpus."""
+
+    named: list[Attribute]
+    """Tokens first, by number of their reading, then document attributes in order."""
+    holds: NDArray[np.bool_]
+    """(places, attributes)."""
+
+
+@dataclass(frozen=True)
+class Attributes:
+    """The attributes of places of a corpus."""
+
+    collected: Collected
+    before: int
+    """Tokens looked at before each place."""
+
+    @cached_property
+    def _reading(self) -> NDArray[np.int64]:
+        return reads_like(self.collected.texts_read)
+
+    def at(
+        self, context: NDArray[np.int32], position: NDArray[np.int32], compared: NDArray[np.bool_], least: int
+    ) -> AttributeTable:
+        """Attributes that hold at `least` of the `compared` places or more, and fail at as many: (places,) all."""
+        tokens = self._tokens(context, position, compared)
+        documents = self._documents(context)
+        named = [*tokens.named, *documents.named]
+        holds = np.concatenate([tokens.holds, documents.holds], axis=1)
+        having = holds[compared].sum(axis=0)
+        kept = np.flatnonzero((having >= least) & (np.count_nonzero(compared) - having >= least))
+        return AttributeTable([named[place] for place in kept.tolist()], holds[:, kept])
+
+    def _tokens(
+        self, context: NDArray[np.int32], position: NDArray[np.int32], compared: NDArray[np.bool_]
+    ) -> AttributeTable:
+        """A reading is named by the spelling that the windows of the places compared have most often."""
+        corpus = self.collected.contexts
+        tokens = window_tokens(self.collected.reads, corpus.starts, context, position, self.before, 0)
+        spellings, spelling = np.unique(tokens, return_inverse=True)
+        spelling = spelling.reshape(tokens.shape)
+        often = np.bincount(spelling[compared].reshape(-1), minlength=len(spellings))
+        inside = spellings >= 0
+        reading = np.where(inside, self._reading[spellings], -1)
+        readings, place = np.unique(reading, return_inverse=True)
+        holds = np.zeros((len(tokens), len(readings)), np.bool_)
+        holds[np.arange(len(tokens))[:, None], place[spelling]] = True
+        by_frequency = np.lexsort((spellings, -often, reading))
+        first = by_frequency[np.searchsorted(reading[by_frequency], readings)]
+        real = readings >= 0
+        return AttributeTable(list(spellings[first[real]].tolist()), holds[:, real])
+
+    def _documents(self, context: NDArray[np.int32]) -> AttributeTable:
+        fields = self.collected.contexts.attributes
+        documents, place = np.unique(self.collected.contexts.document[context], return_inverse=True)
+        of_documents = [set(fields[document].items()) if fields else set() for document in documents.tolist()]
+        named = sorted(set().union(*of_documents))
+        holds = np.array([[one in its for one in named] for its in of_documents], np.bool_)
+        return AttributeTable(list(named), holds.reshape(len(documents), len(named))[place.reshape(-1)])
