@@ -47,32 +47,37 @@ class Attributes:
         self, context: NDArray[np.int32], position: NDArray[np.int32], compared: NDArray[np.bool_], least: int
     ) -> AttributeTable:
         """Attributes that hold at `least` of the `compared` places or more, and fail at as many: (places,) all."""
-        tokens = self._tokens(context, position, compared)
+        tokens = self._tokens(context, position, compared, least)
         documents = self._documents(context)
-        named = [*tokens.named, *documents.named]
-        holds = np.concatenate([tokens.holds, documents.holds], axis=1)
+        holds = np.concatenate([tokens.holds, documents.holds], axis=1) if documents.named else tokens.holds
         having = holds[compared].sum(axis=0)
         kept = np.flatnonzero((having >= least) & (np.count_nonzero(compared) - having >= least))
+        named = [*tokens.named, *documents.named]
         return AttributeTable([named[place] for place in kept.tolist()], holds[:, kept])
 
     def _tokens(
-        self, context: NDArray[np.int32], position: NDArray[np.int32], compared: NDArray[np.bool_]
+        self, context: NDArray[np.int32], position: NDArray[np.int32], compared: NDArray[np.bool_], least: int
     ) -> AttributeTable:
-        """A reading is named by the spelling that the windows of the places compared have most often."""
+        """The readings that come `least` times or more in the windows of the places compared.
+
+        Each is named by the spelling that these windows have most often.
+        """
         corpus = self.collected.contexts
         tokens = window_tokens(self.collected.reads, corpus.starts, context, position, self.before, 0)
         spellings, spelling = np.unique(tokens, return_inverse=True)
         spelling = spelling.reshape(tokens.shape)
         often = np.bincount(spelling[compared].reshape(-1), minlength=len(spellings))
-        inside = spellings >= 0
-        reading = np.where(inside, self._reading[spellings], -1)
+        reading = np.where(spellings >= 0, self._reading[spellings], -1)
         readings, place = np.unique(reading, return_inverse=True)
-        holds = np.zeros((len(tokens), len(readings)), np.bool_)
-        holds[np.arange(len(tokens))[:, None], place[spelling]] = True
+        place = place.reshape(-1)
+        kept = np.flatnonzero((readings >= 0) & (np.bincount(place, often, len(readings)) >= least))
+        column = np.full(len(readings), len(kept))  # what is not kept shares a last column
+        column[kept] = np.arange(len(kept))
+        holds = np.zeros((len(tokens), len(kept) + 1), np.bool_)
+        holds[np.arange(len(tokens))[:, None], column[place][spelling]] = True
         by_frequency = np.lexsort((spellings, -often, reading))
-        first = by_frequency[np.searchsorted(reading[by_frequency], readings)]
-        real = readings >= 0
-        return AttributeTable(list(spellings[first[real]].tolist()), holds[:, real])
+        first = by_frequency[np.searchsorted(reading[by_frequency], readings[kept])]
+        return AttributeTable(list(spellings[first].tolist()), holds[:, :-1])
 
     def _documents(self, context: NDArray[np.int32]) -> AttributeTable:
         fields = self.collected.contexts.attributes
