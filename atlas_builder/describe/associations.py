@@ -127,14 +127,15 @@ def _drawn(rows: np.ndarray, side: int, part: Part) -> DrawnRows:
 
 
 def associations_of(drawn: DrawnRows, attributes: Attributes, seed: Sequence[int]) -> dict[str, Any]:
-    """What goes with the middle or the top, as it is saved: `tested`, `draws` and `found`, the largest effect first.
+    """What goes with the middle or the top, as it is saved: numbers `tested`, `draws` and `named`, and `found`.
 
-    A token is saved by its place in `Collected.texts_read`. What holds more often in the middle has a negative effect;
-    where the shares of middle and top say otherwise, as in a middle that is not of one kind, nothing is named.
+    `found` has the largest effects of those that are named. A token is saved by its place in
+    `Collected.texts_read`. What holds more often in the middle has a negative effect; where the shares of middle and
+    top say otherwise, as in a middle that is not of one kind, nothing is named.
     """
     compared = drawn.part != Part.BELOW
     count = int(np.count_nonzero(compared))
-    nothing = {"tested": 0, "draws": count, "found": []}
+    nothing = {"tested": 0, "draws": count, "named": 0, "found": []}
     if not ((drawn.part == Part.MIDDLE).any() and (drawn.part == Part.TOP).any()):
         return nothing
     table = attributes.at(drawn.context, drawn.position, compared, LEAST_CONTEXTS)
@@ -152,7 +153,8 @@ def associations_of(drawn: DrawnRows, attributes: Attributes, seed: Sequence[int
         effect = float(scores.effect[place])
         if effect * (shares["top"] - shares["middle"]) > 0:
             found.append({**_name(table.named[place]), "effect": effect, **shares, "p": float(scores.p[place])})
-    return {**nothing, "tested": int(np.count_nonzero(scores.tested)), "found": found[:MOST_NAMED]}
+    tested = int(np.count_nonzero(scores.tested))
+    return {"tested": tested, "draws": count, "named": len(found), "found": found[:MOST_NAMED]}
 
 
 def _share(holds: NDArray[np.bool_]) -> float:

@@ -57,7 +57,7 @@ class Described:
 
     @cached_property
     def associations(self) -> list[dict[str, Any]] | None:
-        """By unit `tested`, `draws` and `found`, as `associations.associations_of` has them; None if not measured."""
+        """Of each unit what `associations.associations_of` found; None if not measured."""
         path = associations_file(self.folder, self.layer)
         units: list[dict[str, Any]] | None = read_json(path) if path.exists() else None
         return units

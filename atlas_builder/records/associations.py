@@ -17,6 +17,7 @@ def published_associations(measured: Mapping[str, Any], texts: Sequence[str]) ->
     return {
         "tested": measured["tested"],
         "draws": measured["draws"],
+        "named": measured["named"],
         "found": [
             {
                 **({"token": texts[one["token"]]} if "token" in one else {name: one[name] for name in _DOCUMENT}),

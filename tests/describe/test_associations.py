@@ -45,10 +45,12 @@ def test_a_planted_association_is_named_and_a_word_as_frequent_is_not(planted: C
     for unit, sign in ((top, 1), (middle, -1)):
         first = unit["found"][0]
         assert first["token"] == A
-        assert first["effect"] * sign > 0.05 and first["p"] <= 0.01
+        assert first["effect"] * sign > 0.05
+        assert first["p"] <= 0.01
         assert (first["top"] - first["middle"]) * sign > 0
         assert B not in [one["token"] for one in unit["found"]]
-    assert neither["found"] == [] and neither["tested"] > 10
+    assert neither["found"] == []
+    assert neither["tested"] > 10
 
 
 def test_associations_are_the_same_bytes_however_the_work_is_divided(
@@ -77,7 +79,8 @@ def test_draws_are_the_first_of_each_band_at_or_above_its_lower_edge(planted: Co
             ]
         drawn = drawn_rows(layer, unit, 256)
         found = list(zip(drawn.context, drawn.position, drawn.part, strict=True))
-        assert found == expected and len(set(found)) == len(found)
+        assert found == expected
+        assert len(set(found)) == len(found)
         assert not drawn.side.any()
 
 
@@ -95,7 +98,9 @@ def test_shares_are_of_the_tokens_drawn_in_each_part(planted: Collected) -> None
 
 def test_tokens_that_read_alike_are_one_named_by_the_most_frequent(planted: Collected, tmp_path: Path) -> None:
     text = text_of_words(4, 200 * CONTEXT, {0: 0.01, 1: 0.03})
-    collected = write_layer(tmp_path / "alike", ["Def", " def", " a", " b"], text, np.ones((1, *text.shape), np.float32))
+    collected = write_layer(
+        tmp_path / "alike", ["Def", " def", " a", " b"], text, np.ones((1, *text.shape), np.float32)
+    )
     context, position = (grid.reshape(-1).astype(np.int32) for grid in np.indices(text.shape))
     table = Attributes(collected, 3).at(context, position, np.ones(len(context), np.bool_), 10)
     either = lately(text, 0, 3) | lately(text, 1, 3)
@@ -108,4 +113,5 @@ def test_nothing_is_tested_where_the_middle_or_the_top_is_empty(planted: Collect
     drawn = drawn_rows(planted.layer(0), 0, 256)
     left = DrawnRows(*(column[drawn.part != missing] for column in drawn))
     found = associations_of(left, Attributes(planted, 20), [0])
-    assert found["tested"] == 0 and found["found"] == []
+    assert found["tested"] == 0
+    assert found["found"] == []

@@ -1,9 +1,9 @@
-"""Layers made for associations: a text of numbered words, and what the collect stage would draw of given activations."""
+"""Layers made for associations: a text of numbered words, and what `collect` would draw of given activations."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +53,10 @@ def slow_draws(values: NDArray[np.float32], most: int, seed: int = 0) -> np.ndar
 def write_layer(folder: Path, texts: Sequence[str], text: NDArray[np.int64], values: NDArray[np.float32]) -> Collected:
     """A collect folder of one layer, as far as associations read it; a document a context."""
     documents = [Document(str(number), str(number)) for number in range(len(text))]
-    encode: Callable[[list[str]], list[list[int]]] = lambda names: [text[int(name)].tolist() for name in names]
+
+    def encode(names: list[str]) -> list[list[int]]:
+        return [text[int(name)].tolist() for name in names]
+
     write_contexts(documents, encode, folder / "contexts", context=CONTEXT, bos=None)
     (folder / "facts.json").write_text(json.dumps({"layers_read": [0], "kind": "mlp"}), encoding="utf-8")
     (folder / "tokens.json").write_text(json.dumps(list(texts)), encoding="utf-8")
