@@ -6,6 +6,7 @@ The docstring of a field is its documentation.
 from __future__ import annotations
 
 import datetime
+import itertools
 import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,6 +17,7 @@ from atlas_builder.settings.section import IsPath as IsPath
 from atlas_builder.settings.section import Section
 from atlas_builder.settings.section import paths_in as paths_in
 from atlas_builder.settings.text import Address, Edition, Orcid, Printed
+from atlas_builder.settings.units import UnitSettings as UnitSettings
 from atlas_builder.shipped import MODELS
 
 
@@ -104,8 +106,8 @@ class CorpusSettings(Section):
     """Split of the data set, for `huggingface`."""
     field: str = "text"
     """Key of the text in a line of `jsonl`, or column of the table or the data set."""
-    attributes: list[str] = []
-    """Fields of a document that are kept beside its text."""
+    attributes: list[str] = Field(default=[])
+    """Fields of a document that are kept beside its text, such as `[genre]`."""
     revision: str | None = None
     """Commit of the data set, required for `huggingface`, so that every build uses the same text."""
     context: int = Field(default=128, ge=2, le=1_000_000)
@@ -135,36 +137,6 @@ class CorpusSettings(Section):
                 raise ValueError(
                     f"source {self.source} does not read corpus.{key}: remove it, or set source to {others}"
                 )
-        return self
-
-
-class UnitSettings(Section):
-    """Which units get a page."""
-
-    kind: Literal["mlp", "sae", "crate", "basis"] = "mlp"
-    """`mlp`: neurons of the MLPs, plain or gated; `sae`: latents of sparse autoencoders; `crate`: coordinates of a
-    CRATE's sparse codes; `basis`: directions of what enters each MLP."""
-    basis: Literal["global", "local", "principal", "random"] = "global"
-    """Which directions, for kind `basis`, and for what neurons read (`interaction.report`): the interaction basis
-    (arXiv 2405.10927) by the effect on the logits, `global`, or on the directions of the next layer, `local`;
-    `principal` components; a `random` rotation of whitened inputs."""
-    path: Annotated[str | None, IsPath()] = None
-    """Folder of one SAE in SAELens's layout, or of several, one per layer."""
-    release: str | None = None
-    """`demo`, a Hugging Face repository of SAEs (`owner/name`), or a release that sae-lens knows; requires `id`."""
-    id: str | None = None
-    """Name of the SAE in the release, like `blocks.8.hook_resid_pre`; for `demo`, `plain` or `neuron-embedding`."""
-    layers: Literal["all"] | Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)] = "all"
-    """`all`, or a list of layers, counted from 0."""
-
-    @model_validator(mode="after")
-    def _has_its_saes(self) -> UnitSettings:
-        if self.kind == "sae" and bool(self.path) == bool(self.release and self.id):
-            raise ValueError("kind sae requires units.path, or units.release and units.id")
-        if self.kind != "sae" and (self.path or self.release or self.id):
-            raise ValueError(f"kind {self.kind} has no path, release or id: remove them, or set units.kind to sae")
-        if self.basis != "global" and self.kind not in ("basis", "mlp"):
-            raise ValueError(f"kind {self.kind} has no basis: remove it, or set units.kind to basis")
         return self
 
 
@@ -209,10 +181,14 @@ class ExampleSettings(Section):
     """Tokens kept before and after the key token."""
     bands: list[Annotated[float, Field(ge=0, le=1)]] = Field(default=[0, 0.5, 0.9, 0.99, 0.999, 1], min_length=2)
     """Quantiles of the positive activations at which the bands of the activation range begin and end."""
+    own_bands: list[Annotated[float, Field(ge=0, le=1)]] = Field(default=[0, 0.1, 0.5, 0.9, 1], min_length=2)
+    """Quantiles at which the bands of an output neuron begin and end, for kind `logits`: of its activation where its
+    token comes next."""
     per_band: int = Field(default=4, ge=0, le=100)
     """Tokens sampled from each band to be shown; 0 samples none."""
-    association_draws: int = Field(default=256, ge=0, le=10_000)
-    """Most tokens drawn from each band to name associations."""
+    association_draws: int = Field(default=256, ge=1, le=10_000)
+    """Most tokens drawn from each band to name associations and to curate from, where `describe.associations` says
+    so."""
     seed: int = Field(default=0, ge=0, lt=2**63)
     """Seed of every random sample."""
 
@@ -224,8 +200,10 @@ class ExampleSettings(Section):
 
     @model_validator(mode="after")
     def _bands_increase(self) -> ExampleSettings:
-        if any(low >= high for low, high in zip(self.bands, self.bands[1:], strict=False)):
-            raise ValueError("bands must increase, like [0, 0.5, 0.9, 1]")
+        for name in ("bands", "own_bands"):
+            bands = getattr(self, name)
+            if any(low >= high for low, high in itertools.pairwise(bands)):
+                raise ValueError(f"{name} must increase, like [0, 0.5, 0.9, 1]")
         return self
 
     @model_validator(mode="after")
@@ -275,8 +253,8 @@ class DescribeSettings(Section):
     """Whether to clamp each unit to its maximum on its examples and measure the change of next-token probabilities;
     not for SAEs."""
     associations: bool | None = None
-    """Whether to name associations, what comes before the middle of a unit's activation range more often than before
-    its top, or the reverse; when empty, of output neurons alone."""
+    """Whether to draw more tokens from the bands of each unit (`examples.association_draws`) and name what tokens or
+    `corpus.attributes` go with its middle or its top; when empty, for output neurons alone (kind `logits`)."""
 
 
 class LinkSettings(Section):
@@ -354,9 +332,9 @@ class Configuration(Section):
 
     @property
     def names_associations(self) -> bool:
-        """Whether associations are named, for which more tokens are drawn from bands."""
-        named = self.describe.associations
-        return (self.units.kind == "logits" if named is None else named) and self.examples.association_draws > 0
+        """Whether tokens are drawn from bands to name associations; for output neurons, unless it is set otherwise."""
+        chosen = self.describe.associations
+        return self.units.kind == "logits" if chosen is None else chosen
 
     @property
     def title(self) -> str:

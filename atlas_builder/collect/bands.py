@@ -38,10 +38,10 @@ class BandSampling(NamedTuple):
     limit: NDArray[np.float32]
 
 
-def band_sampling(per_band: int, units: int, stream: np.uint64, masks: Chances) -> BandSampling:
-    """The draw for `per_band` shown tokens per band."""
-    limit = np.full((len(masks), _LEVELS, SIDE_BY_SIDE), _FLOOR, np.float32)
-    return BandSampling(per_band * DRAWN, stream, masks, limit)
+def band_sampling(keep: int, stream: np.uint64, masks: Chances, *, of_any_sign: bool = False) -> BandSampling:
+    """The draw of `keep` tokens at or above any activation, of positive ones or `of_any_sign`."""
+    limit = np.full((len(masks), _LEVELS, SIDE_BY_SIDE), -np.inf if of_any_sign else _FLOOR, np.float32)
+    return BandSampling(keep, stream, masks, limit)
 
 
 @njit(nogil=True, cache=True)
@@ -173,11 +173,7 @@ def draw_bands(draw: BandSampling, pool: Pool, edges: NDArray[np.float64]) -> Dr
     upper edge: a uniform sample of the band, independent of what lies above it. The
     maximum belongs to the band that ends there.
     """
-    prune_all_tokens(draw, pool)
-    tokens = candidates(pool)
-    chances = tokens_chances(draw.stream, tokens.context.astype(np.uint64), tokens.position.astype(np.uint64))
-    chances ^= draw.masks[tokens.column // SIDE_BY_SIDE]
-    tokens = take(tokens, np.lexsort([chances, tokens.column]))
+    tokens = in_random_order(draw, pool)
     places, bands, ranks = [], [], []
     for band in range(edges.shape[1] - 1):
         low, high = edges[tokens.column, band], edges[tokens.column, band + 1]
@@ -191,6 +187,15 @@ def draw_bands(draw: BandSampling, pool: Pool, edges: NDArray[np.float64]) -> Dr
     place, band_of, rank = np.concatenate(places), np.concatenate(bands), np.concatenate(ranks)
     order = np.lexsort([rank, band_of, tokens.column[place]])
     return DrawnTokens(take(tokens, place[order]), band_of[order], rank[order])
+
+
+def in_random_order(draw: BandSampling, pool: Pool) -> Candidates:
+    """All tokens that some band could be drawn from, by unit and chance."""
+    prune_all_tokens(draw, pool)
+    tokens = candidates(pool)
+    chances = tokens_chances(draw.stream, tokens.context.astype(np.uint64), tokens.position.astype(np.uint64))
+    chances ^= draw.masks[tokens.column // SIDE_BY_SIDE]
+    return take(tokens, np.lexsort([chances, tokens.column]))
 
 
 def _rank(column: NDArray[np.int32]) -> NDArray[np.int64]:

@@ -31,11 +31,15 @@ def scan(
     near: Pool,
     draw: BandSampling,
     spread: Pool,
+    wide_draw: BandSampling,
+    wide: Pool,
+    own: NDArray[np.int32],
 ) -> int:
     """Collect units `first` to `last - 1` of (batch, context, units) float32 activations.
 
     The first `head` tokens of each context are left out; `batch` contains the contexts'
-    numbers. Returns `DONE`, `POOL_FULL`, or the place in the batch of a context with an
+    numbers. No band is drawn from tokens that are a unit's `own` (batch, tokens), which is empty
+    where none are. Returns `DONE`, `POOL_FULL`, or the place in the batch of a context with an
     activation that is not a number. `first` is a multiple of `SIDE_BY_SIDE`.
     """
     tokens = activations.shape[1] - head
@@ -59,6 +63,12 @@ def scan(
                         return place
                     count_peaks(units, start, rule.signs, counts, tally)
                 room = _offer_peaks(rule, near, tile, counts, units, start, counting, batch[place], -1 - place)
+                if len(own):
+                    _leave_out(own[place], start, units, tile)
+                if wide_draw.keep:
+                    room &= bands.scan_tokens(
+                        wide_draw, wide, tile, units, start, batch[place], chances[place], -1 - place
+                    )
                 if draw.keep:
                     room &= bands.scan_tokens(
                         draw, spread, tile, units, start, batch[place], chances[place], -1 - place
@@ -72,6 +82,17 @@ def _load(activations: NDArray[np.float32], head: int, start: int, units: int, t
     for t in range(len(tile)):
         for w in range(units):
             tile[t, w] = activations[head + t, start + w]
+
+
+@njit(nogil=True, cache=True)
+def _leave_out(own: NDArray[np.int32], start: int, units: int, tile: NDArray[np.float32]) -> None:
+    """Take the activations out of which no band is drawn: a unit's own ones, and those before an unknown token."""
+    for t in range(len(tile)):
+        unit = own[t] - start
+        if 0 <= unit < units:
+            tile[t, unit] = np.float32(np.nan)
+        elif own[t] < -1:
+            tile[t] = np.float32(np.nan)
 
 
 @njit(nogil=True, cache=True)

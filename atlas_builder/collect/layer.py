@@ -16,11 +16,14 @@ from atlas_builder.collect import bands, candidates, selection, statistics
 from atlas_builder.collect.background import Background
 from atlas_builder.collect.candidates import Candidates, Pool
 from atlas_builder.collect.kernel import POOL_FULL, scan, windows
+from atlas_builder.collect.own import OwnPositions
+from atlas_builder.collect.results import draw_type
 from atlas_builder.collect.sampling import SIDE_BY_SIDE, background_stream, masks, stream
 from atlas_builder.collect.statistics import LARGEST_SQUARES, Tally
 from atlas_builder.collect.vector_log import RowLog
 from atlas_builder.config import ExampleSettings
 
+_NONE = np.zeros((0, 0), np.int32)
 _ROOM = 64  # spare candidates of a column beyond those it keeps
 
 
@@ -41,6 +44,10 @@ class LayerShape:
     width: int
     signs: int
     """2 where units have negative activations, else 1."""
+    draws: int = 0
+    """Tokens drawn from the whole range of a unit, as `CollectedLayer.draws` says; 0 for none."""
+    predicts: bool = False
+    """Whether each unit is a token, so that its own positions are told from others."""
 
 
 class LayerCollector:
@@ -67,33 +74,49 @@ class LayerCollector:
         chance = stream(examples.seed, shape.layer)
         self.rule = selection.selection_rule(examples, shape.units, shape.signs, chance)
         self.top_candidates: Pool = candidates.empty_pool(shape.units * shape.signs, 2 * examples.per_unit + _ROOM)
-        self.draw = bands.band_sampling(
-            examples.per_band, shape.units, chance, masks(examples.seed, shape.layer, shape.units)
-        )
+        of_blocks = masks(examples.seed, shape.layer, shape.units)
+        self.draw = bands.band_sampling(examples.per_band * bands.DRAWN, chance, of_blocks, of_any_sign=shape.predicts)
         self.band_candidates: Pool = candidates.empty_pool(shape.units, 8 * self.draw.keep + 1)
+        self.wide_draw = bands.band_sampling(shape.draws, chance, of_blocks, of_any_sign=shape.predicts)
+        self.wide_candidates: Pool = candidates.empty_pool(shape.units, 16 * shape.draws + 1)
         self.input_tokens: NDArray[np.int64] = np.zeros(0, np.int64)
         """The token of each logged input, as `token_numbers` numbers them."""
         arrays = None if saved is None else self._load(saved)
-        logs = np.zeros((4, 2), np.int64) if arrays is None else arrays["logs"]
         window = sum(examples.window) + 1
         widths = {"windows": window, "band-windows": window, "inputs": shape.width, "background": shape.width}
-        self.windows, self.band_windows, self.inputs, background = (
+        widths |= {"own": len(draw_type.names or ()), "own-windows": window} if shape.predicts else {}
+        places = np.zeros((len(widths), 2), np.int64) if arrays is None else arrays["logs"]
+        self.logs = [
             RowLog(folder, name, width, *place)
-            for (name, width), place in zip(widths.items(), logs.tolist(), strict=True)
-        )
+            for (name, width), place in zip(widths.items(), places.tolist(), strict=True)
+        ]
+        self.windows, self.band_windows, self.inputs, background, *own = self.logs
         self.background = Background(background_stream(examples.seed, shape.layer), background, arrays)
+        self.own = OwnPositions(examples.seed, shape.layer, own[0], own[1], arrays) if own else None
 
-    def visit(self, batch: NDArray[np.int64], inputs: Tensor, activations: Tensor, head: int) -> None:
+    def visit(
+        self,
+        batch: NDArray[np.int64],
+        inputs: Tensor,
+        activations: Tensor,
+        head: int,
+        own: NDArray[np.int32] | None = None,
+    ) -> None:
         """Collect a batch: (batch, context, width) and (batch, context, units), float32 on the CPU.
 
-        The first `head` tokens of every context are left out. Raises `NotFiniteError`
+        The first `head` tokens of every context are left out. For units that are tokens, `own` says
+        which of them comes next, (batch, tokens), as `OwnPositions` has it. Raises `NotFiniteError`
         where an activation is not a number.
         """
         values = activations.numpy()
-        self._scan(batch, values, head, counting=True)
+        self._scan(batch, values, head, _NONE if own is None else own, counting=True)
         self.tally.tokens[0] += len(batch) * (values.shape[1] - head)
         tokens = self._log_candidates(self.top_candidates, self.windows, values, head, self.shape.signs)
         self._log_candidates(self.band_candidates, self.band_windows, values, head, 1)
+        if self.own is not None and own is not None:
+            self.own.visit(
+                batch, values, own, head, lambda *places: windows(values, head, *places, *self.examples.window)
+            )
         if len(tokens):
             # Units that are active on the same token share its input.
             is_key = np.zeros(len(batch) * values.shape[1], bool)
@@ -103,7 +126,14 @@ class LayerCollector:
             self.input_tokens = np.append(self.input_tokens, _token(batch[place], position))
         self.background.visit(batch, inputs, head)
 
-    def _scan(self, batch: NDArray[np.int64], values: NDArray[np.float32], head: int, counting: bool) -> None:
+    def _scan(
+        self,
+        batch: NDArray[np.int64],
+        values: NDArray[np.float32],
+        head: int,
+        own: NDArray[np.int32],
+        counting: bool,
+    ) -> None:
         def part(units: tuple[int, int]) -> int:
             outcome: int = scan(
                 values,
@@ -116,6 +146,9 @@ class LayerCollector:
                 self.top_candidates,
                 self.draw,
                 self.band_candidates,
+                self.wide_draw,
+                self.wide_candidates,
+                own,
             )
             return outcome
 
@@ -129,7 +162,8 @@ class LayerCollector:
             # Rare: by chance, some unit has more candidates than usual.
             self.top_candidates = candidates.widened(self.top_candidates, self.top_candidates.value.shape[1] * 2)
             self.band_candidates = candidates.widened(self.band_candidates, self.band_candidates.value.shape[1] * 2)
-            self._scan(batch, values, head, counting=False)
+            self.wide_candidates = candidates.widened(self.wide_candidates, self.wide_candidates.value.shape[1] * 2)
+            self._scan(batch, values, head, own, counting=False)
 
     def _log_candidates(
         self, pool: Pool, log: RowLog, values: NDArray[np.float32], head: int, signs: int
@@ -157,6 +191,7 @@ class LayerCollector:
         """Drop all candidates that cannot be chosen any more, on disk as well."""
         selection.prune_all(self.rule, self.top_candidates)
         bands.prune_all_tokens(self.draw, self.band_candidates)
+        bands.prune_all_tokens(self.wide_draw, self.wide_candidates)
         _free_of_waste(self.top_candidates, self.windows)
         _free_of_waste(self.band_candidates, self.band_windows)
         needed = np.isin(self.input_tokens, token_numbers(candidates.candidates(self.top_candidates)))
@@ -164,6 +199,8 @@ class LayerCollector:
             self.inputs.retain(np.flatnonzero(needed))
             self.input_tokens = self.input_tokens[needed]
         self.background.thin()
+        if self.own is not None:
+            self.own.thin()
 
     def save(self, path: Path) -> None:
         """Write the state of the collector to a file; the logs stay where they are."""
@@ -175,24 +212,32 @@ class LayerCollector:
             **{f"near_{name}": part for name, part in candidates.candidates(self.top_candidates)._asdict().items()},
             **{f"spread_{name}": part for name, part in candidates.candidates(self.band_candidates)._asdict().items()},
             **{name: getattr(self.rule, name) for name in selection.STREAMED},
+            **{f"wide_{name}": part for name, part in candidates.candidates(self.wide_candidates)._asdict().items()},
             "limit": self.draw.limit,
+            "wide_limit": self.wide_draw.limit,
             "input_tokens": self.input_tokens,
             **self.background.arrays(),
+            **({} if self.own is None else self.own.arrays()),
             "logs": np.array([(log.generation, log.rows) for log in self.logs]),
         }
         with path.open("wb") as file:
             np.savez(file, **arrays)
 
     def _load(self, path: Path) -> dict[str, NDArray[np.int64]]:
-        """Restore what `save` wrote; returns the arrays of the background, and generation and rows of each log."""
+        """Restore what `save` wrote; returns the arrays of the background and of own positions, and each log's state.
+
+        That is its generation and its rows.
+        """
         with np.load(path, allow_pickle=False) as arrays:
             self.tally = Tally(*(arrays[name] for name in Tally._fields))
             self.top_candidates = self._pool("near", arrays, self.top_candidates)
             self.band_candidates = self._pool("spread", arrays, self.band_candidates)
             self.rule = self.rule._replace(**{name: arrays[name] for name in selection.STREAMED})
+            self.wide_candidates = self._pool("wide", arrays, self.wide_candidates)
             self.draw = self.draw._replace(limit=arrays["limit"])
+            self.wide_draw = self.wide_draw._replace(limit=arrays["wide_limit"])
             self.input_tokens = arrays["input_tokens"]
-            return {name: arrays[name] for name in arrays.files if name.startswith(("background_", "logs"))}
+            return {name: arrays[name] for name in arrays.files if name.startswith(("background_", "own_", "logs"))}
 
     @staticmethod
     def _pool(name: str, arrays: Any, like: Pool) -> Pool:
@@ -204,14 +249,20 @@ class LayerCollector:
         statistics.add(self.tally, other.tally)
         selection.merge(self.rule, other.rule)
         np.maximum(self.draw.limit, other.draw.limit, out=self.draw.limit)
+        np.maximum(self.wide_draw.limit, other.wide_draw.limit, out=self.wide_draw.limit)
         self.top_candidates = _joined(self.top_candidates, self.windows, other.top_candidates, other.windows)
         self.band_candidates = _joined(
             self.band_candidates, self.band_windows, other.band_candidates, other.band_windows
         )
+        both = (candidates.candidates(pool) for pool in (self.wide_candidates, other.wide_candidates))
+        capacity = self.wide_candidates.value.shape[1]
+        self.wide_candidates = candidates.filled(self.shape.units, capacity, candidates.joined(*both))
         for part in other.inputs.parts(np.arange(other.inputs.rows)):
             self.inputs.append(part)
         self.input_tokens = np.append(self.input_tokens, other.input_tokens)
         self.background.merge(other.background)
+        if self.own is not None and other.own is not None:
+            self.own.merge(other.own)
         self.thin()
 
     def clean(self) -> None:
@@ -223,11 +274,6 @@ class LayerCollector:
         """Close the logs."""
         for log in self.logs:
             log.close()
-
-    @property
-    def logs(self) -> tuple[RowLog, RowLog, RowLog, RowLog]:
-        """The vectors on disk."""
-        return self.windows, self.band_windows, self.inputs, self.background.log
 
 
 def _parts(units: int, threads: int) -> list[tuple[int, int]]:

@@ -64,9 +64,8 @@ band_type = np.dtype(
 )
 """One token drawn from a band of a unit's activations; `rank` is its random rank in the band."""
 
-
 draw_type = np.dtype([("unit", "<i4"), ("value", "<f4"), ("context", "<i4"), ("position", "<i4")])
-"""One token drawn to name associations."""
+"""One position of the corpus and a unit's activation there."""
 
 
 class Moments(NamedTuple):
@@ -122,9 +121,36 @@ class CollectedLayer:
         return read_array(self.folder / "read.npy", on_disk=True)
 
     @cached_property
-    def write_weights(self) -> NDArray[np.float32]:
-        """Output weights: (units, d_model)."""
-        return read_array(self.folder / "write.npy", on_disk=True)
+    def write_weights(self) -> NDArray[np.float32] | None:
+        """Output weights: (units, d_model); None for units that write nothing."""
+        return self._optional("write.npy")
+
+    @cached_property
+    def output_tokens(self) -> NDArray[np.int32] | None:
+        """The token of each output neuron: (units,); None for other kinds of units."""
+        return self._optional("output_tokens.npy")
+
+    @cached_property
+    def draws(self) -> np.ndarray | None:
+        """Tokens drawn from a unit's whole range, `draw_type`, by unit, then in random order; None if there are none.
+
+        For any activations from `low` to below `high`: of a unit's rows, the first
+        `examples.association_draws` of at least `low`, and of these those below `high`, are a uniform
+        sample. They are of positive activations; for output neurons of any, where another token comes.
+        """
+        return self._optional("draws.npy")
+
+    @cached_property
+    def own(self) -> np.ndarray | None:
+        """All positions where an output neuron's token comes next, `draw_type`, by unit, then in random order.
+
+        None for other kinds of units. Where a document ends, no token comes next.
+        """
+        return self._optional("own.npy")
+
+    def _optional(self, name: str) -> np.ndarray | None:
+        path = self.folder / name
+        return read_array(path, on_disk=True) if path.exists() else None
 
     @cached_property
     def moments(self) -> Moments:
@@ -133,12 +159,18 @@ class CollectedLayer:
 
     @cached_property
     def band_edges(self) -> NDArray[np.float64]:
-        """Edges of each unit's bands: (units, bands + 1), NaN where it has no positive activation."""
+        """Edges of each unit's bands: (units, bands + 1), NaN where it has no positive activation.
+
+        For output neurons they are those of `own.own_edges`: the first band is below every own position.
+        """
         return read_array(self.folder / "band_edges.npy")
 
     @cached_property
     def bands(self) -> np.ndarray:
-        """Tokens drawn from the bands, `band_type`: by unit, band and rank."""
+        """Tokens drawn from the bands, `band_type`: by unit, band and rank.
+
+        For output neurons those where another token comes.
+        """
         return read_array(self.folder / "bands.npy", on_disk=True)
 
     @cached_property
@@ -147,20 +179,17 @@ class CollectedLayer:
         return read_array(self.folder / "band_windows.npy", on_disk=True)
 
     @cached_property
-    def draws(self) -> np.ndarray | None:
-        """Tokens drawn to name associations, `draw_type`: by unit, then in random order; None where not asked for.
+    def own_bands(self) -> np.ndarray | None:
+        """Tokens drawn from the bands of output neurons where their token comes next, as `bands`; the first has none.
 
-        Of any interval of activations, the first rows at or above its lower end, as many as
-        `examples.association_draws`, are a uniform sample of what is there.
+        None for other kinds of units.
         """
-        path = self.folder / "draws.npy"
-        return read_array(path, on_disk=True) if path.exists() else None
+        return self._optional("own_bands.npy")
 
     @cached_property
-    def own(self) -> np.ndarray | None:
-        """All tokens where an output neuron's token comes next, `draw_type`; None for other kinds of units."""
-        path = self.folder / "own.npy"
-        return read_array(path, on_disk=True) if path.exists() else None
+    def own_band_windows(self) -> NDArray[np.float32] | None:
+        """Activations around the tokens of `own_bands` that are shown, as `band_windows`."""
+        return self._optional("own_band_windows.npy")
 
     @cached_property
     def background(self) -> NDArray[np.float32]:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from atlas_builder.collect.checkpoints import WHOLE, Collectors, Shard, checkpoint_damage, collectors
 from atlas_builder.collect.layer import LayerShape, NotFiniteError
+from atlas_builder.collect.own import OTHER, UNKNOWN
 from atlas_builder.collect.write import finish
 from atlas_builder.config import Configuration
 from atlas_builder.corpus import contexts, documents
@@ -30,7 +31,7 @@ from atlas_builder.files import read_json, write_json
 from atlas_builder.models.language_model import LanguageModel
 from atlas_builder.models.memory import as_float32, in_halves, keep_memory, tokens_that_fit
 from atlas_builder.progress import Progress
-from atlas_builder.units.base import TrainedUnits, Units
+from atlas_builder.units.base import OutputUnits, TrainedUnits, Units
 
 _FACTS = "facts.json"
 _CONTEXTS_BETWEEN_CHECKPOINTS = 8192
@@ -87,11 +88,14 @@ def _prepare(model: LanguageModel, units: Units, config: Configuration, folder: 
     shapes, digest = [], hashlib.sha256()
     for layer in units.layers:
         reads = units.read_weights(layer).numpy()
-        shapes.append(LayerShape(layer, units.count(layer), reads.shape[2], 2 if units.has_negative(layer) else 1))
+        shapes.append(_shape(units, layer, reads.shape[2], config))
         (folder / f"L{layer}").mkdir()
         digest.update(reads.tobytes())
         np.save(folder / f"L{layer}" / "read.npy", reads)
-        np.save(folder / f"L{layer}" / "write.npy", units.write_weights(layer).numpy())
+        if (writes := units.write_weights(layer)) is not None:
+            np.save(folder / f"L{layer}" / "write.npy", writes.numpy())
+        if isinstance(units, OutputUnits):
+            np.save(folder / f"L{layer}" / "output_tokens.npy", np.array(units.tokens, np.int32))
     if model.has_direct_logits:
         np.save(folder / "unembedding.npy", model.unembedding().numpy())
     if not model.is_causal:
@@ -106,6 +110,7 @@ def _prepare(model: LanguageModel, units: Units, config: Configuration, folder: 
         "kind": units.kind,
         # Shards of other directions, found on another machine, are not to be merged.
         **({"directions_sha256": digest.hexdigest()} if units.kind == "basis" else {}),
+        **({"output_tokens": list(units.tokens)} if isinstance(units, OutputUnits) else {}),
         "activation": units.activation,
         "shapes": [vars(shape) for shape in shapes],
         "corpus_sha256": read.sha256,
@@ -115,6 +120,17 @@ def _prepare(model: LanguageModel, units: Units, config: Configuration, folder: 
         "lines_skipped": skipped.lines,
     }
     write_json(folder / _FACTS, facts)
+
+
+def _shape(units: Units, layer: int, width: int, config: Configuration) -> LayerShape:
+    return LayerShape(
+        layer,
+        units.count(layer),
+        width,
+        signs=2 if units.has_negative(layer) else 1,
+        draws=config.examples.association_draws if config.names_associations else 0,
+        predicts=isinstance(units, OutputUnits),
+    )
 
 
 def _pass(run: _Run, opened: Collectors, batches: list[NDArray[np.int64]], name: str, progress: Progress) -> None:
@@ -145,6 +161,7 @@ class _Run:
         self._units, self._read, self._collectors = units, read, opened.layers
         self._device, self._progress = device, progress
         self._head = int(read.bos is not None)  # the beginning-of-sequence token is left out
+        self._unit_of = _unit_of(units)
         self._tokens = 1
 
     def fit(self, tokens: int) -> None:
@@ -188,7 +205,7 @@ class _Run:
 
     def _visit(self, layer: int, part: NDArray[np.int64], inputs: Tensor, activations: Tensor) -> None:
         try:
-            self._collectors[layer].visit(part, inputs, activations, self._head)
+            self._collectors[layer].visit(part, inputs, activations, self._head, self._own(part))
         except NotFiniteError as error:
             document = self._read.names[self._read.document[error.context]]
             what = "activations of more than 10⁹" if error.too_large else "NaN or infinity"
@@ -198,6 +215,23 @@ class _Run:
                 f"({len(error.units):,} of {activations.shape[2]:,} units: {units}): "
                 "run the model in float32 or check its weights."
             ) from None
+
+    def _own(self, part: NDArray[np.int64]) -> NDArray[np.int32] | None:
+        """The unit of the next token of some contexts, as `OwnPositions` has it; None for units that are no tokens."""
+        if self._unit_of is None:
+            return None
+        following = self._read.next_tokens(part)
+        units = self._unit_of[np.minimum(following, len(self._unit_of) - 1)]
+        return np.where(following < 0, UNKNOWN, units).astype(np.int32)
+
+
+def _unit_of(units: Units) -> NDArray[np.int64] | None:
+    """The unit of each token up to the last that is one; the last entry is that of all tokens after."""
+    if not isinstance(units, OutputUnits):
+        return None
+    numbers = np.full(max(units.tokens) + 2, OTHER, np.int64)
+    numbers[list(units.tokens)] = np.arange(len(units.tokens))
+    return numbers
 
 
 def merge_passes(shards: Sequence[Path], config: Configuration, folder: Path, progress: Progress) -> None:
@@ -240,8 +274,9 @@ def _merge_layer(
                 collector.merge(other.layers[shape.layer])
         finish(collector, read, target)
     shutil.rmtree(scratch, ignore_errors=True)
-    for name in ("read.npy", "write.npy"):
-        shutil.copyfile(shards[0] / f"L{shape.layer}" / name, target / name)
+    for name in ("read.npy", "write.npy", "output_tokens.npy"):
+        if (made := shards[0] / f"L{shape.layer}" / name).exists():  # output neurons write nothing
+            shutil.copyfile(made, target / name)
 
 
 def _facts_of_all(shards: Sequence[Path]) -> dict[str, Any]:

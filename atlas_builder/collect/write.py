@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from atlas_builder.collect import bands, selection, statistics
+from atlas_builder.collect import bands, own, selection, statistics
 from atlas_builder.collect.background import Background
 from atlas_builder.collect.candidates import Candidates, take
 from atlas_builder.collect.histogram import counts_above
 from atlas_builder.collect.layer import LayerCollector, token_numbers
-from atlas_builder.collect.results import band_type, example_type, selection_type
+from atlas_builder.collect.results import band_type, draw_type, example_type, selection_type
 from atlas_builder.collect.vector_log import RowLog
 from atlas_builder.corpus.contexts import Contexts
 from atlas_builder.files import write_json
@@ -42,12 +42,16 @@ def finish(collector: LayerCollector, contexts: Contexts, folder: Path) -> None:
 
     np.save(folder / "histogram.npy", tally.histogram)
     np.save(folder / "moments.npy", np.stack(statistics.moments(tally)))
-    edges = bands.band_edges(tally.histogram, tally.maximum, collector.examples.bands)
+    edges = _write_own(collector, folder) if collector.own is not None else None
+    if edges is None:
+        edges = bands.band_edges(tally.histogram, tally.maximum, collector.examples.bands)
     np.save(folder / "band_edges.npy", edges)
     drawn = bands.draw_bands(collector.draw, collector.band_candidates, edges)
     np.save(folder / "bands.npy", _bands(drawn))
     shown = take(drawn.candidates, drawn.rank < collector.examples.per_band)
     np.save(folder / "band_windows.npy", _windows(collector.band_windows, shown))
+    if shape.draws:
+        np.save(folder / "draws.npy", _draws(bands.in_random_order(collector.wide_draw, collector.wide_candidates)))
     _write_background(collector.background, contexts, folder)
     facts = {"tokens": int(tally.tokens[0]), "units": shape.units, "width": shape.width, "signs": shape.signs}
     write_json(folder / "layer.json", facts)
@@ -73,6 +77,27 @@ def _write_background(background: Background, contexts: Contexts, folder: Path) 
     np.save(folder / "background.npy", background.inputs)
     tokens = contexts.tokens[contexts.starts[background.context] + background.position]
     np.save(folder / "background_tokens.npy", np.asarray(tokens))
+
+
+def _write_own(collector: LayerCollector, folder: Path) -> NDArray[np.float64]:
+    """Write the own positions of output neurons and those drawn from their bands; returns the bands' edges."""
+    assert collector.own is not None
+    maximum = collector.tally.maximum.astype(np.float64)
+    positions = collector.own.write(collector.shape.units, folder / "own.npy")
+    edges = own.own_edges(positions, maximum, collector.examples.own_bands)
+    drawn, rows = own.own_bands(collector.own.sample, edges, collector.draw.keep)
+    np.save(folder / "own_bands.npy", drawn)
+    parts = list(collector.own.windows.parts(rows[drawn["rank"] < collector.examples.per_band]))
+    empty = np.zeros((0, collector.own.windows.width), np.float32)
+    np.save(folder / "own_band_windows.npy", np.concatenate([empty, *parts]))
+    return edges
+
+
+def _draws(tokens: Candidates) -> np.ndarray:
+    rows = np.empty(len(tokens.column), draw_type)
+    rows["unit"], rows["value"] = tokens.column, tokens.value
+    rows["context"], rows["position"] = tokens.context, tokens.position
+    return rows
 
 
 def _bands(drawn: bands.DrawnTokens) -> np.ndarray:

@@ -76,6 +76,14 @@ class Contexts:
         """The tokens of one context, without the beginning-of-sequence token."""
         return self.tokens[self.starts[context] : self.starts[context + 1]]
 
+    def next_tokens(self, batch: NDArray[np.integer]) -> NDArray[np.int64]:
+        """The token after each of some contexts of one length, in its document; −1 at its end: (batch, tokens)."""
+        place = self.starts[batch][:, None] + np.arange(1, 1 + int(np.diff(self.starts)[batch[0]]))
+        following = np.asarray(self.tokens[np.minimum(place, len(self.tokens) - 1)], np.int64)
+        goes_on = np.append(self.document[1:] == self.document[:-1], False)[batch]  # into the next context
+        following[~goes_on, -1] = -1
+        return following
+
     def windows(
         self, context: NDArray[np.integer], position: NDArray[np.integer], before: Tokens, after: Tokens
     ) -> Windows:

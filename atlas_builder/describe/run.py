@@ -77,17 +77,15 @@ def _describe_layer(
 
 
 def _effects(layer: CollectedLayer, collected: Collected) -> Effects:
-    """The direct logit effects of a layer's units, of no tokens where the model has none."""
-    unembedding = collected.unembedding
-    if unembedding is None:
+    """The direct logit effects of a layer's units, of no tokens where the model has none or they write nothing."""
+    unembedding, writes = collected.unembedding, layer.write_weights
+    if unembedding is None or writes is None:
         tokens, values = np.zeros((layer.units, 0), np.int32), np.zeros((layer.units, 0), np.float32)
         return Effects(tokens, values, tokens, values)
     named = named_tokens(collected.token_texts)
     with threadpool_limits(limits=1):
         parts = [
-            strongest(
-                logit_effects(layer.write_weights[first : first + _UNITS_AT_ONCE], unembedding), LOGITS_SHOWN, named
-            )
+            strongest(logit_effects(writes[first : first + _UNITS_AT_ONCE], unembedding), LOGITS_SHOWN, named)
             for first in range(0, layer.units, _UNITS_AT_ONCE)
         ]
     return Effects(*(np.concatenate(part) for part in zip(*parts, strict=True)))

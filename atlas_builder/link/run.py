@@ -265,13 +265,14 @@ def weight_cosine(layers: Sequence[CollectedLayer], address: NDArray[np.int32], 
     pair = place[later] * len(layers) + place[earlier]
     order = np.argsort(pair, kind="stable")
     ends = np.searchsorted(pair[order], np.arange(len(layers) ** 2 + 1))
-    writes = [_weights(layer.write_weights) for layer in layers]
+    writes = [None if (weights := layer.write_weights) is None else _weights(weights) for layer in layers]
     for b, layer in enumerate(layers):
         reads = _weights(layer.read_weights)
         for a in range(b):
             links = order[ends[b * len(layers) + a] : ends[b * len(layers) + a + 1]]
             units = address[earlier[links], 1], address[later[links], 1]
-            cosines[row[links], rank[links]] = _weight_cosines(writes[a], reads, *units)
+            if (write := writes[a]) is not None:
+                cosines[row[links], rank[links]] = _weight_cosines(write, reads, *units)
     return cosines
 
 

@@ -179,7 +179,7 @@ def _describe(config: Configuration, store: Store, folder: Path, pool: Executor,
         from atlas_builder.units.base import Steerable
 
         loaded = language_model.load_model(config.model)
-        units = open_built_units(loaded, config, store.folder("rotate"))
+        units = open_built_units(loaded, config, store.folder("rotate"), collected)
         write_loss(folder, measure_loss(loaded, collected.contexts, config.model.device, progress))
         if config.describe.importance != "none":
             measure_importance(loaded, units, collected, clustered, config, folder, progress)

@@ -77,7 +77,12 @@ def stage_sources(config: Configuration) -> dict[Stage, Sources]:
             ],
             **inputs,
         },
-        "collect": {"settings": settings("model", "corpus", "units", "examples"), **inputs, "SAEs": _saes(config)},
+        "collect": {
+            "settings": [settings("model", "corpus", "units", "examples"), config.names_associations],
+            **inputs,
+            "SAEs": _saes(config),
+            "tokens": _content(config.units.file) if config.units.file else None,
+        },
         "cluster": {"settings": config.model_dump(include={"clusters"})},
         "describe": {
             "settings": [

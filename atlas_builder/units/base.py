@@ -55,8 +55,11 @@ class Units(Protocol):
         A neuron embedding concatenates `input ⊙ part` over the parts.
         """
 
-    def write_weights(self, layer: int) -> Tensor:
-        """The output weights of the units, added to the residual stream when active: (units, d_model)."""
+    def write_weights(self, layer: int) -> Tensor | None:
+        """The output weights of the units, added to the residual stream when active: (units, d_model).
+
+        None for units that write nothing.
+        """
 
 
 @runtime_checkable
@@ -70,6 +73,15 @@ class Steerable(Protocol):
 
         Where given, `unit` of the layer, (rows,), is clamped to `value`, (rows,), at every position.
         """
+
+
+@runtime_checkable
+class OutputUnits(Protocol):
+    """Units that are tokens of the vocabulary, and whose examples may be where their token comes next or not."""
+
+    @property
+    def tokens(self) -> Sequence[int]:
+        """The token of each unit."""
 
 
 @runtime_checkable

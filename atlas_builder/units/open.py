@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import get_args
 
 import torch
@@ -19,16 +19,22 @@ from atlas_builder.shipped import MODELS
 from atlas_builder.units.base import Units
 from atlas_builder.units.basis import BasisUnits, Directions
 from atlas_builder.units.crate import CrateUnits
+from atlas_builder.units.logits import LogitUnits
 from atlas_builder.units.mlp import MLPUnits
+from atlas_builder.units.output_tokens import output_tokens
 from atlas_builder.units.sae import SAEUnits
 
 
 def open_units(
-    model: LanguageModel, config: Configuration, directions: Mapping[int, Directions] | None = None
+    model: LanguageModel,
+    config: Configuration,
+    directions: Mapping[int, Directions] | None = None,
+    tokens: Sequence[int] | None = None,
 ) -> Units:
     """Open the units of a configuration, for kind basis with the `directions` that the rotate stage found.
 
-    Raises `ConfigurationError` where they do not fit the model.
+    `tokens` are those of output neurons, where they are known already. Raises `ConfigurationError`
+    where they do not fit the model.
     """
     limit = getattr(model.bridge.cfg, "n_ctx", None)
     if limit and config.corpus.context > limit:
@@ -46,6 +52,10 @@ def open_units(
         for loaded in saes:
             _check_trained_on(loaded, config.model)
         opened = SAEUnits(model.bridge, saes, units.layers)
+    elif units.kind == "logits":
+        opened = LogitUnits(
+            model.bridge, output_tokens(model, config) if tokens is None else tokens, is_causal=model.is_causal
+        )
     elif units.kind == "basis":
         opened = BasisUnits(model.bridge, directions or {}, units.layers)
     else:
