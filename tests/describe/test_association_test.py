@@ -55,12 +55,11 @@ def slow_test(values: Any, side: Any, context: Any, attributes: Any) -> tuple[li
                     shifted[row] = attributes[own[(n + begin) % len(own)]]
             columns = [[has[place] for has in shifted] for place in range(len(tested))]
             effects.append([abs(slow_effect(values, side, column)) for column in columns])
-    size = []
-    for row in effects:
-        size.append([])
-        for place, one_effect in enumerate(row):
-            deviation = math.sqrt(sum(every[place] ** 2 for every in effects) / len(effects))
-            size[-1].append(one_effect / deviation if deviation and tested[place] else 0.0)
+    deviation = [math.sqrt(sum(every[place] ** 2 for every in effects) / len(effects)) for place in range(len(tested))]
+    size = [
+        [one / of if of and is_tested else 0.0 for one, of, is_tested in zip(row, deviation, tested, strict=True)]
+        for row in effects
+    ]
     p = [
         sum(max(row) >= size[0][place] - 1e-12 for row in size) / len(size) if tested[place] else math.nan
         for place in range(len(tested))
