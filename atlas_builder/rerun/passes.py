@@ -45,6 +45,13 @@ class Text:
     texts_read: list[str] = field(default_factory=list)
     """The texts of tokens, and characters that tokens are parts of."""
 
+    attributes: Sequence[Mapping[str, str]] = ()
+    """Fields kept of each document."""
+
+    def attributes_of(self, context: int) -> list[tuple[str, str]]:
+        """The fields of a context's document, and their values."""
+        return list(self.attributes[self.contexts[context][0]].items()) if self.attributes else []
+
     def read(self, context: int) -> list[int]:
         """What each token of a context reads as."""
         return self.reads[context] if self.reads else self.contexts[context][2]

@@ -3,7 +3,8 @@
 With s = m(m(seed) + layer), the number of a context for a unit is m(m((unit, with bit 31 set for
 negative activations) · 2³² + context) xor s), that of a token for a unit is
 m(m(context · 2³² + position) xor s) xor m(m(s) xor ⌊unit / 16⌋), and that of a token for the
-background is as the former, with m(not s) in place of s.
+background is m(m(context · 2³² + position) xor s′) with s′ = m(not s). For tokens where an output
+neuron's own comes next, s′ is m(m(s) xor 1).
 """
 
 from __future__ import annotations
@@ -26,6 +27,11 @@ def chances_of_tokens(seed: int, layer: int, unit: int, context: ArrayLike, posi
     """For the bands of a unit: (tokens,)."""
     stream = _stream(seed, layer)
     return _of_tokens(stream, context, position) ^ mixed(mixed(stream) ^ np.uint64(unit // _SHARING))
+
+
+def chances_of_own_tokens(seed: int, layer: int, context: ArrayLike, position: ArrayLike) -> Chances:
+    """For the tokens where an output neuron's own comes next: (tokens,)."""
+    return _of_tokens(mixed(mixed(_stream(seed, layer)) ^ np.uint64(1)), context, position)
 
 
 def chances_in_background(seed: int, layer: int, context: ArrayLike, position: ArrayLike) -> Chances:
