@@ -19,9 +19,8 @@ _SHIFTS = 200
 _LEAST_CONTEXTS = 10
 _LARGEST_P, _LEAST_EFFECT = 0.01, 0.05
 _MOST = 5
-_EFFECT_SLACK = 1e-3  # two activations as far apart as two runs are may change places
-_ONE_SHIFT = 1.01 / (_SHIFTS + 1)  # and so may the largest statistic of one shift
-_TIE = 1e-9  # relative
+_EFFECT_SLACK = 1e-4  # activations that are nearly equal may change places in another run
+_NEARLY = 1e-4  # relative: and so statistics of shifts
 
 Name = str | tuple[str, str]
 """A token as it reads, or a field of documents and its value."""
@@ -32,17 +31,17 @@ class FoundAssociation(NamedTuple):
     """An attribute that was tested."""
 
     effect: float
-    p: float
+    p: tuple[float, float]
+    """The least and the largest that another run may find."""
     shares: dict[str, float]
     """Of tokens drawn, by part of the range."""
     spellings: set[str]
     """Of a token, those that are most frequent."""
 
-    def is_named(self, slack: float = 0.0) -> bool:
-        """Whether it is to be named, by a margin of `slack` of its effect, and of as many shifts."""
-        margin = math.copysign(_ONE_SHIFT, slack) if slack else 0.0
+    def is_named(self, slack: float) -> bool:
+        """Whether it is to be named, surely where the effect needs some `slack`, perhaps where that is negative."""
         agrees = self.effect * (self.shares["top"] - self.shares["middle"]) > 0
-        return agrees and abs(self.effect) >= _LEAST_EFFECT + slack and self.p + margin <= _LARGEST_P
+        return agrees and abs(self.effect) >= _LEAST_EFFECT + slack and self.p[slack > 0] <= _LARGEST_P
 
 
 def check_associations(case: UnitCase, places: NDArray[np.int64], values: NDArray[np.float64]) -> VerificationReport:
@@ -80,7 +79,7 @@ def _check_listed(
         if "token" in one and one["token"] not in its.spellings:
             report.wrong(f"{what}: {one['token']!r} is not the most frequent spelling")
         report.compare("associations", f"{what}, the effect of {name!r}", one["effect"], its.effect, _EFFECT_SLACK)
-        report.compare("associations", f"{what}, p of {name!r}", one["p"], its.p, _ONE_SHIFT)
+        report.compare("associations", f"{what}, p of {name!r}", one["p"], min(max(one["p"], its.p[0]), its.p[1]), 0.0)
         for part, share in its.shares.items():
             report.compare("associations", f"{what}, share of {name!r}, {part}", one[part], share, 0.0)
     effects = [abs(one["effect"]) for one in claimed["found"]]
@@ -135,7 +134,8 @@ def _tested(case: UnitCase, drawn: Sequence[DrawnToken]) -> dict[Name, FoundAsso
         counts = spelt[name] if isinstance(name, str) else Counter[str]()
         shares = {part: _share(rows, table[:, place], part) for part in ("top", "middle", "below")}
         most = {text for text, count in counts.items() if count == max(counts.values())}
-        found[name] = FoundAssociation(float(effects[place]), float(chances[place]), shares, most)
+        low, high = chances[:, place].tolist()
+        found[name] = FoundAssociation(float(effects[place]), (low, high), shares, most)
     return found
 
 
@@ -147,7 +147,7 @@ def _share(rows: Sequence[DrawnToken], has: Bools, part: str) -> float:
 def _scores(
     rows: Sequence[DrawnToken], table: Bools, seed: Sequence[int]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Effects and p of attributes, (rows, attributes), of rows by side, context and position."""
+    """Effects of attributes, (rows, attributes), and least and largest p, of rows by side, context and position."""
     values = np.array([row.value for row in rows])
     sides = np.array([row.side for row in rows])
     ends = [0, *(np.flatnonzero(np.diff(sides)) + 1).tolist(), len(rows)]
@@ -170,8 +170,8 @@ def _scores(
     every[:, pairs == 0] = 0
     size = every / np.maximum(np.sqrt((every**2).mean(axis=0)), 1e-300)
     largest = size[1:].max(axis=1)
-    chances = (1 + (largest[:, None] >= size[0] * (1 - _TIE)).sum(axis=0)) / (1 + len(largest))
-    return effects, chances
+    larger = [(largest[:, None] >= size[0] * (1 + way * _NEARLY)).sum(axis=0) for way in (1, -1)]
+    return effects, (1 + np.array(larger)) / (1 + len(largest))
 
 
 def _wins(values: NDArray[np.float64]) -> NDArray[np.float64]:
