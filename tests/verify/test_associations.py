@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
@@ -38,3 +37,36 @@ def test_associations_that_were_named_hold(associated_site: Path) -> None:
     report = verify(associated_site, units=24)
     assert report.problems == []
     assert report.compared["associations"] > 24 * 3
+
+
+def _alterations(record: Record) -> dict[str, Record | None]:
+    """Altered associations of a record that names one or more, by what was altered."""
+    its = record["associations"]
+    first, *others = its["found"]
+    altered = {
+        "effect": [{**first, "effect": round(first["effect"] * 1.01, 4)}, *others],
+        "p": [{**first, "p": first["p"] * 0.99}, *others],
+        **{part: [{**first, part: round(first[part] + 0.01, 4)}, *others] for part in ("top", "middle", "below")},
+        "token": [{**first, "token": first["token"] + "x"}, *others],
+        "spelling": [{**first, "token": first["token"].upper() + " "}, *others],
+        "twice": [first, *others, first],
+        "left out": others,
+    }
+    numbers = {name: {**its, name: its[name] + 1} for name in ("tested", "draws", "named")}
+    lists = {what: {**its, "found": found} for what, found in altered.items()}
+    return {**lists, **numbers, "all": None}  # null is what is published where nothing was measured
+
+
+def test_what_is_altered_is_found(associated_site: Path, copy_of: Any) -> None:
+    site = copy_of(associated_site)
+    chosen = max(records_of(site), key=lambda record: len(record["associations"]["found"]))
+    path = site / UnitAddress(chosen["layer"], chosen["unit"]).record
+    unnoticed = []
+    for what, associations in _alterations(chosen).items():
+        record = {**chosen, "associations": associations}
+        record["hash"] = content_hash(record)
+        path.write_bytes(serialise(record))
+        found = verify(site, units=24).problems
+        if not any("association" in problem for problem in found):
+            unnoticed.append(what)
+    assert unnoticed == []
