@@ -109,7 +109,7 @@ class LayerCollector:
         where an activation is not a number.
         """
         values = activations.numpy()
-        self._scan(batch, values, head, _NONE if own is None else own, counting=True)
+        self._scan(batch, values, head, counting=True, own=own)
         self.tally.tokens[0] += len(batch) * (values.shape[1] - head)
         tokens = self._log_candidates(self.top_candidates, self.windows, values, head, self.shape.signs)
         self._log_candidates(self.band_candidates, self.band_windows, values, head, 1)
@@ -131,8 +131,8 @@ class LayerCollector:
         batch: NDArray[np.int64],
         values: NDArray[np.float32],
         head: int,
-        own: NDArray[np.int32],
         counting: bool,
+        own: NDArray[np.int32] | None = None,
     ) -> None:
         def part(units: tuple[int, int]) -> int:
             outcome: int = scan(
@@ -148,7 +148,7 @@ class LayerCollector:
                 self.band_candidates,
                 self.wide_draw,
                 self.wide_candidates,
-                own,
+                _NONE if own is None else own,
             )
             return outcome
 
@@ -163,7 +163,7 @@ class LayerCollector:
             self.top_candidates = candidates.widened(self.top_candidates, self.top_candidates.value.shape[1] * 2)
             self.band_candidates = candidates.widened(self.band_candidates, self.band_candidates.value.shape[1] * 2)
             self.wide_candidates = candidates.widened(self.wide_candidates, self.wide_candidates.value.shape[1] * 2)
-            self._scan(batch, values, head, own, counting=False)
+            self._scan(batch, values, head, counting=False, own=own)
 
     def _log_candidates(
         self, pool: Pool, log: RowLog, values: NDArray[np.float32], head: int, signs: int
@@ -212,9 +212,8 @@ class LayerCollector:
             **{f"near_{name}": part for name, part in candidates.candidates(self.top_candidates)._asdict().items()},
             **{f"spread_{name}": part for name, part in candidates.candidates(self.band_candidates)._asdict().items()},
             **{name: getattr(self.rule, name) for name in selection.STREAMED},
-            **{f"wide_{name}": part for name, part in candidates.candidates(self.wide_candidates)._asdict().items()},
+            **self._wide_arrays(),
             "limit": self.draw.limit,
-            "wide_limit": self.wide_draw.limit,
             "input_tokens": self.input_tokens,
             **self.background.arrays(),
             **({} if self.own is None else self.own.arrays()),
@@ -222,6 +221,12 @@ class LayerCollector:
         }
         with path.open("wb") as file:
             np.savez(file, **arrays)
+
+    def _wide_arrays(self) -> dict[str, Any]:
+        if not self.shape.draws:
+            return {}
+        tokens = candidates.candidates(self.wide_candidates)._asdict()
+        return {f"wide_{name}": part for name, part in tokens.items()} | {"wide_limit": self.wide_draw.limit}
 
     def _load(self, path: Path) -> dict[str, NDArray[np.int64]]:
         """Restore what `save` wrote; returns the arrays of the background and of own positions, and each log's state.
@@ -233,9 +238,10 @@ class LayerCollector:
             self.top_candidates = self._pool("near", arrays, self.top_candidates)
             self.band_candidates = self._pool("spread", arrays, self.band_candidates)
             self.rule = self.rule._replace(**{name: arrays[name] for name in selection.STREAMED})
-            self.wide_candidates = self._pool("wide", arrays, self.wide_candidates)
             self.draw = self.draw._replace(limit=arrays["limit"])
-            self.wide_draw = self.wide_draw._replace(limit=arrays["wide_limit"])
+            if self.shape.draws:
+                self.wide_candidates = self._pool("wide", arrays, self.wide_candidates)
+                self.wide_draw = self.wide_draw._replace(limit=arrays["wide_limit"])
             self.input_tokens = arrays["input_tokens"]
             return {name: arrays[name] for name in arrays.files if name.startswith(("background_", "own_", "logs"))}
 

@@ -39,9 +39,15 @@ class Clampable(Protocol):
 
 
 def second_reading(
-    config: Configuration, loaded: language_model.LanguageModel, directions: PublishedDirections | None = None
+    config: Configuration,
+    loaded: language_model.LanguageModel,
+    directions: PublishedDirections | None = None,
+    output_tokens: Sequence[int] = (),
 ) -> SecondReading:
-    """The second reading for the units of a configuration; those of kind basis are in `directions`."""
+    """The second reading for the units of a configuration; those of kind basis are in `directions`.
+
+    Output neurons are those of `output_tokens`.
+    """
     if config.units.kind == "crate":
         folder = language_model.folder_of(config.model)
         return _Codes(crate.load_crate(folder).double().state_dict(), loaded.bridge.cfg.n_heads)
@@ -52,6 +58,8 @@ def second_reading(
     if config.units.kind == "basis":
         assert directions is not None
         return _Directions(plain, place, directions)
+    if config.units.kind == "logits":
+        return _Logits(plain, place, output_tokens)
     return _Neurons(plain, place)
 
 
@@ -183,6 +191,30 @@ class _Directions(HookedReading):
 
     def _of(self, layer: int, name: str) -> Tensor:
         return torch.from_numpy(self.directions.of(layer, name))
+
+
+class _Logits(HookedReading):
+    """Output neurons: the logits of some tokens less the mean of all, as the output matrix itself computes them."""
+
+    def __init__(self, plain: Any, place: Callable[[str], str], tokens: Sequence[int]) -> None:
+        super().__init__(plain, place)
+        self.tokens = list(tokens)
+
+    @property
+    def head(self) -> Any:
+        """The output matrix."""
+        return self.plain.get_output_embeddings()
+
+    def __call__(self, tokens: Tensor, layers: Sequence[int]) -> Reading:
+        seen: list[tuple[Tensor, Tensor]] = []
+        handle = self.head.register_forward_hook(lambda module, given, out: seen.append((given[0], out)))
+        try:
+            with torch.inference_mode():
+                self.plain(input_ids=tokens.to(self.plain.device), use_cache=False)
+        finally:
+            handle.remove()
+        inputs, logits = (tensor.cpu().double() for tensor in seen[0])
+        return dict.fromkeys(layers, (inputs, logits[..., self.tokens] - logits.mean(-1, keepdim=True)))
 
 
 class _Latents(HookedReading):

@@ -69,6 +69,14 @@ class Text:
         """The place of each context's first token in the whole text, and the text's end: (contexts + 1,)."""
         return np.concatenate([[0], np.cumsum([len(tokens) for _, _, tokens in self.contexts], dtype=np.int64)])
 
+    @cached_property
+    def next_tokens(self) -> NDArray[np.int64]:
+        """The token after each in its document, −1 at its end: (tokens,)."""
+        following: list[int] = []
+        for _, contexts in groupby(self.contexts, lambda context: context[0]):
+            following += [*[token for _, _, tokens in contexts for token in tokens][1:], -1]
+        return np.array(following, np.int64)
+
     @property
     def sha256(self) -> str:
         """Digest of the corpus as in `atlas.json`: for each document its length in bytes, then its tokens."""
@@ -97,12 +105,17 @@ class UnitTrace(NamedTuple):
 class Reader:
     """A language model of transformers, with its tokenizer."""
 
-    def __init__(self, config: Configuration, directions: PublishedDirections | None = None) -> None:
+    def __init__(
+        self,
+        config: Configuration,
+        directions: PublishedDirections | None = None,
+        output_tokens: Sequence[int] = (),
+    ) -> None:
         loaded = language_model.load_model(config.model)
         self.tokenizer = loaded.tokenizer
         self.token_texts = loaded.token_texts
         self.mask, self.is_causal = loaded.mask, loaded.is_causal
-        self._read = second_reading(config, loaded, directions)
+        self._read = second_reading(config, loaded, directions, output_tokens)
         self.weights = Weights(config, loaded, self._read)
         self._config = config
         bos = language_model.first_token(self.tokenizer) if getattr(self._read, "prepends_bos", True) else None

@@ -46,7 +46,7 @@ def open_rerun(site: Path, overrides: tuple[str, ...] = ()) -> Rerun:
     facts = read_facts(site)
     config = _configuration(site, facts, overrides)
     try:
-        reader = Reader(config, PublishedDirections(site))
+        reader = Reader(config, PublishedDirections(site), facts.get("output_tokens", ()))
         text = reader.text()
     except (ModelError, ConfigurationError) as error:
         raise ConfigurationError(

@@ -28,6 +28,7 @@ class Weights:
         self._plain = getattr(reading, "plain", None)
         self._saes = getattr(reading, "saes", {})
         self._directions: PublishedDirections | None = getattr(reading, "directions", None)
+        self._tokens: list[int] = getattr(reading, "tokens", [])
 
     def has_negative(self, layer: int) -> bool:
         """Whether units have activations of either sign: gated ones do."""
@@ -37,6 +38,8 @@ class Weights:
         """The number of units of a layer; 0 where there is no such layer."""
         if self._kind == "sae":
             return len(self._saes[layer].decoder) if layer in self._saes else 0
+        if self._kind == "logits":
+            return len(self._tokens) if layer == int(self._loaded.bridge.cfg.n_layers) else 0
         if self._directions is not None and layer not in self._directions.layers:
             return 0
         return len(self._write(layer)) if 0 <= layer < int(self._loaded.bridge.cfg.n_layers) else 0
@@ -47,6 +50,10 @@ class Weights:
             parts = [torch.from_numpy(self._saes[layer].encoder)]
         elif self._kind == "crate":
             parts = [self._write(layer)]
+        elif self._kind == "logits":
+            assert self._plain is not None
+            matrix = self._plain.get_output_embeddings().weight.double()
+            parts = [matrix[self._tokens] - matrix.mean(0)]
         elif self._directions is not None:
             parts = [torch.from_numpy(self._directions.of(layer, "encode").T)]
         else:
@@ -59,14 +66,19 @@ class Weights:
         parts = [part.T for part in (self._matrix(layer, "gate"), self._matrix(layer, "in")) if part is not None]
         return np.stack([_array(part[chosen]) for part in parts])
 
+    @property
+    def writes(self) -> bool:
+        """Whether the units have output weights."""
+        return self._kind != "logits"
+
     def write(self, layer: int, units: Sequence[int]) -> NDArray[np.float32]:
-        """Output weights: (units, d_model)."""
+        """Output weights, of units that have some: (units, d_model)."""
         return _array(self._write(layer)[list(units)])
 
     @property
     def has_logits(self) -> bool:
-        """Whether directions of the stream reach the logits through a final norm alone, so that `logits` is right."""
-        return self._loaded.has_direct_logits
+        """Whether units write what reaches the logits through a final norm alone, so that `logits` is right."""
+        return self.writes and self._loaded.has_direct_logits
 
     def logits(self, directions: NDArray[np.float32]) -> NDArray[np.float64]:
         """What directions of the residual stream, (directions, d_model), add to the logits, less the mean over tokens.

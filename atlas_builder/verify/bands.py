@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from fractions import Fraction
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from atlas_builder.rerun.passes import Text
 from atlas_builder.verify.chances import chances_of_tokens
 from atlas_builder.verify.histograms import LOWEST, edges_of_bands
+from atlas_builder.verify.own import OwnRange, ranges_of
 from atlas_builder.verify.report import VerificationReport
 from atlas_builder.verify.shown import Key
 from atlas_builder.verify.unit import UnitCase
@@ -33,11 +34,16 @@ class FoundBand(NamedTuple):
     share: float
     """Of tokens drawn that are novel; NaN where there is nothing to compare."""
     chance: float
+    quantiles: list[float | None]
+    side: str | None = None
+    """Of output neurons."""
 
 
 def bands_of(case: UnitCase, places: NDArray[np.int64], values: NDArray[np.float64]) -> list[FoundBand]:
     """The bands of activations `values`, (tokens,); `places` are contexts and positions of all tokens: (tokens, 2)."""
     rule = case.config.examples
+    if case.config.units.kind == "logits":
+        return _of_sides(case, ranges_of(case, places, values, rule.per_band * _DRAWN))
     edges = edges_of_bands(np.sort(values), rule.bands)
     if edges is None:
         return []
@@ -51,14 +57,31 @@ def bands_of(case: UnitCase, places: NDArray[np.int64], values: NDArray[np.float
         drawn.append([Key(*place) for place in places[first[below]].tolist()])
     compared = _novelty([_readings(case.text, case.texts_read, band) for band in drawn])
     return [
-        FoundBand(low, high, keys, *numbers)
-        for (low, high), keys, numbers in zip(pairwise(edges), drawn, compared, strict=True)
+        FoundBand(low, high, keys, *numbers, list(quantiles))
+        for (low, high), keys, numbers, quantiles in zip(
+            pairwise(edges), drawn, compared, pairwise(rule.bands), strict=True
+        )
     ]
+
+
+def _of_sides(case: UnitCase, ranges: Sequence[OwnRange]) -> list[FoundBand]:
+    """The bands of an output neuron: those of each side are compared with the last of that side."""
+    found = []
+    for side, bands in groupby(ranges, lambda one: one.side):
+        of_side = list(bands)
+        compared = _novelty([_readings(case.text, case.texts_read, one.drawn) for one in of_side])
+        found += [
+            FoundBand(one.low, one.high, one.drawn, *numbers, one.quantiles, side)
+            for one, numbers in zip(of_side, compared, strict=True)
+        ]
+    return found
 
 
 def bands_unsure(case: UnitCase) -> bool:
     """Whether activations are so near to an edge between bands that another run may see them in another band."""
     values = case.values.astype(np.float64)
+    if case.config.units.kind == "logits":
+        return True  # their edges are activations themselves
     inner = [edge for edge in (edges_of_bands(np.sort(values), case.config.examples.bands) or ())[1:-1] if edge > 0]
     return any(bool((np.abs(values - edge) <= case.exactness * edge).any()) for edge in inner)
 
@@ -101,11 +124,10 @@ def check_bands(
     if len(claimed) != len(found):
         report.wrong(f"{name}: has {len(claimed)} bands, but {len(found)} were found")
         return report
-    quantiles = case.config.examples.bands
     for number, (band, its) in enumerate(zip(claimed, found, strict=True), 1):
         what = f"{name}: band {number}"
-        if band["quantiles"] != list(quantiles[number - 1 : number + 1]):
-            report.wrong(f"{what}: its quantiles are not those of the configuration")
+        if band["quantiles"] != its.quantiles or band.get("side") != its.side:
+            report.wrong(f"{what}: its quantiles or its side are not those of the configuration")
         for edge, value in zip(band["range"], (its.low, its.high), strict=True):
             report.compare("band edges", f"{what}, an edge", edge, value, case.exactness, max(abs(value), 1e-9))
         report.compare("bands", f"{what}: drawn", band["drawn"], len(its.drawn), 0.0)
@@ -115,7 +137,8 @@ def check_bands(
         first += len(examples)
         if band["examples"] != examples:
             report.wrong(f"{what}: lists other examples than its own")
-    differs = any(its.chance < _SIGNIFICANT for its in found[1:-1])
+    inner = [its for its in found if its.side == "own"][:-1] if found and found[0].side else found[1:-1]
+    differs = any(its.chance < _SIGNIFICANT for its in inner)
     report.count("bands")
     if case.record["middle_differs"] != differs:
         report.wrong(

@@ -2,9 +2,9 @@
 
 With s = m(m(seed) + layer), the number of a context for a unit is m(m((unit, with bit 31 set for
 negative activations) · 2³² + context) xor s), that of a token for a unit is
-m(m(context · 2³² + position) xor s) xor m(m(s) xor ⌊unit / 16⌋), and that of a token for the
-background is m(m(context · 2³² + position) xor s′) with s′ = m(not s). For tokens where an output
-neuron's own comes next, s′ is m(m(s) xor 1).
+m(m(context · 2³² + position) xor s) xor m(m(s) xor ⌊unit / 16⌋); that of a token for the
+background is m(m(context · 2³² + position) xor m(not s)), and of an own position of an output
+neuron the same with m(m(s) xor 1).
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ def chances_of_tokens(seed: int, layer: int, unit: int, context: ArrayLike, posi
     return _of_tokens(stream, context, position) ^ mixed(mixed(stream) ^ np.uint64(unit // _SHARING))
 
 
-def chances_of_own_tokens(seed: int, layer: int, context: ArrayLike, position: ArrayLike) -> Chances:
-    """For the tokens where an output neuron's own comes next: (tokens,)."""
+def chances_of_own(seed: int, layer: int, context: ArrayLike, position: ArrayLike) -> Chances:
+    """For the own positions of output neurons: (tokens,)."""
     return _of_tokens(mixed(mixed(_stream(seed, layer)) ^ np.uint64(1)), context, position)
 
 

@@ -43,6 +43,10 @@ def check_identity(case: UnitCase, facts: Mapping[str, Any], raw: bytes) -> None
         case.report.count("names")
         if case.record[name] != expected:
             case.report.wrong(f"{case.name}: {name} is published as {case.record[name]}, but is {expected}")
+    if "output_tokens" in facts:
+        token = facts["output_tokens"][case.unit]
+        if case.record.get("token") != {"id": token, "text": case.text_of(token)}:
+            case.report.wrong(f"{case.name}: token is published as {case.record.get('token')}, but is {token}")
     if orjson.dumps(case.record, option=orjson.OPT_SORT_KEYS) != raw:
         case.report.wrong(
             f"{case.name}: its file is not what a record's would be: keys are not sorted, or it has spaces"

@@ -34,6 +34,7 @@ from atlas_builder.verify.examples import (
 )
 from atlas_builder.verify.layer import ReadLayer, choose_examples, keys_wanted, units_read
 from atlas_builder.verify.neighbours import Central, Centrals
+from atlas_builder.verify.own import check_output_tokens
 from atlas_builder.verify.precision import stated_tolerance
 from atlas_builder.verify.prediction import check_prediction
 from atlas_builder.verify.records import ReadRecord, Records
@@ -129,6 +130,8 @@ class Verification:
     def report(self) -> VerificationReport:
         """Compare the records of the units drawn."""
         report = VerificationReport(precision=stated_tolerance(self.config.model.dtype))
+        if "output_tokens" in self.facts:
+            check_output_tokens(self.config, self.facts["output_tokens"], self.reader, self.text, report)
         named = self._centrals()
         self._read_inputs(named)
         inputs = [self._inputs[one.layer][one.place] for one in named]

@@ -1,0 +1,84 @@
+"""Output neurons: which tokens they are, and their range, apart by whether the token came next or another."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from atlas_builder.config import Configuration
+from atlas_builder.rerun.passes import Reader, Text
+from atlas_builder.verify.chances import chances_of_own, chances_of_tokens
+from atlas_builder.verify.report import VerificationReport
+from atlas_builder.verify.shown import Key
+from atlas_builder.verify.unit import UnitCase
+
+_SAMPLED = 256  # own positions of a unit, of which bands are drawn
+
+
+class OwnRange(NamedTuple):
+    """A band of an output neuron, of own positions or others."""
+
+    side: str
+    quantiles: list[float | None]
+    low: float
+    high: float
+    drawn: list[Key]
+    """By chance."""
+
+
+def check_output_tokens(
+    config: Configuration, tokens: list[int], reader: Reader, text: Text, report: VerificationReport
+) -> None:
+    """Compare the tokens of the atlas with those that its configuration asks for; a file of tokens is not read."""
+    settings = config.units
+    report.count("names")
+    if settings.top is not None:
+        counts = Counter(token for _, _, ids in text.contexts for token in ids)
+        wanted = sorted(counts, key=lambda token: (-counts[token], token))[: settings.top]
+        if tokens != wanted:
+            report.wrong("the tokens of the output neurons are not those that come most often in the text")
+        return
+    for name, token in zip(settings.tokens or (), tokens, strict=False):
+        texts = reader.tokenizer(name, add_special_tokens=False)["input_ids"] if isinstance(name, str) else [name]
+        if token not in texts and name != reader.token_texts[token]:
+            report.wrong(f"token {token} of the output neurons is not {name!r}, as the configuration has it")
+
+
+def ranges_of(case: UnitCase, places: NDArray[np.int64], values: NDArray[np.float64], keep: int) -> list[OwnRange]:
+    """The bands of others and of own positions; none for a token that never comes next.
+
+    `places` are contexts and positions of all tokens, (tokens, 2), `values` the activations there;
+    at most `keep` are drawn from a band of own positions, and for others at or above its lower edge.
+    """
+    rule, following = case.config.examples, case.text.next_tokens
+    token = int(case.record["token"]["id"])
+    own = np.flatnonzero(following == token)
+    others = np.flatnonzero((following != token) & (following >= 0))
+    if not len(own):
+        return []
+    ordered = np.sort(values[own])
+    edges = [-math.inf]
+    for quantile in rule.own_bands:
+        place = min(math.floor(quantile * len(own)), len(own) - 1)
+        edges.append(float(values.max()) if quantile >= 1 else float(ordered[place]))
+    quantiles: list[float | None] = [None, *rule.own_bands]
+    others = others[np.argsort(chances_of_tokens(rule.seed, case.layer, case.unit, *places[others].T))]
+    sampled = own[np.argsort(chances_of_own(rule.seed, case.layer, *places[own].T))][:_SAMPLED]
+    found: list[OwnRange] = []
+    for side, order in (("others", others), ("own", sampled)):
+        for number, (low, high) in enumerate(pairwise(edges)):
+            if side == "own" and not number:
+                continue
+            above = order[values[order] >= low]
+            first = above[:keep] if side == "others" else above
+            last = number == len(edges) - 2
+            inside = first[(values[first] <= high) if last else (values[first] < high)][:keep]
+            keys = [Key(*place) for place in places[inside].tolist()]
+            lowest = float(values.min()) if math.isinf(low) else low
+            found.append(OwnRange(side, quantiles[number : number + 2], lowest, high, keys))
+    return found
