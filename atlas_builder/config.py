@@ -106,8 +106,9 @@ class CorpusSettings(Section):
     """Split of the data set, for `huggingface`."""
     field: str = "text"
     """Key of the text in a line of `jsonl`, or column of the table or the data set."""
-    attributes: list[str] = Field(default=[])
-    """Fields of a document that are kept beside its text, such as `[genre]`."""
+    attributes: list[Annotated[str, Field(min_length=1, max_length=200)]] = Field(default=[], max_length=100)
+    """Other keys or columns, such as `[genre, year]`, kept beside the text of each document: text of which the first
+    100 characters count, numbers, true or false."""
     revision: str | None = None
     """Commit of the data set, required for `huggingface`, so that every build uses the same text."""
     context: int = Field(default=128, ge=2, le=1_000_000)
@@ -137,6 +138,19 @@ class CorpusSettings(Section):
                 raise ValueError(
                     f"source {self.source} does not read corpus.{key}: remove it, or set source to {others}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _has_attributes_beside_its_text(self) -> CorpusSettings:
+        if self.attributes and self.source not in ("jsonl", "parquet", "huggingface"):
+            raise ValueError(
+                f"source {self.source} has no fields: remove corpus.attributes, or set source to jsonl, parquet or "
+                "huggingface"
+            )
+        if self.field in self.attributes:
+            raise ValueError("attributes has corpus.field, which is the text: remove it there")
+        if len(set(self.attributes)) < len(self.attributes):
+            raise ValueError("attributes has a field twice: name each once")
         return self
 
 

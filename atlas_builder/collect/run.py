@@ -25,6 +25,7 @@ from atlas_builder.collect.own import OTHER, UNKNOWN
 from atlas_builder.collect.write import finish
 from atlas_builder.config import Configuration
 from atlas_builder.corpus import contexts, documents
+from atlas_builder.corpus.attributes import check_attributes
 from atlas_builder.corpus.contexts import Contexts
 from atlas_builder.errors import ActivationError, ConfigurationError
 from atlas_builder.files import read_json, write_json
@@ -81,6 +82,7 @@ def _prepare(model: LanguageModel, units: Units, config: Configuration, folder: 
             texts=token_texts,
             on_tokens=advance,
         )
+    check_attributes(config.corpus, read.attributes, skipped.fields)
     for note in units.notes if isinstance(units, TrainedUnits) else ():
         progress.say(note)
     for line in skipped.said(config.corpus):

@@ -8,8 +8,8 @@ points. Contexts are flat arrays on disk, so a corpus of any size costs no memor
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -61,8 +61,8 @@ class Contexts:
     """
     characters: Sequence[str] = ()
     """Characters that tokens are parts of, and that are no tokens."""
-    attributes: Sequence[Mapping[str, str]] = ()
-    """Fields kept of each document, by name."""
+    attributes: list[dict[str, str]] = field(default_factory=list)
+    """The fields of `corpus.attributes` of each document, as text; {} where it has none."""
 
     def __len__(self) -> int:
         return len(self.document)
@@ -136,7 +136,7 @@ def write_contexts(
     folder.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256()
     starts, document_of, offset_of = [0], list[int](), list[int]()
-    names: list[str] = []
+    used: list[Document] = []
     stream = iter(islice(documents, max_documents))
     left = max_tokens
     with (folder / "tokens.i32").open("wb") as out, _Characters(texts or (), folder) as characters:
@@ -159,21 +159,29 @@ def write_contexts(
                 digest.update(len(raw).to_bytes(8, "little") + raw)
                 base, offset = starts[-1], 0
                 while offset < len(ids):
-                    document_of.append(len(names))
+                    document_of.append(len(used))
                     offset_of.append(offset)
                     end = end_within(borders, offset, offset + room) if offset + room < len(ids) else len(ids)
                     if end == offset:
                         raise ConfigurationError(_TOO_FEW.format(key="context", tokens=context))
                     offset = end
                     starts.append(base + offset)
-                names.append(document.name)
+                used.append(document._replace(text=""))
             on_tokens(starts[-1] - before)
     np.save(folder / "starts.npy", np.asarray(starts, dtype=np.int64))
     np.save(folder / "document.npy", np.asarray(document_of, dtype=np.int32))
     np.save(folder / "offset.npy", np.asarray(offset_of, dtype=np.int32))
-    facts = {"names": names, "bos": bos, "sha256": digest.hexdigest(), "characters": list(characters.texts)}
+    facts = {**_named(used), "bos": bos, "sha256": digest.hexdigest(), "characters": list(characters.texts)}
     write_json(folder / "contexts.json", facts)
     return read_contexts(folder)
+
+
+def _named(documents: list[Document]) -> dict[str, list[str] | list[dict[str, str]]]:
+    """Names of documents and, where any has some, their attributes."""
+    named: dict[str, list[str] | list[dict[str, str]]] = {"names": [document.name for document in documents]}
+    if any(document.attributes for document in documents):
+        named["attributes"] = [dict(document.attributes) for document in documents]
+    return named
 
 
 class Borders(NamedTuple):
@@ -287,4 +295,5 @@ def read_contexts(folder: Path) -> Contexts:
         begins=begins,
         reads=reads,
         characters=facts["characters"],
+        attributes=facts.get("attributes", [{}] * len(facts["names"])),
     )

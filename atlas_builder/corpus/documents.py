@@ -16,14 +16,15 @@ import sys
 import sysconfig
 import tokenize
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import NamedTuple
 
 from atlas_builder.config import CorpusSettings
 from atlas_builder.corpus import folders, json_list, parquet, text_files
+from atlas_builder.corpus.attributes import NoAttributeError, attributes_of, encodable, json_kind, note_fields
 from atlas_builder.corpus.text_files import BrokenFileError
 from atlas_builder.errors import ConfigurationError, CorpusError, brief
 
@@ -38,6 +39,8 @@ class Document(NamedTuple):
 
     name: str
     text: str
+    attributes: Mapping[str, str] = MappingProxyType({})
+    """The fields of `corpus.attributes` that it has, as text."""
 
 
 class Skipped:
@@ -50,6 +53,8 @@ class Skipped:
         """Files of a folder that the source does not read."""
         self.mended = 0
         """Texts in which halves of surrogate pairs, which are no characters, became U+FFFD."""
+        self.fields: set[str] = set()
+        """Fields of the documents, where `corpus.attributes` asks for some."""
 
     def said(self, corpus: CorpusSettings) -> Iterator[str]:
         """A line for each kind of it."""
@@ -77,9 +82,9 @@ def documents(corpus: CorpusSettings, skipped: Skipped | None = None) -> Iterato
         for part in (document,) if len(document.text) <= MOST_CHARACTERS else _parts(document):
             if part.text.strip():
                 empty = False
-                text = _encodable(part.text)
+                text = encodable(part.text)
                 skipped.mended += text != part.text
-                yield Document(_encodable(part.name), text)
+                yield Document(encodable(part.name), text, part.attributes)
     if empty:
         raise CorpusError(f"corpus {brief(_where(corpus), 100)} contains no text: give it at least one document.")
 
@@ -104,7 +109,7 @@ def check_corpus(corpus: CorpusSettings) -> None:
 def _parts(document: Document) -> Iterator[Document]:
     """A document in parts that a tokenizer can take; of the usual size, it is one."""
     for number, text in enumerate(text_files.divided(document.text, MOST_CHARACTERS), start=1):
-        yield Document(_part(document.name, number), text)
+        yield Document(_part(document.name, number), text, document.attributes)
 
 
 def _part(name: str, number: int) -> str:
@@ -216,16 +221,22 @@ def jsonl_documents(path: Path, corpus: CorpusSettings, skipped: Skipped) -> Ite
             for number, piece in enumerate(pieces, start=1):
                 if is_list or piece is None or piece.strip():
                     with _allowed(corpus, skipped, file, f", {'item' if is_list else 'line'} {number}"):
-                        yield Document(f"{name}:{number}", _text_in(piece, corpus.field))
+                        record = _record_in(piece)
+                        text = record if isinstance(record, str) else _text_at(record, corpus.field)
+                        yield Document(f"{name}:{number}", text, _attributes_at(record, corpus, skipped))
 
 
 def parquet_documents(path: Path, corpus: CorpusSettings, skipped: Skipped) -> Iterator[Document]:
     """Each row of a Parquet table, or of those of a folder, is a document: its column `corpus.field`."""
+    columns = (corpus.field, *corpus.attributes)
     for file, name in _files(path, corpus, skipped):
         with _allowed(corpus, skipped, file):
-            for number, value in enumerate(parquet.column_values(file, corpus.field)):
+            if corpus.attributes:
+                note_fields(skipped.fields, parquet.column_names(file))
+            for number, row in enumerate(parquet.table_rows(file, columns)):
                 with _allowed(corpus, skipped, file, f", row {number}"):
-                    yield Document(f"{name}:{number}", _text_at({corpus.field: value}, corpus.field))
+                    text = _text_at({corpus.field: row[corpus.field]}, corpus.field)
+                    yield Document(f"{name}:{number}", text, _attributes_at(row, corpus, skipped))
 
 
 def _files(path: Path, corpus: CorpusSettings, skipped: Skipped) -> Iterator[tuple[Path, str]]:
@@ -246,7 +257,7 @@ def _allowed(corpus: CorpusSettings, skipped: Skipped, file: Path, place: str = 
         yield
     except (_BrokenLineError, BrokenFileError) as problem:
         if corpus.on_error == "fail":
-            remedy = ": fix the line" if isinstance(problem, _BrokenLineError) else ""
+            remedy = getattr(problem, "remedy", "")
             raise CorpusError(f"{brief(file, 100)}{place} {problem}{remedy}, or set corpus.on_error to skip.") from None
         skipped.lines += getattr(problem, "rows", 1)
 
@@ -254,22 +265,41 @@ def _allowed(corpus: CorpusSettings, skipped: Skipped, file: Path, place: str = 
 class _BrokenLineError(Exception):
     """A line without a text; its message continues `line 3 `."""
 
+    remedy = ": fix the line"
 
-def _text_in(line: bytes | None, field: str) -> str:
-    """The text at a key of a line of JSON, or the text that it is."""
+
+class _BrokenFieldError(_BrokenLineError):
+    """A line with a field that is no attribute."""
+
+    remedy = ": leave it out of corpus.attributes"
+
+
+def _attributes_at(record: object, corpus: CorpusSettings, skipped: Skipped) -> Mapping[str, str]:
+    """The fields of a record that `corpus.attributes` names; none where it is a text."""
+    if not corpus.attributes or not isinstance(record, dict):
+        return {}
+    note_fields(skipped.fields, record)
+    try:
+        return attributes_of(record, corpus.attributes)
+    except NoAttributeError as problem:
+        raise _BrokenFieldError(str(problem)) from None
+
+
+def _record_in(line: bytes | None) -> object:
+    """What a line of JSON holds."""
     if line is None:
         raise _BrokenLineError(f"is longer than {_LONGEST_LINE // 10**6} MB")
     # Lists within lists would take a hundred times the memory of their text.
     if line.count(b"[") + line.count(b"{") > _MOST_BRACKETS:
         raise _BrokenLineError(f"has more than {_MOST_BRACKETS:,} brackets")
     try:
-        record = json.loads(line.decode("utf-8-sig"))
+        record: object = json.loads(line.decode("utf-8-sig"))
     except UnicodeDecodeError:
         raise _BrokenLineError("is not UTF-8 text") from None
     except (ValueError, RecursionError) as error:
         hint = "" if line.strip() not in (b"{", b"[") else ", since a document has more than one"
         raise _BrokenLineError(f"is not JSON{hint} ({brief(error, 80)})") from None
-    return record if isinstance(record, str) else _text_at(record, field)
+    return record
 
 
 def _text_at(record: object, field: str) -> str:
@@ -280,7 +310,7 @@ def _text_at(record: object, field: str) -> str:
     said = "it is a list: a file of one list is named .json" if isinstance(record, list) else ""
     if isinstance(record, dict):
         texts = sorted(key for key, other in record.items() if isinstance(other, str) and key.strip())
-        said = f"it is {_kind(value)}" if field in record else ""
+        said = f"it is {json_kind(value)}" if field in record else ""
         keys = f"corpus.field may be {brief(', '.join(texts), 60)}" if texts else f"its keys are {_keys(record)}"
         if texts or (record and not said):
             said += f"{'; ' * bool(said)}{keys}"
@@ -289,12 +319,6 @@ def _text_at(record: object, field: str) -> str:
 
 def _keys(record: dict[str, object]) -> str:
     return brief(", ".join(record), 60)
-
-
-def _kind(value: object) -> str:
-    kinds: dict[type, str] = {type(None): "null", bool: "true or false", bytes: "bytes that are not UTF-8"}
-    kinds |= {list: "a list", dict: "a map", int: "a number", float: "a number"}
-    return kinds.get(type(value), f"a {type(value).__name__}")
 
 
 def huggingface_documents(corpus: CorpusSettings, skipped: Skipped) -> Iterator[Document]:
@@ -309,16 +333,19 @@ def huggingface_documents(corpus: CorpusSettings, skipped: Skipped) -> Iterator[
         while (numbered := next(rows, None)) is not None:
             number, row = numbered
             try:
-                text = _text_at(row, corpus.field)
+                document = Document(
+                    f"{corpus.name}:{number}", _text_at(row, corpus.field), _attributes_at(row, corpus, skipped)
+                )
             except _BrokenLineError as problem:
                 if corpus.on_error == "fail":
+                    fields = f": set corpus.field to one of {brief(', '.join(sorted(row)), 80)}, or"
+                    remedy = f"{problem.remedy}, or set" if isinstance(problem, _BrokenFieldError) else fields
                     raise CorpusError(
-                        f"data set {name!r}, row {number} {problem}: set corpus.field to one of "
-                        f"{brief(', '.join(sorted(row)), 80)}, or corpus.on_error to skip."
+                        f"data set {name!r}, row {number} {problem}{remedy} corpus.on_error to skip."
                     ) from None
                 skipped.lines += 1
             else:
-                yield Document(f"{corpus.name}:{number}", text)
+                yield document
     except (CorpusError, MemoryError):
         raise
     except Exception as error:  # the hub's clients raise a dozen unrelated types
@@ -349,11 +376,6 @@ def _existing(corpus: CorpusSettings) -> Path:
 
 def _where(corpus: CorpusSettings) -> str:
     return corpus.path or corpus.name or corpus.source
-
-
-def _encodable(text: str) -> str:
-    """Replace lone surrogates, which no tokenizer accepts, by U+FFFD each."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _first_line(error: BaseException) -> str:

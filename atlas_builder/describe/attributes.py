@@ -7,6 +7,7 @@ where a field of the document has one value.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -38,6 +39,12 @@ class Attributes:
     collected: Collected
     before: int
     """Tokens looked at before each place."""
+
+    @cached_property
+    def _fields(self) -> Sequence[Mapping[str, str]]:
+        """Those of each document; none where no document has any."""
+        fields = self.collected.contexts.attributes
+        return fields if any(fields) else ()
 
     @cached_property
     def _reading(self) -> NDArray[np.int64]:
@@ -80,9 +87,11 @@ class Attributes:
         return AttributeTable(list(spellings[first].tolist()), holds[:, :-1])
 
     def _documents(self, context: NDArray[np.int32]) -> AttributeTable:
-        fields = self.collected.contexts.attributes
+        fields = self._fields
+        if not fields:
+            return AttributeTable([], np.zeros((len(context), 0), np.bool_))
         documents, place = np.unique(self.collected.contexts.document[context], return_inverse=True)
-        of_documents = [set(fields[document].items()) if fields else set() for document in documents.tolist()]
+        of_documents = [set(fields[document].items()) for document in documents.tolist()]
         named = sorted(set().union(*of_documents))
         holds = np.array([[one in its for one in named] for its in of_documents], np.bool_)
         return AttributeTable(list(named), holds.reshape(len(documents), len(named))[place.reshape(-1)])

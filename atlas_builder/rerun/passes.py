@@ -44,11 +44,10 @@ class Text:
     """Of each context, what each token reads as, by its place in `texts_read`; empty as `begins` is."""
     texts_read: list[str] = field(default_factory=list)
     """The texts of tokens, and characters that tokens are parts of."""
+    attributes: list[Mapping[str, str]] = field(default_factory=list)
+    """The fields of `corpus.attributes` of each document."""
 
-    attributes: Sequence[Mapping[str, str]] = ()
-    """Fields kept of each document."""
-
-    def attributes_of(self, context: int) -> list[tuple[str, str]]:
+    def fields_of(self, context: int) -> list[tuple[str, str]]:
         """The fields of a context's document, and their values."""
         return list(self.attributes[self.contexts[context][0]].items()) if self.attributes else []
 
@@ -157,10 +156,11 @@ class Reader:
         reads: list[list[int]] = []
         readings = Readings(self.token_texts)
         names: list[str] = []
-        for number, (name, words) in enumerate(documents.documents(settings)):
+        attributes: list[Mapping[str, str]] = []
+        for number, document in enumerate(documents.documents(settings)):
             if left <= 0 or number == settings.max_documents:
                 break
-            ids = self.tokenizer(words, add_special_tokens=False, verbose=False)["input_ids"]
+            ids = self.tokenizer(document.text, add_special_tokens=False, verbose=False)["input_ids"]
             own = borders([self.token_texts[token] for token in ids])
             if len(ids) > left:
                 ids, left = ids[: room_for(own, 0, left)], 0
@@ -170,10 +170,12 @@ class Reader:
                 contexts.append((len(names), start, ids[start:end]))
                 begins.append([begin == 2 for begin in own[start:end]])
                 reads.append(read[start:end])
-            names += [name] * bool(ids)
+            if ids:
+                names.append(document.name)
+                attributes.append(document.attributes)
         if all(map(all, begins)):
             begins, reads = [], []
-        return Text(contexts, names, begins, reads, readings.texts)
+        return Text(contexts, names, begins, reads, readings.texts, attributes)
 
     def run(
         self, text: Text, contexts: Sequence[int], layers: Sequence[int]

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from atlas_builder.config import Configuration
 from atlas_builder.corpus import contexts, documents
+from atlas_builder.corpus.attributes import check_attributes
 from atlas_builder.corpus.contexts import Contexts
 from atlas_builder.errors import ActivationError, ConfigurationError, CorpusError
 from atlas_builder.files import read_json, write_json
@@ -81,9 +82,10 @@ def _prepare(model: LanguageModel, units: MLPUnits, config: Configuration, folde
     """Write what does not depend on the shard: contexts, weights and, last, facts."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
+    skipped = documents.Skipped()
     with progress.task("tokenise", total=config.corpus.max_tokens, unit="tokens") as advance:
         read = contexts.write_contexts(
-            documents.documents(config.corpus, documents.Skipped()),
+            documents.documents(config.corpus, skipped),
             model.encode,
             folder / "contexts",
             context=config.corpus.context,
@@ -93,6 +95,7 @@ def _prepare(model: LanguageModel, units: MLPUnits, config: Configuration, folde
             texts=model.token_texts,
             on_tokens=advance,
         )
+    check_attributes(config.corpus, read.attributes, skipped.fields)
     plan = RotationPlan(read, config.interaction.max_tokens)
     width = int(model.bridge.cfg.d_model)
     if plan.tokens < (least := _TOKENS_PER_DIMENSION * width):

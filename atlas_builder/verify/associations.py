@@ -111,7 +111,7 @@ def _tested(case: UnitCase, drawn: Sequence[DrawnToken]) -> dict[Name, FoundAsso
             having[_reading(text)].add(place)
             if row.part != "below":
                 spelt[_reading(text)][text] += 1
-        for field in case.text.attributes_of(row.context):
+        for field in case.text.fields_of(row.context):
             having[field].add(place)
     compared = np.array([row.part != "below" for row in rows])
     contexts = np.array([row.context for row in rows])

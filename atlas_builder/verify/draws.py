@@ -8,8 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from atlas_builder.rerun.passes import Text
-from atlas_builder.verify.chances import chances_of_own_tokens, chances_of_tokens
+from atlas_builder.verify.chances import chances_of_own, chances_of_tokens
 from atlas_builder.verify.histograms import LOWEST, edges_of_bands
 from atlas_builder.verify.unit import UnitCase
 
@@ -34,22 +33,14 @@ def drawn_tokens(case: UnitCase, places: NDArray[np.int64], values: _Values) -> 
     if case.config.units.kind != "logits":
         edges = edges_of_bands(np.sort(values), case.config.examples.bands)
         return _from_bands(case, places, values, edges, 0, np.argsort(of_others), values >= LOWEST)
-    following = next_tokens(case.text)
+    following = case.text.next_tokens
     is_own = following == int(case.record["token"]["id"])
     edges = _own_edges(values, is_own, case.config.examples.own_bands)
-    of_own = chances_of_own_tokens(seed, case.layer, *places.T)
+    of_own = chances_of_own(seed, case.layer, *places.T)
     return [
         *_from_bands(case, places, values, edges, 0, np.argsort(of_others), ~is_own & (following >= 0)),
         *_from_bands(case, places, values, edges, 1, np.argsort(of_own), is_own),
     ]
-
-
-def next_tokens(text: Text) -> NDArray[np.int64]:
-    """The token after each of the text in its document, −1 where that ends: (tokens,)."""
-    ids = np.concatenate([np.array(tokens, np.int64) for _, _, tokens in text.contexts])
-    documents = np.repeat([document for document, _, _ in text.contexts], np.diff(text.starts))
-    goes_on = np.append(documents[1:] == documents[:-1], False)
-    return np.where(goes_on, np.append(ids[1:], -1), -1)
 
 
 def _own_edges(values: _Values, is_own: NDArray[np.bool_], quantiles: list[float]) -> list[float] | None:
