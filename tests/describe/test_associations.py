@@ -14,7 +14,7 @@ from atlas_builder.describe.associations import DrawnRows, Part, associate, asso
 from atlas_builder.describe.attributes import Attributes
 from atlas_builder.describe.results import Described
 from atlas_builder.progress import Progress
-from tests.support.association_layers import CONTEXT, lately, text_of_words, write_layer
+from tests.support.association_layers import CONTEXT, lately, slow_draws, text_of_words, write_layer
 
 A, B = 0, 1
 WORDS = [" def", " Class", *(f" w{number}" for number in range(2, 60))]
@@ -115,3 +115,45 @@ def test_nothing_is_tested_where_the_middle_or_the_top_is_empty(planted: Collect
     found = associations_of(left, Attributes(planted, 20), [0])
     assert found["tested"] == 0
     assert found["found"] == []
+
+
+def test_a_field_of_documents_is_named_with_its_value(tmp_path: Path, pool: Executor) -> None:
+    text = text_of_words(len(WORDS), 400 * CONTEXT, {A: 0.02, B: 0.02})
+    genre = np.arange(len(text)) * 7919 % 11 < 3
+    fields = [{"genre": "code" if one else "prose", "number": str(place)} for place, one in enumerate(genre.tolist())]
+    del fields[5]["genre"]
+    noise = np.random.default_rng(2).exponential(size=(1, *text.shape))
+    values = (noise * (1 + genre[:, None])).astype(np.float32)
+    collected = write_layer(tmp_path / "fields", WORDS, text, values, fields)
+    (unit,) = named(collected, tmp_path / "out", pool)
+    assert {(one.get("field"), one.get("value")) for one in unit["found"][:2]} == {
+        ("genre", "code"),
+        ("genre", "prose"),
+    }
+    assert all(one["effect"] > 0 for one in unit["found"] if one.get("value") == "code")
+
+
+def test_the_own_and_the_other_tokens_of_an_output_neuron_are_compared_apart(tmp_path: Path, pool: Executor) -> None:
+    """A word that goes with where the token comes next, and so with a high logit, but with neither side's logit."""
+    text = text_of_words(len(WORDS), 400 * CONTEXT, {A: 0.03, B: 0.03})
+    chance = np.random.default_rng(3)
+    after_a, after_b = lately(text, A), lately(text, B)
+    is_own = chance.random(text.shape) < np.where(after_a, 0.2, 0.02)
+    values = (chance.normal(size=text.shape) + 1.5 * is_own + 1.5 * after_b).astype(np.float32)[None]
+    collected = write_layer(tmp_path / "own", WORDS, text, values)
+    layer = tmp_path / "own" / "L0"
+    own = slow_draws(np.where(is_own, values, np.nan), values.size, -np.inf)
+    np.save(layer / "own.npy", own)
+    np.save(layer / "draws.npy", slow_draws(np.where(is_own, np.nan, values), 256, -np.inf))
+    edges = [-np.inf, *np.quantile(own["value"], [0, 0.1, 0.5, 0.9]), values.max()]
+    np.save(layer / "band_edges.npy", np.array([edges]))
+    drawn = drawn_rows(collected.layer(0), 0, 256)
+    assert not (drawn.part[drawn.side == 1] == Part.BELOW).any()
+    for part in (Part.MIDDLE, Part.TOP):
+        for side in (0, 1):
+            assert (is_own[drawn.context, drawn.position][drawn.side == side] == side).all()
+            assert ((drawn.part == part) & (drawn.side == side)).any()
+    (unit,) = named(collected, tmp_path / "out", pool)
+    tokens = [one["token"] for one in unit["found"]]
+    assert B in tokens
+    assert A not in tokens

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -34,25 +35,34 @@ def lately(text: NDArray[np.int64], word: int, before: int = 20) -> NDArray[np.b
     return found
 
 
-def slow_draws(values: NDArray[np.float32], most: int, seed: int = 0) -> np.ndarray:
+def slow_draws(values: NDArray[np.float32], most: int, lowest: float = 0.0) -> np.ndarray:
     """The first `most` tokens, in random order, of those at least as active as some value, of one unit after the other.
 
-    `values` are (units, contexts, CONTEXT).
+    `values` are (units, contexts, CONTEXT); only those above `lowest` count.
     """
     rows = []
     for unit, of_unit in enumerate(values):
         flat = of_unit.reshape(-1)
         above: list[float] = []
-        for place in np.random.default_rng([seed, unit]).permutation(len(flat)).tolist():
-            if flat[place] > 0 and sum(value >= flat[place] for value in above) < most:
-                above.append(float(flat[place]))
+        for place in np.random.default_rng(unit).permutation(len(flat)).tolist():
+            if not flat[place] > lowest:
+                continue
+            at = bisect_left(above, float(flat[place]))
+            if len(above) - at < most:
+                above.insert(at, float(flat[place]))
                 rows.append((unit, flat[place], place // CONTEXT, place % CONTEXT))
     return np.array(rows, draw_type)
 
 
-def write_layer(folder: Path, texts: Sequence[str], text: NDArray[np.int64], values: NDArray[np.float32]) -> Collected:
-    """A collect folder of one layer, as far as associations read it; a document a context."""
-    documents = [Document(str(number), str(number)) for number in range(len(text))]
+def write_layer(
+    folder: Path,
+    texts: Sequence[str],
+    text: NDArray[np.int64],
+    values: NDArray[np.float32],
+    fields: Sequence[Mapping[str, str]] = (),
+) -> Collected:
+    """A collect folder of one layer, as far as associations read it; a document a context, with its `fields`."""
+    documents = [Document(str(number), str(number), fields[number] if fields else {}) for number in range(len(text))]
 
     def encode(names: list[str]) -> list[list[int]]:
         return [text[int(name)].tolist() for name in names]
