@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 from collections.abc import Callable
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,10 +13,10 @@ import click
 
 from atlas_builder.config import Configuration
 from atlas_builder.config_file import load_config
-from atlas_builder.errors import AtlasError
 from atlas_builder.pipeline.fingerprints import ALL_STAGES, Stage
 from atlas_builder.progress import Progress
-from atlas_builder.system.signals import STOPPED, Stopped, stopped_by_signals
+from atlas_builder.system.failures import failure
+from atlas_builder.system.signals import stopped_by_signals
 from atlas_builder.workspace import workers
 
 # Read when torch loads. By default its threads wait for more work by spinning for
@@ -38,34 +36,10 @@ class _Commands(click.Group):
             except BaseException as error:
                 if context.params.get("debug"):
                     raise
-                sentence, status = _explain(stopping.cause(error))
+                sentence, status = failure(stopping.cause(error))
                 with suppress(OSError):  # the terminal may be gone
                     click.echo(sentence, err=True)
                 sys.exit(status)
-
-
-def _explain(error: BaseException) -> tuple[str, int]:
-    if isinstance(error, AtlasError):
-        return str(error), error.exit_status
-    if isinstance(error, KeyboardInterrupt | click.Abort):
-        return STOPPED, error.exit_status if isinstance(error, Stopped) else Stopped().exit_status
-    # NumPy reports a full disk without its number, by how much it could write.
-    if isinstance(error, OSError) and (error.errno == errno.ENOSPC or " requested and " in str(error)):
-        where = f" ({error.filename})" if error.filename else ""
-        return f"The disk is full{where}: free some space and run the same command to continue.", 1
-    if isinstance(error, BrokenProcessPool):
-        return (
-            "A worker process was killed, most likely for lack of memory: free some and run the command again.",
-            1,
-        )
-    if isinstance(error, MemoryError):
-        return (
-            "There is not enough memory: free some, or set a smaller examples.per_unit, and run the command again.",
-            1,
-        )
-    if isinstance(error, OSError):
-        return f"{error.filename or 'A file'}: {error.strerror or error}.", 1
-    return f"{type(error).__name__}: {error} (this is a bug in Atlas Builder; --debug shows where).", 1
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -298,8 +272,11 @@ def archive(folder: Path, output: Path | None) -> None:
 @click.option(
     "--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of the random choice of units."
 )
+@click.option(
+    "--curated", type=click.Path(path_type=Path), help="Compare every line of this file of curate, and no records."
+)
 @_overrides
-def verify(folder: Path, units: int, seed: int, overrides: tuple[str, ...]) -> None:
+def verify(folder: Path, units: int, seed: int, curated: Path | None, overrides: tuple[str, ...]) -> None:
     """Run the model again, by an independent implementation, and compare some units' records with it.
 
     Model and corpus are read from where the build read them; for an atlas from another
@@ -309,11 +286,46 @@ def verify(folder: Path, units: int, seed: int, overrides: tuple[str, ...]) -> N
     Examples:
       atlas-builder verify output/demo --units 20
       atlas-builder verify downloaded --set model.name=gpt2 --set corpus.path=texts.jsonl
+      atlas-builder verify output/logits --curated output/logits.curated.jsonl
     """
+    from atlas_builder.verify.curated import verify_curated
     from atlas_builder.verify.run import verify as run
 
-    report = run(folder, units=units, seed=seed, overrides=overrides, progress=Progress())
+    again: dict[str, Any] = {"overrides": overrides, "progress": Progress()}
+    report = verify_curated(folder, curated, **again) if curated else run(folder, units=units, seed=seed, **again)
     _conclude(report.problems, report.summary)
+
+
+@main.command(short_help="Write examples from a part of the range of units.")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--units", "-u", multiple=True, metavar="ID", help="Such as L4/N0; may be repeated.  [default: all]")
+@click.option(
+    "--side", type=click.Choice(["own", "others", "positive"]),
+    help="Of output neurons, where their token comes next or another; of other units, positive.",
+)  # fmt: skip
+@click.option(
+    "--quantiles", nargs=2, type=float, metavar="LOW HIGH",
+    help="Of own activations, or of positive ones.  [default: 0 0.1; of positive ones 0.5 0.9]",
+)  # fmt: skip
+@click.option("--number", default=100, show_default=True, type=click.IntRange(1), help="Most examples of a unit.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of the choice among more.")
+@click.option("--output", type=click.Path(path_type=Path), help="The file.  [default: beside FOLDER, .curated.jsonl]")
+@click.option("--report", type=click.Path(path_type=Path), help="Also write the units' associations to this CSV file.")
+def curate(folder: Path, number: int, **choice: Any) -> None:
+    """Write examples of units from a part of their range, a line of JSON each, to filter or to train on.
+
+    They are read from what the build kept beside FOLDER. verify --curated compares every line
+    with the model.
+
+    \b
+    Examples:
+      atlas-builder curate output/logits --units L4/N0 --quantiles 0 0.1
+      atlas-builder curate output/demo --units L1/N7 --quantiles 0.5 0.9 --report associations.csv
+    """
+    from atlas_builder.curate.run import curate as run
+    from atlas_builder.curate.run import said
+
+    _say(said(run(folder, number=number, progress=Progress(), **choice), number))
 
 
 @main.command(short_help="Have another language model explain units; score it.")

@@ -62,6 +62,11 @@ def grain_of(maximum: float) -> float:
     return 10.0 ** (math.floor(math.log10(maximum)) - 2) if maximum > 0 else 1.0
 
 
+def grain_of_bands(maximum: float, minimum: float) -> float:
+    """As `grain_of`, by the minimum of a unit that is never active, which an output neuron's bands may show."""
+    return grain_of(maximum if maximum > 0 else -minimum)
+
+
 def percent(share: float | None) -> str:
     """A share as people read it: whole per cent, but never 0% or 100% of what is neither."""
     if share is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, time
 from decimal import Decimal
@@ -23,11 +24,11 @@ class NoAttributeError(Exception):
 def attributes_of(record: Mapping[str, object], fields: Sequence[str]) -> dict[str, str]:
     """The named fields of a record that have a value, each as text.
 
-    Text is as it is, without what follows `LONGEST_VALUE`; numbers, true and false are as in JSON; dates as in
-    ISO 8601. A missing field, null, NaN and blank text are none. Raises `NoAttributeError`.
+    Text is as it is, numbers, true and false are as in JSON, dates as in ISO 8601, all without what is beyond
+    `LONGEST_VALUE`. A missing field, null, NaN and blank text are none. Raises `NoAttributeError`.
     """
-    kept = {field: _text(record[field], field) for field in fields if field in record}
-    return {field: value for field, value in kept.items() if value is not None}
+    texts = {field: encodable(_text(record[field], field)) for field in fields if field in record}
+    return {field: _cut(text) for field, text in texts.items() if text.strip()}
 
 
 def encodable(text: str) -> str:
@@ -68,14 +69,16 @@ def check_attributes(corpus: CorpusSettings, kept: Iterable[Mapping[str, str]], 
         )
 
 
-def _text(value: object, field: str) -> str | None:
-    if value is None or value != value:
-        return None
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST_VALUE else f"{beginning(text, LONGEST_VALUE - 1)}…"
+
+
+def _text(value: object, field: str) -> str:
+    """A value as text; empty where there is none."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
     if isinstance(value, str):
-        text = encodable(value)
-        if not text.strip():
-            return None
-        return text if len(text) <= LONGEST_VALUE else f"{beginning(text, LONGEST_VALUE - 1)}…"
+        return value
     if isinstance(value, bool | int | float):
         return json.dumps(value)
     if isinstance(value, date | time):

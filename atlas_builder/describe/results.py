@@ -45,9 +45,17 @@ class Described:
 
     @cached_property
     def bands(self) -> Novelty:
-        """How the tokens of each unit's bands compare with those of its top band."""
-        with np.load(self.folder / f"L{self.layer}.bands.npz") as arrays:
-            return Novelty(**{name: arrays[name] for name in Novelty._fields})
+        """How the tokens of each unit's bands compare with those of its top band.
+
+        Of output neurons, those where another token comes.
+        """
+        return _novelty(self.folder / f"L{self.layer}.bands.npz")
+
+    @cached_property
+    def own_bands(self) -> Novelty | None:
+        """The same where the token of an output neuron comes next; None for other kinds of units."""
+        path = self.folder / f"L{self.layer}.own_bands.npz"
+        return _novelty(path) if path.exists() else None
 
     @cached_property
     def prediction(self) -> np.ndarray | None:
@@ -76,6 +84,11 @@ class Described:
         """The direct logit effects of each unit."""
         with np.load(self.folder / f"L{self.layer}.logits.npz") as arrays:
             return Effects(**{name: arrays[name] for name in Effects._fields})
+
+
+def _novelty(path: Path) -> Novelty:
+    with np.load(path) as arrays:
+        return Novelty(**{name: arrays[name] for name in Novelty._fields})
 
 
 def write_loss(folder: Path, loss: tuple[float, int] | None) -> None:

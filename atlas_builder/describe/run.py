@@ -72,7 +72,9 @@ def _describe_layer(
             for (label, words), share, after in zip(worded, shares, coming, strict=True)
         ],
     )
-    np.savez(folder / f"L{layer.layer}.bands.npz", **_novelty(collected, layer)._asdict())
+    np.savez(folder / f"L{layer.layer}.bands.npz", **_novelty(collected, layer, layer.bands)._asdict())
+    if layer.own_bands is not None:
+        np.savez(folder / f"L{layer.layer}.own_bands.npz", **_novelty(collected, layer, layer.own_bands)._asdict())
     np.savez(folder / f"L{layer.layer}.logits.npz", **_effects(layer, collected)._asdict())
 
 
@@ -91,8 +93,8 @@ def _effects(layer: CollectedLayer, collected: Collected) -> Effects:
     return Effects(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
 
-def _novelty(collected: Collected, layer: CollectedLayer) -> Novelty:
-    tokens = layer.bands
+def _novelty(collected: Collected, layer: CollectedLayer, tokens: np.ndarray) -> Novelty:
+    """How bands compare by the `tokens` drawn from them, `band_type`."""
     read = collected.reads[collected.contexts.starts[tokens["context"]] + tokens["position"]]
     words = reads_like(collected.texts_read)[read]
     return novelty(tokens["unit"], tokens["band"], words, layer.units, layer.band_edges.shape[1] - 1)

@@ -219,6 +219,8 @@ def _publish(config: Configuration, store: Store, folder: Path, pool: Executor, 
             "degeneracy": rotation.degeneracy,
             **(stages.interactions.facts if stages.interactions is not None else {}),
         }
+    if stages.output_tokens is not None:
+        facts["output_tokens"] = stages.output_tokens
     site = Site(stages, config, facts, date)
     publish(site, folder / _SITE, pool, progress)
 

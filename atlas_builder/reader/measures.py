@@ -18,6 +18,14 @@ class Token(NamedTuple):
     weight: float
 
 
+class OutputToken(NamedTuple):
+    """The token whose logit an output neuron is."""
+
+    id: int
+    """Its number in the vocabulary."""
+    text: str
+
+
 @dataclass(frozen=True, slots=True)
 class Histogram:
     """`counts[i]` tokens lie between `edges[i]` and `edges[i + 1]`."""

@@ -22,6 +22,7 @@ from atlas_builder.reader.measures import (
     Histogram,
     Logits,
     Negative,
+    OutputToken,
     Polysemanticity,
     Prediction,
     PredictionScores,
@@ -60,6 +61,12 @@ class Unit:
     def kind(self) -> str:
         """The kind of unit, such as `mlp`, a neuron of an MLP."""
         return str(self.record["kind"])
+
+    @property
+    def token(self) -> OutputToken | None:
+        """The token whose logit it is, of an output neuron; None for other kinds of units."""
+        record = self.record.get("token")
+        return record and OutputToken(record["id"], record["text"])
 
     @property
     def page(self) -> str:
@@ -101,7 +108,10 @@ class Unit:
 
     @property
     def middle_differs(self) -> bool:
-        """Whether a band between the first and the last shows other tokens than the top band."""
+        """Whether a band between the first and the last shows other tokens than the top band.
+
+        Of an output neuron, whether one where its token comes next does.
+        """
         return bool(self.record.get("middle_differs"))
 
     @cached_property
@@ -111,7 +121,7 @@ class Unit:
 
     @cached_property
     def bands(self) -> tuple[Band, ...]:
-        """Its activation range in bands, from low to high."""
+        """Its activation range in bands, from low to high; of an output neuron first its own, then the others."""
         return tuple(Band(self, place, band) for place, band in enumerate(self.record["bands"]))
 
     @cached_property
@@ -358,8 +368,21 @@ class Band:
     record: Record = field(compare=False)
 
     @property
-    def quantiles(self) -> tuple[float, float]:
-        """Its limits, as quantiles of the unit's positive activations."""
+    def side(self) -> str | None:
+        """`own` where the token of an output neuron comes next, `others` elsewhere; None for other kinds of units."""
+        return self.record.get("side")
+
+    @property
+    def positions(self) -> int | None:
+        """Of an output neuron: how many positions of its side it has, about as many where they are others."""
+        return self.record.get("positions")
+
+    @property
+    def quantiles(self) -> tuple[float | None, float]:
+        """Its limits, as quantiles of the unit's positive activations.
+
+        Of an output neuron, of its activations where its token comes next; the band below the first begins with None.
+        """
         low, high = self.record["quantiles"]
         return low, high
 

@@ -45,6 +45,8 @@ UNITS = [
     *(_column(measure) for measure in MEASURES if measure.path[0] == "prediction"),
     *(_column(measure) for measure in MEASURES if measure.path[0] == "associations"),
     *(_column(measure) for measure in MEASURES if measure.path[0] == "direction"),
+    Column("token_id", pa.int32(), ("token", "id")),
+    Column("token", pa.string(), ("token", "text")),
     _PAGE,
 ]
 """One row a unit. Measures below zero are null for units without negative activations."""

@@ -19,6 +19,7 @@ KINDS = {
     "sae": Kind("latent", "encoder"),
     "crate": Kind("coordinate", "dictionary"),
     "basis": Kind("direction", "MLP"),
+    "logits": Kind("output neuron", "unembedding"),
 }
 """By the name that configurations and records have for it."""
 BASES = {

@@ -16,6 +16,7 @@ from atlas_builder.describe.shown_examples import Shown
 from atlas_builder.describe.token_scores import WAYS, PredictorScores, predictor_scores
 from atlas_builder.records.address import UnitAddress
 from atlas_builder.records.associations import published_associations
+from atlas_builder.records.bands import LayerBands, UnitBands
 from atlas_builder.records.directions import LayerDirections, published_edges
 from atlas_builder.records.schema import SCHEMA as SCHEMA
 from atlas_builder.records.schema import SCHEMA_FILE as SCHEMA_FILE
@@ -23,7 +24,7 @@ from atlas_builder.records.schema import Record as Record
 from atlas_builder.records.schema import content_hash as content_hash
 from atlas_builder.records.schema import serialise as serialise
 from atlas_builder.records.stages import Stages
-from atlas_builder.rounding import grain_of, published_values, shortest, significant, to_grain
+from atlas_builder.rounding import grain_of, grain_of_bands, published_values, shortest, significant, to_grain
 
 _IMPORTANCE_GRAIN = 0.01
 _AROUND_A_BAND = (5, 2)  # most tokens shown before and after a token drawn from a band
@@ -53,7 +54,7 @@ class LayerRecords:
         maximum, minimum = self._moments[unit][:2]
         grain = grain_of(maximum or 0.0)
         grains = {1: grain, -1: grain_of(-(minimum or 0.0))}
-        drawn = self._shown_of_bands(unit, site.band_examples_shown)
+        bands = self._bands.of(unit, len(shown), site.band_examples_shown)
         around = self._around(site.tokens_before, site.tokens_after)
         associated = self.described.associations
         record: Record = {
@@ -63,15 +64,16 @@ class LayerRecords:
             "layer": layer.layer,
             "unit": unit,
             "kind": self.stages.collected.facts["kind"],
+            **self._of_output_neuron(unit),
             "stats": self._stats(unit),
             "polysemanticity": self._measures(unit, side=0),
             "negative": {"polysemanticity": self._measures(unit, side=1)} if layer.signs == 2 else None,
             "behaviours": self._behaviours(unit, labels, place, site.neighbours_shown),
-            "bands": self._bands(unit, drawn[0]["band"].tolist(), first=len(shown)),
-            "middle_differs": bool(self._middle_differs[unit]),
+            "bands": bands.records,
+            "middle_differs": bool(self._bands.middle_differs[unit]),
             "examples": [
                 *self._examples(unit, shown, labels[shown], grains, self._around_each(unit, labels[shown], around)),
-                *self._band_examples(*drawn, grain),
+                *self._band_examples(bands, grain_of_bands(maximum or 0.0, minimum or 0.0)),
             ],
             "logits": self._logits(unit),
             "prediction": self._prediction(unit),
@@ -128,59 +130,12 @@ class LayerRecords:
             for name in measures.dtype.names or ()
         }
 
-    def _bands(self, unit: int, of_bands: Sequence[int], first: int) -> list[Record]:
-        """The bands of a unit; tokens drawn from bands `of_bands` are listed after `first` other examples."""
-        if np.isnan(self.layer.band_edges[unit, 0]):
-            return []
-        quantiles = self.config.examples.bands
-        edges, drawn, share, chance = (column[unit] for column in self._banded)
-        return [
-            {
-                "quantiles": [quantiles[band], quantiles[band + 1]],
-                "range": [edges[band], edges[band + 1]],
-                "examples": [first + place for place, band_of in enumerate(of_bands) if band_of == band],
-                "drawn": drawn[band],
-                "novelty": share[band],
-                "p": chance[band],
-            }
-            for band in range(len(quantiles) - 1)
-        ]
-
     @cached_property
-    def _banded(self) -> tuple[list[Any], ...]:
-        """Edges of the bands of each unit, numbers of tokens drawn, and the share and p of their novelty."""
-        drawn, share, chance = self.described.bands
-        return (
-            published_values(self.layer.band_edges),
-            drawn.tolist(),
-            published_values(share),
-            published_values(chance),
-        )
+    def _bands(self) -> LayerBands:
+        return LayerBands(self.layer, self.described, self.config.examples)
 
-    @cached_property
-    def _middle_differs(self) -> NDArray[np.bool_]:
-        return self.described.bands.middle_differs()
-
-    @cached_property
-    def _of_bands(self) -> np.ndarray:
-        """The tokens drawn from bands that may be shown, in the order of `layer.band_windows`."""
-        bands = self.layer.bands
-        return bands[bands["rank"] < self.config.examples.per_band]
-
-    @cached_property
-    def _band_starts(self) -> list[int]:
-        """The band tokens of unit `u` are `_band_starts[u]:_band_starts[u + 1]`."""
-        starts: list[int] = np.searchsorted(self._of_bands["unit"], np.arange(self.layer.units + 1)).tolist()
-        return starts
-
-    def _shown_of_bands(self, unit: int, limit: int) -> tuple[np.ndarray, NDArray[np.float32]]:
-        """The tokens shown for a unit's bands, and the activations around each."""
-        first, last = self._band_starts[unit : unit + 2]
-        shown = first + np.flatnonzero(self._of_bands["rank"][first:last] < limit)
-        return self._of_bands[shown], self.layer.band_windows[shown]
-
-    def _band_examples(self, tokens: np.ndarray, windows: NDArray[np.float32], grain: float) -> list[Record]:
-        return self._places(tokens, to_grain(windows, grain), self._around(*_AROUND_A_BAND))
+    def _band_examples(self, bands: UnitBands, grain: float) -> list[Record]:
+        return self._places(bands.tokens, to_grain(bands.windows, grain), self._around(*_AROUND_A_BAND))
 
     def _around(self, before: int, after: int) -> tuple[int, int]:
         """The numbers of tokens to show before and after a key token, at most those that were collected."""
@@ -334,6 +289,11 @@ class LayerRecords:
             "positive": (effects.positive.tolist(), published_values(effects.positive_values)),
             "negative": (effects.negative.tolist(), published_values(effects.negative_values)),
         }
+
+    def _of_output_neuron(self, unit: int) -> Record:
+        """The token of an output neuron; nothing for other kinds of units."""
+        tokens = self.stages.output_tokens
+        return {} if tokens is None else {"token": tokens[unit]}
 
     def _of_directions(self, unit: int) -> Record:
         """What a direction is, or which directions a neuron reads; nothing where there are none."""

@@ -13,6 +13,7 @@ from atlas_builder.collect.results import Collected, CollectedLayer
 from atlas_builder.describe.results import Described, Interactions
 from atlas_builder.files import MARK, read_json
 from atlas_builder.link.run import Links
+from atlas_builder.records.schema import Record
 from atlas_builder.rotate.results import Rotation
 
 
@@ -49,6 +50,12 @@ class Stages:
     def collected(self) -> Collected:
         """The results of the pass."""
         return Collected(self.collect)
+
+    @cached_property
+    def output_tokens(self) -> list[Record] | None:
+        """Id and text of the token of each output neuron, as records have them; None for other kinds of units."""
+        ids, texts = self.collected.facts.get("output_tokens"), self.collected.token_texts
+        return None if ids is None else [{"id": number, "text": texts[number]} for number in ids]
 
     @classmethod
     def at(cls, work: Path) -> Stages:

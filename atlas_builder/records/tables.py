@@ -21,6 +21,7 @@ from atlas_builder.config import Configuration
 from atlas_builder.describe.results import Interactions
 from atlas_builder.describe.token_scores import WAYS, predictor_scores
 from atlas_builder.records.address import UnitAddress
+from atlas_builder.records.bands import middle_differs
 from atlas_builder.records.columns import EDGES, NEIGHBOUR, TABLES, Column, EdgeRow, table_schema
 from atlas_builder.records.stages import Stages
 from atlas_builder.rounding import significant, significant_all
@@ -129,10 +130,11 @@ class _Source:
                 f"negative_{name}": _numbers(measures[name][:, 1]) if layer.signs == 2 else nothing
                 for name in measures.dtype.names or ()
             },
-            "middle_differs": described.bands.middle_differs(),
+            "middle_differs": middle_differs(described),
             **{f"{way}_f1": nothing if counts is None else _numbers(predictor_scores(counts, way).f1) for way in WAYS},
             "associations": nothing if associated is None else [unit["named"] for unit in associated],
             **self._directions(layer),
+            **self._output_tokens(layer),
             "page": [UnitAddress(layer.layer, unit).page for unit in range(layer.units)],
         }
 
@@ -145,6 +147,14 @@ class _Source:
         return {
             "importance_share": _numbers(directions.share),
             "direction_stability": _numbers(directions.stability),
+        }
+
+    def _output_tokens(self, layer: CollectedLayer) -> dict[str, Any]:
+        """Columns that are null but for output neurons."""
+        tokens, nothing = self._stages.output_tokens, pa.nulls(layer.units)
+        names = {"token_id": "id", "token": "text"}
+        return {
+            column: nothing if tokens is None else [token[name] for token in tokens] for column, name in names.items()
         }
 
     def behaviours(self, layer: CollectedLayer) -> dict[str, Any]:

@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from atlas_builder.cluster.clustering import is_main
 
 
-def histogram(edges: Sequence[float], counts: Sequence[int], threshold: float | None = None) -> Markup:
-    """Tokens by activation, counts on a logarithmic axis; `threshold` draws a line."""
+def histogram(
+    edges: Sequence[float], counts: Sequence[int], threshold: float | None = None, marks: Sequence[float] = ()
+) -> Markup:
+    """Tokens by activation, counts on a logarithmic axis; `threshold` draws a line, `marks` are ticks on the axis."""
     width, height, base = 320, 96, 84
     if not counts:
         return Markup("")
@@ -40,6 +42,8 @@ def histogram(edges: Sequence[float], counts: Sequence[int], threshold: float | 
     line = ""
     if threshold is not None and low < threshold < high:
         line = f'<path class=rule d="M{x(threshold)} 4V{base}"/>'
+    if places := dict.fromkeys(x(mark) for mark in marks if low <= mark <= high):
+        line += f'<path class=marks d="{"".join(f"M{place} {base - 3}v7" for place in places)}"/>'
     total = sum(counts)
     summary = escape(f"Histogram of {total:,} activations from {low:.3g} to {high:.3g}")
     return Markup(

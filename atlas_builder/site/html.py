@@ -61,12 +61,14 @@ def highlight(
     importance: Sequence[float | None] = (),
     *,
     titles: bool = True,
+    marks_next: bool = False,
 ) -> Markup:
     """An example as running text: the key token marked, others highlighted by their share of `maximum`.
 
     For negative activations that is the minimum, and negative tokens are highlighted. With
     the `importance` of the first tokens, these can be highlighted by it instead; tokens that
-    lower the activation stay plain. `titles` show a token's activation under the pointer.
+    lower the activation stay plain. `titles` show a token's activation under the pointer;
+    `marks_next` marks the token after the key token, where it begins a character.
 
     Only active or important tokens get an element, which keeps a page of two dozen
     examples small. Tokens that are parts of one character share an element with the whole
@@ -79,9 +81,10 @@ def highlight(
     weights = _levels(importance, 1.0, key) if importance else []
     weights += [0] * (len(tokens) - len(weights))
     out: list[str] = []
+    marked = key + 1 if marks_next and not which else None
     quiet = 0  # the first of the tokens since the last that got an element
     for place, (level, weight) in enumerate(zip(levels, weights, strict=True)):
-        if not (level or weight):
+        if not (level or weight or place == marked):
             continue
         if quiet < place:
             out.append(_run(tokens[quiet:place]))
@@ -90,7 +93,10 @@ def highlight(
         shade = f'"a{level} w{weight}"' if level and weight else f"a{level}" if level else f"w{weight}"
         # The key token's activation stands beside the example, in full.
         title = which if place == key else f" title={values[place]:.2g}" if titles and level else ""
-        out.append(f"<{tag} class={shade}{title}>{_content(tokens[place])}</{tag}>")
+        content = _content(tokens[place])
+        if level or weight:
+            content = f"<{tag} class={shade}{title}>{content}</{tag}>"
+        out.append(f"<b>{content}</b>" if place == marked else content)
     out.append(_run(tokens[quiet:]))
     return Markup(_BLANKS.sub(" ", "".join(out)))
 

@@ -44,8 +44,8 @@ def leaves(units: Sequence[Summary]) -> list[Leaf]:
     ]
 
 
-def data(layer: int, units: Sequence[Summary]) -> bytes:
-    """The measures of all units of a layer as a script, column by column.
+def data(layer: int, units: Sequence[Summary], tokens: Sequence[str] | None = None) -> bytes:
+    """The measures of all units of a layer as a script, column by column, and the names of output neurons.
 
     `digits` are significant digits shown: null for a count, 0 for a share in per cent.
     """
@@ -58,4 +58,5 @@ def data(layer: int, units: Sequence[Summary]) -> bytes:
         }
         for measure in columns(units)
     ]
-    return b"Atlas.columns(%d," % layer + orjson.dumps(columns_) + b");\n"
+    names = b"" if tokens is None else b"," + orjson.dumps(tokens)
+    return b"Atlas.columns(%d," % layer + orjson.dumps(columns_) + names + b");\n"

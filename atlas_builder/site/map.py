@@ -24,6 +24,7 @@ from atlas_builder.progress import gc_paused
 from atlas_builder.records.address import UnitAddress
 from atlas_builder.records.stages import Stages
 from atlas_builder.rounding import significant_all
+from atlas_builder.site.names import token_names
 from atlas_builder.site.search.index import BLOCK
 
 RAMP = 7
@@ -88,6 +89,8 @@ class Map:
     """The words that each behaviour activates on: (n,)."""
     labels: Sequence[str] = ()
     """The label of each behaviour: (n,)."""
+    tokens: Sequence[str] | None = None
+    """The names of output neurons: (units,)."""
 
     @cached_property
     def layer(self) -> NDArray[np.int64]:
@@ -141,7 +144,8 @@ class Map:
         index = int(self.layer[number])
         layer, unit = self.layers[index][0], place - sum(units for _, units in self.layers[:index])
         address = UnitAddress(layer, unit)
-        return NearbyBehaviour(address.anchor(behaviour), f"{address.id}.b{behaviour}", self.labels[number])
+        name = address.id if self.tokens is None else self.tokens[unit]
+        return NearbyBehaviour(address.anchor(behaviour), f"{name}.b{behaviour}", self.labels[number])
 
     @cached_property
     def _ends(self) -> NDArray[np.int64]:
@@ -232,6 +236,7 @@ def atlas_map(stages: Stages) -> Map:
             for behaviour in own
         ],
         labels=[behaviour["label"] for own in described for behaviour in own],
+        tokens=None if stages.output_tokens is None else token_names(stages.output_tokens),
     )
 
 
@@ -261,7 +266,7 @@ def write_map(folder: Path, drawn: Map) -> None:
 
     `places` are x and y of each behaviour in 65,534ths of the map's width, 65,535 where
     it has none; `counts` and `effective` (in hundredths) are of units. `block` gives the
-    file of the search index that has a behaviour's label and example.
+    file of the search index that has a behaviour's label and example; `tokens` are names of output neurons.
     """
     folder.mkdir(parents=True, exist_ok=True)
     data = {
@@ -271,6 +276,7 @@ def write_map(folder: Path, drawn: Map) -> None:
         "places": _packed(np.where(np.isnan(drawn.places), _NOWHERE, np.rint(np.nan_to_num(drawn.places) * STEPS))),
         "words": [[round(x, 4), round(y, 4), level, word] for x, y, level, word in drawn.words],
         "block": BLOCK,
+        **({} if drawn.tokens is None else {"tokens": drawn.tokens}),
     }
     (folder / "points.js").write_bytes(b"Atlas.map(" + orjson.dumps(data) + b");\n")
 

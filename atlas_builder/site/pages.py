@@ -25,6 +25,8 @@ from atlas_builder.site.degeneracy import degeneracy_by_layer, layer_degeneracy,
 from atlas_builder.site.graph import WHOLE, Graph
 from atlas_builder.site.headline import headline, reliability
 from atlas_builder.site.map import DrawnMap
+from atlas_builder.site.names import UnitNames
+from atlas_builder.site.strips import own_edges_of, strips_of
 from atlas_builder.site.summary import Summary, compared_number
 from atlas_builder.site.unit_side import COLOURS, ExamplePlaces, PlanePoints, colours_of, shown_examples, sides_of
 
@@ -64,7 +66,9 @@ class Pages:
     def __init__(self, jinja: Environment, config: Configuration, facts: dict[str, Any], date: str | None) -> None:
         self.config, self.facts, self.date = config, facts, date
         self._jinja = jinja
+        self.names = UnitNames(facts)
         self._common = {
+            "names": self.names,
             "atlas": config.atlas,
             "atlas_title": token_text.plain(config.title),
             "facts": facts,
@@ -79,9 +83,9 @@ class Pages:
     @cached_property
     def citation(self) -> Citation:
         """How the atlas as a whole is cited."""
+        which = f"Every {self._noun}" if self.names.tokens is None else f"{self._noun.capitalize()}s"
         description = (
-            f"Every {self._noun} of {self.facts['model']['name']}, and the separate things "
-            "each one responds to, with examples."
+            f"{which} of {self.facts['model']['name']}, and the separate things each one responds to, with examples."
         )
         atlas = self.config.atlas
         return cite(self.config, self.config.title, atlas.id, "index.html", self.date, description=description)
@@ -89,7 +93,7 @@ class Pages:
     def unit_citation(self, layer: int, unit: int, digest: str, description: str = "") -> Citation:
         """How a unit is cited; `digest` is its record's hash."""
         page = UnitAddress(layer, unit).page
-        title = _title(self.facts["kind"], layer, unit)
+        title = self.names.title(layer, unit)
         return self._cited(page, title, digest=digest, description=description)
 
     def unit(
@@ -105,7 +109,7 @@ class Pages:
         `selection` is how the examples of positive activations were selected.
         """
         layer, unit = record["layer"], record["unit"]
-        title = _title(record["kind"], layer, unit)
+        title = self.names.title(layer, unit)
         places, colours = ExamplePlaces.of(record), colours_of(record)
         edges, counts = (record["stats"]["histogram"][name] for name in ("edges", "counts"))
         threshold = self._threshold(selection)
@@ -128,11 +132,13 @@ class Pages:
             shown_in=shown_in,
             diversity=_DIVERSITY,
             intervals=_INTERVALS,
-            histogram=figures.histogram(edges, counts, threshold),
+            histogram=figures.histogram(edges, counts, threshold, own_edges_of(record)),
+            strips=strips_of(record),
             threshold=threshold,
             labels=labels,
             wired=_UNLIKELY / self.facts["model"]["width"] ** 0.5,
             around=around,
+            token=record.get("token"),
             direction=record.get("direction"),
             stable=STABLE,
             basis=BASES[self.config.units.basis],
@@ -188,8 +194,8 @@ class Pages:
             leaf.name: self._render(
                 "layer.html",
                 f"L{layer}/{leaf.name}",
-                f"Layer {layer}, {self.config.title}",
-                description=f"The {len(units):,} {self._noun}s of layer {layer} and what each one does.",
+                f"{self.names.layer(layer)}, {self.config.title}",
+                description=f"The {len(units):,} {self.names.of_layer(layer)} and what each one does.",
                 layer=layer,
                 layers=layers,
                 total=len(units),
@@ -198,7 +204,9 @@ class Pages:
                 columns=layer_table.columns(units),
                 noun=self._noun,
                 behaviours=sum(len(unit.labels) for unit in units),
-                figure=figures.shares_by_layer([(f"Layer {layer}", "", _groups(units))], BEHAVIOUR_GROUPS),
+                figure=figures.shares_by_layer(
+                    [(self.names.layer_in_a_figure(layer), "", _groups(units))], BEHAVIOUR_GROUPS
+                ),
                 figures=distributions,
                 groups=BEHAVIOUR_GROUPS,
                 degeneracy=layer_degeneracy(self.facts, layer),
@@ -236,13 +244,16 @@ class Pages:
             several=sum(unit.measures["main_behaviours"] > 1 for unit in every),
             groups=BEHAVIOUR_GROUPS,
             figure=figures.shares_by_layer(
-                [(f"Layer {layer}", f"L{layer}/index.html", _groups(units)) for layer, units in layers.items()],
+                [
+                    (self.names.layer_in_a_figure(layer), f"L{layer}/index.html", _groups(units))
+                    for layer, units in layers.items()
+                ],
                 BEHAVIOUR_GROUPS,
             ),
             boxes=figures.boxes(
                 [
                     figures.Row(
-                        f"Layer {layer}",
+                        self.names.layer_in_a_figure(layer),
                         f"L{layer}/index.html",
                         [value for unit in units if (value := unit.measures[compared.name]) is not None],
                     )
@@ -335,10 +346,6 @@ def _shares_read(part: Record) -> list[tuple[str, float]]:
     """The colour and share of each direction that a part of a neuron reads, and of the rest."""
     shares = [(f"c{place}", share) for place, (_, share) in enumerate(part["directions"], start=1)]
     return [*shares, ("c0", part["rest"])] if part["rest"] else shares
-
-
-def _title(kind: str, layer: int, unit: int) -> str:
-    return f"{kind_of(kind).noun.capitalize()} {unit} of layer {layer}"
 
 
 def _description(record: Record) -> str:

@@ -86,7 +86,7 @@ def publish_layer(site: Site, layer: int, units: Sequence[Summary], layers: Sequ
     worker.open(site)
     for name, page in worker.site.pages.layer(layer, units, layers).items():
         write_text(folder / f"L{layer}" / name, page)
-    (folder / f"L{layer}" / "units.js").write_bytes(layer_table.data(layer, units))
+    (folder / f"L{layer}" / "units.js").write_bytes(layer_table.data(layer, units, worker.site.pages.names.tokens))
     citations = [worker.site.pages.unit_citation(layer, unit.unit, unit.hash) for unit in units]
     write_text(folder / f"L{layer}" / "cite.json", csl_of(citations))
     write_text(folder / f"L{layer}" / "cite.ris", ris_of(citations))

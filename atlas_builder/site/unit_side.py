@@ -75,6 +75,8 @@ class ExamplePlaces:
     in_bands: set[int]
     negative: set[int]
     """Examples, not of bands, whose key token has a negative activation."""
+    own: set[int]
+    """Examples of bands where the token of an output neuron comes next."""
     unclustered: list[int]
 
     @classmethod
@@ -84,6 +86,7 @@ class ExamplePlaces:
         others = [(place, example) for place, example in enumerate(record["examples"]) if place not in in_bands]
         return cls(
             in_bands,
+            own={place for band in record["bands"] if band.get("side") == "own" for place in band["examples"]},
             negative={place for place, example in others if example["values"][example["key"]] < 0},
             unclustered=[place for place, example in others if example["behaviour"] is None],
         )
@@ -118,15 +121,22 @@ def shown_examples(record: Record, places: ExamplePlaces) -> list[Markup]:
     """Each example as it is shown, highlighted by shares of the unit's maximum, or of its minimum."""
     maximum, minimum = record["stats"]["max"], record["stats"]["min"]
     return [
-        _shown(example, minimum if place in places.negative else maximum, in_a_band=place in places.in_bands)
+        _shown(
+            example,
+            minimum if place in places.negative else max(maximum, 0),  # an output neuron may never be active
+            in_a_band=place in places.in_bands,
+            is_own=place in places.own,
+        )
         for place, example in enumerate(record["examples"])
     ]
 
 
-def _shown(example: dict[str, Any], extreme: float, *, in_a_band: bool) -> Markup:
+def _shown(example: dict[str, Any], extreme: float, *, in_a_band: bool, is_own: bool) -> Markup:
     """The text of an example of a band; the whole line of another, with activation and source."""
     key, importance = example["key"], example.get("importance", ())
-    text = html.highlight(example["tokens"], example["values"], key, extreme, importance, titles=not in_a_band)
+    text = html.highlight(
+        example["tokens"], example["values"], key, extreme, importance, titles=not in_a_band, marks_next=is_own
+    )
     if in_a_band:
         return text
     value, source = example["values"][key], example["source"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,11 @@ def _corpus(path: Path, source: str, **settings: Any) -> CorpusSettings:
 
 
 def _kept(corpus: CorpusSettings) -> list[dict[str, str]]:
-    return [dict(document.attributes) for document in documents(corpus)]
+    return _kept_of(documents(corpus))
+
+
+def _kept_of(found: Iterable[Document]) -> list[dict[str, str]]:
+    return [dict(document.attributes) for document in found]
 
 
 @pytest.mark.parametrize("write", [_jsonl, _json, _parquet])
@@ -91,7 +95,7 @@ def test_hostile_values_are_kept_as_text_that_can_be_written(tmp_path: Path) -> 
         {"text": "two", "genre": long},
     ]
     kept = _kept(_jsonl(tmp_path, records))
-    assert kept[0] == {"genre": "\ufffdx", "year": "1" + "0" * 300}
+    assert kept[0] == {"genre": "\ufffdx", "year": "1" + "0" * (LONGEST_VALUE - 2) + "\u2026"}
     assert kept[1] == {"genre": "\u4e2d" * (LONGEST_VALUE - 1) + "\u2026"}
     json.dumps(kept).encode()
 
@@ -125,6 +129,18 @@ def test_text_that_is_not_utf_8_is_named(tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": ["one"], "genre": broken}), tmp_path / "a.parquet")
     with pytest.raises(CorpusError, match=r"row 0 has bytes that are not UTF-8 as 'genre'"):
         _kept(_corpus(tmp_path / "a.parquet", "parquet"))
+
+
+def test_rows_of_a_hub_data_set_keep_their_fields(monkeypatch: pytest.MonkeyPatch) -> None:
+    datasets = pytest.importorskip("datasets")
+    rows = [{"text": "one", "genre": "prose", "other": [1]}, {"text": "two", "genre": ["prose"]}]
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: iter(rows))
+    corpus = CorpusSettings(source="huggingface", name="a/b", revision="abc", attributes=["genre"], on_error="skip")
+    skipped = Skipped()
+    assert _kept_of(documents(corpus, skipped)) == [{"genre": "prose"}]
+    assert (skipped.lines, skipped.fields) == (1, {"text", "genre", "other"})
+    with pytest.raises(CorpusError, match=r"row 1 has a list as 'genre'.* it out of corpus\.attributes, or set corpus"):
+        list(documents(corpus.model_copy(update={"on_error": "fail"})))
 
 
 def test_parts_of_a_document_keep_its_fields(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def gated_site(
     return build(settings, tmp_path_factory.mktemp("sites") / "gated", executor=pool)
 
 
-@pytest.fixture(params=["tiny_site", "demo_site", "hostile_site", "gated_site"])
+@pytest.fixture(params=["tiny_site", "demo_site", "hostile_site", "gated_site", "logits_site"])
 def site(request: pytest.FixtureRequest) -> Path:
     found: Path = request.getfixturevalue(request.param)
     return found
@@ -70,6 +70,8 @@ def test_a_row_says_of_every_unit_what_its_record_says(site: Path) -> None:
                 **{f"{way}_f1": record["prediction"][way]["f1"] for way in ("lookup", "context")},
                 "importance_share": None,
                 "direction_stability": None,
+                "token_id": record.get("token", {}).get("id"),
+                "token": record.get("token", {}).get("text"),
                 "page": f"L{record['layer']}/N{record['unit']}.html",
             }
         )

@@ -174,6 +174,19 @@ def tiny_site(configure: Configure, pool: Executor, once: Once) -> Path:
     return once("tiny", lambda output: build(configure(), output, executor=pool))
 
 
+OUTPUT_TOKENS = [" the", " and", " def", " return", " self", " of", " a", " =", " (", " .", "<", "\n"]
+"""Tokens of the output neurons of `logits_site`; the last two never come in its text."""
+
+
+@pytest.fixture(scope="session")
+def logits_site(configure: Configure, pool: Executor, once: Once) -> Path:
+    """A built atlas of output neurons of the tiny GPT-2."""
+    settings = configure(
+        atlas={"id": "logits"}, units={"kind": "logits", "tokens": OUTPUT_TOKENS}, describe={"importance": "none"}
+    )
+    return once("logits", lambda output: build(settings, output, executor=pool))
+
+
 @pytest.fixture(scope="session")
 def demo_site(pool: Executor, once: Once) -> Path:
     """Three layers of the shipped model on a small part of its corpus, without what takes longest."""

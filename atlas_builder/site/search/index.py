@@ -1,6 +1,6 @@
 """The search index: files that scripts load by tags when a query needs them, so that it works from a folder.
 
-index.js     layers, how many behaviours each unit has, the first word of every shard
+index.js     layers, how many behaviours each unit has, the first word of every shard, names of output neurons
 s{n}.js      a shard: words in order, each with the behaviours that respond to it and that show it
 x{n}.js      label and example of `BLOCK` behaviours
 l{layer}.js  the labels of a layer's units
@@ -21,6 +21,7 @@ import orjson
 
 from atlas_builder.records.stages import Stages
 from atlas_builder.rounding import significant
+from atlas_builder.site.names import token_names
 from atlas_builder.site.search.postings import Entry, LayerWords, Postings, gather, written
 
 BLOCK = 32
@@ -58,9 +59,10 @@ def write_index(folder: Path, stages: Stages, window: tuple[int, int], executor:
         _write(folder / f"l{layer}.js", "Atlas.labels", layer, part.labels)
     _write(folder / "units.js", "Atlas.units", _columns(stages))
     matched = [entry for entry in entries if entry.responding]
+    names = {} if stages.output_tokens is None else {"tokens": token_names(stages.output_tokens)}
     words, counts = [entry.word for entry in matched], _text(entry.responding for entry in matched)
     _write(folder / "words.js", "Atlas.words", words, counts)
-    _write(folder / "index.js", "Atlas.index", _index(parts, shards))
+    _write(folder / "index.js", "Atlas.index", {**_index(parts, shards), **names})
     return Queries(_characteristic(matched), _phrase(postings))
 
 

@@ -26,6 +26,8 @@
   Atlas.index = (directory) => {
     Atlas.directory = directory;
   };
+  // What a unit is called where its page is linked to: an output neuron after its token, of which there is one layer.
+  Atlas.unitName = (layer, unit) => Atlas.directory.tokens?.[unit] ?? `L${layer}/N${unit}`;
 
   // What cannot be seen, of Atlas.constants, and how it is spelt out; `plain` of the builder does the same.
   let hidden;

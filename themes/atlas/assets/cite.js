@@ -87,7 +87,7 @@
   const forms = [...section.querySelectorAll("[data-form]")];
   const ofUnit = Object.fromEntries(forms.map((form) => [form.dataset.form, form.textContent]));
 
-  // A unit's title, key and address read alike in every form; of a behaviour's, only the label needs escaping.
+  // A unit's key and address read alike in every form; its title and a behaviour's label may need escaping.
   const ofBehaviour = (kind, number, name) => {
     const title = `Behaviour ${name} of ${cited.title[0].toLowerCase()}${cited.title.slice(1)}`;
     const key = `${cited.key}-b${number}`;
@@ -97,7 +97,8 @@
     if (url) form = form.replaceAll(cited.url, () => url);
     // A function, because a label may hold what `replace` reads as a pattern; the title last, as a label may hold any
     // of the others.
-    return form.replace(cited.title, () => (kind === "bibtex" ? tex(title) : title));
+    const written = kind === "bibtex" ? tex : (text) => text;
+    return form.replace(written(cited.title), () => written(title));
   };
 
   // What can be cited: the unit, and what it does.

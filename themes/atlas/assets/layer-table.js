@@ -17,13 +17,15 @@
   const total = Number(table.dataset.total);
   let columns; // {name, digits, values: one of each unit}
   let labels; // of each unit
-  let lowerLabels;
+  let lowerLabels; // and what an output neuron is called
+  let tokens; // the names of output neurons
   let order = []; // of all units that pass the filter
   let shown = 0;
   let sort = { name: "unit", up: true };
 
-  Atlas.columns = (_, found) => {
+  Atlas.columns = (_, found, names) => {
     columns = found;
+    tokens = names;
   };
   Atlas.labels = (_, found) => {
     labels = found;
@@ -32,7 +34,9 @@
   let loading;
   const loadAll = async () => {
     await Promise.all([`L${layer}/units.js`, `search/l${layer}.js`].map(Atlas.load));
-    lowerLabels = labels.map((ofUnit) => ofUnit.map((label) => label.toLowerCase()));
+    lowerLabels = labels.map((ofUnit, unit) =>
+      [...ofUnit, ...(tokens ? [tokens[unit]] : [])].map((label) => label.toLowerCase()),
+    );
   };
   const load = () => (loading ??= loadAll());
 
@@ -53,7 +57,7 @@
     const made = document.createElement("tr");
     const head = document.createElement("th");
     head.scope = "row";
-    head.append(link(`N${unit}.html`, unit));
+    head.append(link(`N${unit}.html`, tokens?.[unit] ?? unit));
     made.append(head);
     const behaviours = made.insertCell();
     labels[unit].slice(0, MOST_LABELS).forEach((label, i) => {

@@ -33,6 +33,7 @@
       this.total = places.length / 2;
       this.layers = data.layers;
       this.words = data.words;
+      this.tokens = data.tokens; // names of output neurons, which are of one layer
       this.x = new Float32Array(this.total);
       this.y = new Float32Array(this.total);
       this.unitOf = new Int32Array(this.total);
@@ -88,12 +89,17 @@
     }
 
     unitName(index) {
+      const [, number] = this.#units[this.unitOf[index]];
+      return this.tokens?.[number] ?? this.#unitId(index);
+    }
+
+    #unitId(index) {
       const [layer, number] = this.#units[this.unitOf[index]];
       return `L${this.layers[layer][0]}/N${number}`;
     }
 
     page(index) {
-      return `${this.unitName(index)}.html#b${this.numberInUnit(index)}`;
+      return `${this.#unitId(index)}.html#b${this.numberInUnit(index)}`;
     }
 
     // `L3/N512.b2` is one behaviour; `L3/N512` all of a unit's.

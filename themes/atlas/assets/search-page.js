@@ -101,12 +101,11 @@
 
   const item = (hit) => {
     const { layer, unit, behaviour, place } = search.behaviour(hit.number);
-    const name = `L${layer}/N${unit}`;
     const made = element("li");
     const link = element("a");
     const meta = element("p", undefined, "meta");
-    link.href = `${name}.html#b${behaviour}`;
-    link.append(element("span", "", "label"), " ", element("span", name, "id"));
+    link.href = `L${layer}/N${unit}.html#b${behaviour}`;
+    link.append(element("span", "", "label"), " ", element("span", Atlas.unitName(layer, unit), "id"));
     if (hit.share) {
       const term = element("span", "", "term");
       term.append(visible(hit.term));
@@ -197,7 +196,7 @@
     return made;
   };
 
-  // The unit that a query names, before what its words find.
+  // A unit that a query names, before what its words find.
   const namedItem = (unit) => {
     const made = element("li", undefined, "named");
     const link = element("a");
@@ -245,6 +244,7 @@
     }
     const within = found.filtered ? " within the filters" : "";
     const quoted = `“${Atlas.visible(query)}”`;
+    if (!hits.length && found.units.length) return `${counted(found.units.length, "unit", "units")} of that name.`;
     if (!hits.length) return `No behaviour matches ${quoted}${within || " here"}.`;
     return `${summaryOfHits(found, quoted)}${within}.${found.cut.map(summaryOfCut).join("")}`;
   };
@@ -255,7 +255,7 @@
     list.replaceChildren();
     shown = 0;
     status.textContent = summary(found);
-    if (found.unit) list.append(namedItem(found.unit));
+    for (const unit of found.units) list.append(namedItem(unit));
     extend(count ?? AT_ONCE);
     further.hidden = !found.more && !found.shardsLeft;
     further.textContent = found.more

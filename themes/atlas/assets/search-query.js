@@ -29,8 +29,24 @@
     const [layer, number, behaviour] = match.slice(1).map((digits) => Number(digits ?? 0));
     const place = search.placeOf(layer, number);
     if (place < 0 || behaviour > search.count(place)) return null;
-    const name = `L${layer}/N${number}`;
-    return { name, behaviour, place, page: `${name}.html${behaviour ? `#b${behaviour}` : ""}` };
+    const page = `L${layer}/N${number}.html${behaviour ? `#b${behaviour}` : ""}`;
+    return { name: Atlas.unitName(layer, number), behaviour, place, page };
+  };
+
+  // The output neurons whose token the query is, case and surrounding space aside; they are of one layer.
+  const ofToken = (query) => {
+    const { tokens = [], layers } = Atlas.directory;
+    const reading = (text) => text.toLowerCase().trim() || text;
+    const wanted = reading(query.replace(/^[“"](.+)[”"]$/u, "$1").replaceAll("␣", " "));
+    const units = tokens.map((_, number) => number);
+    return units
+      .filter((number) => reading(tokens[number].replace(/^“(.*)”$/su, "$1").replaceAll("␣", " ")) === wanted)
+      .map((number) => ({
+        name: tokens[number],
+        behaviour: 0,
+        place: search.placeOf(layers[0][0], number),
+        page: `L${layers[0][0]}/N${number}.html`,
+      }));
   };
 
   // The words and quoted parts of a query; of the last word that is not quoted, the beginning may stand for it.
@@ -356,7 +372,8 @@
   const find = async (query, filters, reach, goesOn) => {
     query = query.trim();
     await search.open();
-    const asked = { query, parts: [], unit: unit(query), expression: expression(query), hits: [] };
+    const named = query ? [unit(query), ...ofToken(query)].filter(Boolean) : [];
+    const asked = { query, parts: [], units: named, expression: expression(query), hits: [] };
     if (asked.expression?.error) return { ...asked, error: asked.expression.error };
     if (!asked.expression) asked.parts = parse(query);
     const passes = await passing(filters);

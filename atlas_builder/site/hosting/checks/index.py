@@ -57,6 +57,8 @@ def _counts(site: PublishedSite, content: Mapping[str, Any]) -> Iterator[str]:
     ]
     if [[layer, units, read_back(text)] for layer, units, text in content["layers"]] != expected:
         yield "search/index.js: its units or their behaviours are not those of the atlas"
+    if content.get("tokens") != site.pages.names.tokens:
+        yield "search/index.js: its tokens are not those of the atlas"
     if content["behaviours"] != len(site.labels) or content["block"] != BLOCK:
         yield f"search/index.js: it counts {content['behaviours']:,} behaviours, the tables {len(site.labels):,}"
 

@@ -39,7 +39,7 @@ _DISTANCES = re.compile(r'<tr><th scope="row">[^<]*</th><td>([^<]+)</td><td>([^<
 _ROUNDED = 2e-2  # what a difference of differences of numbers of two digits may lack
 _BETTER = "neuron embeddings separate behaviours better here"
 _REGION = re.compile(r"<li><h3>(.*?) <small>level (\d), (\S+) (\S+)</small></h3>\n<ul>\n(.*?)</ul>", re.DOTALL)
-_NEAR = re.compile(r"<li><a href=\S+>(L\d+/N\d+)\.b(\d+)</a>")
+_NEAR = re.compile(r"<li><a href=(L\d+/N\d+)\.html#b(\d+)>")
 _ARTICLE = re.compile(r"<article>\n(.*)\n</article>", re.DOTALL)
 _TITLE = re.compile(r"<title>(.*?)</title>", re.DOTALL)
 
@@ -73,7 +73,7 @@ def _layers(overview: _Overview) -> None:
     for layer, units in overview.layers.items():
         for name, page in pages.layer(layer, units, numbers).items():
             overview.same(f"L{layer}/{name}", page)
-        overview.same(f"L{layer}/units.js", layer_table.data(layer, units))
+        overview.same(f"L{layer}/units.js", layer_table.data(layer, units, pages.names.tokens))
         citations = [pages.unit_citation(layer, unit.unit, unit.hash) for unit in units]
         overview.same(f"L{layer}/cite.json", csl_of(citations))
         overview.same(f"L{layer}/cite.ris", ris_of(citations))
@@ -144,6 +144,8 @@ def _map(overview: _Overview) -> None:
     if data["counts"].tolist() != [len(unit.labels) for unit in every]:
         overview.problems.append("map/points.js: its numbers of behaviours are not those of the records")
         return
+    if data.get("tokens") != overview.site.pages.names.tokens:
+        overview.problems.append("map/points.js: its tokens are not those of the atlas")
     effective = np.array([unit.measures["effective_behaviours"] or 0.0 for unit in every])
     if len(data["effective"]) != len(every) or np.any(
         np.abs(data["effective"] - np.minimum(effective * 100, 65_535)) > 0.51
@@ -183,7 +185,8 @@ def _regions(overview: _Overview, places: NDArray[np.float64], there: NDArray[np
             if found is None or not there[found] or np.hypot(*(places[found] - (x, y))) > last:
                 overview.problems.append(f"map.html: {name}.b{number} is not near {word!r}")
                 continue
-            near.append(site_map.NearbyBehaviour(f"{name}.html#b{number}", f"{name}.b{number}", labels[found]))
+            known = f"{overview.site.pages.names.of_id(f'{atlas}/{name}')}.b{number}"
+            near.append(site_map.NearbyBehaviour(f"{name}.html#b{number}", known, labels[found]))
         # Rounded per cents of the page, where the data allow them.
         texts = said[place][2:4] if place < len(said) else ("", "")
         word_ = site_map.Word(_shown(texts[0], x), _shown(texts[1], y), level, word)

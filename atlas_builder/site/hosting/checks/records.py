@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -14,7 +15,7 @@ from atlas_builder.describe.novelty import SIGNIFICANT
 from atlas_builder.records.address import UnitAddress
 from atlas_builder.records.schema import Record, content_hash, serialise
 from atlas_builder.records.validation import schema_problem
-from atlas_builder.rounding import grain_of
+from atlas_builder.rounding import grain_of, grain_of_bands
 from atlas_builder.site.hosting.checks.associations import association_problems
 from atlas_builder.site.hosting.checks.measures import CLOSE, measure_problems, near
 
@@ -51,9 +52,14 @@ def _address(record: Record, address: UnitAddress, facts: Mapping[str, Any]) -> 
         "unit": address.unit,
         "kind": facts["kind"],
     }
+    tokens = facts.get("output_tokens")
+    if tokens is not None:
+        expected["token"] = tokens[address.unit]
+    elif "token" in record:
+        yield "it names a token, but its atlas is not of output neurons"
     for name, value in expected.items():
-        if record[name] != value:
-            yield f"its {name} is {record[name]!r}, but its place in the atlas gives {value!r}"
+        if record.get(name) != value:
+            yield f"its {name} is {record.get(name)!r}, but its place in the atlas gives {value!r}"
 
 
 def _examples(record: Record) -> Iterator[str]:
@@ -68,6 +74,7 @@ def _examples(record: Record) -> Iterator[str]:
     own = {place: behaviour["id"] for behaviour in record["behaviours"] for place in behaviour["examples"]}
     in_bands = {place for band in record["bands"] for place in band["examples"]}
     grains = (grain_of(stats["max"]), grain_of(-stats["min"]))
+    of_bands = grain_of_bands(stats["max"], stats["min"])
     coarse = max(grains)  # whatever its sign, an activation is rounded as its example's key token is
     low, high = stats["min"] - coarse - _slack(stats["min"]), stats["max"] + coarse + _slack(stats["max"])
     for place, example in enumerate(examples):
@@ -77,8 +84,9 @@ def _examples(record: Record) -> Iterator[str]:
             return
         if not low <= min(values) <= max(values) <= high:
             yield f"example {place} has an activation beyond the unit's minimum and maximum"
-        positive = place in in_bands or values[key] >= 0
-        if not _on_grain(values, grains[0] if positive or record["negative"] is None else grains[1]):
+        positive = values[key] >= 0 or record["negative"] is None
+        grain = of_bands if place in in_bands else grains[0] if positive else grains[1]
+        if not _on_grain(values, grain):
             yield f"example {place} has an activation that is not rounded as the others are"
         if example["behaviour"] != own.get(place):
             yield "an example names another behaviour than the one that lists it"
@@ -196,11 +204,39 @@ def _statistics(record: Record, facts: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _bands(record: Record, facts: Mapping[str, Any]) -> Iterator[str]:
-    bands, quantiles = record["bands"], facts["configuration"]["examples"]["bands"]
-    if bands and [band["quantiles"] for band in bands] != [list(pair) for pair in itertools.pairwise(quantiles)]:
-        yield "the quantiles of its bands are not those of the settings"
+    """The bands of each side are those of the settings, in order, and say whether the middle differs."""
+    bands, examples = record["bands"], facts["configuration"]["examples"]
+    sides = _sides(bands)
+    found = [(side, [band["quantiles"] for band in own]) for side, own in sides.items()]
+    in_order = [band for own in sides.values() for band in own]
+    if bands and (found != _quantiles(facts["kind"], examples) or bands != in_order):
+        yield "the sides or quantiles of its bands are not those of the settings"
         return
-    grain = grain_of(record["stats"]["max"])
+    grain = grain_of_bands(record["stats"]["max"], record["stats"]["min"])
+    for own in sides.values():
+        yield from _side(record, own, grain, ends_at_maximum=own[-1]["quantiles"][1] == 1)
+    if "own" in sides:
+        yield from _positions(record, sides)
+    middle = sides["own"][:-1] if "own" in sides else bands[1:-1]
+    if record["middle_differs"] != any(band["p"] is not None and band["p"] < SIGNIFICANT for band in middle):
+        yield "whether its middle differs is not what its bands say"
+
+
+def _sides(bands: Sequence[Record]) -> dict[str | None, list[Record]]:
+    """Bands by their side, which is None but for output neurons."""
+    return {side: [band for band in bands if band.get("side") == side] for side in (band.get("side") for band in bands)}
+
+
+def _quantiles(kind: str, examples: Mapping[str, Any]) -> list[tuple[str | None, list[list[float | None]]]]:
+    """The sides of a kind of units and the quantiles of the bands of each."""
+    if kind != "logits":
+        return [(None, [list(pair) for pair in itertools.pairwise(examples["bands"])])]
+    every: list[list[float | None]] = [list(pair) for pair in itertools.pairwise([None, *examples["own_bands"]])]
+    return [("own", every[1:]), ("others", every)]
+
+
+def _side(record: Record, bands: Sequence[Record], grain: float, *, ends_at_maximum: bool) -> Iterator[str]:
+    """The bands of one side follow each other, and have the examples that they list."""
     for band, after in itertools.pairwise(bands):
         if band["range"][1] != after["range"][0]:
             yield "a band does not begin where the one before ends"
@@ -216,26 +252,53 @@ def _bands(record: Record, facts: Mapping[str, Any]) -> Iterator[str]:
             yield "a band shows more examples than were drawn from it"
         if band["novelty"] is not None and not _are_shares([band["novelty"]], band["drawn"], least=band["drawn"]):
             yield "the novelty of a band is no share of the tokens drawn from it"
-    if bands and not near(bands[-1]["range"][1], record["stats"]["max"]):
+    if ends_at_maximum and not near(bands[-1]["range"][1], record["stats"]["max"]):
         yield "the highest band does not end with its maximum"
-    middle = [band["p"] for band in bands[1:-1] if band["p"] is not None]
-    if record["middle_differs"] != any(p < SIGNIFICANT for p in middle):
-        yield "whether its middle differs is not what its bands say"
+
+
+_ESTIMATED = 0.06
+"""Numbers of other positions are estimates of two digits."""
+
+
+def _positions(record: Record, sides: Mapping[str | None, Sequence[Record]]) -> Iterator[str]:
+    """Both sides have the same ranges; own positions go by their quantiles, and all make up the tokens."""
+    own, others = sides["own"], sides["others"]
+    if [band["range"] for band in own] != [band["range"] for band in others[1:]]:
+        yield "its bands of the two sides have other ranges"
+    if not near(others[0]["range"][0], record["stats"]["min"]):
+        yield "the band below its own positions does not begin with its minimum"
+    if any("positions" not in band or band["positions"] < band["drawn"] for band in (*own, *others)):
+        yield "a band has fewer positions than were drawn from it"
+        return
+    n = sum(band["positions"] for band in own)
+    if own[0]["quantiles"][0] != 0 or own[-1]["quantiles"][1] != 1:
+        return
+    for band, below in zip(own, itertools.accumulate((band["positions"] for band in own), initial=0), strict=False):
+        if below > math.floor(band["quantiles"][0] * n):  # fewer, where activations are equal
+            yield "its own positions are not as many as the quantiles of its bands say"
+    every = n + sum(band["positions"] for band in others)
+    drawn = sum(band["drawn"] for band in others)
+    if (
+        not (1 - _ESTIMATED) * record["stats"]["tokens"]
+        <= every
+        <= (1 + _ESTIMATED) * record["stats"]["tokens"] + drawn
+    ):
+        yield "its bands have more or fewer positions than there are tokens"
 
 
 def chance_problems(records: Mapping[str, Record]) -> Iterator[str]:
     """Records, by name, whose bands have another p-value than their numbers of tokens give."""
     rows = []
     for name, record in records.items():
-        *below, top = record["bands"] or [None]
-        if top is None or not top["drawn"] or top["novelty"] is None:
-            continue
-        lone = round(top["novelty"] * top["drawn"])
-        for band in below:
-            if band["drawn"] and band["novelty"] is not None:
-                rows.append(
-                    (name, band["p"], band["drawn"], round(band["novelty"] * band["drawn"]), top["drawn"], lone)
-                )
+        for *below, top in _sides(record["bands"]).values():
+            if not top["drawn"] or top["novelty"] is None:
+                continue
+            lone = round(top["novelty"] * top["drawn"])
+            rows += [
+                (name, band["p"], band["drawn"], round(band["novelty"] * band["drawn"]), top["drawn"], lone)
+                for band in below
+                if band["drawn"] and band["novelty"] is not None
+            ]
     if not rows:
         return
     names, said, drawn, fresh, of_top, lone_ = zip(*rows, strict=True)
