@@ -117,7 +117,7 @@ def _compare(folder: Path, tables: dict[str, Row], optional: set[str]) -> None:
 def work(configure: Configure, llama_folder: Path, pool: Executor, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The work folder of an atlas of gated neurons, with all that can be described."""
     output = tmp_path_factory.mktemp("architecture") / "gated"
-    settings = configure(model={"name": str(llama_folder)}, describe={"steering": True})
+    settings = configure(model={"name": str(llama_folder)}, describe={"steering": True, "associations": True})
     build(settings, output, executor=pool, until="link")
     return work_folder(output)
 

@@ -64,6 +64,13 @@ class Described:
         return read_array(path) if path.exists() else None
 
     @cached_property
+    def associations(self) -> list[dict[str, Any]] | None:
+        """Of each unit what `associations.associations_of` found; None if not measured."""
+        path = associations_file(self.folder, self.layer)
+        units: list[dict[str, Any]] | None = read_json(path) if path.exists() else None
+        return units
+
+    @cached_property
     def steering(self) -> dict[str, np.ndarray] | None:
         """The effect of clamping each unit, `steering.Changes` by name; None if not measured."""
         path = self.folder / f"L{self.layer}.steering.npz"
@@ -94,6 +101,11 @@ def read_loss(folder: Path) -> dict[str, Any] | None:
     """What `write_loss` saved; None where the loss was not measured."""
     record: dict[str, Any] | None = read_json(folder / _LOSS) if (folder / _LOSS).exists() else None
     return record
+
+
+def associations_file(folder: Path, layer: int) -> Path:
+    """The file of a layer's associations in the folder of the describe stage."""
+    return folder / f"L{layer}.associations.json"
 
 
 def importance_file(folder: Path, layer: int) -> Path:

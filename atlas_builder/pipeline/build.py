@@ -160,11 +160,14 @@ def _cluster(config: Configuration, store: Store, folder: Path, pool: Executor, 
 
 def _describe(config: Configuration, store: Store, folder: Path, pool: Executor, progress: Progress) -> None:
     from atlas_builder.collect.results import Collected
+    from atlas_builder.describe.associations import associate
     from atlas_builder.describe.results import write_loss
     from atlas_builder.describe.run import describe
 
     collected, clustered = Collected(store.folder("collect")), store.folder("cluster")
     describe(collected, clustered, config.examples, folder, pool, progress)
+    if config.names_associations:
+        associate(collected, config.examples, folder, pool, progress)
     has_edges = config.units.kind == "basis"
     if has_edges or config.describe.importance != "none" or config.describe.prediction or config.describe.steering:
         from atlas_builder.describe.ablation import measure_importance

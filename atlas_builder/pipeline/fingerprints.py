@@ -31,6 +31,7 @@ _ENTRIES: dict[Stage, tuple[str, ...]] = {
     "describe": (
         "describe.run",
         "describe.ablation",
+        "describe.associations",
         "describe.interactions",
         "describe.loss",
         "describe.steering",

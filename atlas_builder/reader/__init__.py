@@ -12,6 +12,8 @@ behaviour's examples, a neighbour's unit. Nothing here needs a model.
 
 from atlas_builder.reader.atlas import Atlas, Layer, open
 from atlas_builder.reader.measures import (
+    Association,
+    Associations,
     Histogram,
     Logits,
     Negative,
@@ -27,6 +29,8 @@ from atlas_builder.reader.neighbour import Neighbour
 from atlas_builder.reader.unit import Band, Behaviour, Behaviours, Example, Unit
 
 __all__ = [
+    "Association",
+    "Associations",
     "Atlas",
     "Band",
     "Behaviour",

@@ -119,6 +119,35 @@ class Steering:
     less: tuple[Token, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Association:
+    """What comes with the middle of a unit's range more often than with its top, or the reverse.
+
+    Either a token or a field of documents with its value. Shares are of tokens drawn from each part of the range.
+    """
+
+    token: str | None
+    field: str | None
+    value: str | None
+    effect: float
+    """Above zero it goes with the top, below with the middle."""
+    top: float
+    middle: float
+    below: float | None
+    p: float
+
+
+@dataclass(frozen=True, slots=True)
+class Associations:
+    """The associations of a unit: how many attributes were tested, on how many tokens drawn, and how many are named."""
+
+    tested: int
+    draws: int
+    named: int
+    found: tuple[Association, ...]
+    """Those of the largest effects."""
+
+
 def taken(kind: type[_Part], record: Record) -> _Part:
     """An instance of a dataclass from a record, which may have other fields too; missing ones are None."""
     return kind(**{part.name: record.get(part.name) for part in fields(kind)})  # type: ignore[arg-type]

@@ -17,6 +17,8 @@ from atlas_builder.corpus.token_text import join_tokens, plain
 from atlas_builder.errors import MissingError, SiteError
 from atlas_builder.reader.directions import Direction, Reads
 from atlas_builder.reader.measures import (
+    Association,
+    Associations,
     Histogram,
     Logits,
     Negative,
@@ -145,6 +147,14 @@ class Unit:
         """Changes of next-token probabilities when it is clamped to its maximum; None if not measured."""
         record = self.record.get("steering")
         return record and Steering(record["value"], tokens_of(record["more"]), tokens_of(record["less"]))
+
+    @cached_property
+    def associations(self) -> Associations | None:
+        """What comes with the middle of its range more often than its top, or the reverse; None if not measured."""
+        record = self.record.get("associations")
+        return record and taken(
+            Associations, {**record, "found": tuple(taken(Association, one) for one in record["found"])}
+        )
 
     @cached_property
     def direction(self) -> Direction | None:

@@ -43,6 +43,7 @@ UNITS = [
     *(_column(measure, "negative_", "negative") for measure in OF_CLUSTERS),
     Column("middle_differs", pa.bool_(), ("middle_differs",)),
     *(_column(measure) for measure in MEASURES if measure.path[0] == "prediction"),
+    *(_column(measure) for measure in MEASURES if measure.path[0] == "associations"),
     *(_column(measure) for measure in MEASURES if measure.path[0] == "direction"),
     Column("token_id", pa.int32(), ("token", "id")),
     Column("token", pa.string(), ("token", "text")),

@@ -130,6 +130,11 @@ MEASURES = (
         ("unit", "comparison"), digits=2,
     ),
     Measure(
+        "associations", ("associations", "named"), "Associations",
+        "number of tokens and fields that come with its middle or its top more often, beyond chance", "count",
+        ("layer",),
+    ),
+    Measure(
         "max", ("stats", "max"), "Maximum", "largest activation", "number", ("activation", "layer"),
     ),
     Measure("min", ("stats", "min"), "Minimum", "smallest activation", "number", ("activation",)),

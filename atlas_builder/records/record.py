@@ -15,6 +15,7 @@ from atlas_builder.config import Configuration, SiteSettings
 from atlas_builder.describe.shown_examples import Shown
 from atlas_builder.describe.token_scores import WAYS, PredictorScores, predictor_scores
 from atlas_builder.records.address import UnitAddress
+from atlas_builder.records.associations import published_associations
 from atlas_builder.records.bands import LayerBands, UnitBands
 from atlas_builder.records.directions import LayerDirections, published_edges
 from atlas_builder.records.schema import SCHEMA as SCHEMA
@@ -55,6 +56,7 @@ class LayerRecords:
         grains = {1: grain, -1: grain_of(-(minimum or 0.0))}
         bands = self._bands.of(unit, len(shown), site.band_examples_shown)
         around = self._around(site.tokens_before, site.tokens_after)
+        associated = self.described.associations
         record: Record = {
             "schema": SCHEMA,
             "id": UnitAddress(layer.layer, unit).within(atlas.id),
@@ -76,6 +78,7 @@ class LayerRecords:
             "logits": self._logits(unit),
             "prediction": self._prediction(unit),
             "steering": self._steering(unit),
+            "associations": published_associations(associated[unit], self._read) if associated else None,
             **self._of_directions(unit),
         }
         record["hash"] = content_hash(record)

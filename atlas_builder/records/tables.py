@@ -114,7 +114,7 @@ class _Source:
         measures = self._stages.layer(layer.layer).clustered.measures  # (units, sides)
         nothing = pa.nulls(layer.units)
         described = self._stages.layer(layer.layer).described
-        counts = described.prediction
+        counts, associated = described.prediction, described.associations
         maximum, minimum, mean, deviation, density = (_numbers(part) for part in layer.moments)
         return {
             **self._address(layer.layer, np.arange(layer.units)),
@@ -132,6 +132,7 @@ class _Source:
             },
             "middle_differs": middle_differs(described),
             **{f"{way}_f1": nothing if counts is None else _numbers(predictor_scores(counts, way).f1) for way in WAYS},
+            "associations": nothing if associated is None else [unit["named"] for unit in associated],
             **self._directions(layer),
             **self._output_tokens(layer),
             "page": [UnitAddress(layer.layer, unit).page for unit in range(layer.units)],

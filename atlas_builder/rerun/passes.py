@@ -47,6 +47,10 @@ class Text:
     attributes: list[Mapping[str, str]] = field(default_factory=list)
     """The fields of `corpus.attributes` of each document."""
 
+    def fields_of(self, context: int) -> list[tuple[str, str]]:
+        """The fields of a context's document, and their values."""
+        return list(self.attributes[self.contexts[context][0]].items()) if self.attributes else []
+
     def read(self, context: int) -> list[int]:
         """What each token of a context reads as."""
         return self.reads[context] if self.reads else self.contexts[context][2]

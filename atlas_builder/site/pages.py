@@ -144,7 +144,14 @@ class Pages:
             basis=BASES[self.config.units.basis],
             reads=[(part, figures.shares(_shares_read(part))) for part in record.get("reads", ())],
             counterpart=self._counterpart,
+            reach=self.config.examples.window[0],
+            attributes="tokens and values of fields" if self._has_fields else "tokens",
         )
+
+    @property
+    def _has_fields(self) -> bool:
+        """Whether fields of documents are kept beside their text."""
+        return bool(self.config.corpus.attributes)
 
     def _neuron_pages(self, root: str) -> str | None:
         return neuron_pages(self.facts["kind"], self.config.site.counterpart, root)

@@ -19,6 +19,7 @@ from atlas_builder.rerun.directions import PublishedDirections
 from atlas_builder.rerun.passes import Text, inputs_at, trace_units
 from atlas_builder.rerun.source import Rerun, open_rerun, output_tokens
 from atlas_builder.site.hosting.budget import STEPS
+from atlas_builder.verify.associations import check_associations
 from atlas_builder.verify.background import background_places
 from atlas_builder.verify.bands import bands_of, bands_unsure, check_bands
 from atlas_builder.verify.claims import Claims, check_identity, check_logits, check_statistics, check_steering
@@ -203,6 +204,7 @@ class Verification:
         check_labels(case, words)
         check_prediction(case, importance if self.config.describe.importance != "none" else None)
         check_steering(case, self._clamped(case))
+        self._associations(case)
 
     def _logits(self, case: UnitCase) -> NDArray[np.float64] | None:
         """The unit's direct logit effects, None where the model has none."""
@@ -260,10 +262,7 @@ class Verification:
         first = len(case.record["examples"]) - sum(len(band["examples"]) for band in case.record["bands"])
         bands = []
         for nudge in _NUDGES:
-            exact = case.values.astype(np.float64)
-            found = bands_of(
-                case, self.places, exact + nudge * case.exactness * (np.abs(exact) + case.grain) * (exact > 0)
-            )
+            found = bands_of(case, self.places, self._nudged(case, nudge))
             report = check_bands(case, case.record["bands"], found, first, shown)
             check_examples(case, settings, [key for band in found for key in band.drawn[:shown]], importance, report)
             bands.append(report)
@@ -276,6 +275,22 @@ class Verification:
         main = [behaviour.main for behaviour in case.behaviours or ()]
         centrals.check(best, case.record, self.reader.weights, settings.neighbours_shown, main)
         return best
+
+    def _associations(self, case: UnitCase) -> None:
+        """Compare associations, with activations as they are or, where a draw hangs on an edge, nearly so."""
+        reports: list[VerificationReport] = []
+        for nudge in _NUDGES:
+            reports.append(check_associations(case, self.places, self._nudged(case, nudge)))
+            if not reports[-1].problems:
+                break
+        unsure = self.config.model.dtype != "float32"  # in 16 bits many are equal, and another run sees others
+        if not unsure or not reports[-1].problems:
+            _add_best(case.report, reports)
+
+    @staticmethod
+    def _nudged(case: UnitCase, nudge: float) -> NDArray[np.float64]:
+        exact = case.values.astype(np.float64)
+        return exact + nudge * case.exactness * (np.abs(exact) + case.grain) * (exact > 0)
 
     def _clamped(self, case: UnitCase) -> np.ndarray | None:
         """Clamp the unit to its maximum on its strongest examples, up to their key tokens; None where it is not."""

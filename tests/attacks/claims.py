@@ -36,7 +36,7 @@ ATLASES: dict[str, dict[str, Any]] = {
     "plain": {
         "family": "gpt2",
         "examples": {"policy": "robust", "per_unit": 40, "least": 20},
-        "describe": {"steering": True},
+        "describe": {"steering": True, "associations": True},
     },
     "gated": {
         "family": "llama",

@@ -16,6 +16,7 @@ from atlas_builder.records.address import UnitAddress
 from atlas_builder.records.schema import Record, content_hash, serialise
 from atlas_builder.records.validation import schema_problem
 from atlas_builder.rounding import grain_of, grain_of_bands
+from atlas_builder.site.hosting.checks.associations import association_problems
 from atlas_builder.site.hosting.checks.measures import CLOSE, measure_problems, near
 
 
@@ -39,6 +40,7 @@ def _disagreements(record: Record, address: UnitAddress, facts: Mapping[str, Any
     yield from measure_problems(record)
     yield from _bands(record, facts)
     yield from _effects(record)
+    yield from association_problems(record, facts)
 
 
 def _address(record: Record, address: UnitAddress, facts: Mapping[str, Any]) -> Iterator[str]:
