@@ -35,7 +35,7 @@ class Size:
     """How large a run is: images a split and epochs of shapes, epochs of digits, seeds, redraws of a choice."""
 
     images: int = 4000
-    shape_epochs: int = 25
+    shape_epochs: int = 20
     digit_epochs: int = 60
     seeds: int = 5
     redraws: int = 20
@@ -100,7 +100,7 @@ def _everything(learned: Learned, _: int) -> Numbers:
 
 @dataclass(frozen=True)
 class Way:
-    """A way to choose samples for the last layer; with `reads`, groups of class × attribute are balanced, else classes."""
+    """A way to choose samples for the last layer; with `reads`, class × attribute is balanced, else the class."""
 
     name: str
     choose: Choice
@@ -196,10 +196,9 @@ def _tried(
                 read=len(chosen) / len(source.split.labels) * way.reads,
             )
         )
-    edges = np.linspace(0, 1, 11)
     parts = [
-        mid_range(held_out.read.logits, held_out.split.labels, band=(float(low), float(high)))
-        for low, high in zip(edges, edges[1:], strict=False)
+        mid_range(held_out.read.logits, held_out.split.labels, band=(tenth / 10, (tenth + 1) / 10))
+        for tenth in range(10)
     ]
     return outcomes, Tenths(data, seed, [float(held_out.split.breaks[part].mean()) for part in parts])
 
