@@ -35,13 +35,13 @@ class Size:
     """How large a run is: images a split and epochs of shapes, epochs of digits, seeds, redraws of a choice."""
 
     images: int = 4000
-    shape_epochs: int = 20
+    shape_epochs: int = 30
     digit_epochs: int = 60
     seeds: int = 5
     redraws: int = 20
 
 
-SMALL = Size(images=2500, shape_epochs=20, seeds=1, redraws=5)
+SMALL = Size(images=2000, shape_epochs=20, seeds=1, redraws=5)
 
 DATA: dict[str, Callable[[Size, int], Confounded]] = {
     "shapes 90 %": lambda size, seed: shapes(0.9, size.images, seed),

@@ -91,7 +91,7 @@ def _accuracies(worst: Mapping[str, Mapping[str, Sequence[float]]], top: int) ->
         )
     parts.append(
         f'<text class="quiet" x="{_across(0.5)}" y="{floor + 36}" text-anchor="middle">'
-        "accuracy in the worst group, mean and standard deviation over seeds</text>"
+        "accuracy in the worst group: mean ± standard deviation</text>"
     )
     for row, (way, by_data) in enumerate(worst.items()):
         y = top + row * _ROW + _ROW // 2
