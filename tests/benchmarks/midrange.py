@@ -230,11 +230,11 @@ def main_table(outcomes: Sequence[Outcome]) -> str:
         of_way = [outcome for outcome in outcomes if outcome.way == way and not outcome.unbroken]
         by_data = [[outcome for outcome in of_way if outcome.data == name] for name in names]
         breaks = [_percent([o.breaks for o in each if o.breaks is not None]) for each in by_data]
-        reads = {_percent([o.read for o in each]) for each in by_data} - {"0"}
+        reads = [_percent([o.read for o in each]) for each in by_data]
         cells = [
             *(_spread([o.worst for o in each]) for each in by_data),
             " / ".join(breaks) + " %" if way != ERM else "",
-            "none" if not reads else " / ".join(sorted(reads, key=float)) + " %",
+            "none" if set(reads) <= {"0", "–"} else " / ".join(reads if len(set(reads)) > 1 else reads[:1]) + " %",
         ]
         lines.append(f"| {way} | {' | '.join(cells)} |")
     return "\n".join(lines)

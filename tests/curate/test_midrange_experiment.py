@@ -19,13 +19,15 @@ from tests.benchmarks.retraining import l1_logistic
 GUIDE = Path(__file__).parent.parent.parent / "site_config" / "guide"
 PAGE = (GUIDE / "midrange.md").read_text(encoding="utf-8")
 
+SIZE = Size(digit_epochs=40, redraws=5)
+
 Results = tuple[list[Outcome], list[Tenths]]
 
 
 @pytest.fixture(scope="module")
 def small() -> Results:
     """Two seeds of the digits."""
-    runs = [midrange.experiment("digits 95 %", seed, Size(redraws=5)) for seed in (0, 1)]
+    runs = [midrange.experiment("digits 95 %", seed, SIZE) for seed in (0, 1)]
     return [outcome for outcomes, _ in runs for outcome in outcomes], [tenths for _, tenths in runs]
 
 
@@ -61,7 +63,7 @@ def test_features_without_the_class_cannot_be_mended(small: Results) -> None:
 
 
 def test_the_same_seed_gives_the_same_numbers(small: Results) -> None:
-    again, tenths = midrange.experiment("digits 95 %", 0, Size(redraws=5))
+    again, tenths = midrange.experiment("digits 95 %", 0, SIZE)
     assert [outcome for outcome in small[0] if outcome.seed == 0] == again
     assert tenths == small[1][0]
 
