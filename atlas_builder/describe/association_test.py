@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
 
 NAMED_P = 0.01
-"""An association is named where p is at most this,"""
+"""An association is named where p is at most this, so that it takes a hundred contexts at least,"""
 LEAST_EFFECT = 0.05
 """and its effect, either way, at least this."""
 LEAST_CONTEXTS = 10

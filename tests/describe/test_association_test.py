@@ -230,6 +230,16 @@ def test_attributes_shifted_by_contexts_are_rarely_reported_and_a_plain_test_wou
     assert plain >= 10
 
 
+@pytest.mark.parametrize(("sides", "uneven"), [(2, False), (1, True), (2, True)])
+def test_sides_that_drift_alike_and_contexts_of_many_rows_are_no_association(sides: int, uneven: bool) -> None:
+    reported = 0
+    for unit in range(30):
+        draws = clustered_draws(np.random.default_rng(unit), attributes=100, effect=0.2, sides=sides, uneven=uneven)
+        named = association_test(*draws, seed=unit).named()
+        reported += len(set(named.tolist()) - {0}) > 0
+    assert reported < 3
+
+
 def plain_p(scores: AssociationScores, attributes: np.ndarray) -> np.ndarray:
     """p of Mann and Whitney's test on rows of one side, as if they were independent: (attributes,)."""
     rows, having = len(attributes), attributes.sum(axis=0)

@@ -19,17 +19,20 @@ def clustered_draws(
     share: float = 0.3,
     run: int = 2,
     sides: int = 1,
+    uneven: bool = False,
 ) -> Draws:
     """Values, sides, contexts in order, and attributes of a unit's rows; attribute 0 has the effect planted.
 
-    Rows lie in at most half as many contexts as there are rows. Values share a slow part, that drifts
-    over contexts, and attributes are runs over contexts, 1, 2 or 4 on average, some rows aside, as words of a
-    document and fields of documents are. Attribute 0 is of `share` of the rows, in runs of `run` contexts; a
-    row with it has the higher value of two in half of all pairs and `effect` more.
+    Rows lie in at most half as many contexts as there are rows; where these are `uneven`, in some of them many.
+    Values share a slow part, that drifts over contexts, and attributes are runs over contexts, 1, 2 or 4 on
+    average, some rows aside, as words of a document and fields of documents are. Attribute 0 is of `share` of
+    the rows, in runs of `run` contexts; of a row with it and one without, it has the higher value in
+    half of all pairs and `effect` more.
     """
     rows = bands * per_band
     contexts = max(1, rows // 2)
-    context = np.sort(drawn.integers(0, contexts, rows))
+    weight = drawn.lognormal(0, 1.2 * uneven, contexts)
+    context = np.sort(drawn.choice(contexts, rows, p=weight / weight.sum()))
     side = drawn.integers(0, sides, rows)
     values = 0.7 * _smooth(drawn, contexts, 4)[context] + drawn.normal(size=rows)
     shares = drawn.uniform(0.02, 0.4, attributes)
