@@ -90,7 +90,7 @@ def association_test(
         ranks[part.rows] = part.ranks
         pairs += part.pairs(has)
 
-    matrix = has.astype(np.float32 if np.abs(ranks).sum() < _EXACT_32 else np.float64)
+    matrix: NDArray[np.floating] = has.astype(np.float32 if np.abs(ranks).sum() < _EXACT_32 else np.float64)
     score = (ranks.astype(matrix.dtype) @ matrix).astype(np.float64)
     effect = np.divide(score, 2 * pairs, out=np.full(len(score), np.nan), where=pairs > 0)
     tested &= pairs > 0

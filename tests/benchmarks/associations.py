@@ -24,7 +24,8 @@ PROCESSES = 2
 EFFECT = 0.2
 JUDGED = (0.3, 2)
 """Share of tokens that have the planted attribute, and contexts of its runs, by which the target is judged."""
-PLANTED = ((0.1, 1), (0.1, 2), (0.2, 2), JUDGED, (0.3, 4))
+PLANTED = ((1, 0.1, 1), (1, 0.1, 2), (1, 0.2, 2), (1, *JUDGED), (2, *JUDGED))
+"""Sides, share and contexts of a run."""
 LEAST_FOUND, MOST_REPORTED, MOST_SECONDS = 0.95, 0.05, 60.0
 
 
@@ -76,16 +77,15 @@ def main(units: int = 2048) -> int:
         print(f"{units:,} units, 4 bands of 256 tokens, effect {EFFECT}")
         print("| sides | share of tokens that have it | contexts of a run | found | others named | attributes tested |")
         print("| ---: | ---: | ---: | ---: | ---: | ---: |")
-        for sides in (1, 2):
-            for share, run in PLANTED:
-                outcomes = list(
-                    pool.map(planted, range(units), [share] * units, [run] * units, [sides] * units, chunksize=16)
-                )
-                found = np.mean([outcome.found for outcome in outcomes])
-                others = np.mean([outcome.others > 0 for outcome in outcomes])
-                tested = np.mean([outcome.tested for outcome in outcomes])
-                print(f"| {sides} | {share:.0%} | {run} | {found:.1%} | {others:.1%} | {tested:.0f} |", flush=True)
-                missed += bool(found < LEAST_FOUND and (share, run) == JUDGED)
+        for sides, share, run in PLANTED:
+            outcomes = list(
+                pool.map(planted, range(units), [share] * units, [run] * units, [sides] * units, chunksize=16)
+            )
+            found = np.mean([outcome.found for outcome in outcomes])
+            others = np.mean([outcome.others > 0 for outcome in outcomes])
+            tested = np.mean([outcome.tested for outcome in outcomes])
+            print(f"| {sides} | {share:.0%} | {run} | {found:.1%} | {others:.1%} | {tested:.0f} |", flush=True)
+            missed += bool(found < LEAST_FOUND and (share, run) == JUDGED)
         seconds = sum(outcome.seconds for outcome in outcomes) / PROCESSES
         print("\nattributes shifted by whole contexts\n\n| sides | units that report any | a plain rank test |")
         print("| ---: | ---: | ---: |")
