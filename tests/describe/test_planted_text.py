@@ -18,11 +18,12 @@ from atlas_builder.pipeline.build import build
 from atlas_builder.workspace import work_folder
 
 PLANTED, UNRELATED, PREDICTED = "amber", "birch", "violet"
-FILLERS = (
+_FILLERS = (
     "stone river cloud table paper green early quiet motor letter "
     "garden window silver hammer market bottle summer winter yellow carpet "
     "pencil button basket candle mirror saddle tunnel valley walnut zipper"
-).split()  # noqa: SIM905 - thirty words are read more easily so
+)
+FILLERS = _FILLERS.split()
 WORDS = (BOS, ".", PLANTED, UNRELATED, PREDICTED, *FILLERS)
 
 
