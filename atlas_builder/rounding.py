@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -86,3 +87,8 @@ def number(value: float | None, digits: int = 3) -> str:
 def aligned(value: float | None, digits: int = 3) -> str:
     """As `number`, with the zeros that a column of numbers has at its end."""
     return "–" if value is None else f"{value:#.{digits}g}".removesuffix(".").replace("-", "−")
+
+
+def first_rank(quantile: float, count: int) -> int:
+    """The first rank, from 0, of so many numbers that is not below a quantile; exact, so that a tenth of 30 is 3."""
+    return math.ceil(Fraction(str(float(quantile))) * count)

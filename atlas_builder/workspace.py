@@ -67,7 +67,6 @@ def atlas_facts(
         "title": config.title,
         "date": date,
         "kind": collected["kind"],
-        **({"output_tokens": collected["output_tokens"]} if "output_tokens" in collected else {}),
         "model": {
             "name": _portable(config.model.name),
             "revision": config.model.revision,

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from atlas_builder.collect.results import band_type, draw_type
 from atlas_builder.collect.sampling import Chances, mix, stream, tokens_chances
 from atlas_builder.collect.vector_log import RowLog
+from atlas_builder.rounding import first_rank
 
 OWN_SAMPLE = 256
 """Own positions of a unit of which surroundings are kept, and bands drawn from."""
@@ -130,7 +131,8 @@ def own_edges(own: np.ndarray, maximum: NDArray[np.float64], quantiles: list[flo
     """The edges of bands of output neurons: (units, quantiles + 1), NaN for a token that never comes next.
 
     The first is −∞. The others are exact quantiles of a unit's n own activations, v ascending:
-    v[min(⌊q·n⌋, n − 1)], of which q·n are smaller, ties aside; that of quantile 1 is the unit's maximum.
+    v[min(⌈q·n⌉, n − 1)], so that no fewer than q·n of them are smaller, ties aside; that of quantile 1 is
+    the unit's maximum.
     """
     edges = np.full((len(maximum), len(quantiles) + 1), np.nan)
     starts = np.searchsorted(own["unit"], np.arange(len(maximum) + 1))
@@ -140,9 +142,7 @@ def own_edges(own: np.ndarray, maximum: NDArray[np.float64], quantiles: list[flo
         values, count = np.sort(own["value"][first:last]), last - first
         edges[unit, 0] = -np.inf
         for place, quantile in enumerate(quantiles, start=1):
-            edges[unit, place] = (
-                maximum[unit] if quantile >= 1 else values[min(int(np.floor(quantile * count)), count - 1)]
-            )
+            edges[unit, place] = maximum[unit] if quantile >= 1 else values[min(first_rank(quantile, count), count - 1)]
     return edges
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
-from fractions import Fraction
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from atlas_builder.rounding import first_rank
 
 
 def mid_range(logits: ArrayLike, labels: ArrayLike, *, band: tuple[float, float] = (0.0, 0.1)) -> NDArray[np.int64]:
@@ -38,7 +37,7 @@ def mid_range(logits: ArrayLike, labels: ArrayLike, *, band: tuple[float, float]
     order = known[np.lexsort((own[known], classes[known]))]
     samples = np.bincount(classes[order])
     chosen = [
-        of_class[_rank(low, len(of_class)) : _rank(high, len(of_class))]
+        of_class[first_rank(low, len(of_class)) : first_rank(high, len(of_class))]
         for of_class in np.split(order, np.cumsum(samples)[:-1])
     ]
     return np.sort(np.concatenate(chosen)).astype(np.int64)
@@ -98,8 +97,3 @@ def _own_logits(
             f"{classes.max()}."
         )
     return logits[np.arange(len(labels)), classes].astype(np.float64), classes
-
-
-def _rank(quantile: float, samples: int) -> int:
-    """The first rank of samples that is not below a quantile; exact, so that a tenth of 30 is 3."""
-    return math.ceil(Fraction(str(float(quantile))) * samples)

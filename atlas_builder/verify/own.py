@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from fractions import Fraction
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -64,13 +65,13 @@ def ranges_of(case: UnitCase, places: NDArray[np.int64], values: NDArray[np.floa
     ordered = np.sort(values[own])
     edges = [-math.inf]
     for quantile in rule.own_bands:
-        place = min(math.floor(quantile * len(own)), len(own) - 1)
+        place = min(math.ceil(Fraction(str(quantile)) * len(own)), len(own) - 1)
         edges.append(float(values.max()) if quantile >= 1 else float(ordered[place]))
     quantiles: list[float | None] = [None, *rule.own_bands]
     others = others[np.argsort(chances_of_tokens(rule.seed, case.layer, case.unit, *places[others].T))]
     sampled = own[np.argsort(chances_of_own(rule.seed, case.layer, *places[own].T))][:_SAMPLED]
     found: list[OwnRange] = []
-    for side, order in (("others", others), ("own", sampled)):
+    for side, order in (("own", sampled), ("others", others)):
         for number, (low, high) in enumerate(pairwise(edges)):
             if side == "own" and not number:
                 continue

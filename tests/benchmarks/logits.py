@@ -1,4 +1,4 @@
-"""The pass over output neurons beside that over a layer's neurons: `python -m tests.benchmarks.logits [TOKENS] [COUNT]`.
+"""The pass over output neurons beside that over neurons: `python -m tests.benchmarks.logits [TOKENS] [COUNT]`.
 
 Batch by batch in turn, in one process, of the demo's model: the last layer's neurons, the same
 with draws from their whole range (`describe.associations`), and COUNT output neurons, whose own

@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Callable
 from concurrent.futures import Executor
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
@@ -103,7 +104,9 @@ def test_every_position_is_an_own_one_or_another_or_a_documents_end(settings: Co
         assert drawn == sorted(drawn, key=chance)
         edges = layer.band_edges[unit].tolist()
         values = sorted(of_unit["value"].tolist())
-        exact = [values[min(math.floor(quantile * len(values)), len(values) - 1)] for quantile in BANDS[:-1]]
+        exact = [
+            values[min(math.ceil(Fraction(str(quantile)) * len(values)), len(values) - 1)] for quantile in BANDS[:-1]
+        ]
         assert edges == [-math.inf, *exact, layer.moments.maximum[unit]]
         for low, high in itertools.pairwise(edges):
             first = [place for value, *place in others if value >= low - 1e-7][:DRAWS]

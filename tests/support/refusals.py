@@ -13,9 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from atlas_builder.cli import _explain, main
+from atlas_builder.cli import main
 from atlas_builder.errors import AtlasError
 from atlas_builder.pipeline import build, shards
+from atlas_builder.system.failures import failure
 
 LOADED = (build, shards)
 """What a command loads; loaded here, once for all."""
@@ -103,7 +104,7 @@ def _in_child(call: Callable[[], int | None], output: int) -> None:
             print(error, file=sys.stderr)
             status = error.exit_status
         except BaseException as error:
-            sentence, status = _explain(error)
+            sentence, status = failure(error)
             print(sentence, file=sys.stderr)
         sys.stdout.flush()
         sys.stderr.flush()
