@@ -38,7 +38,7 @@ def associations(
         attributes: What each sample has, true or false: (samples, attributes).
         contexts: The context, such as the number of a text, that each sample is from: (samples,). The
             null shifts attributes by whole contexts, in the order of these numbers. Without them each sample is one.
-        rolls: Number of shifts. The smallest p is 1 / (1 + rolls).
+        rolls: Number of shifts, at most one fewer than there are contexts. The smallest p is 1 / (1 + shifts).
         seed: Seed of the shifts.
 
     Returns:

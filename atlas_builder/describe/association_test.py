@@ -3,29 +3,26 @@
 The effect of an attribute is P(value with it > value without) + ½ P(equal) − ½, over pairs of
 rows of one side, pairs of both sides pooled: the common-language effect size of Mann and
 Whitney's U, less one half. Text is clustered: rows of one context, and neighbouring contexts, share
-their attributes, so that a plain rank test is far too bold. The null shifts attributes instead:
-of each side's rows, in the order of the text, the attributes begin at the first row of another context and
-go on from the first row after the last. p is corrected over all attributes by the largest statistic
-(single-step max-T, Westfall & Young 1993).
+their attributes, so that a plain rank test is far too bold. The null shifts attributes instead, by whole
+contexts and on both sides alike, since these are alike where they are near: each row gets the attributes of
+the row at its place in the context so many further on, of its side. p is corrected over all attributes by the
+largest statistic (single-step max-T, Westfall & Young 1993).
 
-A shift permutes the attributes of a side, so that it changes no number of pairs, and all shifts together are
-one product of shifted ranks and attributes. Ranks are doubled and centred: whole numbers, whose
-sums are exact, the same on every machine.
+The score of a shift is a sum of ranks, so that all shifts together are one product of shifted ranks and
+attributes. Ranks are doubled and centred: whole numbers, whose sums are exact, the same on every machine.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import prod
 from typing import NamedTuple
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
 
 NAMED_P = 0.01
-"""An association is named where p is at most this,"""
+"""An association is named where p is at most this, so that it takes a hundred contexts at least,"""
 LEAST_EFFECT = 0.05
 """and its effect, either way, at least this."""
 LEAST_CONTEXTS = 10
@@ -67,9 +64,11 @@ def association_test(
     within a context where there are no positions. `side`, (rows,) of 0 and 1, is held fixed: rows of
     one side are compared and shifted among themselves. Rows whose value is NaN are left out.
 
-    Each of the `rolls` shifts, drawn by `seed` without repetition, takes a context of each side to begin at, of which
-    at least one is not the first; where there are no more, all are taken. A statistic is |effect| over its root mean
-    square over all shifts and the order as it is; p = (1 + shifts whose largest is no smaller) / (1 + shifts).
+    A shift is by a number of contexts, of those that have a row, round in a circle; `seed` draws `rolls` different
+    ones, all where there are no more. In a context of another number of rows, those of the side begin again from the
+    first; where it has none, the next that has some is taken. A statistic is the sum of the ranks, within their
+    sides, of the rows with the attribute, by size, over its root mean square over all shifts and the order as it is;
+    p = (1 + shifts whose largest is no smaller) / (1 + shifts).
 
     Raises `ValueError` where shapes do not fit, or a side is neither 0 nor 1.
     """
@@ -81,51 +80,55 @@ def association_test(
         raise ValueError(f"rolls must be at least 1, but is {rolls}.")
     order = np.lexsort((places, contexts))
     order = order[~np.isnan(value[order])]
-    tested = _in_enough_contexts(has[order], contexts[order])
-    order = order[np.argsort(sides[order], kind="stable")]
-    slices = [rows for which in (False, True) if len(rows := order[sides[order] == which])]
-    if not slices:
-        nothing = np.full(has.shape[1], np.nan)
-        return AssociationScores(nothing, nothing.copy(), tested)
+    value, sides, has, firsts = value[order], sides[order], has[order], _firsts(contexts[order])
+    tested = _in_enough_contexts(has, firsts)
+    number = np.repeat(np.arange(len(firsts)), np.diff(firsts, append=len(order)))
+    parts = [_Side.of(rows, value, number) for side in (False, True) if len(rows := np.flatnonzero(sides == side))]
+    ranks = np.zeros(len(order))
+    pairs = np.zeros(has.shape[1], np.int64)
+    for part in parts:
+        ranks[part.rows] = part.ranks
+        pairs += part.pairs(has)
 
-    parts = [_Side.of(value[rows], contexts[rows]) for rows in slices]
-    ranks = np.concatenate([part.ranks for part in parts])
-    if np.abs(ranks).sum() < _EXACT_32:
-        ranks = ranks.astype(np.float32)
-        parts = [part._replace(ranks=part.ranks.astype(np.float32)) for part in parts]
-    matrix = has[order].astype(ranks.dtype)
-    pairs = np.sum([part.pairs(has[rows]) for part, rows in zip(parts, slices, strict=True)], axis=0)
-    score = (ranks @ matrix).astype(np.float64)
+    matrix: NDArray[np.floating] = has.astype(np.float32 if np.abs(ranks).sum() < _EXACT_32 else np.float64)
+    score = (ranks.astype(matrix.dtype) @ matrix).astype(np.float64)
     effect = np.divide(score, 2 * pairs, out=np.full(len(score), np.nan), where=pairs > 0)
     tested &= pairs > 0
     p = np.full(len(score), np.nan)
     if tested.any():
-        begins = _shifts([len(part.firsts) for part in parts], rolls, seed)
-        p[tested] = _corrected(score[tested], _shifted_scores(parts, begins, matrix[:, tested]))
+        p[tested] = _corrected(
+            score[tested], _shifted_scores(parts, _shifts(len(firsts), rolls, seed), len(firsts), matrix[:, tested])
+        )
     return AssociationScores(effect, p, tested)
 
 
 class _Side(NamedTuple):
     """The rows of one side, in the order of the text."""
 
-    ranks: NDArray[np.floating]
-    """Midranks, doubled and centred: (rows,)."""
+    rows: NDArray[np.int64]
+    ranks: NDArray[np.float64]
+    """Midranks among them, doubled and centred: (rows,)."""
+    context: NDArray[np.int64]
+    """The number of each row's context, among those of both sides."""
     firsts: NDArray[np.int64]
-    """The first row of each context."""
+    """The first row of each context that has any."""
 
     @classmethod
-    def of(cls, value: NDArray[np.float64], context: NDArray[np.int64]) -> _Side:
-        return cls(2 * rankdata(value) - (len(value) + 1), _firsts(context))
+    def of(cls, rows: NDArray[np.int64], value: NDArray[np.float64], context: NDArray[np.int64]) -> _Side:
+        return cls(rows, 2 * rankdata(value[rows]) - (len(rows) + 1), context[rows], _firsts(context[rows]))
 
     def pairs(self, has: NDArray[np.bool_]) -> NDArray[np.int64]:
         """The pairs of rows, one with each attribute and one without: (attributes,)."""
-        having = np.count_nonzero(has, axis=0)
-        return np.asarray(having * (len(has) - having), np.int64)
+        having = np.count_nonzero(has[self.rows], axis=0)
+        return np.asarray(having * (len(self.rows) - having), np.int64)
 
-    def shifted(self, begins: NDArray[np.int64]) -> NDArray[np.floating]:
-        """The ranks that meet the attributes as they are, where these begin at other contexts: (shifts, rows)."""
-        rows = len(self.ranks)
-        return sliding_window_view(np.concatenate([self.ranks, self.ranks]), rows)[rows - self.firsts[begins]]
+    def sources(self, shifts: NDArray[np.int64], contexts: int) -> NDArray[np.int64]:
+        """The row, of both sides, whose attributes each row gets: (shifts, rows)."""
+        sizes = np.diff(self.firsts, append=len(self.rows))
+        place = np.arange(len(self.rows)) - np.repeat(self.firsts, sizes)
+        following = np.searchsorted(self.context[self.firsts], np.arange(contexts)) % len(self.firsts)
+        to = np.concatenate([following, following])[self.context + shifts[:, None]]
+        return np.asarray(self.rows[self.firsts[to] + place % sizes[to]])
 
 
 def _checked(
@@ -145,16 +148,15 @@ def _checked(
     return value, sides.astype(np.bool_), contexts, has.astype(np.bool_)
 
 
-def _firsts(context: NDArray[np.int64]) -> NDArray[np.int64]:
+def _firsts(context: NDArray[np.generic]) -> NDArray[np.int64]:
     """Where contexts begin, of rows in their order."""
-    return np.flatnonzero(np.concatenate([[True], context[1:] != context[:-1]]))
+    return np.flatnonzero(np.concatenate([np.ones(min(1, len(context)), bool), context[1:] != context[:-1]]))
 
 
-def _in_enough_contexts(has: NDArray[np.bool_], context: NDArray[np.int64]) -> NDArray[np.bool_]:
+def _in_enough_contexts(has: NDArray[np.bool_], firsts: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Whether enough contexts have a row with each attribute and one without it, of rows in the order of contexts."""
     if not len(has):
         return np.zeros(has.shape[1], np.bool_)
-    firsts = _firsts(context)
     bits = np.packbits(has, axis=1)
     some, every = (
         np.unpackbits(of_rows.reduceat(bits, firsts, axis=0), axis=1, count=has.shape[1]).sum(axis=0)
@@ -163,21 +165,28 @@ def _in_enough_contexts(has: NDArray[np.bool_], context: NDArray[np.int64]) -> N
     return np.asarray((some >= LEAST_CONTEXTS) & (len(firsts) - every >= LEAST_CONTEXTS))
 
 
-def _shifts(contexts: list[int], rolls: int, seed: int | Sequence[int]) -> NDArray[np.int64]:
-    """The context of each side at which attributes begin, of different shifts: (shifts, sides)."""
-    others = prod(contexts) - 1
+def _shifts(contexts: int, rolls: int, seed: int | Sequence[int]) -> NDArray[np.int64]:
+    """Different numbers of contexts to shift by."""
+    others = contexts - 1
     drawn = np.arange(others) if others <= rolls else np.random.default_rng(seed).choice(others, rolls, replace=False)
-    return np.stack(np.unravel_index(drawn + 1, contexts), axis=1)
+    return np.asarray(drawn + 1)
 
 
-def _shifted_scores(parts: list[_Side], begins: NDArray[np.int64], matrix: NDArray[np.floating]) -> NDArray[np.float64]:
+def _shifted_scores(
+    parts: list[_Side], shifts: NDArray[np.int64], contexts: int, matrix: NDArray[np.floating]
+) -> NDArray[np.float64]:
     """The scores of each shift: (shifts, attributes)."""
-    step = max(1, _AT_ONCE // len(matrix))
-    scores = np.empty((len(begins), matrix.shape[1]))
-    for low in range(0, len(begins), step):
-        some = begins[low : low + step]
-        ranks = np.concatenate([part.shifted(some[:, place]) for place, part in enumerate(parts)], axis=1)
-        scores[low : low + step] = ranks @ matrix
+    rows = len(matrix)
+    step = max(1, _AT_ONCE // rows)
+    scores = np.empty((len(shifts), matrix.shape[1]))
+    for low in range(0, len(shifts), step):
+        some = shifts[low : low + step]
+        ranks = np.zeros(len(some) * rows)
+        for part in parts:
+            sources = part.sources(some, contexts) + rows * np.arange(len(some))[:, None]
+            weights = np.broadcast_to(part.ranks, sources.shape)
+            ranks += np.bincount(sources.reshape(-1), weights.reshape(-1), len(ranks))
+        scores[low : low + step] = ranks.reshape(len(some), rows).astype(matrix.dtype) @ matrix
     return scores
 
 

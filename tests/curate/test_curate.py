@@ -126,7 +126,7 @@ def test_associations_are_those_of_an_atlas() -> None:
     drawn = np.random.default_rng(0)
     activations, own, attributes = drawn.normal(size=200), drawn.random(200) < 0.5, drawn.random((200, 4)) < 0.4
     activations += attributes[:, 2]
-    contexts = drawn.integers(0, 60, 200)
+    contexts = drawn.integers(0, 300, 200)
     for given_contexts, of_samples in ((None, np.arange(200)), (contexts, contexts)):
         effect, p = associations(activations, own, attributes, contexts=given_contexts, rolls=500, seed=3)
         scores = association_test(activations, own, of_samples, attributes, rolls=500, seed=3)

@@ -16,42 +16,42 @@ def clustered_draws(
     per_band: int = 256,
     attributes: int = 300,
     effect: float = 0.0,
-    share: float = 0.2,
+    share: float = 0.3,
+    run: int = 2,
     sides: int = 1,
+    uneven: bool = False,
 ) -> Draws:
     """Values, sides, contexts in order, and attributes of a unit's rows; attribute 0 has the effect planted.
 
-    Rows lie in at most half as many contexts as there are rows. Values share a slow part, that drifts
-    over contexts, and attributes are runs over contexts of random length, some rows aside, as words of a
-    document and fields of documents are. Attribute 0 is of `share` of the rows, and these are more likely
-    among the high values by `effect`.
+    Rows lie in at most half as many contexts as there are rows; where these are `uneven`, in some of them many.
+    Values share a slow part, that drifts over contexts, and attributes are runs over contexts, 1, 2 or 4 on
+    average, some rows aside, as words of a document and fields of documents are. Attribute 0 is of `share` of
+    the rows, in runs of `run` contexts; of a row with it and one without, it has the higher value in
+    half of all pairs and `effect` more.
     """
     rows = bands * per_band
     contexts = max(1, rows // 2)
-    context = np.sort(drawn.integers(0, contexts, rows))
+    weight = drawn.lognormal(0, 1.2 * uneven, contexts)
+    context = np.sort(drawn.choice(contexts, rows, p=weight / weight.sum()))
     side = drawn.integers(0, sides, rows)
     values = 0.7 * _smooth(drawn, contexts, 4)[context] + drawn.normal(size=rows)
     shares = drawn.uniform(0.02, 0.4, attributes)
-    has = np.stack([_runs(drawn, contexts, one)[context] for one in shares], axis=1)
+    has = np.stack([_runs(drawn, contexts, one, drawn.choice([1, 2, 4]))[context] for one in shares], axis=1)
     has ^= drawn.random(has.shape) < 0.02
     if effect:
         # Where X and Y are normal, P(X > Y) = Phi(shift / sqrt 2).
-        own = _runs(drawn, contexts, share)[context]
+        own = _runs(drawn, contexts, share, run)[context]
         has[:, 0] = own
         values = _ranks(values) + _shift(effect) * own
     return values, side, context, has
 
 
 def shifted_by_contexts(
-    drawn: np.random.Generator, side: NDArray[np.int64], context: NDArray[np.int64], has: NDArray[np.bool_]
+    drawn: np.random.Generator, context: NDArray[np.int64], has: NDArray[np.bool_]
 ) -> NDArray[np.bool_]:
-    """Attributes of each side that begin at a random other context, and go on from the first row after the last."""
-    shifted = has.copy()
-    for which in np.unique(side):
-        rows = np.flatnonzero(side == which)
-        begin = int(np.searchsorted(context[rows], drawn.choice(np.unique(context[rows])[1:])))
-        shifted[rows] = has[np.roll(rows, -begin)]
-    return shifted
+    """Attributes that begin at a random other context, and go on from the first row after the last."""
+    begin = int(np.searchsorted(context, drawn.choice(np.unique(context)[1:])))
+    return np.asarray(np.roll(has, -begin, axis=0))
 
 
 def _smooth(drawn: np.random.Generator, contexts: int, width: int) -> NDArray[np.float64]:
@@ -59,16 +59,13 @@ def _smooth(drawn: np.random.Generator, contexts: int, width: int) -> NDArray[np
     return np.asarray(noise / np.sqrt(width))
 
 
-def _runs(drawn: np.random.Generator, contexts: int, share: float, length: int = 4) -> NDArray[np.bool_]:
+def _runs(drawn: np.random.Generator, contexts: int, share: float, length: int) -> NDArray[np.bool_]:
     """Contexts with an attribute: runs of about `length`, about `share` of all."""
-    has = np.empty(contexts, bool)
-    place, is_on = 0, bool(drawn.random() < share)
-    while place < contexts:
-        mean = length if is_on else length * (1 - share) / share
-        end = place + int(drawn.geometric(min(1.0, 1 / mean)))
-        has[place:end] = is_on
-        place, is_on = end, not is_on
-    return has
+    gap = max(1.0, length * (1 - share) / share)
+    pairs = 1 + contexts // 2  # of a run and a gap, each at least one context long
+    lengths = np.stack([drawn.geometric(1 / length, pairs), drawn.geometric(1 / gap, pairs)], axis=1)
+    has = np.repeat(np.tile([True, False], pairs), lengths.reshape(-1))
+    return np.roll(has, int(drawn.integers(len(has))))[:contexts]
 
 
 def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
