@@ -1,4 +1,4 @@
-"""Associations, from their definition: tokens drawn again, pairs counted, attributes shifted one context at a time."""
+"""Associations, from their definition: tokens drawn again, pairs counted, attributes shifted by whole contexts."""
 
 from __future__ import annotations
 
@@ -163,12 +163,14 @@ def _scores(
         counted += wins[part] @ has - having**2 / 2  # wins among those that have it are half of their pairs
     with np.errstate(invalid="ignore"):
         effects = counted / pairs - 0.5
-    firsts = [_firsts([row.context for row in rows[part]]) for part in parts]
-    sums = np.array([(wins @ _shifted(table, parts, begins)) for begins in _begins(firsts, seed)])
-    with np.errstate(invalid="ignore"):
-        every = np.abs(np.vstack([effects, (sums - wins @ table) / pairs + effects]))
+    centred = np.concatenate([2 * wins[part] - (part.stop - part.start) for part in parts])
+    contexts = sorted({row.context for row in rows})
+    shifted = [table[_sources(rows, contexts, shift)] for shift in _shifts(len(contexts), seed)]
+    every = np.abs(np.array([centred @ one for one in (table, *shifted)]))
     every[:, pairs == 0] = 0
     size = every / np.maximum(np.sqrt((every**2).mean(axis=0)), 1e-300)
+    if not shifted:
+        return effects, np.ones((2, len(effects)))
     largest = size[1:].max(axis=1)
     larger = [(largest[:, None] >= size[0] * (1 + way * _NEARLY)).sum(axis=0) for way in (1, -1)]
     return effects, (1 + np.array(larger)) / (1 + len(largest))
@@ -179,26 +181,30 @@ def _wins(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(won + equal / 2)
 
 
-def _firsts(contexts: Sequence[int]) -> list[int]:
-    """Where contexts begin."""
-    return [place for place, context in enumerate(contexts) if not place or context != contexts[place - 1]]
+def _shifts(contexts: int, seed: Sequence[int]) -> list[int]:
+    """Numbers of contexts to shift by."""
+    others, chance = contexts - 1, np.random.default_rng(seed)
+    if others <= _SHIFTS:
+        return list(range(1, contexts))
+    return [1 + number for number in chance.choice(others, _SHIFTS, replace=False).tolist()]
 
 
-def _begins(firsts: Sequence[Sequence[int]], seed: Sequence[int]) -> list[list[int]]:
-    """The row of each side at which attributes begin, shift by shift: not that of the first context in all sides."""
-    counts = [len(of_side) for of_side in firsts]
-    others = math.prod(counts) - 1
-    chance = np.random.default_rng(seed)
-    drawn = range(others) if others <= _SHIFTS else chance.choice(others, _SHIFTS, replace=False).tolist()
-    shifts = []
-    for number in drawn:
-        rest, begins = number + 1, []
-        for count, of_side in reversed(list(zip(counts, firsts, strict=True))):
-            rest, place = divmod(rest, count)
-            begins.append(of_side[place])
-        shifts.append(begins[::-1])
-    return shifts
+def _sources(rows: Sequence[DrawnToken], contexts: Sequence[int], shift: int) -> list[int]:
+    """The row whose attributes each row gets: that at its place in the context so many further on, of its side.
 
-
-def _shifted(table: Bools, parts: Sequence[slice], begins: Sequence[int]) -> Bools:
-    return np.concatenate([np.roll(table[part], -begin, axis=0) for part, begin in zip(parts, begins, strict=True)])
+    Where its side has none there, the next context that has some counts; where it has fewer, they begin again.
+    """
+    of_side: dict[int, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for place, row in enumerate(rows):
+        of_side[row.side][row.context].append(place)
+    sources = [0] * len(rows)
+    for in_contexts in of_side.values():
+        reached: dict[int, list[int]] = {}
+        following = in_contexts[min(in_contexts)]  # round in a circle
+        for context in reversed(contexts):
+            following = reached[context] = in_contexts.get(context, following)
+        for number, context in enumerate(contexts):
+            givers = reached[contexts[(number + shift) % len(contexts)]]
+            for place, taker in enumerate(in_contexts.get(context, ())):
+                sources[taker] = givers[place % len(givers)]
+    return sources

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -35,7 +36,8 @@ def drawn_tokens(case: UnitCase, places: NDArray[np.int64], values: _Values) -> 
         return _from_bands(case, places, values, edges, 0, np.argsort(of_others), values >= LOWEST)
     following = case.text.next_tokens
     is_own = following == int(case.record["token"]["id"])
-    edges = _own_edges(values, is_own, case.config.examples.own_bands)
+    # Edges are activations themselves: another token as active may in another run be a little less so.
+    edges = _own_edges(case.values.astype(np.float64), float(values.max()), is_own, case.config.examples.own_bands)
     of_own = chances_of_own(seed, case.layer, *places.T)
     return [
         *_from_bands(case, places, values, edges, 0, np.argsort(of_others), ~is_own & (following >= 0)),
@@ -43,14 +45,19 @@ def drawn_tokens(case: UnitCase, places: NDArray[np.int64], values: _Values) -> 
     ]
 
 
-def _own_edges(values: _Values, is_own: NDArray[np.bool_], quantiles: list[float]) -> list[float] | None:
+def draws_differ(case: UnitCase, places: NDArray[np.int64], several: Sequence[_Values]) -> bool:
+    """Whether other tokens are drawn, or into other parts, with activations that are nearly the same."""
+    drawn = [{token[:-1] for token in drawn_tokens(case, places, values)} for values in several]
+    return any(one != drawn[0] for one in drawn)
+
+
+def _own_edges(
+    values: _Values, maximum: float, is_own: NDArray[np.bool_], quantiles: list[float]
+) -> list[float] | None:
     own = np.sort(values[is_own]).tolist()
     if not own:
         return None
-    inner = [
-        float(values.max()) if quantile >= 1 else own[min(int(quantile * len(own)), len(own) - 1)]
-        for quantile in quantiles
-    ]
+    inner = [maximum if quantile >= 1 else own[min(int(quantile * len(own)), len(own) - 1)] for quantile in quantiles]
     return [-np.inf, *inner]
 
 

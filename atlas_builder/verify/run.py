@@ -24,6 +24,7 @@ from atlas_builder.verify.background import background_places
 from atlas_builder.verify.bands import bands_of, bands_unsure, check_bands
 from atlas_builder.verify.claims import Claims, check_identity, check_logits, check_statistics, check_steering
 from atlas_builder.verify.directions import DirectionCheck
+from atlas_builder.verify.draws import draws_differ
 from atlas_builder.verify.examples import (
     Importance,
     check_examples,
@@ -278,19 +279,22 @@ class Verification:
 
     def _associations(self, case: UnitCase) -> None:
         """Compare associations, with activations as they are or, where a draw hangs on an edge, nearly so."""
+        of_any_sign = self.config.units.kind == "logits"
+        nudged = [self._nudged(case, nudge, of_any_sign) for nudge in _NUDGES]
         reports: list[VerificationReport] = []
-        for nudge in _NUDGES:
-            reports.append(check_associations(case, self.places, self._nudged(case, nudge)))
+        for values in nudged:
+            reports.append(check_associations(case, self.places, values))
             if not reports[-1].problems:
                 break
-        unsure = self.config.model.dtype != "float32"  # in 16 bits many are equal, and another run sees others
-        if not unsure or not reports[-1].problems:
+        # In 16 bits many activations are equal; where several are as an edge is, another run may part them otherwise.
+        unsure = self.config.model.dtype != "float32" or (of_any_sign and draws_differ(case, self.places, nudged))
+        if not (reports[-1].problems and unsure):
             _add_best(case.report, reports)
 
     @staticmethod
-    def _nudged(case: UnitCase, nudge: float) -> NDArray[np.float64]:
+    def _nudged(case: UnitCase, nudge: float, of_any_sign: bool = False) -> NDArray[np.float64]:
         exact = case.values.astype(np.float64)
-        return exact + nudge * case.exactness * (np.abs(exact) + case.grain) * (exact > 0)
+        return exact + nudge * case.exactness * (np.abs(exact) + case.grain) * ((exact > 0) | of_any_sign)
 
     def _clamped(self, case: UnitCase) -> np.ndarray | None:
         """Clamp the unit to its maximum on its strongest examples, up to their key tokens; None where it is not."""

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from atlas_builder.pipeline.build import build
+from atlas_builder.progress import Progress
 from atlas_builder.rerun.source import open_rerun
+from atlas_builder.site.hosting.check import check
 from atlas_builder.verify.run import verify
 from tests.attacks.claims import Alteration, Attacker, alterations
 from tests.support.atlases import Configure, Once, records_of
@@ -69,3 +71,20 @@ def test_what_is_altered_is_found(associated_site: Path, copy_of: Callable[[Path
     others = [one for one in alterations(chosen, each=1, brief=True) if one.field.startswith("associations")]
     assert len(others) > 5
     assert [one.what for one in (*own, *others) if not attacker.problems(one)] == []
+
+
+def test_associations_of_output_neurons_hold(configure: Configure, pool: Executor, tmp_path: Path) -> None:
+    """They are measured by default, own tokens and others apart."""
+    settings = configure(
+        units={"kind": "logits", "top": 10},
+        corpus={"context": 16},
+        examples={"association_draws": 60, "own_bands": [0, 0.5, 1]},
+        describe={"importance": "none", "prediction": False},
+        link={"map": False},
+    )
+    site = build(settings, tmp_path / "site", executor=pool)
+    assert any(record["associations"]["tested"] for record in records_of(site))
+    report = verify(site, units=10)
+    problems = [*check(site, Progress(quiet=True)).problems, *report.problems]
+    assert [problem for problem in problems if "association" in problem] == []
+    assert report.compared["associations"] >= 30
