@@ -85,6 +85,13 @@ def _check(array: np.ndarray, row: Row, layer: str, sizes: dict[tuple[str, str],
 
 
 _OF_DIRECTIONS = {"edges-L0.npy", "modules.json"}
+_OF_OUTPUT_NEURONS = {
+    *(f"L0/{name}.npy" for name in ("output_tokens", "own", "own_bands", "own_band_windows", "draws")),
+    *(f"L0.own_bands.npz{array}" for array in ("", "/drawn", "/share", "/chance")),
+    *(f"after-<batches>/L0.npz/wide_{name}" for name in ("column", "context", "position", "row", "value", "limit")),
+    "after-<batches>/L0.npz/own_sample",
+}
+_NOT_OF_OUTPUT_NEURONS = {"L0/write.npy", "L0.steering.npz", "L0.importance.npz"}
 _OF_CHARACTERS = {"contexts/begins.b1", "contexts/reads.i32"}  # none where every token begins a character
 
 
@@ -124,7 +131,20 @@ def work(configure: Configure, llama_folder: Path, pool: Executor, tmp_path_fact
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_files_of_a_stage_are_as_described(work: Path, stage: str) -> None:
-    _compare(work / stage, _tables(stage), {"importance/<first batch>.npy", *_OF_DIRECTIONS})
+    _compare(work / stage, _tables(stage), {"importance/<first batch>.npy", *_OF_DIRECTIONS, *_OF_OUTPUT_NEURONS})
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_files_of_output_neurons_are_as_described(logits_site: Path, stage: str) -> None:
+    tables = {
+        name: row._replace(shape="(units, none)") if name.startswith("L0.logits.npz/") else row
+        for name, row in _tables(stage).items()
+    }
+    missing = {
+        name for name in tables if name.split("/")[0] in _NOT_OF_OUTPUT_NEURONS or name in _NOT_OF_OUTPUT_NEURONS
+    }
+    optional = {"importance/<first batch>.npy", "unembedding.npy", *_OF_DIRECTIONS, *missing}
+    _compare(work_folder(logits_site) / stage, tables, optional)
 
 
 def test_files_of_a_shard_are_as_described(configure: Configure, tmp_path: Path) -> None:
@@ -132,4 +152,4 @@ def test_files_of_a_shard_are_as_described(configure: Configure, tmp_path: Path)
     whole, tables = _tables("collect"), _tables("The folder of a pass or shard")
     del tables["contexts/"]  # as in the stage, like these
     like = ("contexts/", "tokens.json", "unembedding.npy", "L0/read.npy", "L0/write.npy")
-    _compare(folder, tables | {name: row for name, row in whole.items() if name.startswith(like)}, set())
+    _compare(folder, tables | {name: row for name, row in whole.items() if name.startswith(like)}, _OF_OUTPUT_NEURONS)

@@ -47,7 +47,7 @@ class LayerShape:
     draws: int = 0
     """Tokens drawn from the whole range of a unit, as `CollectedLayer.draws` says; 0 for none."""
     predicts: bool = False
-    """Whether each unit is a token, so that its own positions are told from others."""
+    """Whether each unit is a token, so that its own positions are kept apart from others."""
 
 
 class LayerCollector:

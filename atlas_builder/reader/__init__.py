@@ -11,6 +11,7 @@ behaviour's examples, a neighbour's unit. Nothing here needs a model.
 """
 
 from atlas_builder.reader.atlas import Atlas, Layer, open
+from atlas_builder.reader.band import Band
 from atlas_builder.reader.measures import (
     Association,
     Associations,
@@ -26,7 +27,7 @@ from atlas_builder.reader.measures import (
     Token,
 )
 from atlas_builder.reader.neighbour import Neighbour
-from atlas_builder.reader.unit import Band, Behaviour, Behaviours, Example, Unit
+from atlas_builder.reader.unit import Behaviour, Behaviours, Example, Unit
 
 __all__ = [
     "Association",

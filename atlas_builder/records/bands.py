@@ -131,7 +131,8 @@ class LayerBands:
         edges = self._layer.band_edges[unit]
         own = _counts_between(self._layer.own["value"][slice(*self._own_starts[unit : unit + 2])], edges)
         if side.name == "own":
-            return own.tolist()
+            counted: list[int] = own.tolist()
+            return counted
         every = np.diff(tokens_below(self._layer.histogram[unit], edges, self._layer.moments.maximum[unit]))
         return [
             max(drawn, round(significant(others, 2) or 0))
@@ -159,7 +160,8 @@ def tokens_below(
     Tokens of a bin of its fine `histogram`, (BINS,), count as lying evenly in it.
     """
     below = np.concatenate([[0], np.cumsum(histogram, dtype=np.int64)])
-    return np.where(values >= maximum, below[-1], np.interp(values, bin_edges(), below))
+    about: NDArray[np.float64] = np.where(values >= maximum, below[-1], np.interp(values, bin_edges(), below))
+    return about
 
 
 def _counts_between(values: NDArray[np.float32], edges: NDArray[np.float64]) -> NDArray[np.int64]:

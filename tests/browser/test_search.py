@@ -23,7 +23,7 @@ pytestmark = pytest.mark.browser
 
 FIND = """async ([query, filters, reach]) => {
   const found = await Atlas.search.find(query, Object.assign({layers: null}, filters), reach || 1000, () => true);
-  return {...found, unit: found.unit && found.unit.page, expression: found.expression && found.expression.source,
+  return {...found, unit: found.units[0]?.page ?? null, expression: found.expression && found.expression.source,
     hits: found.hits.map(hit => ({...hit, where: Atlas.search.behaviour(hit.number)}))};
 }"""
 Place = tuple[int, int, int]

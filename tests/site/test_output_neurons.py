@@ -110,7 +110,7 @@ def test_pages_name_the_token(logits_site: Path) -> None:
     page = _page(logits_site, 2)
     assert "<title>Output neuron “␣def”, A tiny atlas</title>" in page
     assert "<h1>Output neuron “␣def”</h1>" in page
-    assert '<meta name=citation_title content="Output neuron “␣def”">' in page
+    assert '<meta name=citation_title property=og:title content="Output neuron “␣def”">' in page
     assert "“␣def” comes next <small>" in page
     assert "“␣def” does not come next <small>about " in page
     table = (logits_site / "L2" / "index.html").read_text(encoding="utf-8")
