@@ -30,7 +30,7 @@ class Split:
     @property
     def breaks(self) -> NDArray[np.bool_]:
         """Where the attribute is not the one that goes with the class."""
-        return self.labels != self.attributes
+        return np.asarray(self.labels != self.attributes)
 
     @property
     def groups(self) -> Numbers:

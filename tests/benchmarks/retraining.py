@@ -58,7 +58,7 @@ class Network(nn.Module):
     @torch.no_grad()
     def read(self, images: Images) -> Read:
         """Features and logits of images (n, height, width)."""
-        parts = [self.body(part) for part in torch.from_numpy(images)[:, None].split(512)]
+        parts = [self.body(part) for part in torch.split(torch.from_numpy(images)[:, None], 512)]
         features = torch.cat(parts)
         return Read(features.double().numpy(), self.head(features).double().numpy())
 
@@ -66,11 +66,12 @@ class Network(nn.Module):
 def trained(split: Split, epochs: int, seed: int) -> Network:
     """A network by empirical risk minimisation (ERM): cross-entropy over all samples alike, by Adam."""
     torch.manual_seed(seed)
-    network = Network(split.images.shape[-1], 1 + int(split.labels.max())).to(memory_format=torch.channels_last)
+    network = Network(split.images.shape[-1], 1 + int(split.labels.max()))
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # typed for tensors alone
     optimizer = torch.optim.Adam(network.parameters(), lr=2e-3, weight_decay=1e-4, fused=True)
     images, labels = torch.from_numpy(split.images)[:, None], torch.from_numpy(split.labels)
     for _ in range(epochs):
-        for batch in torch.randperm(len(labels)).split(50):
+        for batch in torch.split(torch.randperm(len(labels)), 50):
             loss = nn.functional.cross_entropy(network(images[batch]), labels[batch])
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]

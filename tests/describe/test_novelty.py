@@ -95,5 +95,5 @@ def test_tokens_that_are_parts_of_one_character_read_alike() -> None:
     )
     contexts = SimpleNamespace(starts=np.array([0, 4]))
     collected: Any = SimpleNamespace(contexts=contexts, reads=np.array([4, 4, 4, 3]), texts_read=texts_read)
-    layer: Any = SimpleNamespace(bands=bands, units=1, band_edges=np.zeros((1, 4)))
-    assert run._novelty(collected, layer).share.tolist() == [[1, 0, 1]]
+    layer: Any = SimpleNamespace(units=1, band_edges=np.zeros((1, 4)))
+    assert run._novelty(collected, layer, bands).share.tolist() == [[1, 0, 1]]

@@ -42,8 +42,8 @@ def test_an_atlas_says_of_its_units_what_the_model_does(
     units = open_units(loaded, settings)
     largest = {layer: np.full(units.count(layer), -np.inf) for layer in units.layers}
     room = settings.corpus.context - 1
-    for _, (_, text) in enumerate(documents.documents(settings.corpus)):
-        (ids,) = loaded.encode([text])
+    for document in documents.documents(settings.corpus):
+        (ids,) = loaded.encode([document.text])
         for first in range(0, len(ids), room):
             for layer, (_, found) in _seen(units, [0, *ids[first : first + room]]).items():
                 largest[layer] = np.maximum(largest[layer], found[1:].max(axis=0))
