@@ -83,23 +83,20 @@ def curate(
     output = output or site.resolve().with_name(f"{site.resolve().name}.curated.jsonl")
     _check_file(output)
     lines = Lines(atlas.config, atlas.stages.collected, side, (low, high), seed)
-    short: list[UnitAddress] = []
-    count = 0
+    if report is not None:
+        _write_report(atlas, site, chosen, lines, report)
+    counts: dict[UnitAddress, int] = {}
     draft = output.with_name(f".{output.name}.draft")
     with draft.open("wb") as file, progress.task("curate", total=len(chosen), unit="units") as advance:
         for draws, address in _by_layer(atlas, chosen):
             found = draws.between(address.unit, side, (low, high))
             order = np.random.default_rng([seed, *address]).permutation(len(found.rows))[:number]
-            if len(order) < number:
-                short.append(address)
             for line in lines.of(address, found.rows[order], found.quantile[order]):
                 file.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
-                count += 1
+            counts[address] = len(order)
             advance(1)
     draft.replace(output)
-    if report is not None:
-        _write_report(atlas, site, chosen, lines, report)
-    return CuratedExamples(output, count, short)
+    return CuratedExamples(output, sum(counts.values()), [unit for unit, count in counts.items() if count < number])
 
 
 class _Atlas(NamedTuple):

@@ -70,7 +70,7 @@ def test_own_bands_hold_the_positions_where_the_token_comes_next(logits_site: Pa
     for record in records_of(logits_site):
         own = np.sort(layer.own["value"][layer.own["unit"] == record["unit"]].astype(np.float64))
         for band in [band for band in record["bands"] if band["side"] == "own"]:
-            low, high = (min(int(np.floor(quantile * len(own))), len(own)) for quantile in band["quantiles"])
+            low, high = (min(math.ceil(quantile * len(own)), len(own)) for quantile in band["quantiles"])
             assert band["positions"] == high - low, "activations are distinct here"
             for place in band["examples"]:
                 example = record["examples"][place]

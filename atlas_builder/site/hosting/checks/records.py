@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -15,7 +14,7 @@ from atlas_builder.describe.novelty import SIGNIFICANT
 from atlas_builder.records.address import UnitAddress
 from atlas_builder.records.schema import Record, content_hash, serialise
 from atlas_builder.records.validation import schema_problem
-from atlas_builder.rounding import grain_of, grain_of_bands
+from atlas_builder.rounding import first_rank, grain_of, grain_of_bands
 from atlas_builder.site.hosting.checks.associations import association_problems
 from atlas_builder.site.hosting.checks.measures import CLOSE, measure_problems, near
 
@@ -274,7 +273,7 @@ def _positions(record: Record, sides: Mapping[str | None, Sequence[Record]]) -> 
     if own[0]["quantiles"][0] != 0 or own[-1]["quantiles"][1] != 1:
         return
     for band, below in zip(own, itertools.accumulate((band["positions"] for band in own), initial=0), strict=False):
-        if below > math.floor(band["quantiles"][0] * n):  # fewer, where activations are equal
+        if below > first_rank(band["quantiles"][0], n):  # fewer, where activations are equal
             yield "its own positions are not as many as the quantiles of its bands say"
     every = n + sum(band["positions"] for band in others)
     drawn = sum(band["drawn"] for band in others)
