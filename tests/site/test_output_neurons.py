@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import html
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -70,7 +71,10 @@ def test_own_bands_hold_the_positions_where_the_token_comes_next(logits_site: Pa
     for record in records_of(logits_site):
         own = np.sort(layer.own["value"][layer.own["unit"] == record["unit"]].astype(np.float64))
         for band in [band for band in record["bands"] if band["side"] == "own"]:
-            low, high = (min(math.ceil(quantile * len(own)), len(own)) for quantile in band["quantiles"])
+            low, high = (
+                len(own) if quantile == 1 else min(math.ceil(quantile * len(own)), max(0, len(own) - 1))
+                for quantile in band["quantiles"]
+            )
             assert band["positions"] == high - low, "activations are distinct here"
             for place in band["examples"]:
                 example = record["examples"][place]
