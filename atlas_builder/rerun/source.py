@@ -36,7 +36,7 @@ class Rerun(NamedTuple):
         return drawn
 
 
-def output_tokens(facts: dict[str, Any]) -> list[int]:
+def ids_of_output_tokens(facts: dict[str, Any]) -> list[int]:
     """The tokens of output neurons, by unit; none of other kinds."""
     return [int(token["id"]) for token in facts.get("output_tokens", ())]
 
@@ -51,7 +51,7 @@ def open_rerun(site: Path, overrides: tuple[str, ...] = ()) -> Rerun:
     facts = read_facts(site)
     config = _configuration(site, facts, overrides)
     try:
-        reader = Reader(config, PublishedDirections(site), output_tokens(facts))
+        reader = Reader(config, PublishedDirections(site), ids_of_output_tokens(facts))
         text = reader.text()
     except (ModelError, ConfigurationError) as error:
         raise ConfigurationError(

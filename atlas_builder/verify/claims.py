@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from atlas_builder.config import Configuration
 from atlas_builder.rerun.passes import Text
-from atlas_builder.rerun.source import output_tokens
+from atlas_builder.rerun.source import ids_of_output_tokens
 from atlas_builder.verify.background import Unrelated
 from atlas_builder.verify.chances import chances_of_contexts
 from atlas_builder.verify.clusters import Recomputation, SideInputs, claimed_behaviours
@@ -44,7 +44,7 @@ def check_identity(case: UnitCase, facts: Mapping[str, Any], raw: bytes) -> None
         case.report.count("names")
         if case.record[name] != expected:
             case.report.wrong(f"{case.name}: {name} is published as {case.record[name]}, but is {expected}")
-    if tokens := output_tokens(dict(facts)):
+    if tokens := ids_of_output_tokens(dict(facts)):
         token = tokens[case.unit]
         if case.record.get("token") != {"id": token, "text": case.text_of(token)}:
             case.report.wrong(f"{case.name}: token is published as {case.record.get('token')}, but is {token}")

@@ -17,7 +17,7 @@ from atlas_builder.progress import Progress
 from atlas_builder.records.address import UnitAddress
 from atlas_builder.rerun.borders import utf8
 from atlas_builder.rerun.passes import trace_units
-from atlas_builder.rerun.source import Rerun, open_rerun, output_tokens
+from atlas_builder.rerun.source import Rerun, ids_of_output_tokens, open_rerun
 from atlas_builder.verify.histograms import EDGES, LOWEST
 from atlas_builder.verify.precision import stated_tolerance, tolerance
 from atlas_builder.verify.report import VerificationReport
@@ -101,7 +101,7 @@ def _lines(file: Path, source: Rerun, report: VerificationReport) -> Iterator[tu
 class _Checker:
     def __init__(self, source: Rerun) -> None:
         self.config, self.text, self.texts = source.config, source.text, source.reader.token_texts
-        self._tokens = output_tokens(source.facts)
+        self._tokens = ids_of_output_tokens(source.facts)
         self._finder = KeyFinder(source.text)
 
     def check(

@@ -123,7 +123,9 @@ def _check_example(
         report.wrong(f"{what}: has {len(example['values'])} activations of {len(expected)} tokens")
         return
     by_band = example["behaviour"] is None and "source" not in example
-    extreme = -float(case.values.min()) if case.activation(key) < 0 and not by_band else float(case.values.max())
+    lowest, highest = float(case.values.min()), float(case.values.max())
+    is_negative = case.activation(key) < 0 and not by_band if highest > 0 else True
+    extreme = -lowest if is_negative else highest
     differences = np.abs(np.array(example["values"]) - expected)
     report.count("activations", len(differences))
     report.note("activations", float(differences.max()) / case.largest)

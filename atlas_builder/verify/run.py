@@ -17,7 +17,7 @@ from atlas_builder.progress import Progress
 from atlas_builder.records.address import UnitAddress
 from atlas_builder.rerun.directions import PublishedDirections
 from atlas_builder.rerun.passes import Text, inputs_at, trace_units
-from atlas_builder.rerun.source import Rerun, open_rerun, output_tokens
+from atlas_builder.rerun.source import Rerun, ids_of_output_tokens, open_rerun
 from atlas_builder.site.hosting.budget import STEPS
 from atlas_builder.verify.associations import check_associations
 from atlas_builder.verify.background import background_places
@@ -131,7 +131,7 @@ class Verification:
     def report(self) -> VerificationReport:
         """Compare the records of the units drawn."""
         report = VerificationReport(precision=stated_tolerance(self.config.model.dtype))
-        if tokens := output_tokens(self.facts):
+        if tokens := ids_of_output_tokens(self.facts):
             check_output_tokens(self.config, tokens, self.reader, self.text, report)
         named = self._centrals()
         self._read_inputs(named)
