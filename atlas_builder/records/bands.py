@@ -135,9 +135,26 @@ class LayerBands:
             return counted
         every = np.diff(tokens_below(self._layer.histogram[unit], edges, self._layer.moments.maximum[unit]))
         return [
-            max(drawn, round(significant(others, 2) or 0))
-            for drawn, others in zip(side.drawn[unit], (every - own).tolist(), strict=True)
+            max(drawn, round(significant(others, 2) or 0)) if known is None else known
+            for drawn, others, known in zip(
+                side.drawn[unit], (every - own).tolist(), self._known_others(unit, edges), strict=True
+            )
         ]
+
+    def _known_others(self, unit: int, edges: NDArray[np.float64]) -> list[int | None]:
+        """How many others each band has, where all that are at least as active were drawn; else None."""
+        if self._layer.draws is None:
+            return [None] * (len(edges) - 1)
+        values = self._layer.draws["value"][slice(*self._draw_starts[unit : unit + 2])]
+        counts = _counts_between(values, edges).tolist()
+        all_known = [np.count_nonzero(values >= low) < self._examples.association_draws for low in edges[:-1]]
+        return [count if known else None for count, known in zip(counts, all_known, strict=True)]
+
+    @cached_property
+    def _draw_starts(self) -> list[int]:
+        assert self._layer.draws is not None
+        starts: list[int] = np.searchsorted(self._layer.draws["unit"], np.arange(self._layer.units + 1)).tolist()
+        return starts
 
     @cached_property
     def _own_starts(self) -> list[int]:
