@@ -355,9 +355,11 @@ def _configurations(folder: Path, kind: str) -> tuple[Path, Path]:
             "model": {"name": str(folder / "model")},
             "corpus": {"source": "jsonl", "path": str(folder / "corpora" / "words.jsonl"), "context": 32},
             "examples": {"policy": "threshold", "per_unit": 12, "threshold": 0.5, "seed": seed},
-            "units": {"kind": kind},
-            "interaction": {"report": True, "max_tokens": 2000 + seed, "edge_tokens": 100},
+            "units": {"kind": kind, "top": 12} if kind == "logits" else {"kind": kind},
+            "describe": {"associations": True},
         }
+        if kind != "logits":
+            data["interaction"] = {"report": True, "max_tokens": 2000 + seed, "edge_tokens": 100}
         path = folder / f"{seed}.yml"
         path.write_text(yaml.safe_dump(data), encoding="utf-8")
         paths.append(path)
@@ -378,7 +380,7 @@ def _load() -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--small", action="store_true", help="a few of each, in about a minute")
-    parser.add_argument("--kind", default="mlp", choices=("mlp", "basis"), help="of units")
+    parser.add_argument("--kind", default="mlp", choices=("mlp", "basis", "logits"), help="of units")
     parser.add_argument("--kills", type=int, help="kills at random moments")
     parser.add_argument("--points", type=int, help="crash points")
     parser.add_argument("--signals", type=int, help="signals")
@@ -393,11 +395,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="kills-") as place:
         attack = Attack(Path(place), given.kind)
         print(f"seconds by stage: {attack.seconds}", file=sys.stderr, flush=True)
+        stages = list(attack.seconds)
         points = _chosen(list(_points(attack)), counts["points"]) if counts["points"] else []
         cases: list[tuple[str, Callable[[], tuple[str, list[str]]]]] = [
             *(("crash point", partial(_crash, attack, name, prepare)) for name, prepare in points),
             *(
-                ("kill at a random moment", partial(_random_kill, attack, STAGES[number % len(STAGES)], chance))
+                ("kill at a random moment", partial(_random_kill, attack, stages[number % len(stages)], chance))
                 for number in range(counts["kills"])
             ),
             *(
