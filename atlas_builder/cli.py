@@ -299,19 +299,16 @@ def verify(folder: Path, units: int, seed: int, curated: Path | None, overrides:
 @main.command(short_help="Write examples from a part of the range of units.")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option(
-    "--units",
-    "-u",
-    multiple=True,
-    metavar="ID",
+    "--units", "-u", multiple=True, metavar="ID",
     help="As in the address of its page, such as L4/N0; may be repeated.  [default: all]",
-)
+)  # fmt: skip
 @click.option(
     "--side", type=click.Choice(["own", "others", "positive"]),
     help="Of output neurons, where their token comes next (own, the default) or another; of other units, positive.",
 )  # fmt: skip
 @click.option(
     "--quantiles", nargs=2, type=float, metavar="LOW HIGH",
-    help="Part of the range, between quantiles of own activations, or of positive ones.  [default: 0 0.1; of positive ones 0.5 0.9]",
+    help="Of own activations (default 0 0.1), or of positive ones (0.5 0.9).",
 )  # fmt: skip
 @click.option("--number", default=100, show_default=True, type=click.IntRange(1), help="Most examples of a unit.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of the choice among more.")
