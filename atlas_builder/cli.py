@@ -298,14 +298,17 @@ def verify(folder: Path, units: int, seed: int, curated: Path | None, overrides:
 
 @main.command(short_help="Write examples from a part of the range of units.")
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--units", "-u", multiple=True, metavar="ID", help="Such as L4/N0; may be repeated.  [default: all]")
+@click.option(
+    "--units", "-u", multiple=True, metavar="ID",
+    help="As in the address of its page, such as L4/N0; may be repeated.  [default: all]",
+)  # fmt: skip
 @click.option(
     "--side", type=click.Choice(["own", "others", "positive"]),
-    help="Of output neurons, where their token comes next or another; of other units, positive.",
+    help="Of output neurons, where their token comes next (own, the default) or another; of other units, positive.",
 )  # fmt: skip
 @click.option(
     "--quantiles", nargs=2, type=float, metavar="LOW HIGH",
-    help="Of own activations, or of positive ones.  [default: 0 0.1; of positive ones 0.5 0.9]",
+    help="Of own activations (default 0 0.1), or of positive ones (0.5 0.9).",
 )  # fmt: skip
 @click.option("--number", default=100, show_default=True, type=click.IntRange(1), help="Most examples of a unit.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of the choice among more.")
@@ -314,13 +317,15 @@ def verify(folder: Path, units: int, seed: int, curated: Path | None, overrides:
 def curate(folder: Path, number: int, **choice: Any) -> None:
     """Write examples of units from a part of their range, a line of JSON each, to filter or to train on.
 
-    They are read from what the build kept beside FOLDER. verify --curated compares every line
+    They are read from what the build kept beside FOLDER; atlases of other units than output
+    neurons are built with describe.associations for it. verify --curated compares every line
     with the model.
 
     \b
     Examples:
-      atlas-builder curate output/logits --units L4/N0 --quantiles 0 0.1
-      atlas-builder curate output/demo --units L1/N7 --quantiles 0.5 0.9 --report associations.csv
+      atlas-builder curate output/logits --units L4/N0 --number 20
+      atlas-builder curate output/logits --side others --quantiles 0.5 0.9 --output others.jsonl
+      atlas-builder curate output/logits --report associations.csv
     """
     from atlas_builder.curate.run import curate as run
     from atlas_builder.curate.run import said

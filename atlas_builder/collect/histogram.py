@@ -31,6 +31,14 @@ def bin_edges() -> NDArray[np.float64]:
     return np.concatenate([-magnitudes[::-1], magnitudes])
 
 
+def fine_histogram(values: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
+    """How many of some activations lie in each bin: (BINS,)."""
+    edges = bin_edges()
+    above, below = np.searchsorted(edges, values, side="right") - 1, np.searchsorted(edges, values, side="left") - 1
+    bins = np.clip(np.where(values > 0, above, below), 0, BINS - 1)
+    return np.bincount(bins, minlength=BINS)
+
+
 def _magnitudes(bits: int) -> NDArray[np.float64]:
     """Edges of bins above the middle one: 2 to the power of `bits` to each power of two."""
     steps = 1 << bits

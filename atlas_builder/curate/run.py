@@ -154,7 +154,9 @@ def _chosen(atlas: _Atlas, units: Sequence[str]) -> list[UnitAddress]:
     for name in units:
         parsed = UnitAddress.parse(name.strip())
         if parsed is None or parsed[0] not in (None, atlas.config.atlas.id):
-            raise ConfigurationError(f"--units {brief(name, 60)} is no id of this atlas: give some such as L0/N5.")
+            raise ConfigurationError(
+                f"--units {brief(name, 60)} is no id of this atlas: give some such as L{min(counts)}/N0."
+            )
         if parsed[1].unit >= counts.get(parsed[1].layer, 0):
             raise ConfigurationError(f"--units {brief(name, 60)}: this atlas has no such unit: choose another.")
         chosen.add(parsed[1])

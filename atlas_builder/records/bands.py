@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from atlas_builder.collect.histogram import bin_edges
+from atlas_builder.collect.histogram import bin_edges, fine_histogram
 from atlas_builder.collect.results import CollectedLayer
 from atlas_builder.config import ExampleSettings
 from atlas_builder.describe.novelty import Novelty
@@ -129,15 +129,15 @@ class LayerBands:
         if self._layer.own is None or side.name is None:
             return []
         edges = self._layer.band_edges[unit]
-        own = _counts_between(self._layer.own["value"][slice(*self._own_starts[unit : unit + 2])], edges)
+        values = self._layer.own["value"][slice(*self._own_starts[unit : unit + 2])]
         if side.name == "own":
-            counted: list[int] = own.tolist()
+            counted: list[int] = _counts_between(values, edges).tolist()
             return counted
-        every = np.diff(tokens_below(self._layer.histogram[unit], edges, self._layer.moments.maximum[unit]))
+        others = others_between(self._layer.histogram[unit], values, edges, self._layer.moments.maximum[unit])
         return [
-            max(drawn, round(significant(others, 2) or 0)) if known is None else known
-            for drawn, others, known in zip(
-                side.drawn[unit], (every - own).tolist(), self._known_others(unit, edges), strict=True
+            max(drawn, round(significant(count, 2) or 0)) if known is None else known
+            for drawn, count, known in zip(
+                side.drawn[unit], others.tolist(), self._known_others(unit, edges), strict=True
             )
         ]
 
@@ -167,6 +167,18 @@ def middle_differs(described: Described) -> NDArray[np.bool_]:
     """Whether the middle of each unit's range differs from its top; of an output neuron, its own: (units,)."""
     own = described.own_bands
     return (described.bands if own is None else own).middle_differs()
+
+
+def others_between(
+    histogram: NDArray[np.integer[Any]], own: NDArray[np.float32], edges: NDArray[np.float64], maximum: float
+) -> NDArray[np.float64]:
+    """About how many positions that are not `own` lie in each interval between edges: (edges - 1,).
+
+    Own positions are known, and many may be equal, so they leave the `histogram`, (BINS,), before
+    its bins are divided.
+    """
+    others = np.maximum(histogram.astype(np.int64) - fine_histogram(own), 0)
+    return np.diff(tokens_below(others, edges, maximum))
 
 
 def tokens_below(

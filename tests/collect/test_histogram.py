@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from atlas_builder.collect import statistics
 from atlas_builder.collect.bands import band_edges
-from atlas_builder.collect.histogram import BINS, SIDE, bin_edges, coarse_histogram
+from atlas_builder.collect.histogram import BINS, SIDE, bin_edges, coarse_histogram, fine_histogram
 from atlas_builder.collect.sampling import SIDE_BY_SIDE
 
 floats = st.floats(-1000, 1000, width=32) | st.floats(-(2.0**-14), 2.0**-14, width=32) | st.just(0.0)
@@ -95,3 +95,12 @@ def test_band_edges_are_the_quantiles_of_positive_activations_to_a_sixteenth() -
         exact = float(np.quantile(values, quantile))
         assert exact * (1 - 1 / 15) <= edge <= exact * 1.001
     assert np.isnan(never).all()
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(floats | st.sampled_from(bin_edges()[::16].tolist()), max_size=12))
+def test_each_value_is_counted_in_its_bin(values: list[float]) -> None:
+    expected = np.zeros(BINS, np.int64)
+    for value in values:
+        expected[_bin(value)] += 1
+    np.testing.assert_array_equal(fine_histogram(np.array(values)), expected)

@@ -64,7 +64,8 @@ def test_a_page_says_what_goes_with_the_middle_and_the_top(tiny_site: Path, reco
         "At its top, more often in documents whose genre is “code”: 50% of tokens drawn there, 40% in its middle "
         "(effect 0.1, p 0.01)" in said
     )
-    assert "2 of 143 tokens tested. “After”: at the token itself or one of the 20 before it." in said
+    assert "“After”: the token is the key token or one of the 20 before it." in said
+    assert "2 of 143 tokens tested; p is corrected for all tested." in said
 
 
 def test_a_page_says_where_nothing_was_found_or_tested_and_nothing_where_not_measured(

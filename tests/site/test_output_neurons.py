@@ -16,9 +16,10 @@ import pyarrow.parquet as pq
 import pytest
 
 import atlas_builder
+from atlas_builder.collect.histogram import fine_histogram
 from atlas_builder.collect.results import Selection
 from atlas_builder.progress import Progress
-from atlas_builder.records.bands import tokens_below
+from atlas_builder.records.bands import others_between, tokens_below
 from atlas_builder.records.schema import content_hash, serialise
 from atlas_builder.site.hosting.check import check
 from atlas_builder.site.hosting.checks.markup import any_links
@@ -99,6 +100,14 @@ def test_the_middle_is_that_of_own_positions(logits_site: Path) -> None:
     for record in records_of(logits_site):
         own = [band["p"] for band in record["bands"] if band["side"] == "own"]
         assert record["middle_differs"] == any(p is not None and p < 0.001 for p in own[:-1])
+
+
+def test_equal_own_positions_are_not_taken_for_others() -> None:
+    own = np.array([20.1] + 900 * [23.3], np.float32)
+    others = np.full(50, 4.0, np.float32)
+    histogram = fine_histogram(np.concatenate([own, others]))
+    edges = np.array([-np.inf, *np.sort(own)[[0, 90, 450]], own.max()], np.float64)
+    assert others_between(histogram, own, edges, float(own.max())).tolist() == [50, 0, 0, 0]
 
 
 @pytest.mark.parametrize("unit", NEVER)

@@ -38,7 +38,7 @@ def association_problems(record: Record, facts: Mapping[str, Any]) -> Iterator[s
 
 
 def _are_measured(settings: Mapping[str, Any]) -> bool:
-    """As `Configuration.names_associations`; earlier versions have none of these settings."""
+    """As `Configuration.names_associations`; earlier versions lack these settings."""
     asked = settings["describe"].get("associations")
     named = settings["units"]["kind"] == "logits" if asked is None else asked
     return bool(named and settings["examples"].get("association_draws"))
