@@ -20,6 +20,7 @@ from atlas_builder.rerun.borders import utf8
 from atlas_builder.rerun.passes import trace_units
 from atlas_builder.rerun.source import Rerun, ids_of_output_tokens, open_rerun
 from atlas_builder.verify.histograms import EDGES, LOWEST
+from atlas_builder.verify.own import own_edge
 from atlas_builder.verify.precision import stated_tolerance, tolerance
 from atlas_builder.verify.report import VerificationReport
 from atlas_builder.verify.shown import Key, KeyFinder, whole_window
@@ -180,7 +181,11 @@ class _Checker:
         if token is None:  # what its bin reaches up to
             upper = EDGES[min(len(EDGES) - 1, int(np.searchsorted(EDGES, values[at] + near, "right")))]
             high = float(np.searchsorted(reference, upper, "left")) / max(1, len(reference))
-        if not (high >= wanted[0] - slack and low <= wanted[1] + slack):
+            is_between = high >= wanted[0] - slack and low <= wanted[1] + slack
+        else:
+            first, last = (own_edge(reference, quantile, np.inf) for quantile in wanted)
+            is_between = first - near <= values[at] <= last + near
+        if not is_between:
             report.wrong(f"{what}: its activation is not between the quantiles {wanted[0]:g} and {wanted[1]:g}")
 
     def _shown(self, key: Key) -> tuple[str, list[int]]:

@@ -238,7 +238,7 @@ def problems_of(name: str, root: Path, pool: Executor) -> list[str]:
             lines = place / f"{side}{quantiles[1]}.jsonl"
             (layer,) = json.loads((site / "atlas.json").read_bytes())["layers"]
             chosen = [f"L{layer['layer']}/N{unit}" for unit in range(min(12, layer["units"]))]
-            written = curate(site, lines, units=chosen, side=side, quantiles=quantiles, number=5)  # type: ignore[arg-type]
+            written = curate(site, lines, units=chosen, side=side, quantiles=quantiles, number=5)
             if written.lines:
                 found += [f"curated {side} {quantiles}: {problem}" for problem in verify_curated(site, lines).problems]
     return found
