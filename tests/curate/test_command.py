@@ -250,6 +250,19 @@ def test_odd_values_are_told_in_one_short_line(change: dict[str, Any], logits_si
     assert max(map(len, problems)) < 300
 
 
+def test_others_are_within_the_edges_of_few_own_positions(logits_site: Path, tmp_path: Path) -> None:
+    """Between the edges of a band there may be one own position more than its quantiles say."""
+    file = tmp_path / "lines.jsonl"
+    for quantiles in ((0.0, 0.1), (0.35, 0.4)):
+        curate(logits_site, file, side="others", quantiles=quantiles, number=30)
+        lines = lines_of(file)
+        assert verify_curated(logits_site, file).problems == []
+        if quantiles[0]:
+            moved = [line | {"quantiles": [0.98, 0.99]} for line in lines]
+            file.write_bytes(b"\n".join(map(orjson.dumps, moved)))
+            assert len(verify_curated(logits_site, file).problems) > len(lines) / 2
+
+
 def test_lines_are_read_as_editors_and_hostile_hands_leave_them(logits_site: Path, tmp_path: Path) -> None:
     file = tmp_path / "lines.jsonl"
     curate(logits_site, file, units=["L2/N0"], number=2)
