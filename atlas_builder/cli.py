@@ -311,7 +311,9 @@ def verify(folder: Path, units: int, seed: int, curated: Path | None, overrides:
     help="Of own activations (default 0 0.1), or of positive ones (0.5 0.9).",
 )  # fmt: skip
 @click.option("--number", default=100, show_default=True, type=click.IntRange(1), help="Most examples of a unit.")
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of the choice among more.")
+@click.option(
+    "--seed", default=0, show_default=True, type=click.IntRange(0, 2**63 - 1), help="Seed of the choice among more."
+)
 @click.option("--output", type=click.Path(path_type=Path), help="The file.  [default: beside FOLDER, .curated.jsonl]")
 @click.option("--report", type=click.Path(path_type=Path), help="Also write the units' associations to this CSV file.")
 def curate(folder: Path, number: int, **choice: Any) -> None:

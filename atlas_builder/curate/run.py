@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ import orjson
 from atlas_builder.config import Configuration
 from atlas_builder.config_file import validate
 from atlas_builder.curate.draws import LayerDraws, Side
+from atlas_builder.curate.files import check_file, replacing
 from atlas_builder.curate.lines import Lines
 from atlas_builder.errors import ConfigurationError, brief
 from atlas_builder.files import read_json
@@ -79,15 +81,18 @@ def curate(
     atlas = _open(site)
     side = _side(atlas, side)
     low, high = _checked(quantiles or _MIDDLE[side])
+    _check_numbers(number, seed)
     chosen = _chosen(atlas, units)
     output = output or site.resolve().with_name(f"{site.resolve().name}.curated.jsonl")
-    _check_file(output)
+    check_file("--output", output, _is_curated)
     lines = Lines(atlas.config, atlas.stages.collected, side, (low, high), seed)
     if report is not None:
+        check_file("--report", report, _is_report)
+        if report.resolve() == output.resolve():
+            raise ConfigurationError(f"--report: {report} is the file of examples: name another.")
         _write_report(atlas, site, chosen, lines, report)
     counts: dict[UnitAddress, int] = {}
-    draft = output.with_name(f".{output.name}.draft")
-    with draft.open("wb") as file, progress.task("curate", total=len(chosen), unit="units") as advance:
+    with replacing(output) as file, progress.task("curate", total=len(chosen), unit="units") as advance:
         for draws, address in _by_layer(atlas, chosen):
             found = draws.between(address.unit, side, (low, high))
             order = np.random.default_rng([seed, *address]).permutation(len(found.rows))[:number]
@@ -95,7 +100,6 @@ def curate(
                 file.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
             counts[address] = len(order)
             advance(1)
-    draft.replace(output)
     return CuratedExamples(output, sum(counts.values()), [unit for unit, count in counts.items() if count < number])
 
 
@@ -163,15 +167,19 @@ def _chosen(atlas: _Atlas, units: Sequence[str]) -> list[UnitAddress]:
     return sorted(chosen)
 
 
-def _check_file(output: Path) -> None:
-    """Refuse to replace what is no file of curated examples."""
-    if not output.parent.is_dir() or output.is_dir():
-        raise ConfigurationError(f"--output: {output} cannot be written: name a file in a folder that exists.")
-    if output.exists():
-        with output.open("rb") as file:
-            first = file.readline(1 << 20)
-        if first and not (first.startswith(b'{"') and b'"quantile":' in first):
-            raise ConfigurationError(f"--output: {output} holds something else: name another file.")
+def _check_numbers(number: int, seed: int) -> None:
+    if number < 1:
+        raise ConfigurationError(f"--number {number}: give at least 1.")
+    if not 0 <= seed < 2**63:
+        raise ConfigurationError(f"--seed {brief(seed, 40)}: give a whole number from 0 to 2^63 − 1.")
+
+
+def _is_curated(first: bytes) -> bool:
+    return first.startswith(b'{"') and b'"quantile":' in first
+
+
+def _is_report(first: bytes) -> bool:
+    return first == ",".join(REPORT).encode() + b"\n"
 
 
 def _by_layer(atlas: _Atlas, chosen: Sequence[UnitAddress]) -> Iterator[tuple[LayerDraws, UnitAddress]]:
@@ -189,8 +197,7 @@ def _write_report(atlas: _Atlas, site: Path, chosen: Sequence[UnitAddress], line
         raise ConfigurationError(
             "--report: this atlas names no associations: build it again with --set describe.associations=true."
         )
-    draft = report.with_name(f".{report.name}.draft")
-    with draft.open("w", encoding="utf-8", newline="") as file:
+    with replacing(report) as raw, io.TextIOWrapper(raw, encoding="utf-8", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(REPORT)
         for address in chosen:
@@ -202,7 +209,6 @@ def _write_report(atlas: _Atlas, site: Path, chosen: Sequence[UnitAddress], line
                 table.writerow(
                     [address.id, "" if token is None else _json(token), _json(what), *numbers, lines.url(address)]
                 )
-    draft.replace(report)
 
 
 def _json(value: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-_ID = re.compile(r"(?:(?P<atlas>.+)/)?L(?P<layer>\d+)/N(?P<unit>\d+)")
+_ID = re.compile(r"(?:(?P<atlas>.+)/)?L(?P<layer>[0-9]{1,18})/N(?P<unit>[0-9]{1,18})")
 
 
 class UnitAddress(NamedTuple):

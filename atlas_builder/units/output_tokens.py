@@ -16,6 +16,7 @@ from atlas_builder.errors import ConfigurationError, brief
 from atlas_builder.models.language_model import LanguageModel
 
 _LARGEST_FILE = 100_000_000
+_LONGEST_NAME = 1000  # characters, as in a configuration: a tokenizer takes two hundred bytes for each
 _SHOWN_PARTS = 6  # of a text that is no token
 
 
@@ -88,7 +89,12 @@ def _read(file: str) -> list[str | int]:
     except BrokenFileError as problem:
         raise ConfigurationError(f"units.file: {brief(file, 150)} {problem}: write tokens as UTF-8 text.") from None
     if path.suffix != ".json":
-        return [line for line in text.replace("\r\n", "\n").split("\n") if line]
+        names: list[str | int] = [line for line in text.split("\n") if line]
+        if longest := next((line for line in names if len(str(line)) > _LONGEST_NAME), None):
+            raise ConfigurationError(
+                f"units.file: {_said(longest)} is longer than any token: write one token on each line."
+            )
+        return names
     try:
         return list(UnitSettings(kind="logits", tokens=orjson.loads(text)).tokens or ())
     except ValueError:

@@ -11,6 +11,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from atlas_builder.corpus.text_files import BrokenFileError, lines
 from atlas_builder.errors import ConfigurationError, brief
 from atlas_builder.models.memory import keep_memory
 from atlas_builder.progress import Progress
@@ -19,6 +20,7 @@ from atlas_builder.rerun.borders import utf8
 from atlas_builder.rerun.passes import trace_units
 from atlas_builder.rerun.source import Rerun, ids_of_output_tokens, open_rerun
 from atlas_builder.verify.histograms import EDGES, LOWEST
+from atlas_builder.verify.own import own_edge
 from atlas_builder.verify.precision import stated_tolerance, tolerance
 from atlas_builder.verify.report import VerificationReport
 from atlas_builder.verify.shown import Key, KeyFinder, whole_window
@@ -26,11 +28,13 @@ from atlas_builder.verify.shown import Key, KeyFinder, whole_window
 Line = dict[str, Any]
 
 _LONGEST = 10_000_000  # bytes of a line
-_FIELDS: dict[str, type | tuple[type, ...]] = {
-    "unit": str, "token": (str, type(None)), "side": str, "quantiles": list, "quantile": (int, float),
-    "activation": (int, float), "next": (str, type(None)), "document": int, "source": str, "position": int,
-    "text": str, "span": list, "attributes": dict, "seed": int, "url": str,
+_NUMBER, _TEXT = (int, float), (str,)
+_FIELDS: dict[str, tuple[type, ...]] = {
+    "unit": _TEXT, "token": (str, type(None)), "side": _TEXT, "quantiles": (list,), "quantile": _NUMBER,
+    "activation": _NUMBER, "next": (str, type(None)), "document": (int,), "source": _TEXT, "position": (int,),
+    "text": _TEXT, "span": (list,), "attributes": (dict,), "seed": (int,), "url": _TEXT,
 }  # fmt: skip
+"""The types of the fields of a line; true and false are no numbers."""
 
 
 def verify_curated(
@@ -46,11 +50,11 @@ def verify_curated(
         raise ConfigurationError(f"--curated: {file} is not a file: name one that curate wrote.")
     source = open_rerun(site, overrides)
     report = VerificationReport(precision=stated_tolerance(source.config.model.dtype))
-    lines = list(_lines(file, source, report))
-    if not lines and not report.problems:
+    examples = list(_examples(file, source, report))
+    if not examples and not report.problems:
         raise ConfigurationError(f"--curated: {file} has no line: name one with examples.")
     units: dict[int, list[int]] = {}
-    for _, address, _ in lines:
+    for _, address, _ in examples:
         units.setdefault(address.layer, []).append(address.unit)
     units = {layer: sorted(set(numbers)) for layer, numbers in sorted(units.items())}
     values: dict[UnitAddress, NDArray[np.float64]] = {}
@@ -62,7 +66,7 @@ def verify_curated(
                 values[UnitAddress(layer, unit)] = traces[layer].values[:, place].astype(np.float64)
     checker = _Checker(source)
     met: set[tuple[Any, ...]] = set()
-    for what, address, line in lines:
+    for what, address, line in examples:
         example = (address, line["document"], line["position"])
         if example in met:
             report.wrong(f"{what}: is the same example as a line before")
@@ -71,31 +75,37 @@ def verify_curated(
     return report
 
 
-def _lines(file: Path, source: Rerun, report: VerificationReport) -> Iterator[tuple[str, UnitAddress, Line]]:
+def _examples(file: Path, source: Rerun, report: VerificationReport) -> Iterator[tuple[str, UnitAddress, Line]]:
     """The lines that are of a unit of the atlas, each with its name."""
     counts = {int(layer["layer"]): int(layer["units"]) for layer in source.facts["layers"]}
-    with file.open("rb") as content:
-        number = 0
-        while raw := content.readline(_LONGEST):
-            number += 1
-            what = f"line {number}"
-            try:
-                line = orjson.loads(raw)
-            except ValueError:
-                report.wrong(f"{what}: is not JSON")
-                continue
-            if not isinstance(line, dict) or any(
-                not isinstance(line.get(name), kind) for name, kind in _FIELDS.items()
-            ):
-                report.wrong(f"{what}: is no curated example: a field is missing or of another type")
-                continue
-            address = UnitAddress.parse(line["unit"])
-            if address is None or address[0] != source.config.atlas.id:
-                report.wrong(f"{what}: {brief(line['unit'], 60)} is no unit of this atlas")
-            elif address[1].unit >= counts.get(address[1].layer, 0):
-                report.wrong(f"{what}: {brief(line['unit'], 60)} is beyond the units of this atlas")
-            else:
-                yield what, address[1], line
+    for number, raw in enumerate(_raw_lines(file), start=1):
+        what = f"line {number}"
+        if raw is None:
+            report.wrong(f"{what}: is longer than {_LONGEST:,} bytes")
+            continue
+        try:
+            line = orjson.loads(raw)
+        except ValueError:
+            report.wrong(f"{what}: is not JSON")
+            continue
+        if not isinstance(line, dict) or any(type(line.get(name)) not in types for name, types in _FIELDS.items()):
+            report.wrong(f"{what}: is no curated example: a field is missing or of another type")
+            continue
+        address = UnitAddress.parse(line["unit"])
+        if address is None or address[0] != source.config.atlas.id:
+            report.wrong(f"{what}: {brief(line['unit'], 60)} is no unit of this atlas")
+        elif address[1].unit >= counts.get(address[1].layer, 0):
+            report.wrong(f"{what}: {brief(line['unit'], 60)} is beyond the units of this atlas")
+        else:
+            yield what, address[1], line
+
+
+def _raw_lines(file: Path) -> Iterator[bytes | None]:
+    """The lines of a file, packed or not; None for a longer one than is read."""
+    try:
+        yield from lines(file, _LONGEST)
+    except BrokenFileError as problem:
+        raise ConfigurationError(f"--curated: {brief(file, 150)} {problem}: name one that curate wrote.") from None
 
 
 class _Checker:
@@ -120,6 +130,7 @@ class _Checker:
         text, span = self._shown(key)
         attributes = self.text.attributes[line["document"]] if self.text.attributes else {}
         for name, expected in (
+            ("unit", address.within(self.config.atlas.id)),
             ("token", None if token is None else self.texts[token]),
             ("next", None if following < 0 else self.texts[following]),
             ("source", self.text.names[line["document"]]),
@@ -164,9 +175,17 @@ class _Checker:
         if not low - slack <= line["quantile"] <= high + slack:
             report.wrong(f"{what}: quantile is {line['quantile']}, but should be {low:.4g} to {high:.4g}")
         wanted = line["quantiles"]
-        if len(wanted) != 2 or not all(isinstance(one, int | float) for one in wanted):
-            report.wrong(f"{what}: quantiles are not two numbers")
-        elif token is not None and not (high >= wanted[0] - slack and low <= wanted[1] + slack):
+        if len(wanted) != 2 or not all(type(one) in _NUMBER for one in wanted) or not 0 <= wanted[0] < wanted[1] <= 1:
+            report.wrong(f"{what}: quantiles are not two that rise, from 0 to 1")
+            return
+        if token is None:  # what its bin reaches up to
+            upper = EDGES[min(len(EDGES) - 1, int(np.searchsorted(EDGES, values[at] + near, "right")))]
+            high = float(np.searchsorted(reference, upper, "left")) / max(1, len(reference))
+            is_between = high >= wanted[0] - slack and low <= wanted[1] + slack
+        else:
+            first, last = (own_edge(reference, quantile, np.inf) for quantile in wanted)
+            is_between = first - near <= values[at] <= last + near
+        if not is_between:
             report.wrong(f"{what}: its activation is not between the quantiles {wanted[0]:g} and {wanted[1]:g}")
 
     def _shown(self, key: Key) -> tuple[str, list[int]]:

@@ -63,10 +63,7 @@ def ranges_of(case: UnitCase, places: NDArray[np.int64], values: NDArray[np.floa
     if not len(own):
         return []
     ordered = np.sort(values[own])
-    edges = [-math.inf]
-    for quantile in rule.own_bands:
-        place = min(math.ceil(Fraction(str(quantile)) * len(own)), len(own) - 1)
-        edges.append(float(values.max()) if quantile >= 1 else float(ordered[place]))
+    edges = [-math.inf, *(own_edge(ordered, quantile, float(values.max())) for quantile in rule.own_bands)]
     quantiles: list[float | None] = [None, *rule.own_bands]
     others = others[np.argsort(chances_of_tokens(rule.seed, case.layer, case.unit, *places[others].T))]
     sampled = own[np.argsort(chances_of_own(rule.seed, case.layer, *places[own].T))][:_SAMPLED]
@@ -83,3 +80,13 @@ def ranges_of(case: UnitCase, places: NDArray[np.int64], values: NDArray[np.floa
             lowest = float(values.min()) if math.isinf(low) else low
             found.append(OwnRange(side, quantiles[number : number + 2], lowest, high, keys))
     return found
+
+
+def own_edge(ordered: NDArray[np.float64], quantile: float, maximum: float) -> float:
+    """The edge of a band at a quantile of own activations, given in rising order; that of 1 is the `maximum`.
+
+    NaN where there is none.
+    """
+    if quantile >= 1 or not len(ordered):
+        return maximum if len(ordered) else math.nan
+    return float(ordered[min(math.ceil(Fraction(str(quantile)) * len(ordered)), len(ordered) - 1)])

@@ -136,7 +136,7 @@ class Verification:
         named = self._centrals()
         self._read_inputs(named)
         inputs = [self._inputs[one.layer][one.place] for one in named]
-        centrals = Centrals(named, np.array(inputs, np.float32).reshape(len(inputs), -1), self.config)
+        centrals = Centrals(named, np.array(inputs, np.float32).reshape(len(inputs), -1 if inputs else 0), self.config)
         with self.progress.task("compare", total=sum(map(len, self.chosen.values())), unit="units") as advance:
             for number, layer in self.layers.items():
                 behaviours = sum(one.layer == number for one in named)

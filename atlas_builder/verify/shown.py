@@ -34,7 +34,9 @@ class KeyFinder:
     def find(self, document: int, position: int) -> Key | None:
         """The key token at a position in a document; None where the text has no such token."""
         number = bisect_right(self._starts, (document, position)) - 1
-        its, offset, tokens = self._contexts[number] if number >= 0 else (-1, 0, [])
+        if number < 0:
+            return None
+        its, offset, tokens = self._contexts[number]
         return Key(number, position - offset) if its == document and position - offset < len(tokens) else None
 
 

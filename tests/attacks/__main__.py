@@ -9,7 +9,17 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-LONGEST_FIRST = ("kills", "claims", "alterations", "models", "scripts", "families", "configurations", "corpora")
+LONGEST_FIRST = (
+    "kills",
+    "claims",
+    "alterations",
+    "models",
+    "scripts",
+    "outputs",
+    "families",
+    "configurations",
+    "corpora",
+)
 
 
 def main() -> int:

@@ -197,6 +197,9 @@ def test_tokens_are_named_in_a_file(configure: Configure, tmp_path: Path) -> Non
         output = tmp_path / file.stem / file.suffix[1:]
         build(configure(units={"kind": "logits", "file": str(file)}), output, until="collect")
         assert len(Collected(work_folder(output) / "collect").facts["output_tokens"]) == count
+    text.write_text("a\n" + "x y " * 1000, encoding="utf-8")
+    with pytest.raises(ConfigurationError, match="longer than any token"):
+        build(configure(units={"kind": "logits", "file": str(text)}), tmp_path / "x", until="collect")
     numbers.write_text('{"a": 1}', encoding="utf-8")
     with pytest.raises(ConfigurationError, match="not a JSON list"):
         build(configure(units={"kind": "logits", "file": str(numbers)}), tmp_path / "x", until="collect")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 from collections.abc import Callable
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import orjson
@@ -17,6 +19,7 @@ from click.testing import CliRunner
 
 from atlas_builder.cli import main
 from atlas_builder.collect.results import Collected
+from atlas_builder.curate.draws import LayerDraws
 from atlas_builder.curate.run import curate
 from atlas_builder.errors import ConfigurationError
 from atlas_builder.pipeline import shards
@@ -166,3 +169,113 @@ def test_nothing_else_is_replaced_and_results_are_required(
     copy_of(logits_site).rename(moved)
     with pytest.raises(ConfigurationError, match="no results of its build beside it"):
         curate(moved, tmp_path / "lines.jsonl")
+
+
+def test_files_are_checked_before_anything_is_written(logits_site: Path, tmp_path: Path) -> None:
+    lines, report = tmp_path / "lines.jsonl", tmp_path / "associations.csv"
+    report.write_text("mine\n", encoding="utf-8")
+    pipe, folder, link = tmp_path / "pipe", tmp_path / "folder", tmp_path / "link"
+    os.mkfifo(pipe)
+    folder.mkdir()
+    link.symlink_to(report)
+    for output, table in (
+        (lines, report),
+        (lines, link),
+        (lines, folder),
+        (lines, pipe),
+        (lines, lines),
+        (lines, tmp_path / "none" / "associations.csv"),
+        (pipe, None),
+        (folder, None),
+        (Path(os.devnull), None),
+        (tmp_path / "none" / "lines.jsonl", None),
+    ):
+        with pytest.raises(ConfigurationError, match=r"another|cannot be written"):
+            curate(logits_site, output, report=table)
+    assert report.read_text(encoding="utf-8") == "mine\n"
+    assert not lines.exists()
+    for wrong in ({"seed": -1}, {"seed": 2**63}, {"number": 0}):
+        with pytest.raises(ConfigurationError, match="give"):
+            curate(logits_site, lines, **wrong)  # type: ignore[arg-type]
+
+
+def test_a_stopped_run_leaves_the_former_file_and_no_draft_nor_follows_links(
+    logits_site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, precious = tmp_path / "lines.jsonl", tmp_path / "precious"
+    precious.write_text("mine", encoding="utf-8")
+    file.with_name(".lines.jsonl.draft").symlink_to(precious)
+    curate(logits_site, file, number=2)
+    before = file.read_bytes()
+    monkeypatch.setattr(LayerDraws, "between", Mock(side_effect=KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        curate(logits_site, file, number=3)
+    assert file.read_bytes() == before
+    assert precious.read_text(encoding="utf-8") == "mine"
+    assert {path.name for path in tmp_path.iterdir()} == {"lines.jsonl", "precious"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"document": True},
+        {"position": False},
+        {"activation": True},
+        {"document": -1, "position": -1},
+        {"document": 0, "position": -1},
+        {"document": 10**30},
+        {"document": 2**64 - 1, "position": 2**64 - 1},
+        {"quantile": -(2**63)},
+        {"quantiles": [True, 1]},
+        {"quantiles": [0.9, 0.1]},
+        {"quantiles": [-5, 5]},
+        {"quantiles": [[0], 1]},
+        {"unit": "logits/L" + "1" * 5000 + "/N0"},
+        {"unit": "logits/L02/N000"},
+        {"unit": "logits/L\u0662/N\u0660"},
+        {"attributes": {"a": [[[]]]}},
+        {"span": ["0", 1]},
+        {"text": "\x1b[31m" * 10_000},
+    ],
+    ids=str,
+)
+def test_odd_values_are_told_in_one_short_line(change: dict[str, Any], logits_site: Path, tmp_path: Path) -> None:
+    file = tmp_path / "lines.jsonl"
+    curate(logits_site, file, units=["L2/N0"], number=1)
+    (line,) = lines_of(file)
+    file.write_text(json.dumps(line | change), encoding="utf-8")
+    problems = verify_curated(logits_site, file).problems
+    assert problems
+    assert all(problem.startswith("line 1: ") and problem.isprintable() for problem in problems)
+    assert max(map(len, problems)) < 300
+
+
+def test_others_are_within_the_edges_of_few_own_positions(logits_site: Path, tmp_path: Path) -> None:
+    """Between the edges of a band there may be one own position more than its quantiles say."""
+    file = tmp_path / "lines.jsonl"
+    for quantiles in ((0.0, 0.1), (0.35, 0.4)):
+        curate(logits_site, file, side="others", quantiles=quantiles, number=30)
+        lines = lines_of(file)
+        assert verify_curated(logits_site, file).problems == []
+        if quantiles[0]:
+            moved = [line | {"quantiles": [0.98, 0.99]} for line in lines]
+            file.write_bytes(b"\n".join(map(orjson.dumps, moved)))
+            assert len(verify_curated(logits_site, file).problems) > len(lines) / 2
+
+
+def test_lines_are_read_as_editors_and_hostile_hands_leave_them(logits_site: Path, tmp_path: Path) -> None:
+    file = tmp_path / "lines.jsonl"
+    curate(logits_site, file, units=["L2/N0"], number=2)
+    first, second = file.read_bytes().splitlines()
+    file.write_bytes(b"\xef\xbb\xbf" + first + b"\r\n" + second)
+    assert verify_curated(logits_site, file).problems == []
+    endless = b'{"text": "' + b"x" * 21_000_000 + b'"}'
+    infinite = b'{"activation": NaN}\n{"quantile": 1e999}\n' + b"[" * 100_000 + b"]" * 100_000
+    file.write_bytes(b"\n".join([endless, first, infinite, second]))
+    problems = verify_curated(logits_site, file).problems
+    assert [problem.split(":")[0] for problem in problems] == ["line 1", "line 3", "line 4", "line 5"]
+    assert "longer than" in problems[0]
+    for broken in (b"\0" * 1000, b"PAR1" + first, b""):
+        file.write_bytes(broken)
+        with pytest.raises(ConfigurationError, match=r"curate wrote|no line"):
+            verify_curated(logits_site, file)

@@ -9,17 +9,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 from atlas_builder.config import Configuration
 from atlas_builder.corpus import documents
+from atlas_builder.curate.run import curate
 from atlas_builder.models import language_model, sae
 from atlas_builder.pipeline.build import build
 from atlas_builder.progress import Progress
 from atlas_builder.site.hosting.check import check
 from atlas_builder.units.base import Units
 from atlas_builder.units.open import open_units
+from atlas_builder.verify.curated import verify_curated
 from atlas_builder.verify.run import verify
 from tests.support.atlases import Configure
+from tests.support.families import save_family
 from tests.support.saes import an_sae
 
 
@@ -68,3 +72,20 @@ def _seen(units: Units, tokens: list[int]) -> dict[int, tuple[np.ndarray, np.nda
         torch.tensor([tokens]), lambda layer, read, fired: found.update({layer: (read[0].numpy(), fired[0].numpy())})
     )
     return found
+
+
+def test_an_atlas_without_any_behaviour_is_whole(configure: Configure, pool: Executor, tmp_path: Path) -> None:
+    save_family("gpt2", tmp_path / "model")
+    silent = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    with torch.no_grad():
+        for parameter in silent.parameters():
+            parameter.zero_()
+    silent.save_pretrained(tmp_path / "model")
+    settings = configure(model={"name": str(tmp_path / "model")}, units={"kind": "logits", "top": 3})
+    site = build(settings, tmp_path / "site", executor=pool)
+    assert check(site, Progress(quiet=True)).problems == []
+    assert verify(site, units=3).problems == []
+    for side in ("own", "others"):
+        lines = tmp_path / f"{side}.jsonl"
+        if curate(site, lines, side=side, quantiles=(0.0, 1.0), number=3).lines:
+            assert verify_curated(site, lines).problems == []

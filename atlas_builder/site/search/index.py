@@ -163,7 +163,7 @@ def _characteristic(entries: Iterable[Entry]) -> list[str]:
 def _phrase(postings: Postings) -> str | None:
     """The two words of letters that most often follow each other."""
     word, behaviour, offset = postings.shown.T
-    letters = np.array([len(word) > 1 and word.isalpha() for word in postings.words])
+    letters = np.array([len(word) > 1 and word.isalpha() for word in postings.words], dtype=bool)
     following = (np.diff(behaviour) == 0) & (np.diff(offset) == 1) & letters[word[:-1]] & letters[word[1:]]
     pairs, counts = np.unique(word[:-1][following] * _HALF + word[1:][following], return_counts=True)
     if not len(pairs):
