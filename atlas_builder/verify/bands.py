@@ -37,6 +37,8 @@ class FoundBand(NamedTuple):
     quantiles: list[float | None]
     side: str | None = None
     """Of output neurons."""
+    positions: tuple[int, int] | None = None
+    """The fewest and the most own positions of theirs."""
 
 
 def bands_of(case: UnitCase, places: NDArray[np.int64], values: NDArray[np.float64]) -> list[FoundBand]:
@@ -71,7 +73,7 @@ def _of_sides(case: UnitCase, ranges: Sequence[OwnRange]) -> list[FoundBand]:
         of_side = list(bands)
         compared = _novelty([_readings(case.text, case.texts_read, one.drawn) for one in of_side])
         found += [
-            FoundBand(one.low, one.high, one.drawn, *numbers, one.quantiles, side)
+            FoundBand(one.low, one.high, one.drawn, *numbers, one.quantiles, side, one.positions)
             for one, numbers in zip(of_side, compared, strict=True)
         ]
     return found
@@ -130,6 +132,8 @@ def check_bands(
             report.wrong(f"{what}: its quantiles or its side are not those of the configuration")
         for edge, value in zip(band["range"], (its.low, its.high), strict=True):
             report.compare("band edges", f"{what}, an edge", edge, value, case.exactness, max(abs(value), 1e-9))
+        if its.positions is not None and not its.positions[0] <= band["positions"] <= its.positions[1]:
+            report.wrong(f"{what}: has {band['positions']} positions, but {its.positions} were found")
         report.compare("bands", f"{what}: drawn", band["drawn"], len(its.drawn), 0.0)
         report.compare("bands", f"{what}: novelty", band["novelty"], its.share, 1e-9)
         report.compare("bands", f"{what}: p", band["p"], its.chance, 1e-7, abs(its.chance))

@@ -30,6 +30,8 @@ class OwnRange(NamedTuple):
     high: float
     drawn: list[Key]
     """By chance."""
+    positions: tuple[int, int] | None
+    """The fewest and the most own positions that another run may count in it; None of others, which are estimated."""
 
 
 def check_output_tokens(
@@ -78,7 +80,9 @@ def ranges_of(case: UnitCase, places: NDArray[np.int64], values: NDArray[np.floa
             inside = first[(values[first] <= high) if last else (values[first] < high)][:keep]
             keys = [Key(*place) for place in places[inside].tolist()]
             lowest = float(values.min()) if math.isinf(low) else low
-            found.append(OwnRange(side, quantiles[number : number + 2], lowest, high, keys))
+            near = case.tolerance * case.largest
+            positions = None if side == "others" else _counted(ordered, low, high, near, last=last)
+            found.append(OwnRange(side, quantiles[number : number + 2], lowest, high, keys, positions))
     return found
 
 
@@ -90,3 +94,13 @@ def own_edge(ordered: NDArray[np.float64], quantile: float, maximum: float) -> f
     if quantile >= 1 or not len(ordered):
         return maximum if len(ordered) else math.nan
     return float(ordered[min(math.ceil(Fraction(str(quantile)) * len(ordered)), len(ordered) - 1)])
+
+
+def _counted(ordered: NDArray[np.float64], low: float, high: float, near: float, *, last: bool) -> tuple[int, int]:
+    """The fewest and the most activations, in rising order, between two edges that may each lie `near` by."""
+    counts = []
+    for way in (near, -near):
+        below = int(np.searchsorted(ordered, low + way))
+        up_to = len(ordered) if last else int(np.searchsorted(ordered, high - way))
+        counts.append(max(0, up_to - below))
+    return counts[0], counts[1]
