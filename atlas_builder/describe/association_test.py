@@ -8,8 +8,9 @@ contexts and on both sides alike, since these are alike where they are near: eac
 the row at its place in the context so many further on, of its side. p is corrected over all attributes by the
 largest statistic (single-step max-T, Westfall & Young 1993).
 
-The score of a shift is a sum of ranks, so that all shifts together are one product of shifted ranks and
-attributes. Ranks are doubled and centred: whole numbers, whose sums are exact, the same on every machine.
+The score of a shift is a sum of ranks, so that all shifts together are one product of attributes and shifted
+ranks; few rows have an attribute, so that it is a sparse one. Ranks are doubled and centred: whole numbers, whose
+sums are exact, the same on every machine.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import csr_array
 from scipy.stats import rankdata
 
 NAMED_P = 0.01
@@ -28,7 +30,7 @@ LEAST_EFFECT = 0.05
 LEAST_CONTEXTS = 10
 """An attribute is tested where so many contexts have a row with it, and so many a row without."""
 
-_AT_ONCE = 1 << 22  # shifted ranks in memory
+_AT_ONCE = 1 << 16  # shifted ranks in memory
 _EXACT_32 = 1 << 24  # whole numbers below this are exact in 32 bits
 
 
@@ -81,24 +83,19 @@ def association_test(
     order = np.lexsort((places, contexts))
     order = order[~np.isnan(value[order])]
     value, sides, has, firsts = value[order], sides[order], has[order], _firsts(contexts[order])
-    tested = _in_enough_contexts(has, firsts)
     number = np.repeat(np.arange(len(firsts)), np.diff(firsts, append=len(order)))
     parts = [_Side.of(rows, value, number) for side in (False, True) if len(rows := np.flatnonzero(sides == side))]
-    ranks = np.zeros(len(order))
-    pairs = np.zeros(has.shape[1], np.int64)
+    largest = sum(np.abs(part.ranks).sum() for part in parts)
+    matrix = _sparse(has, np.float32 if largest < _EXACT_32 else np.float64)
+    pairs = np.zeros(has.shape[1])
     for part in parts:
-        ranks[part.rows] = part.ranks
-        pairs += part.pairs(has)
-
-    matrix: NDArray[np.floating] = has.astype(np.float32 if np.abs(ranks).sum() < _EXACT_32 else np.float64)
-    score = (ranks.astype(matrix.dtype) @ matrix).astype(np.float64)
-    effect = np.divide(score, 2 * pairs, out=np.full(len(score), np.nan), where=pairs > 0)
-    tested &= pairs > 0
-    p = np.full(len(score), np.nan)
+        pairs += part.pairs(matrix)
+    scores = _scores(parts, np.append(0, _shifts(len(firsts), rolls, seed)), len(firsts), matrix)
+    effect = np.divide(scores[0], 2 * pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)
+    tested = _in_enough_contexts(matrix, firsts) & (pairs > 0)
+    p = np.full(len(tested), np.nan)
     if tested.any():
-        p[tested] = _corrected(
-            score[tested], _shifted_scores(parts, _shifts(len(firsts), rolls, seed), len(firsts), matrix[:, tested])
-        )
+        p[tested] = _corrected(scores[:, tested])
     return AssociationScores(effect, p, tested)
 
 
@@ -117,18 +114,23 @@ class _Side(NamedTuple):
     def of(cls, rows: NDArray[np.int64], value: NDArray[np.float64], context: NDArray[np.int64]) -> _Side:
         return cls(rows, 2 * rankdata(value[rows]) - (len(rows) + 1), context[rows], _firsts(context[rows]))
 
-    def pairs(self, has: NDArray[np.bool_]) -> NDArray[np.int64]:
+    def pairs(self, matrix: csr_array) -> NDArray[np.float64]:
         """The pairs of rows, one with each attribute and one without: (attributes,)."""
-        having = np.count_nonzero(has[self.rows], axis=0)
-        return np.asarray(having * (len(self.rows) - having), np.int64)
+        having = np.bincount(self.rows, minlength=matrix.shape[0]).astype(np.float64) @ matrix
+        return np.asarray(having * (len(self.rows) - having))
 
     def sources(self, shifts: NDArray[np.int64], contexts: int) -> NDArray[np.int64]:
-        """The row, of both sides, whose attributes each row gets: (shifts, rows)."""
+        """The row, of both sides, whose attributes each row gets: (rows, shifts)."""
         sizes = np.diff(self.firsts, append=len(self.rows))
         place = np.arange(len(self.rows)) - np.repeat(self.firsts, sizes)
         following = np.searchsorted(self.context[self.firsts], np.arange(contexts)) % len(self.firsts)
-        to = np.concatenate([following, following])[self.context + shifts[:, None]]
-        return np.asarray(self.rows[self.firsts[to] + place % sizes[to]])
+        following = np.concatenate([following, following])
+        to = self.context[:, None] + shifts
+        sources = self.rows[self.firsts[following]][to]
+        later = np.flatnonzero(place)  # few as a rule, and a remainder takes longer than all else here
+        to = following[to[later]]
+        sources[later] = self.rows[self.firsts[to] + place[later, None] % sizes[to]]
+        return np.asarray(sources)
 
 
 def _checked(
@@ -153,15 +155,19 @@ def _firsts(context: NDArray[np.generic]) -> NDArray[np.int64]:
     return np.flatnonzero(np.concatenate([np.ones(min(1, len(context)), bool), context[1:] != context[:-1]]))
 
 
-def _in_enough_contexts(has: NDArray[np.bool_], firsts: NDArray[np.int64]) -> NDArray[np.bool_]:
+def _sparse(has: NDArray[np.bool_], kind: type[np.floating]) -> csr_array:
+    row, column = np.divmod(np.flatnonzero(has), max(1, has.shape[1]))  # in two dimensions NumPy looks slowly
+    return csr_array((np.ones(len(row), kind), (row, column)), has.shape)
+
+
+def _in_enough_contexts(matrix: csr_array, firsts: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Whether enough contexts have a row with each attribute and one without it, of rows in the order of contexts."""
-    if not len(has):
-        return np.zeros(has.shape[1], np.bool_)
-    bits = np.packbits(has, axis=1)
-    some, every = (
-        np.unpackbits(of_rows.reduceat(bits, firsts, axis=0), axis=1, count=has.shape[1]).sum(axis=0)
-        for of_rows in (np.bitwise_or, np.bitwise_and)
-    )
+    rows, attributes = matrix.shape
+    bounds = np.append(firsts, rows)
+    of_context = csr_array((np.ones(rows), np.arange(rows), bounds), (len(firsts), rows))
+    having = of_context @ matrix
+    is_full = having.data == np.repeat(np.diff(bounds), np.diff(having.indptr))
+    some, every = (np.bincount(at, minlength=attributes) for at in (having.indices, having.indices[is_full]))
     return np.asarray((some >= LEAST_CONTEXTS) & (len(firsts) - every >= LEAST_CONTEXTS))
 
 
@@ -172,31 +178,28 @@ def _shifts(contexts: int, rolls: int, seed: int | Sequence[int]) -> NDArray[np.
     return np.asarray(drawn + 1)
 
 
-def _shifted_scores(
-    parts: list[_Side], shifts: NDArray[np.int64], contexts: int, matrix: NDArray[np.floating]
-) -> NDArray[np.float64]:
+def _scores(parts: list[_Side], shifts: NDArray[np.int64], contexts: int, matrix: csr_array) -> NDArray[np.float64]:
     """The scores of each shift: (shifts, attributes)."""
-    rows = len(matrix)
-    step = max(1, _AT_ONCE // rows)
-    scores = np.empty((len(shifts), matrix.shape[1]))
+    rows, attributes = matrix.shape
+    step = max(1, _AT_ONCE // max(1, rows))
+    scores = np.empty((len(shifts), attributes))
     for low in range(0, len(shifts), step):
         some = shifts[low : low + step]
-        ranks = np.zeros(len(some) * rows)
+        ranks = np.zeros(rows * len(some))
         for part in parts:
-            sources = part.sources(some, contexts) + rows * np.arange(len(some))[:, None]
-            weights = np.broadcast_to(part.ranks, sources.shape)
-            ranks += np.bincount(sources.reshape(-1), weights.reshape(-1), len(ranks))
-        scores[low : low + step] = ranks.reshape(len(some), rows).astype(matrix.dtype) @ matrix
+            sources = part.sources(some, contexts) * len(some) + np.arange(len(some))
+            ranks += np.bincount(sources.reshape(-1), np.repeat(part.ranks, len(some)), len(ranks))
+        scores[low : low + step] = (matrix.T @ ranks.reshape(rows, len(some)).astype(matrix.dtype)).T
     return scores
 
 
-def _corrected(score: NDArray[np.float64], shifted: NDArray[np.float64]) -> NDArray[np.float64]:
-    """p by the largest statistic of each shift.
+def _corrected(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """p by the largest statistic of each shift, of the scores in the order as it is and in all shifts.
 
     The order as it is counts in the deviation as every shift does: else it would be measured by others alone, and
     be called large too often.
     """
-    every = np.abs(np.vstack([score, shifted]))
+    every = np.abs(scores)
     deviation = np.sqrt((every**2).mean(axis=0))
     size = every / np.where(deviation > 0, deviation, 1)
     largest = np.sort(size[1:].max(axis=1))

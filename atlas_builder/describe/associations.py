@@ -9,6 +9,7 @@ as well. The middle is all bands but the first, which is below, and the last, th
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from enum import IntEnum
@@ -97,23 +98,24 @@ def drawn_rows(layer: CollectedLayer, unit: int, most: int) -> DrawnRows:
     edges = layer.band_edges[unit]
     parts: list[DrawnRows] = []
     if layer.draws is not None and not np.isnan(edges).any():
+        sides = [_of_unit(rows, unit) for rows in (layer.draws, layer.own) if rows is not None]
         for band, (low, high) in enumerate(pairwise(edges.tolist())):
             is_last = band == len(edges) - 2
             part = Part.TOP if is_last else Part.MIDDLE if band else Part.BELOW
-            for side, rows in enumerate((layer.draws, layer.own)):
-                if rows is None or (side and part == Part.BELOW):
+            for side, rows in enumerate(sides):
+                if side and part == Part.BELOW:
                     continue
-                above = _above(rows, unit, low, None if side else most)
+                # Below an edge, the first of the others that are at least as active are a sample of what lies there.
+                above = rows[rows["value"] >= low][: None if side else most]
                 inside = above["value"] <= high if is_last else above["value"] < high
                 parts.append(_drawn(above[inside][:most], side, part))
     return DrawnRows(*map(np.concatenate, zip(_drawn(np.zeros(0, draw_type), 0, Part.BELOW), *parts, strict=True)))
 
 
-def _above(rows: np.ndarray, unit: int, low: float, most: int | None) -> np.ndarray:
-    """The first of a unit's rows that are at least as active: below an edge, these are a sample of what lies there."""
-    first, end = np.searchsorted(rows["unit"], [unit, unit + 1])
-    of_unit = rows[first:end]
-    return of_unit[of_unit["value"] >= low][:most]
+def _of_unit(rows: np.ndarray, unit: int) -> np.ndarray:
+    """A unit's rows, of those of all units: a few are read, where a search by NumPy would copy a whole column."""
+    first, end = (bisect_left(rows, number, key=lambda row: row["unit"]) for number in (unit, unit + 1))
+    return rows[first:end]
 
 
 def _drawn(rows: np.ndarray, side: int, part: Part) -> DrawnRows:

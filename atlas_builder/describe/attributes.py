@@ -71,17 +71,20 @@ class Attributes:
         """
         corpus = self.collected.contexts
         tokens = window_tokens(self.collected.reads, corpus.starts, context, position, self.before, 0)
-        spellings, spelling = np.unique(tokens, return_inverse=True)
-        spelling = spelling.reshape(tokens.shape)
-        often = np.bincount(spelling[compared].reshape(-1), minlength=len(spellings))
-        reading = np.where(spellings >= 0, self._reading[spellings], -1)
+        seen = np.zeros(len(self._reading) + 1, np.bool_)  # the last is −1, where there is no token
+        seen[tokens] = True
+        spellings = np.flatnonzero(seen[:-1])
+        numbers = np.empty(len(seen), np.int32)
+        numbers[spellings], numbers[-1] = np.arange(len(spellings)), len(spellings)
+        spelling = numbers[tokens]
+        often = np.bincount(spelling[compared].reshape(-1), minlength=len(spellings))[: len(spellings)]
+        reading = self._reading[spellings]
         readings, place = np.unique(reading, return_inverse=True)
-        place = place.reshape(-1)
-        kept = np.flatnonzero((readings >= 0) & (np.bincount(place, often, len(readings)) >= least))
-        column = np.full(len(readings), len(kept))  # what is not kept shares a last column
+        kept = np.flatnonzero(np.bincount(place, often, len(readings)) >= least)
+        column = np.full(len(readings) + 1, len(kept))  # what is not kept shares a last column, as no token does
         column[kept] = np.arange(len(kept))
         holds = np.zeros((len(tokens), len(kept) + 1), np.bool_)
-        holds[np.arange(len(tokens))[:, None], column[place][spelling]] = True
+        holds[np.arange(len(tokens))[:, None], column[np.append(place, len(readings))][spelling]] = True
         by_frequency = np.lexsort((spellings, -often, reading))
         first = by_frequency[np.searchsorted(reading[by_frequency], readings[kept])]
         return AttributeTable(list(spellings[first].tolist()), holds[:, :-1])

@@ -44,13 +44,24 @@ class FoundAssociation(NamedTuple):
         return agrees and abs(self.effect) >= _LEAST_EFFECT + slack and self.p[slack > 0] <= _LARGEST_P
 
 
+def check_association_lists(case: UnitCase) -> None:
+    """Report what is wrong with a record whatever tokens were drawn."""
+    claimed, what = case.record.get("associations"), f"{case.name}: associations"
+    if (claimed is not None) != case.config.names_associations:
+        case.report.wrong(f"{what} are {'not ' * (claimed is None)}published, against the settings")
+    if claimed is None:
+        return
+    names = [_name_of(one) for one in claimed["found"]]
+    if len(set(names)) != len(names) or len(names) != min(claimed["named"], _MOST):
+        case.report.wrong(f"{what}: they are not as many as they should be, or one is listed twice")
+    effects = [abs(one["effect"]) for one in claimed["found"]]
+    if effects != sorted(effects, reverse=True):
+        case.report.wrong(f"{what}: they are not in order of their effects")
+
+
 def check_associations(case: UnitCase, places: NDArray[np.int64], values: NDArray[np.float64]) -> VerificationReport:
     """Compare what a record has, with activations `values` at all `places`: (tokens,) and (tokens, 2)."""
-    report, claimed = VerificationReport(), case.record.get("associations")
-    if (claimed is not None) != case.config.names_associations:
-        report.wrong(f"{case.name}: associations are {'not ' * (claimed is None)}published, against the settings")
-    if claimed is None:
-        return report
+    report, claimed = VerificationReport(), case.record["associations"]
     drawn = drawn_tokens(case, places, values)
     compared = [token for token in drawn if token.part != "below"]
     what = f"{case.name}: associations"
@@ -69,8 +80,6 @@ def _check_listed(
     report: VerificationReport, what: str, claimed: dict[str, Any], found: dict[Name, FoundAssociation]
 ) -> None:
     listed: dict[Name, dict[str, Any]] = {_name_of(one): one for one in claimed["found"]}
-    if len(listed) != len(claimed["found"]) or len(listed) != min(claimed["named"], _MOST):
-        report.wrong(f"{what}: they are not as many as they should be, or one is listed twice")
     for name, one in listed.items():
         its = found.get(name)
         if its is None or not its.is_named(-_EFFECT_SLACK):
@@ -82,10 +91,7 @@ def _check_listed(
         report.compare("associations", f"{what}, p of {name!r}", one["p"], min(max(one["p"], its.p[0]), its.p[1]), 0.0)
         for part, share in its.shares.items():
             report.compare("associations", f"{what}, share of {name!r}, {part}", one[part], share, 0.0)
-    effects = [abs(one["effect"]) for one in claimed["found"]]
-    if effects != sorted(effects, reverse=True):
-        report.wrong(f"{what}: they are not in order of their effects")
-    last = effects[-1] if len(effects) == _MOST else 0.0
+    last = abs(claimed["found"][-1]["effect"]) if len(listed) == _MOST else 0.0
     for name, its in found.items():
         if name not in listed and its.is_named(_EFFECT_SLACK) and abs(its.effect) > last + _EFFECT_SLACK:
             report.wrong(f"{what}: {name!r} was found, of effect {its.effect:.4g}, but is not listed")

@@ -30,6 +30,8 @@ class VerificationReport:
     largest: dict[str, float] = field(default_factory=dict)
     """By kind: activations as shares of the unit's largest, statistics relative, measures absolute."""
     problems: list[str] = field(default_factory=list)
+    not_compared: dict[str, int] = field(default_factory=dict)
+    """By kind, the units of which another run may draw other tokens, so that it tells nothing of their claims."""
     precision: str = ""
     """How far rounding may bring two runs apart, in words."""
 
@@ -55,6 +57,10 @@ class VerificationReport:
         """Count comparisons of a kind."""
         self.compared[kind] = self.compared.get(kind, 0) + comparisons
 
+    def skip(self, kind: str) -> None:
+        """Count a unit whose claims of a kind cannot be compared."""
+        self.not_compared[kind] = self.not_compared.get(kind, 0) + 1
+
     def wrong(self, problem: str) -> None:
         """Note a claim that does not hold."""
         self.problems.append(problem)
@@ -65,12 +71,16 @@ class VerificationReport:
             self.count(kind, comparisons)
         for kind, difference in other.largest.items():
             self.note(kind, difference)
+        for kind, units in other.not_compared.items():
+            self.not_compared[kind] = self.not_compared.get(kind, 0) + units
         self.problems += other.problems
 
     @property
     def summary(self) -> str:
-        """The numbers of comparisons and the largest differences, in one line."""
+        """The numbers of comparisons, the largest differences and what was not compared, in one line."""
         parts = [f"{count:,} {kind} {self.largest.get(kind, 0.0):.1e}" for kind, count in sorted(self.compared.items())]
         end = f"{len(self.problems)} claims do not hold" if self.problems else "all claims hold"
         precise = f" ({self.precision})" if self.precision else ""
-        return f"largest difference, rounding included, of {', of '.join(parts)}{precise}: {end}"
+        skipped = [f"{kind} of {units:,} unit{'s' * (units != 1)}" for kind, units in sorted(self.not_compared.items())]
+        but = f"; not compared, as this run may draw other tokens: {', '.join(skipped)}" if skipped else ""
+        return f"largest difference, rounding included, of {', of '.join(parts)}{precise}: {end}{but}"

@@ -19,7 +19,7 @@ from atlas_builder.rerun.directions import PublishedDirections
 from atlas_builder.rerun.passes import Text, inputs_at, trace_units
 from atlas_builder.rerun.source import Rerun, ids_of_output_tokens, open_rerun
 from atlas_builder.site.hosting.budget import STEPS
-from atlas_builder.verify.associations import check_associations
+from atlas_builder.verify.associations import check_association_lists, check_associations
 from atlas_builder.verify.background import background_places
 from atlas_builder.verify.bands import bands_of, bands_unsure, check_bands
 from atlas_builder.verify.claims import Claims, check_identity, check_logits, check_statistics, check_steering
@@ -195,6 +195,7 @@ class Verification:
         check_statistics(case)
         check_logits(case, self._logits(case))
         self.directions.check(case)
+        self._associations(case)
         self._behaviours(case, layer)
         if case.behaviours is None:
             check_places(case, report)
@@ -205,7 +206,6 @@ class Verification:
         check_labels(case, words)
         check_prediction(case, importance if self.config.describe.importance != "none" else None)
         check_steering(case, self._clamped(case))
-        self._associations(case)
 
     def _logits(self, case: UnitCase) -> NDArray[np.float64] | None:
         """The unit's direct logit effects, None where the model has none."""
@@ -278,7 +278,13 @@ class Verification:
         return best
 
     def _associations(self, case: UnitCase) -> None:
-        """Compare associations, with activations as they are or, where a draw hangs on an edge, nearly so."""
+        """Compare associations, with activations as they are or, where a draw hangs on an edge, nearly so.
+
+        Where none of these agrees and another run may draw other tokens, the unit is counted as not compared.
+        """
+        check_association_lists(case)
+        if case.record.get("associations") is None:
+            return
         of_any_sign = self.config.units.kind == "logits"
         nudged = [self._nudged(case, nudge, of_any_sign) for nudge in _NUDGES]
         reports: list[VerificationReport] = []
@@ -288,7 +294,9 @@ class Verification:
                 break
         # In 16 bits many activations are equal; where several are as an edge is, another run may part them otherwise.
         unsure = self.config.model.dtype != "float32" or (of_any_sign and draws_differ(case, self.places, nudged))
-        if not (reports[-1].problems and unsure):
+        if reports[-1].problems and unsure:
+            case.report.skip("associations")
+        else:
             _add_best(case.report, reports)
 
     @staticmethod

@@ -25,6 +25,7 @@ from atlas_builder.progress import Progress
 from atlas_builder.records.address import UnitAddress
 from atlas_builder.records.schema import content_hash, serialise
 from atlas_builder.rerun.source import Rerun, open_rerun
+from atlas_builder.verify.report import VerificationReport
 from atlas_builder.verify.run import Verification
 from tests.support.atlases import write_words
 from tests.support.models import SHAPES, save_tiny
@@ -185,6 +186,10 @@ class Attacker:
         return record
 
     def problems(self, alteration: Alteration | None = None) -> list[str]:
+        """The claims of the unit that `verify` finds not to hold, after an alteration."""
+        return self.report(alteration).problems
+
+    def report(self, alteration: Alteration | None = None) -> VerificationReport:
         """What `verify` says of the unit, after an alteration."""
         record = self.record
         if alteration is not None:
@@ -193,7 +198,7 @@ class Attacker:
                 record["hash"] = content_hash(record)
             self.file.write_bytes(serialise(record))
         try:
-            return self._verification.report().problems
+            return self._verification.report()
         finally:
             self.file.write_bytes(self.raw)
 
