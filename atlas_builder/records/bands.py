@@ -133,7 +133,10 @@ class LayerBands:
         if side.name == "own":
             counted: list[int] = own.tolist()
             return counted
-        every = np.diff(tokens_below(self._layer.histogram[unit], edges, self._layer.moments.maximum[unit]))
+        moments = self._layer.moments
+        every = np.diff(
+            tokens_below(self._layer.histogram[unit], edges, (moments.minimum[unit], moments.maximum[unit]))
+        )
         return [
             max(drawn, round(significant(others, 2) or 0))
             for drawn, others in zip(side.drawn[unit], (every - own).tolist(), strict=True)
@@ -153,14 +156,17 @@ def middle_differs(described: Described) -> NDArray[np.bool_]:
 
 
 def tokens_below(
-    histogram: NDArray[np.integer[Any]], values: NDArray[np.float64], maximum: float
+    histogram: NDArray[np.integer[Any]], edges: NDArray[np.float64], extremes: tuple[float, float]
 ) -> NDArray[np.float64]:
-    """About how many tokens have an activation below each value, all of them for a unit's maximum: (values,).
+    """About how many tokens have an activation below each edge of bands; all where the last is the maximum: (edges,).
 
-    Tokens of a bin of its fine `histogram`, (BINS,), count as lying evenly in it.
+    Tokens of a bin of its fine `histogram`, (BINS,), count as lying evenly in it, but for `extremes`,
+    a unit's minimum, below which is none, and its maximum, which is in the last band.
     """
     below = np.concatenate([[0], np.cumsum(histogram, dtype=np.int64)])
-    about: NDArray[np.float64] = np.where(values >= maximum, below[-1], np.interp(values, bin_edges(), below))
+    about: NDArray[np.float64] = np.where(edges <= extremes[0], 0.0, np.interp(edges, bin_edges(), below))
+    if edges[-1] >= extremes[1]:
+        about[-1] = below[-1]
     return about
 
 
