@@ -133,7 +133,8 @@ class LayerBands:
         if side.name == "own":
             counted: list[int] = _counts_between(values, edges).tolist()
             return counted
-        others = others_between(self._layer.histogram[unit], values, edges, self._layer.moments.maximum[unit])
+        extremes = self._layer.moments.minimum[unit], self._layer.moments.maximum[unit]
+        others = others_between(self._layer.histogram[unit], values, edges, extremes)
         return [
             max(drawn, round(significant(count, 2) or 0)) if known is None else known
             for drawn, count, known in zip(
@@ -170,7 +171,10 @@ def middle_differs(described: Described) -> NDArray[np.bool_]:
 
 
 def others_between(
-    histogram: NDArray[np.integer[Any]], own: NDArray[np.float32], edges: NDArray[np.float64], maximum: float
+    histogram: NDArray[np.integer[Any]],
+    own: NDArray[np.float32],
+    edges: NDArray[np.float64],
+    extremes: tuple[float, float],
 ) -> NDArray[np.float64]:
     """About how many positions that are not `own` lie in each interval between edges: (edges - 1,).
 
@@ -178,18 +182,21 @@ def others_between(
     its bins are divided.
     """
     others = np.maximum(histogram.astype(np.int64) - fine_histogram(own), 0)
-    return np.diff(tokens_below(others, edges, maximum))
+    return np.diff(tokens_below(others, edges, extremes))
 
 
 def tokens_below(
-    histogram: NDArray[np.integer[Any]], values: NDArray[np.float64], maximum: float
+    histogram: NDArray[np.integer[Any]], edges: NDArray[np.float64], extremes: tuple[float, float]
 ) -> NDArray[np.float64]:
-    """About how many tokens have an activation below each value, all of them for a unit's maximum: (values,).
+    """About how many tokens have an activation below each edge of bands; all where the last is the maximum: (edges,).
 
-    Tokens of a bin of its fine `histogram`, (BINS,), count as lying evenly in it.
+    Tokens of a bin of its fine `histogram`, (BINS,), count as lying evenly in it, but for `extremes`,
+    a unit's minimum, below which is none, and its maximum, which is in the last band.
     """
     below = np.concatenate([[0], np.cumsum(histogram, dtype=np.int64)])
-    about: NDArray[np.float64] = np.where(values >= maximum, below[-1], np.interp(values, bin_edges(), below))
+    about: NDArray[np.float64] = np.where(edges <= extremes[0], 0.0, np.interp(edges, bin_edges(), below))
+    if edges[-1] >= extremes[1]:
+        about[-1] = below[-1]
     return about
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -15,6 +16,9 @@ from atlas_builder.models.memory import as_float32
 from atlas_builder.models.sae_folders import sae_folders
 from atlas_builder.rerun.directions import PublishedDirections
 from atlas_builder.rerun.saes import PlainSAE
+
+_ROUNDED = 1e-4
+"""A share of the largest logit by which rounding may move one in float32."""
 
 Reading = dict[int, tuple[Tensor, Tensor]]
 """For each layer the inputs of its units, (batch, context, width), and their activations, (batch, context, units)."""
@@ -214,7 +218,20 @@ class _Logits(HookedReading):
         finally:
             handle.remove()
         inputs, logits = (tensor.cpu().double() for tensor in seen[0])
-        return dict.fromkeys(layers, (inputs, logits[..., self.tokens] - logits.mean(-1, keepdim=True)))
+        computed = logits[..., self.tokens] - logits.mean(-1, keepdim=True)
+        # Where a token's logit is near the mean, the difference of two logits in float32 is mostly rounding.
+        columns, biases = self._columns
+        exact = inputs @ columns + biases
+        agrees = (exact - computed).abs().max() <= _ROUNDED * logits.abs().max()
+        return dict.fromkeys(layers, (inputs, exact if agrees else computed))
+
+    @cached_property
+    def _columns(self) -> tuple[Tensor, Tensor]:
+        """Of the tokens less the mean of all, in float64: weights (width, tokens) and biases (tokens,)."""
+        weight, bias = self.head.weight.detach().cpu(), getattr(self.head, "bias", None)
+        bias = torch.zeros(len(weight)) if bias is None else bias.detach().cpu()
+        columns = weight[self.tokens].double() - weight.mean(0, dtype=torch.float64)
+        return columns.T, bias[self.tokens].double() - bias.mean(dtype=torch.float64)
 
 
 class _Latents(HookedReading):

@@ -239,7 +239,7 @@ def test_a_stopped_run_leaves_the_former_file_and_no_draft_nor_follows_links(
     ],
     ids=str,
 )
-def test_odd_values_are_told_in_one_short_line(change: dict[str, Any], logits_site: Path, tmp_path: Path) -> None:
+def test_odd_values_are_named_in_one_short_line(change: dict[str, Any], logits_site: Path, tmp_path: Path) -> None:
     file = tmp_path / "lines.jsonl"
     curate(logits_site, file, units=["L2/N0"], number=1)
     (line,) = lines_of(file)

@@ -93,7 +93,8 @@ def test_others_are_estimated_from_the_histogram(logits_site: Path) -> None:
         if bands := record["bands"]:
             assert sum(band["positions"] for band in bands) == pytest.approx(record["stats"]["tokens"], rel=0.06, abs=3)
     counts = layer.histogram[0]
-    assert tokens_below(counts, np.array([-np.inf, 1e9]), 1e9).tolist() == [0, counts.sum()]
+    assert tokens_below(counts, np.array([-np.inf, 1e9]), (-1e9, 1e9)).tolist() == [0, counts.sum()]
+    assert tokens_below(counts, np.array([-np.inf, 0, 0, 0]), (0, 0)).tolist() == [0, 0, 0, counts.sum()]
 
 
 def test_the_middle_is_that_of_own_positions(logits_site: Path) -> None:
