@@ -108,7 +108,7 @@ def test_equal_own_positions_are_not_taken_for_others() -> None:
     others = np.full(50, 4.0, np.float32)
     histogram = fine_histogram(np.concatenate([own, others]))
     edges = np.array([-np.inf, *np.sort(own)[[0, 90, 450]], own.max()], np.float64)
-    assert others_between(histogram, own, edges, float(own.max())).tolist() == [50, 0, 0, 0]
+    assert others_between(histogram, own, edges, (4.0, float(own.max()))).tolist() == [50, 0, 0, 0]
 
 
 @pytest.mark.parametrize("unit", NEVER)
