@@ -311,17 +311,14 @@ def verify(folder: Path, units: int, seed: int, curated: Path | None, overrides:
     help="Of own activations (default 0 0.1), or of positive ones (0.5 0.9).",
 )  # fmt: skip
 @click.option("--number", default=100, show_default=True, type=click.IntRange(1), help="Most examples of a unit.")
-@click.option(
-    "--seed", default=0, show_default=True, type=click.IntRange(0, 2**63 - 1), help="Seed of the choice among more."
-)
+@click.option("--seed", default=0, type=click.IntRange(0, 2**63 - 1), help="Seed of the choice.  [default: 0]")
 @click.option("--output", type=click.Path(path_type=Path), help="The file.  [default: beside FOLDER, .curated.jsonl]")
 @click.option("--report", type=click.Path(path_type=Path), help="Also write the units' associations to this CSV file.")
 def curate(folder: Path, number: int, **choice: Any) -> None:
     """Write examples of units from a part of their range, a line of JSON each, to filter or to train on.
 
-    They are read from what the build kept beside FOLDER; atlases of other units than output
-    neurons are built with describe.associations for it. verify --curated compares every line
-    with the model.
+    They are read from what the build kept beside FOLDER, of other units than output neurons
+    where it was built with describe.associations. verify --curated compares every line.
 
     \b
     Examples:

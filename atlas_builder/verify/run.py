@@ -280,7 +280,7 @@ class Verification:
     def _associations(self, case: UnitCase) -> None:
         """Compare associations, with activations as they are or, where a draw hangs on an edge, nearly so.
 
-        Where none of these agrees and another run may draw other tokens, the unit is counted as not compared.
+        Where not even one agrees and another run may draw other tokens, the unit is counted as not compared.
         """
         check_association_lists(case)
         if case.record.get("associations") is None:

@@ -164,6 +164,13 @@ def experiment(data: str, seed: int, size: Size) -> tuple[list[Outcome], Tenths]
     """All ways on one data set with one seed."""
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
+    try:
+        return _all_ways(data, seed, size)
+    finally:
+        torch.set_flush_denormal(False)  # else all that this process computes later is without the smallest numbers
+
+
+def _all_ways(data: str, seed: int, size: Size) -> tuple[list[Outcome], Tenths]:
     confounded = DATA[data](size, seed)
     outcomes, tenths = _tried(data, seed, size, confounded, WAYS)
     if data != "shapes 90 %":  # without exceptions, shapes of either bias have the same training data

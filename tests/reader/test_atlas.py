@@ -18,7 +18,7 @@ import pytest
 
 import atlas_builder
 from atlas_builder.errors import AtlasError, MissingError, SiteError
-from atlas_builder.reader import Atlas, Unit
+from atlas_builder.reader import Association, Atlas, Unit
 from atlas_builder.reader.source import FolderSource, HttpSource, source
 from atlas_builder.site.hosting.serve import server
 
@@ -199,8 +199,15 @@ def _typed(unit: Unit) -> dict[str, Any]:
             "value": unit.steering.value,
             **{side: [list(token) for token in getattr(unit.steering, side)] for side in ("more", "less")},
         },
+        "associations": unit.associations
+        and {**asdict(unit.associations), "found": [_named(one) for one in unit.associations.found]},
         "hash": unit.hash,
     }
+
+
+def _named(association: Association) -> dict[str, Any]:
+    """An association made again; of a token it has no field, of a field no token."""
+    return {name: value for name, value in asdict(association).items() if value is not None}
 
 
 def test_all_that_a_record_says_is_at_hand(tiny_site: Path, demo_site: Path) -> None:
