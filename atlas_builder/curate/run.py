@@ -87,9 +87,7 @@ def curate(
     check_file("--output", output, _is_curated)
     lines = Lines(atlas.config, atlas.stages.collected, side, (low, high), seed)
     if report is not None:
-        check_file("--report", report, _is_report)
-        if report.resolve() == output.resolve():
-            raise ConfigurationError(f"--report: {report} is the file of examples: name another.")
+        _check_report(report, output)
         _write_report(atlas, site, chosen, lines, report)
     counts: dict[UnitAddress, int] = {}
     with replacing(output) as file, progress.task("curate", total=len(chosen), unit="units") as advance:
@@ -189,6 +187,12 @@ def _by_layer(atlas: _Atlas, chosen: Sequence[UnitAddress]) -> Iterator[tuple[La
             layer = atlas.stages.collected.layer(address.layer)
             draws = {address.layer: LayerDraws(layer, atlas.config.examples.association_draws)}
         yield draws[address.layer], address
+
+
+def _check_report(report: Path, output: Path) -> None:
+    check_file("--report", report, _is_report)
+    if report.resolve() == output.resolve():
+        raise ConfigurationError(f"--report: {report} is the file of examples: name another.")
 
 
 def _write_report(atlas: _Atlas, site: Path, chosen: Sequence[UnitAddress], lines: Lines, report: Path) -> None:
