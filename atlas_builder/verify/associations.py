@@ -20,6 +20,7 @@ _LEAST_CONTEXTS = 10
 _LARGEST_P, _LEAST_EFFECT = 0.01, 0.05
 _MOST = 5
 _EFFECT_SLACK = 1e-4  # activations that are nearly equal may change places in another run
+_NEAR = 0.05  # where tokens are drawn otherwise
 _NEARLY = 1e-4  # relative: and so statistics of shifts
 
 Name = str | tuple[str, str]
@@ -73,6 +74,20 @@ def check_associations(case: UnitCase, places: NDArray[np.int64], values: NDArra
     if not surely <= claimed["named"] <= perhaps:
         report.wrong(f"{what}: {claimed['named']} are named, but {surely} to {perhaps} were found")
     _check_listed(report, what, claimed, found)
+    return report
+
+
+def check_nearly(case: UnitCase, places: NDArray[np.int64], values: NDArray[np.float64]) -> VerificationReport:
+    """Compare effects and shares of what a record lists, coarsely: another run may draw some other tokens."""
+    report, found = VerificationReport(), _tested(case, drawn_tokens(case, places, values))
+    for one in case.record["associations"]["found"]:
+        name, what = _name_of(one), f"{case.name}: associations"
+        its = found.get(name)
+        if its is None:
+            report.wrong(f"{what}: {name!r} is named, but was not tested")
+            continue
+        for part, value in {"effect": its.effect, **its.shares}.items():
+            report.compare("associations, nearly", f"{what}, {part} of {name!r}", one[part], value, _NEAR)
     return report
 
 

@@ -82,5 +82,5 @@ class VerificationReport:
         end = f"{len(self.problems)} claims do not hold" if self.problems else "all claims hold"
         precise = f" ({self.precision})" if self.precision else ""
         skipped = [f"{kind} of {units:,} unit{'s' * (units != 1)}" for kind, units in sorted(self.not_compared.items())]
-        but = f"; not compared, as this run may draw other tokens: {', '.join(skipped)}" if skipped else ""
+        but = f"; not compared exactly, as this run may draw other tokens: {', '.join(skipped)}" if skipped else ""
         return f"largest difference, rounding included, of {', of '.join(parts)}{precise}: {end}{but}"

@@ -215,7 +215,7 @@ def _bands(record: Record, facts: Mapping[str, Any]) -> Iterator[str]:
     for own in sides.values():
         yield from _side(record, own, grain, ends_at_maximum=own[-1]["quantiles"][1] == 1)
     if "own" in sides:
-        yield from _positions(record, sides)
+        yield from _positions(record, sides, int(facts["corpus"]["documents"]))
     middle = sides["own"][:-1] if "own" in sides else bands[1:-1]
     if record["middle_differs"] != any(band["p"] is not None and band["p"] < SIGNIFICANT for band in middle):
         yield "whether its middle differs is not what its bands say"
@@ -259,8 +259,11 @@ _ESTIMATED = 0.06
 """Numbers of other positions are estimates of two digits."""
 
 
-def _positions(record: Record, sides: Mapping[str | None, Sequence[Record]]) -> Iterator[str]:
-    """Both sides have the same ranges; own positions go by their quantiles, and all make up the tokens."""
+def _positions(record: Record, sides: Mapping[str | None, Sequence[Record]], ends: int) -> Iterator[str]:
+    """Both sides have the same ranges; own positions go by their quantiles, and all make up the tokens.
+
+    But for the `ends` of documents, where no token comes next: they may be among the others that are estimated.
+    """
     own, others = sides["own"], sides["others"]
     if [band["range"] for band in own] != [band["range"] for band in others[1:]]:
         yield "its bands of the two sides have other ranges"
@@ -278,7 +281,7 @@ def _positions(record: Record, sides: Mapping[str | None, Sequence[Record]]) -> 
     every = n + sum(band["positions"] for band in others)
     drawn = sum(band["drawn"] for band in others)
     if (
-        not (1 - _ESTIMATED) * record["stats"]["tokens"]
+        not (1 - _ESTIMATED) * (record["stats"]["tokens"] - ends)
         <= every
         <= (1 + _ESTIMATED) * record["stats"]["tokens"] + drawn
     ):
