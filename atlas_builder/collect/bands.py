@@ -14,7 +14,16 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from atlas_builder.collect.candidates import Candidates, Pool, append, candidates, insert, retain, take
+from atlas_builder.collect.candidates import (
+    Candidates,
+    Pool,
+    append,
+    candidates,
+    insert,
+    rank_in_column,
+    retain,
+    take,
+)
 from atlas_builder.collect.histogram import LOWEST, SIDE, bin_edges
 from atlas_builder.collect.sampling import SIDE_BY_SIDE, Chances, chance_of_token, tokens_chances
 
@@ -179,11 +188,11 @@ def draw_bands(draw: BandSampling, pool: Pool, edges: NDArray[np.float64]) -> Dr
         low, high = edges[tokens.column, band], edges[tokens.column, band + 1]
         last = band == edges.shape[1] - 2
         above = np.flatnonzero(tokens.value >= low)
-        first = above[_rank(tokens.column[above]) < draw.keep]
+        first = above[rank_in_column(tokens.column[above]) < draw.keep]
         chosen = first[(tokens.value[first] <= high[first]) if last else (tokens.value[first] < high[first])]
         places.append(chosen)
         bands.append(np.full(len(chosen), band, np.int8))
-        ranks.append(_rank(tokens.column[chosen]).astype(np.int16))
+        ranks.append(rank_in_column(tokens.column[chosen]).astype(np.int16))
     place, band_of, rank = np.concatenate(places), np.concatenate(bands), np.concatenate(ranks)
     order = np.lexsort([rank, band_of, tokens.column[place]])
     return DrawnTokens(take(tokens, place[order]), band_of[order], rank[order])
@@ -196,8 +205,3 @@ def in_random_order(draw: BandSampling, pool: Pool) -> Candidates:
     chances = tokens_chances(draw.stream, tokens.context.astype(np.uint64), tokens.position.astype(np.uint64))
     chances ^= draw.masks[tokens.column // SIDE_BY_SIDE]
     return take(tokens, np.lexsort([chances, tokens.column]))
-
-
-def _rank(column: NDArray[np.int32]) -> NDArray[np.int64]:
-    """The rank of each row in its column; columns ascend."""
-    return np.arange(len(column)) - np.searchsorted(column, column)

@@ -74,6 +74,11 @@ def candidates(pool: Pool) -> Candidates:
     return Candidates(column, pool.value[filled], pool.context[filled], pool.position[filled], pool.row[filled])
 
 
+def rank_in_column(column: NDArray[np.integer]) -> NDArray[np.int64]:
+    """The rank of each row in its column; columns ascend."""
+    return np.arange(len(column)) - np.searchsorted(column, column)
+
+
 def joined(here: Candidates, there: Candidates) -> Candidates:
     """The candidates of two pools, column by column."""
     union = Candidates(*(np.concatenate(parts) for parts in zip(here, there, strict=True)))

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from atlas_builder.collect.candidates import rank_in_column
 from atlas_builder.collect.results import band_type, draw_type
 from atlas_builder.collect.sampling import Chances, mix, stream, tokens_chances
 from atlas_builder.collect.vector_log import RowLog
@@ -84,7 +85,7 @@ class OwnPositions:
         added["row"] = numbers
         union = np.concatenate([self.sample, added])
         union = union[np.lexsort([self._chances(union), union["unit"]])]
-        self.sample = union[_rank(union["unit"]) < OWN_SAMPLE]
+        self.sample = union[rank_in_column(union["unit"]) < OWN_SAMPLE]
 
     def _chances(self, rows: np.ndarray) -> Chances:
         places = rows["context"].astype(np.uint64), rows["position"].astype(np.uint64)
@@ -114,11 +115,10 @@ class OwnPositions:
         filled = starts[:-1].copy()
         for part in self._rows():
             part = part[np.argsort(part["unit"], kind="stable")]
-            written[filled[part["unit"]] + _rank(part["unit"])] = part
+            written[filled[part["unit"]] + rank_in_column(part["unit"])] = part
             filled += np.bincount(part["unit"], minlength=units)
         for first, last in itertools.pairwise(starts.tolist()):
             written[first:last] = written[first:last][np.argsort(self._chances(written[first:last]))]
-        written.flush()  # type: ignore[attr-defined] # a memmap
         return written
 
     def _rows(self) -> Any:
@@ -158,15 +158,10 @@ def own_bands(sample: np.ndarray, edges: NDArray[np.float64], keep: int) -> tupl
     cell = sample["unit"].astype(np.int64) * edges.shape[1] + bands
     order = np.argsort(cell, kind="stable")  # by chance within a band
     order = order[bands[order] > 0]
-    rank = _rank(cell[order])
+    rank = rank_in_column(cell[order])
     order, rank = order[rank < keep], rank[rank < keep]
     rows = np.empty(len(order), band_type)
     for name in draw_type.names or ():
         rows[name] = sample[name][order]
     rows["band"], rows["rank"] = bands[order], rank
     return rows, sample["row"][order]
-
-
-def _rank(column: NDArray[np.integer]) -> NDArray[np.int64]:
-    """The rank of each row in its column; columns ascend."""
-    return np.arange(len(column)) - np.searchsorted(column, column)

@@ -12,7 +12,17 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from atlas_builder.collect.candidates import Candidates, Pool, append, candidates, insert, joined, retain, take
+from atlas_builder.collect.candidates import (
+    Candidates,
+    Pool,
+    append,
+    candidates,
+    insert,
+    joined,
+    rank_in_column,
+    retain,
+    take,
+)
 from atlas_builder.collect.sampling import chance_of_context, contexts_chances
 from atlas_builder.config import ExampleSettings
 
@@ -210,6 +220,4 @@ def select(rule: SelectionRule, pool: Pool) -> SelectedExamples:
 
 def _first(pooled: Candidates, order: NDArray[np.int64], count: int) -> Candidates:
     """The first `count` of each column in this order, which is by column."""
-    column = pooled.column[order]
-    rank = np.arange(len(column)) - np.searchsorted(column, column)
-    return take(pooled, order[rank < count])
+    return take(pooled, order[rank_in_column(pooled.column[order]) < count])

@@ -74,7 +74,7 @@ def trained(split: Split, epochs: int, seed: int) -> Network:
         for batch in torch.split(torch.randperm(len(labels)), 50):
             loss = nn.functional.cross_entropy(network(images[batch]), labels[batch])
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            torch.autograd.backward(loss)
             optimizer.step()
     return network
 

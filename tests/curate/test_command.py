@@ -194,9 +194,10 @@ def test_files_are_checked_before_anything_is_written(logits_site: Path, tmp_pat
             curate(logits_site, output, report=table)
     assert report.read_text(encoding="utf-8") == "mine\n"
     assert not lines.exists()
-    for wrong in ({"seed": -1}, {"seed": 2**63}, {"number": 0}):
+    wrongs: list[dict[str, Any]] = [{"seed": -1}, {"seed": 2**63}, {"number": 0}]
+    for wrong in wrongs:
         with pytest.raises(ConfigurationError, match="give"):
-            curate(logits_site, lines, **wrong)  # type: ignore[arg-type]
+            curate(logits_site, lines, **wrong)
 
 
 def test_a_stopped_run_leaves_the_former_file_and_no_draft_nor_follows_links(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Executor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,14 +62,15 @@ def _alterations(record: Record) -> dict[str, Record | None]:
     return {**lists, **numbers, "all": None}  # null is what is published where nothing was measured
 
 
+def _put(its: Record | None, record: Record) -> None:
+    record.update(associations=its)
+
+
 def test_what_is_altered_is_found(associated_site: Path, copy_of: Callable[[Path], Path]) -> None:
     site = copy_of(associated_site)
     chosen = max(records_of(site), key=lambda record: len(record["associations"]["found"]))
     attacker = Attacker(site, chosen["layer"], chosen["unit"], source=open_rerun(associated_site))
-    own = [
-        Alteration("associations", what, lambda record, its=its: record.update(associations=its))  # type: ignore[misc]
-        for what, its in _alterations(chosen).items()
-    ]
+    own = [Alteration("associations", what, partial(_put, its)) for what, its in _alterations(chosen).items()]
     others = [one for one in alterations(chosen, each=1, brief=True) if one.field.startswith("associations")]
     assert len(others) > 5
     assert [one.what for one in (*own, *others) if not attacker.problems(one)] == []
