@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from atlas_builder.verify.chances import chances_of_own, chances_of_tokens
 from atlas_builder.verify.histograms import LOWEST, edges_of_bands
+from atlas_builder.verify.own import own_edge
 from atlas_builder.verify.unit import UnitCase
 
 _Values = NDArray[np.float64]
@@ -54,11 +55,8 @@ def draws_differ(case: UnitCase, places: NDArray[np.int64], several: Sequence[_V
 def _own_edges(
     values: _Values, maximum: float, is_own: NDArray[np.bool_], quantiles: list[float]
 ) -> list[float] | None:
-    own = np.sort(values[is_own]).tolist()
-    if not own:
-        return None
-    inner = [maximum if quantile >= 1 else own[min(int(quantile * len(own)), len(own) - 1)] for quantile in quantiles]
-    return [-np.inf, *inner]
+    own = np.sort(values[is_own])
+    return [-np.inf, *(own_edge(own, maximum, quantile) for quantile in quantiles)] if len(own) else None
 
 
 def _from_bands(
