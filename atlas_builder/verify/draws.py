@@ -56,7 +56,7 @@ def _own_edges(
     values: _Values, maximum: float, is_own: NDArray[np.bool_], quantiles: list[float]
 ) -> list[float] | None:
     own = np.sort(values[is_own])
-    return [-np.inf, *(own_edge(own, maximum, quantile) for quantile in quantiles)] if len(own) else None
+    return [-np.inf, *(own_edge(own, quantile, maximum) for quantile in quantiles)] if len(own) else None
 
 
 def _from_bands(
