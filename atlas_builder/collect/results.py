@@ -68,6 +68,16 @@ draw_type = np.dtype([("unit", "<i4"), ("value", "<f4"), ("context", "<i4"), ("p
 """One position of the corpus and a unit's activation there."""
 
 
+def drawn_between(rows: np.ndarray, low: float, high: float, most: int | None, *, closed: bool) -> np.ndarray:
+    """Of one unit's `CollectedLayer.draws`, those from `low` to below `high` or, `closed`, to `high` itself.
+
+    They are of the first `most` that are at least `low`; of own positions, which are all known, it is None.
+    """
+    above = rows[rows["value"] >= low][:most]
+    drawn: np.ndarray = above[above["value"] <= high if closed else above["value"] < high]
+    return drawn
+
+
 class Moments(NamedTuple):
     """Statistics of each unit over all tokens, (units,) each."""
 

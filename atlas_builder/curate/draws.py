@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from atlas_builder.collect.bands import band_edges
 from atlas_builder.collect.histogram import SIDE, bin_edges
 from atlas_builder.collect.own import own_edges
-from atlas_builder.collect.results import CollectedLayer
+from atlas_builder.collect.results import CollectedLayer, drawn_between
 
 Side = Literal["own", "others", "positive"]
 """Of an output neuron where its token comes next, or another; of any other unit its positive activations."""
@@ -42,10 +42,7 @@ class LayerDraws:
         rows, low, high = self._of(unit, side), *self._edges(unit, side, quantiles)
         if not len(rows) or np.isnan(low):
             return RangeDraw(rows[:0], np.zeros(0))
-        above = np.flatnonzero(rows["value"] >= low)
-        first = above if side == "own" else above[: self._keep]
-        value = rows["value"][first]
-        chosen = rows[first[(value <= high) if quantiles[1] >= 1 else (value < high)]]
+        chosen = drawn_between(rows, low, high, None if side == "own" else self._keep, closed=quantiles[1] >= 1)
         return RangeDraw(chosen, self._quantile(unit, side, chosen["value"]))
 
     def _of(self, unit: int, side: Side) -> np.ndarray:

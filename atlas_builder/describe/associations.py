@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from atlas_builder.collect.results import Collected, CollectedLayer, draw_type
+from atlas_builder.collect.results import Collected, CollectedLayer, draw_type, drawn_between
 from atlas_builder.config import ExampleSettings
 from atlas_builder.describe.association_test import LEAST_CONTEXTS, association_test
 from atlas_builder.describe.attributes import Attribute, Attributes
@@ -105,10 +105,8 @@ def drawn_rows(layer: CollectedLayer, unit: int, most: int) -> DrawnRows:
             for side, rows in enumerate(sides):
                 if side and part == Part.BELOW:
                     continue
-                # Below an edge, the first of the others that are at least as active are a sample of what lies there.
-                above = rows[rows["value"] >= low][: None if side else most]
-                inside = above["value"] <= high if is_last else above["value"] < high
-                parts.append(_drawn(above[inside][:most], side, part))
+                drawn = drawn_between(rows, low, high, None if side else most, closed=is_last)
+                parts.append(_drawn(drawn[:most], side, part))
     return DrawnRows(*map(np.concatenate, zip(_drawn(np.zeros(0, draw_type), 0, Part.BELOW), *parts, strict=True)))
 
 
