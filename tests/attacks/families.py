@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,6 +22,7 @@ from atlas_builder.site.hosting.check import check
 from atlas_builder.verify.run import verify
 from tests.support.atlases import write_words
 from tests.support.families import FAMILIES, differences, save_family, settings_of
+from tests.support.tries import problems_of_each, say_failed
 
 _SMALL = ("opt_projected", "mixtral")
 _UNITS = {"kind": "logits", "top": 6}
@@ -60,32 +60,25 @@ def problems_of(name: str, kind: str, root: Path, pool: Executor) -> list[str]:
 def attack(small: bool, only: str | None, kind: str) -> int:
     """Build every family, print a table, and return how many failed."""
     names = [only] if only else list(_SMALL if small else FAMILIES)
-    failed: dict[str, list[str]] = {}
     refused = sum(refusal_of(name, kind) is not None for name in names)
     print("| family | outcome | seconds |\n| --- | --- | ---: |")
     with TemporaryDirectory() as scratch, ThreadPoolExecutor(1) as pool:
         root = Path(scratch)
         write_words(root / "text")
-        for name in names:
-            began = time.perf_counter()
-            try:
-                problems = problems_of(name, kind, root, pool)
-            except Exception as error:  # a fault is a finding
-                problems = [f"{type(error).__name__}: {error}"]
-            if problems:
-                failed[name] = problems
+
+        def say(name: str, problems: list[str], seconds: float) -> None:
             outcome = "failed" if problems else "refused" if refusal_of(name, kind) else "works"
-            print(f"| {FAMILIES[name].title} | {outcome} | {time.perf_counter() - began:.1f} |", flush=True)
+            print(f"| {FAMILIES[name].title} | {outcome} | {seconds:.1f} |", flush=True)
+
+        failed = problems_of_each(names, lambda name: problems_of(name, kind, root, pool), say)
     print("\n| kind | tried | held | failed |\n| --- | ---: | ---: | ---: |")
     for outcome, of_kind in (("works", False), ("refused", True)):
         tried = [name for name in names if (refusal_of(name, kind) is not None) == of_kind]
         bad = sum(name in failed for name in tried)
         print(f"| {outcome} | {len(tried)} | {len(tried) - bad} | {bad} |")
-    print(f"| all | {len(names)} | {len(names) - len(failed)} | {len(failed)} |\n")
-    print(f"{len(names) - refused} families with an atlas, {refused} refused before the pass.")
-    for name, problems in failed.items():
-        print(f"- {name}: {len(problems)} problems, first: {problems[0]}")
-    return len(failed)
+    count = say_failed(len(names), failed)
+    print(f"\n{len(names) - refused} families with an atlas, {refused} refused before the pass.")
+    return count
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ import json
 import os
 import random
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -34,6 +33,7 @@ from atlas_builder.verify.curated import verify_curated
 from atlas_builder.verify.run import verify
 from tests.support.atlases import HOSTILE, write_words
 from tests.support.families import save_family
+from tests.support.tries import problems_of_each, say_failed
 
 Documents = list[dict[str, Any]]
 
@@ -247,27 +247,19 @@ def problems_of(name: str, root: Path, pool: Executor) -> list[str]:
 def attack(small: bool, only: str | None) -> int:
     """Try all, print a table, and return how many failed."""
     names = [only] if only else list(_SMALL if small else TRIES)
-    failed: dict[str, list[str]] = {}
     with TemporaryDirectory() as scratch, ThreadPoolExecutor(1) as pool:
         root = Path(scratch)
         write_words(root / "text")
-        for name in names:
-            began = time.perf_counter()
-            try:
-                problems = problems_of(name, root, pool)
-            except Exception as error:  # a fault is a finding
-                problems = [f"{type(error).__name__}: {error}"]
-            if problems:
-                failed[name] = problems
-            print(f"{name}: {time.perf_counter() - began:.1f} s {problems[:2]}", file=sys.stderr, flush=True)
+
+        def say(name: str, problems: list[str], seconds: float) -> None:
+            print(f"{name}: {seconds:.1f} s {problems[:2]}", file=sys.stderr, flush=True)
+
+        failed = problems_of_each(names, lambda name: problems_of(name, root, pool), say)
     tried, bad = (Counter(TRIES[name].kind for name in some) for some in (names, failed))
     print("| kind | tried | held | failed |\n| --- | ---: | ---: | ---: |")
     for kind in tried:
         print(f"| {kind} | {tried[kind]} | {tried[kind] - bad[kind]} | {bad[kind]} |")
-    print(f"| all | {len(names)} | {len(names) - len(failed)} | {len(failed)} |\n")
-    for name, problems in failed.items():
-        print(f"- {name}: {len(problems)} problems, first: {problems[0]}")
-    return len(failed)
+    return say_failed(len(names), failed)
 
 
 if __name__ == "__main__":
