@@ -14,8 +14,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-COLUMNS_AT_ONCE = 4096
-"""Behaviours with which a block is compared at once."""
+ROWS_AT_ONCE, COLUMNS_AT_ONCE = 512, 4096
+"""Behaviours that are compared at once, with how many."""
 _LANES = 32  # parallel sums, for SIMD; a fixed number, so a fixed order
 
 Floats = NDArray[np.float32]
@@ -49,36 +49,88 @@ def directions(vectors: Floats) -> Floats:
     return (vectors / np.where(length > 0, length, 1)).astype(np.float32)
 
 
-def blocks(starts: Numbers, size: int) -> Iterator[tuple[int, slice]]:
-    """Blocks of behaviours of one layer: the layer's index, and the block."""
+def blocks_between(starts: Numbers, of: slice, size: int) -> Iterator[tuple[int, slice]]:
+    """Blocks of behaviours of one layer, of a range of behaviours: the layer's index, and the block."""
     for layer, (start, end) in enumerate(pairwise(starts.tolist())):
-        for first in range(start, end, size):
-            yield layer, slice(first, min(first + size, end))
+        for first in range(max(start, of.start), min(end, of.stop), size):
+            yield layer, slice(first, min(first + size, end, of.stop))
+
+
+class Nearest(NamedTuple):
+    """The most similar behaviours of each of some so far, best first, ties by number: (behaviours, count) each."""
+
+    numbers: Neighbours
+    """−1 where there are fewer."""
+    cosines: Floats
+    """−∞ where there are fewer."""
+
+
+def none_yet(behaviours: int, count: int) -> Nearest:
+    """No neighbours of so many behaviours."""
+    return Nearest(np.full((behaviours, count), -1, np.int32), np.full((behaviours, count), -np.inf, np.float32))
 
 
 def nearest(
-    points: Points, rows: slice, count: int, thresholds: Doubles, columns: int = COLUMNS_AT_ONCE
-) -> tuple[Neighbours, Floats]:
-    """The `count` behaviours of other units with the highest cosine, for some behaviours of one layer.
+    points: Points,
+    rows: slice,
+    columns: slice,
+    count: int,
+    thresholds: Doubles,
+    at_once: tuple[int, int] = (ROWS_AT_ONCE, COLUMNS_AT_ONCE),
+) -> tuple[Nearest, Nearest]:
+    """The `count` behaviours of other units with the highest cosine, among pairs of a row and a column.
 
-    `thresholds` are the smallest cosines of neighbours in each layer, (layers,). Exact; ties
-    go to the lower number; a zero vector has no neighbours. `columns` are compared at once,
-    which does not change the result. Returns numbers and cosines, (rows, count), −1 and NaN
-    where there are fewer.
+    `rows` and `columns` are the same range or lie apart, the rows first; a pair is compared once, for
+    both of its behaviours. `thresholds` are the smallest cosines of neighbours in each two layers,
+    (layers, layers), the same either way. Exact; a zero vector has no neighbours. As many rows and
+    columns as `at_once` says are compared at once, which does not change the result. Returns the
+    neighbours of the rows and of the columns, the same arrays where these are one range.
     """
-    total = rows.stop - rows.start
-    numbers = np.full((total, count), -1, dtype=np.int32)
-    cosines = np.full((total, count), -np.inf, dtype=np.float32)
-    room = np.empty(total * columns, dtype=np.float32)
-    for layer, part in blocks(points.starts, columns) if count else ():
-        if thresholds[layer] <= 1:
-            width = part.stop - part.start
-            rough = room[: total * width].reshape(total, width)  # (rows, columns)
-            np.matmul(points.vectors[rows], points.vectors[part].T, out=rough)
-            start, minimum = part.start, thresholds[layer]
-            _keep_best(rough, rows.start, start, points.vectors, points.unit, points.zero, minimum, numbers, cosines)
-    cosines[numbers < 0] = np.nan
-    return numbers, cosines
+    of_rows = none_yet(rows.stop - rows.start, count)
+    of_columns = of_rows if rows == columns else none_yet(columns.stop - columns.start, count)
+    room = np.empty(at_once[0] * at_once[1], dtype=np.float32)
+    for layer, block in blocks_between(points.starts, rows, at_once[0]) if count else ():
+        right = slice(block.start, columns.stop) if rows == columns else columns
+        for other, part in blocks_between(points.starts, right, at_once[1]):
+            minimum = thresholds[layer, other]
+            if minimum <= 1:
+                shape = block.stop - block.start, part.stop - part.start
+                rough = room[: shape[0] * shape[1]].reshape(shape)
+                np.matmul(points.vectors[block], points.vectors[part].T, out=rough)
+                here, there = block.start - rows.start, part.start - columns.start
+                _keep_best(
+                    rough, block.start, part.start, points.vectors, points.unit, points.zero, minimum,
+                    of_rows.numbers[here:], of_rows.cosines[here:],
+                    of_columns.numbers[there:], of_columns.cosines[there:],
+                )  # fmt: skip
+    return of_rows, of_columns
+
+
+def merge_nearest(to: Nearest, other: Nearest) -> None:
+    """Take in the neighbours of the same behaviours among others; none is in both."""
+    numbers, cosines = (np.concatenate(both, axis=1) for both in zip(to, other, strict=True))
+    order = np.lexsort([numbers, -cosines], axis=1)[:, : to.numbers.shape[1]]
+    to.numbers[:] = np.take_along_axis(numbers, order, axis=1)
+    to.cosines[:] = np.take_along_axis(cosines, order, axis=1)
+
+
+@njit(nogil=True, cache=True)
+def nearest_among(
+    points: Points, first: int, candidates: NDArray[np.int64], thresholds: Doubles, numbers: Neighbours, cosines: Floats
+) -> None:
+    """Fill in the neighbours of behaviours from `first` on among (behaviours, candidates), as `nearest` compares them.
+
+    Candidates ascend; −1 is none.
+    """
+    sums = np.empty(_LANES)
+    for r in range(len(candidates)):
+        row = first + r
+        layer = np.searchsorted(points.starts, row, side="right") - 1
+        for other in candidates[r]:
+            if other < 0 or points.zero[row] or points.zero[other] or points.unit[other] == points.unit[row]:
+                continue
+            minimum = thresholds[layer, np.searchsorted(points.starts, other, side="right") - 1]
+            _offer(points.vectors, row, other, minimum, numbers[r], cosines[r], sums)
 
 
 @njit(nogil=True, cache=True)
@@ -90,34 +142,54 @@ def _keep_best(
     unit: Numbers,
     zero: NDArray[np.bool_],
     minimum: float,
-    numbers: Neighbours,
-    cosines: Floats,
+    row_numbers: Neighbours,
+    row_cosines: Floats,
+    column_numbers: Neighbours,
+    column_cosines: Floats,
 ) -> None:
-    """Merge a block of pairs, behaviours `row` … by `column` …, into the best of each row so far.
+    """Merge a block of pairs, behaviours `row` … by `column` …, into the best of each behaviour so far.
 
     `rough` are their cosines as a matrix product rounds them, (rows, columns), which
     depends on the machine and on the shape of the block. They only select the pairs to
-    compute: those within the product's error of the bound. `numbers` and `cosines`,
-    (rows, count), descend along a row.
+    compute: those within the product's error of either bound. Numbers and cosines,
+    (behaviours, count), descend along a row. Of a pair in both orders the one is left out
+    whose row is not the lower number.
     """
     # n products and n − 1 sums in any order are off by n half-units of the last place at most; twice that is safe.
     error = 2.0**-23 * (vectors.shape[1] + 2)
     sums = np.empty(_LANES)
-    last = numbers.shape[1] - 1
+    last = row_numbers.shape[1] - 1
+    bounds = np.empty(rough.shape[1], np.float32)
+    for c in range(len(bounds)):
+        bounds[c] = np.inf if zero[column + c] else np.float32(max(minimum, column_cosines[c, last]) - error)
     for r in range(len(rough)):
         if zero[row + r]:
             continue
-        bound = np.float32(max(minimum, cosines[r, last]) - error)
-        for c in range(rough.shape[1]):
-            if rough[r, c] < bound:
+        bound = np.float32(max(minimum, row_cosines[r, last]) - error)
+        for c in range(max(0, row + r + 1 - column), rough.shape[1]):
+            if rough[r, c] < bound and rough[r, c] < bounds[c]:
                 continue
             other = column + c
             if zero[other] or unit[other] == unit[row + r]:
                 continue
             cosine = _cosine(vectors[row + r], vectors[other], sums)
-            if cosine >= minimum and cosine > cosines[r, last]:
-                _insert(numbers[r], cosines[r], other, cosine)
-                bound = np.float32(max(minimum, cosines[r, last]) - error)
+            if cosine >= minimum:
+                if cosine > row_cosines[r, last]:
+                    _insert(row_numbers[r], row_cosines[r], other, cosine)
+                    bound = np.float32(max(minimum, row_cosines[r, last]) - error)
+                if cosine > column_cosines[c, last]:
+                    _insert(column_numbers[c], column_cosines[c], row + r, cosine)
+                    bounds[c] = np.float32(max(minimum, column_cosines[c, last]) - error)
+
+
+@njit(nogil=True, cache=True)
+def _offer(
+    vectors: Floats, row: int, other: int, minimum: float, numbers: Neighbours, cosines: Floats, sums: Doubles
+) -> None:
+    """Take a behaviour into the neighbours of another, (count,), where it is one of the best."""
+    cosine = _cosine(vectors[row], vectors[other], sums)
+    if cosine >= minimum and cosine > cosines[len(cosines) - 1]:
+        _insert(numbers, cosines, other, cosine)
 
 
 @njit(nogil=True, cache=True)

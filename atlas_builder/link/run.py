@@ -20,23 +20,26 @@ from atlas_builder.collect.results import Collected, CollectedLayer
 from atlas_builder.config import LinkSettings
 from atlas_builder.files import read_array
 from atlas_builder.link.exact_knn import (
-    COLUMNS_AT_ONCE,
+    ROWS_AT_ONCE,
     Doubles,
     Floats,
+    Nearest,
     Neighbours,
     Numbers,
     Points,
-    blocks,
     cosines_of,
     directions,
     dots,
     lengths,
+    merge_nearest,
     nearest,
+    none_yet,
 )
 from atlas_builder.link.tsne import NEIGHBOURS, narrowed, places
 from atlas_builder.progress import Progress
 
-_ROWS_AT_ONCE = 512
+_RANGES, _LARGEST_RANGE = 16, 8192
+"""Ranges of behaviours that are compared, about so many or of so many each."""
 _PAIRS_DRAWN = 2**20
 _ONE_IN = 1000
 _SEED = 0
@@ -214,28 +217,51 @@ def _pairs(points: Points, a: int, b: int, seed: Sequence[int]) -> tuple[Numbers
 def _neighbours(
     folder: Path, count: int, thresholds: Doubles, executor: Executor, progress: Progress, name: str = "link"
 ) -> tuple[Neighbours, Floats]:
-    """`nearest` for all points on disk: (behaviours, neighbours) twice."""
-    starts = read_array(folder / "starts.npy")
-    rows, total = list(blocks(starts, _ROWS_AT_ONCE)), int(starts[-1])
-    tasks = [
-        executor.submit(_nearest_on_disk, folder, part, count, thresholds[layer], COLUMNS_AT_ONCE)
-        for layer, part in rows
-    ]
-    neighbours = np.full((total, count), -1, dtype=np.int32)
-    similarities = np.full((total, count), np.nan, dtype=np.float32)
-    with progress.task(name, total=total, unit="behaviours") as advance:
-        for (_, part), task in zip(rows, tasks, strict=True):
-            neighbours[part], similarities[part] = task.result()
-            advance(part.stop - part.start)
-    return neighbours, similarities
+    """The nearest behaviours of all points on disk: (behaviours, neighbours) twice, −1 and NaN where there are fewer.
+
+    Ranges of behaviours are compared in pairs, since a product serves both; results are on disk, for
+    workers on other machines.
+    """
+    total = len(read_array(folder / "unit.npy", on_disk=True))
+    size = min(_LARGEST_RANGE, max(ROWS_AT_ONCE, -(-total // _RANGES)))
+    ranges = [slice(first, min(first + size, total)) for first in range(0, total, size)]
+    pairs = list(combinations_with_replacement(ranges, 2))
+    best = none_yet(total, count)
+    tasks = [executor.submit(_nearest_on_disk, folder, *pair, count, thresholds) for pair in pairs]
+    with progress.task(name, total=total**2, unit="pairs of behaviours") as advance:
+        for (rows, columns), task in zip(pairs, tasks, strict=True):
+            path = task.result()
+            _take_in(best, path, rows, columns)
+            path.unlink()
+            compared = (rows.stop - rows.start) * (columns.stop - columns.start)
+            advance(compared if rows == columns else 2 * compared)
+    best.cosines[best.numbers < 0] = np.nan
+    return best.numbers, best.cosines
 
 
-def _nearest_on_disk(
-    folder: Path, rows: slice, count: int, thresholds: Doubles, columns: int
-) -> tuple[Neighbours, Floats]:
+def _nearest_on_disk(folder: Path, rows: slice, columns: slice, count: int, thresholds: Doubles) -> Path:
+    """The file of the neighbours of two ranges of behaviours."""
     # Results must not depend on the number of threads, and workers must not compete for cores.
     with threadpool_limits(limits=1):
-        return nearest(_read_points(folder), rows, count, thresholds, columns)
+        of_rows, of_columns = nearest(_read_points(folder), rows, columns, count, thresholds)
+    path = folder / f"nearest-{rows.start}-{columns.start}.npz"
+    np.savez(
+        path,
+        rows_numbers=of_rows.numbers,
+        rows_cosines=of_rows.cosines,
+        columns_numbers=of_columns.numbers,
+        columns_cosines=of_columns.cosines,
+    )
+    return path
+
+
+def _take_in(best: Nearest, path: Path, rows: slice, columns: slice) -> None:
+    """Merge the neighbours of two ranges of behaviours, which `_nearest_on_disk` wrote, into those of all."""
+    with np.load(path, allow_pickle=False) as saved:
+        for side, part in {"rows": rows, "columns": columns}.items():
+            if side == "rows" or rows != columns:
+                here = Nearest(best.numbers[part], best.cosines[part])
+                merge_nearest(here, Nearest(saved[f"{side}_numbers"], saved[f"{side}_cosines"]))
 
 
 def _map(folder: Path, settings: LinkSettings, executor: Executor, progress: Progress) -> Floats:

@@ -1,7 +1,8 @@
 """The link stage beside its bare matrix product: `python -m tests.benchmarks.link [BEHAVIOURS] [WIDTH]`.
 
-Random vectors in clusters, over 12 layers of 3,072 units. The product is done in the
-same processes and the same blocks; the stage does that, and all the rest.
+Random vectors in clusters, over 12 layers of 3,072 units. The product is of all behaviours with
+all, in the same processes; the stage takes half of it, since a product serves both of two
+behaviours, and does all the rest.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ def _product(collected: Path, folder: Path, pool: Executor) -> float:
     started = time.perf_counter()
     tasks = [
         pool.submit(_multiply, folder / "vectors.npy", starts, rows, exact_knn.COLUMNS_AT_ONCE)
-        for _, rows in exact_knn.blocks(starts, run._ROWS_AT_ONCE)
+        for _, rows in exact_knn.blocks_between(starts, slice(0, starts[-1]), exact_knn.ROWS_AT_ONCE)
     ]
     for task in tasks:
         task.result()
@@ -100,7 +101,7 @@ def _multiply(path: Path, starts: exact_knn.Numbers, rows: slice, columns: int) 
         vectors = read_array(path, on_disk=True)
         total = rows.stop - rows.start
         room = np.empty(total * columns, dtype=np.float32)
-        for _, part in exact_knn.blocks(starts, columns):
+        for _, part in exact_knn.blocks_between(starts, slice(0, starts[-1]), columns):
             product = room[: total * (part.stop - part.start)].reshape(total, -1)
             np.matmul(vectors[rows], vectors[part].T, out=product)
 

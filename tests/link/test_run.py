@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atlas_builder.link import run
-from atlas_builder.link.exact_knn import Points, directions, nearest
+from atlas_builder.link.exact_knn import Nearest, Points, directions, merge_nearest, nearest, none_yet
 from atlas_builder.link.run import threshold
 from tests.support.links import Made, make_points
 
@@ -54,41 +54,62 @@ def slow_threshold(points: Points, a: int, b: int) -> float:
     return found[math.ceil((len(found) - 1) * (1 - 1 / 1000))] if found else math.inf
 
 
-@settings(max_examples=80, deadline=None)
+def all_nearest(
+    points: Points, count: int, least: np.ndarray, size: int, at_once: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of all points, in ranges of one size, merged in another order than theirs."""
+    total = len(points.unit)
+    ranges = [slice(first, min(first + size, total)) for first in range(0, total, size)]
+    best = none_yet(total, count)
+    for rows, columns in reversed(list(itertools.combinations_with_replacement(ranges, 2))):
+        sides = nearest(points, rows, columns, count, least, at_once)
+        for part, side in list(zip((rows, columns), sides, strict=True))[: 1 if rows == columns else 2]:
+            merge_nearest(Nearest(best.numbers[part], best.cosines[part]), side)
+    return best.numbers, best.cosines
+
+
+@settings(max_examples=120, deadline=None)
 @given(
     st.integers(1, 14),
     st.integers(0, 6),
     st.floats(-1, 1),
     st.integers(1, 3),
-    st.integers(1, 9),
+    st.integers(1, 15),
+    st.tuples(st.integers(1, 9), st.integers(1, 9)),
     st.integers(0, 10_000),
 )
 def test_neighbours_are_those_of_every_pair(
-    total: int, count: int, lowest: float, layers: int, columns: int, seed: int
+    total: int, count: int, lowest: float, layers: int, size: int, at_once: tuple[int, int], seed: int
 ) -> None:
     chance = np.random.default_rng(seed)
     points = draw_points(chance, total, layers)
-    least = np.minimum(1, lowest + chance.random(layers))
-    for layer in range(layers):
-        rows = slice(int(points.starts[layer]), int(points.starts[layer + 1]))
-        neighbours, similarities = nearest(points, rows, count, least, columns)
-        assert neighbours.shape == similarities.shape == (rows.stop - rows.start, count)
-        for place, row in enumerate(range(total)[rows]):
-            wanted = slow_nearest(points, row, count, least)
-            assert neighbours[place][: len(wanted)].tolist() == [other for _, other in wanted]
-            assert (neighbours[place][len(wanted) :] == -1).all()
-            assert np.isnan(similarities[place][len(wanted) :]).all()
-            assert similarities[place][: len(wanted)].tolist() == [value for value, _ in wanted]
+    least = np.minimum(1, lowest + chance.random((layers, layers)))
+    least = np.minimum(least, least.T)
+    neighbours, similarities = all_nearest(points, count, least, size, at_once)
+    assert neighbours.shape == similarities.shape == (total, count)
+    for row in range(total):
+        wanted = slow_nearest(points, row, count, least[layer_of(points, row)])
+        assert neighbours[row][: len(wanted)].tolist() == [other for _, other in wanted]
+        assert (neighbours[row][len(wanted) :] == -1).all()
+        assert np.isneginf(similarities[row][len(wanted) :]).all()
+        assert similarities[row][: len(wanted)].tolist() == [value for value, _ in wanted]
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.sampled_from([1, 31, 32, 33, 70]), st.integers(1, 40), st.integers(0, 10_000))
-def test_neighbours_of_wide_vectors_in_blocks_of_every_size(width: int, columns: int, seed: int) -> None:
+@given(
+    st.sampled_from([1, 31, 32, 33, 70]),
+    st.integers(1, 40),
+    st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    st.integers(0, 10_000),
+)
+def test_neighbours_of_wide_vectors_in_blocks_of_every_size(
+    width: int, size: int, at_once: tuple[int, int], seed: int
+) -> None:
     chance = np.random.default_rng(seed)
     vectors = chance.normal(size=(40, width)).astype(np.float32)
     vectors[20:] = vectors[chance.integers(0, 20, 20)]  # ties, far from each other
     points = make_points(vectors, np.sort(chance.integers(0, 3, 40)), 1)
-    neighbours, similarities = nearest(points, slice(0, 40), 5, np.array([-1.0]), columns)
+    neighbours, similarities = all_nearest(points, 5, np.array([[-1.0]]), size, at_once)
     for row in range(40):
         wanted = slow_nearest(points, row, 5, np.array([-1.0]))
         assert list(zip(similarities[row].tolist(), neighbours[row].tolist(), strict=True))[: len(wanted)] == wanted
@@ -117,7 +138,7 @@ def test_a_threshold_of_many_pairs_is_drawn_and_near_that_of_all() -> None:
 def test_a_zero_vector_is_like_nothing() -> None:
     points = make_points(np.array([[0, 0], [1, 0], [2, 0]], dtype=np.float32), np.arange(3), 1)
     for least in (0.5, 0.0, -1.0):
-        neighbours, _ = nearest(points, slice(0, 3), 2, np.array([least]))
+        neighbours, _ = all_nearest(points, 2, np.array([[least]]), 3, (2, 2))
         assert neighbours.tolist() == [[-1, -1], [2, -1], [1, -1]]
 
 
@@ -193,8 +214,8 @@ def test_blocks_change_nothing(tmp_path: Path, size: int) -> None:
     made = Made(tmp_path / "made", [8, 4, 9], width=40)
     made.links()
     whole = made.contents()
-    for rows, columns in ((size, 4), (4, size)):
-        with patch.object(run, "_ROWS_AT_ONCE", rows), patch.object(run, "COLUMNS_AT_ONCE", columns):
+    for least, most in ((size, 100), (1, size)):
+        with patch.object(run, "ROWS_AT_ONCE", least), patch.object(run, "_LARGEST_RANGE", most):
             made.links()
         assert made.contents() == whole
 
@@ -203,7 +224,7 @@ def test_workers_change_nothing(tmp_path: Path, pool: Executor) -> None:
     made = Made(tmp_path / "made", [30, 40], width=40)
     made.links()
     alone = made.contents()
-    with patch("atlas_builder.link.run._ROWS_AT_ONCE", 7), patch("atlas_builder.link.run.COLUMNS_AT_ONCE", 11):
+    with patch("atlas_builder.link.run.ROWS_AT_ONCE", 7), patch("atlas_builder.link.run._LARGEST_RANGE", 11):
         made.links(pool)
     assert made.contents() == alone
 
