@@ -2,7 +2,7 @@
 
 Random vectors in clusters, over 12 layers of 3,072 units. The product is of all behaviours with
 all, in the same processes; the stage takes half of it, since a product serves both of two
-behaviours, and does all the rest.
+behaviours, and does all the rest but the map.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def main(behaviours: int = 110_000, width: int = 768) -> None:
 
 
 def _link(collected: Path, folder: Path, pool: Executor) -> None:
-    run.link(Collected(collected), collected, LinkSettings(), folder, pool, Progress())
+    run.link(Collected(collected), collected, LinkSettings(map=False), folder, pool, Progress(quiet=True))
 
 
 def _write(folder: Path, behaviours: int, width: int) -> None:
