@@ -29,6 +29,9 @@ EXAMPLES_CLAMPED = 3
 SHOWN = 5
 """Tokens kept on each side."""
 _ROWS_AT_ONCE = 256
+_AT_ONCE = 1 << 28
+"""Numbers held at once, of probabilities or of logits: one gigabyte."""
+_SORTED_AT_ONCE = 1 << 24
 
 
 class Changes(NamedTuple):
@@ -41,24 +44,39 @@ class Changes(NamedTuple):
 
 
 def clamp_units(units: Steerable, collected: Collected, folder: Path, device: str, progress: Progress) -> None:
-    """Write `Changes` of every unit, layer by layer."""
+    """Write `Changes` of every unit, layer by layer, as many units at once as `_AT_ONCE` has room for."""
     keep_memory()
+    vocabulary = int(collected.facts["vocabulary"])
+    named = named_tokens(collected.token_texts)
+    size = max(1, _AT_ONCE // vocabulary)
     for layer in collected.layers:
-        sums = np.zeros((layer.units, int(collected.facts["vocabulary"])), np.float32)
-        batches = list(_batches(layer))
-        with progress.task(f"steer layer {layer.layer}", total=sum(map(len, batches)), unit="examples") as advance:
-            for places in batches:
-                examples = layer.examples[places]
-                tokens = _text(collected.contexts, examples).to(device)
-                unit = torch.from_numpy(examples["unit"].astype(np.int64)).to(device)
-                value = torch.from_numpy(layer.moments.maximum[examples["unit"]].astype(np.float32)).to(device)
-                change = _next(units, tokens, layer.layer, unit, value) - _next(units, tokens, layer.layer)
-                np.add.at(sums, examples["unit"], change.cpu().numpy())
-                advance(len(places))
-        taken = np.clip(_above(layer), 1, EXAMPLES_CLAMPED)
-        means = (sums / taken[:, None]).astype(np.float32)
-        changes = largest(means, named_tokens(collected.token_texts))
+        parts = []
+        total = int(np.minimum(_above(layer), EXAMPLES_CLAMPED).sum())
+        with progress.task(f"steer layer {layer.layer}", total=total, unit="examples") as advance:
+            for first in range(0, layer.units, size):
+                block = slice(first, min(first + size, layer.units))
+                sums = np.zeros((block.stop - first, vocabulary), np.float32)
+                for places in _batches(layer, block, vocabulary):
+                    examples = layer.examples[places]
+                    np.add.at(sums, examples["unit"] - first, _change(units, collected, layer, examples, device))
+                    advance(len(places))
+                taken = np.clip(_above(layer)[block], 1, EXAMPLES_CLAMPED)
+                sums /= taken[:, None].astype(np.float32)
+                parts.append(largest(sums, named))
+        changes = Changes(*(np.concatenate(part) for part in zip(*parts, strict=True)))
         np.savez(folder / f"L{layer.layer}.steering.npz", **changes._asdict())
+
+
+def _change(
+    units: Steerable, collected: Collected, layer: CollectedLayer, examples: np.ndarray, device: str
+) -> NDArray[np.float32]:
+    """How the distribution of the token after each example changes with its unit clamped: (examples, vocabulary)."""
+    tokens = _text(collected.contexts, examples).to(device)
+    unit = torch.from_numpy(examples["unit"].astype(np.int64)).to(device)
+    value = torch.from_numpy(layer.moments.maximum[examples["unit"]].astype(np.float32)).to(device)
+    change = _next(units, tokens, layer.layer, unit, value) - _next(units, tokens, layer.layer)
+    changes: NDArray[np.float32] = change.cpu().numpy()
+    return changes
 
 
 def _next(units: Steerable, tokens: Tensor, layer: int, *clamp: Tensor) -> Tensor:
@@ -69,7 +87,13 @@ def _next(units: Steerable, tokens: Tensor, layer: int, *clamp: Tensor) -> Tenso
 def largest(changes: NDArray[np.float32], named: NDArray[np.int32] | None = None) -> Changes:
     """The largest increases and decreases of (units, vocabulary), of tokens `named`; ties by token."""
     named = np.arange(changes.shape[1], dtype=np.int32) if named is None else named
-    listed = changes[:, named]
+    # Sorting takes several times the memory of what is sorted.
+    size = max(1, _SORTED_AT_ONCE // changes.shape[1])
+    parts = [_largest(changes[first : first + size, named], named) for first in range(0, len(changes), size)]
+    return Changes(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+
+
+def _largest(listed: NDArray[np.float32], named: NDArray[np.int32]) -> Changes:
     up = np.argsort(-listed, axis=1, kind="stable")[:, :SHOWN]
     down = np.argsort(listed, axis=1, kind="stable")[:, :SHOWN]
     return Changes(
@@ -82,18 +106,22 @@ def _above(layer: CollectedLayer) -> NDArray[np.int64]:
     return np.bincount(layer.examples["unit"][layer.examples["sign"] > 0], minlength=layer.units)
 
 
-def _batches(layer: CollectedLayer) -> Iterator[NDArray[np.int64]]:
-    """Each unit's strongest examples, batched by the position of the key token, so that nothing is padded."""
-    starts = layer.starts[:-1]
+def _batches(layer: CollectedLayer, block: slice, vocabulary: int) -> Iterator[NDArray[np.int64]]:
+    """The strongest examples of a block of units, batched by the position of the key token, so that nothing is padded.
+
+    The logits of a batch, which are of all its tokens, are at most `_AT_ONCE`.
+    """
+    starts = layer.starts[:-1][block]
     places = (starts[:, None] + np.arange(EXAMPLES_CLAMPED))[
-        np.arange(EXAMPLES_CLAMPED) < np.minimum(_above(layer), EXAMPLES_CLAMPED)[:, None]
+        np.arange(EXAMPLES_CLAMPED) < np.minimum(_above(layer)[block], EXAMPLES_CLAMPED)[:, None]
     ]
     position = layer.examples["position"][places]
     order = np.argsort(position, kind="stable")
     for group in np.split(places[order], np.flatnonzero(np.diff(position[order])) + 1):
-        for first in range(0, len(group), _ROWS_AT_ONCE):
-            if len(part := group[first : first + _ROWS_AT_ONCE]):
-                yield part
+        tokens = int(layer.examples["position"][group[0]]) + 2 if len(group) else 1
+        size = min(_ROWS_AT_ONCE, max(1, _AT_ONCE // (vocabulary * tokens)))
+        for first in range(0, len(group), size):
+            yield group[first : first + size]
 
 
 def _text(read: Contexts, examples: np.ndarray) -> Tensor:

@@ -13,9 +13,12 @@ import torch
 
 from atlas_builder.collect.results import Collected
 from atlas_builder.config import Configuration
+from atlas_builder.describe import steering
 from atlas_builder.describe.steering import EXAMPLES_CLAMPED, SHOWN, largest
 from atlas_builder.models import crate, language_model
 from atlas_builder.pipeline.build import build
+from atlas_builder.progress import Progress
+from atlas_builder.units.base import Steerable
 from atlas_builder.units.open import open_units
 from atlas_builder.workspace import work_folder
 from tests.support import reference
@@ -100,3 +103,20 @@ def test_records_say_what_changes(settings: Configuration, pool: Executor, tmp_p
         json.loads((site / "L0" / "N0.json").read_bytes())["steering"] is not None
     )
     assert open_units(language_model.load_model(settings.model), settings).kind == settings.units.kind
+
+
+@pytest.mark.parametrize("at_once", [1, 40_000])
+def test_blocks_of_units_change_nothing(
+    settings: Configuration, pool: Executor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    """With room for one unit and one row, and for some of both."""
+    build(settings, tmp_path / "site", executor=pool, until="describe")
+    work = work_folder(tmp_path / "site")
+    units = open_units(language_model.load_model(settings.model), settings)
+    assert isinstance(units, Steerable)
+    monkeypatch.setattr(steering, "_AT_ONCE", at_once)
+    monkeypatch.setattr(steering, "_SORTED_AT_ONCE", at_once)
+    steering.clamp_units(units, Collected(work / "collect"), tmp_path, "cpu", Progress(quiet=True))
+    with np.load(work / "describe" / "L0.steering.npz") as whole, np.load(tmp_path / "L0.steering.npz") as parts:
+        for name in whole.files:
+            np.testing.assert_allclose(parts[name], whole[name], rtol=1e-4, atol=1e-6)
