@@ -8,7 +8,8 @@ import pytest
 
 import atlas_builder
 from atlas_builder.pipeline import imports
-from atlas_builder.pipeline.fingerprints import STAGES, Stage, code_fingerprint, stage_modules, stage_sources
+from atlas_builder.pipeline.fingerprints import code_fingerprint, stage_modules, stage_sources
+from atlas_builder.pipeline.stages import STAGES, Stage
 from tests.support.atlases import Configure
 
 PACKAGE = Path(atlas_builder.__file__).parent
