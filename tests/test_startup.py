@@ -71,7 +71,9 @@ def test_a_site_is_archived_without_what_builds_or_checks(tiny_site: Path, tmp_p
 
 def test_sites_are_compared_without_what_builds(tiny_site: Path, tmp_path: Path) -> None:
     # pyarrow loads pandas, where it is installed, to compute with numbers of Python's.
-    assert not (BUILDS | ONE_METHOD - {"pandas"}) & _run("compare", tiny_site, tiny_site, "--output", tmp_path / "compared")
+    assert not (BUILDS | ONE_METHOD - {"pandas"}) & _run(
+        "compare", tiny_site, tiny_site, "--output", tmp_path / "compared"
+    )
 
 
 @pytest.mark.parametrize(
