@@ -12,6 +12,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+from atlas_builder.files import digests
 from atlas_builder.progress import Progress
 from atlas_builder.records.schema import schema
 from atlas_builder.records.validation import schema_problem
@@ -184,11 +185,10 @@ def test_processes_say_what_one_says_in_the_same_order(
 
 def test_no_file_of_a_unit_is_read_twice(tiny_site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
-    real = sums.digests
 
     def listening(site: Path, names: Sequence[str]) -> dict[str, str]:
         read.extend(names)
-        return real(site, names)
+        return digests(site, names)
 
     monkeypatch.setattr(sums, "digests", listening)
     assert check(tiny_site, QUIET).problems == []

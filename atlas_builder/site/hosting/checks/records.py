@@ -116,7 +116,8 @@ def _on_grain(rows: Sequence[Sequence[float]], grains: Sequence[float]) -> list[
     steps = np.fromiter(itertools.chain.from_iterable(rows), np.float64, sum(lengths)) / np.repeat(grains, lengths)
     off = np.abs(steps - np.rint(steps)) > 1e-6 * np.maximum(1, np.abs(steps))
     before = np.concatenate([[0], np.cumsum(off)])[np.cumsum([0, *lengths])]
-    return (before[1:] == before[:-1]).tolist()
+    fits: list[bool] = (before[1:] == before[:-1]).tolist()
+    return fits
 
 
 def _slack(value: float) -> float:
