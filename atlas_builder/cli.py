@@ -351,9 +351,7 @@ def curate(folder: Path, number: int, **choice: Any) -> None:
 )
 @click.option("--at-once", default=4, show_default=True, type=click.IntRange(1, 64), help="Requests in parallel.")
 @click.option(
-    "--output",
-    type=click.Path(path_type=Path),
-    help="File of the results.  [default: FOLDER.explained.jsonl, beside FOLDER]",
+    "--output", type=click.Path(path_type=Path), help="The results.  [default: FOLDER.explained.jsonl, beside FOLDER]"
 )
 @_overrides
 def explain(
