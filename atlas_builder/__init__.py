@@ -19,7 +19,6 @@ from atlas_builder.errors import (
     ModelError,
     SiteError,
 )
-from atlas_builder.reader import Atlas, open
 
 if TYPE_CHECKING:
     from atlas_builder.cluster.clustering import cluster_examples
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from atlas_builder.config_file import load_config
     from atlas_builder.config_file import load_config as load
     from atlas_builder.pipeline.build import build
+    from atlas_builder.reader.atlas import Atlas, open
     from atlas_builder.site.hosting.archive import archive
 
 __all__ = [
@@ -51,6 +51,7 @@ __all__ = [
 __version__ = "0.5.0"
 
 _LAZY = {
+    "Atlas": "reader.atlas.Atlas",
     "Configuration": "config.Configuration",
     "archive": "site.hosting.archive.archive",
     "build": "pipeline.build.build",
@@ -58,8 +59,9 @@ _LAZY = {
     "compare": "comparison.compare",
     "load": "config_file.load_config",
     "load_config": "config_file.load_config",
+    "open": "reader.atlas.open",
 }
-"""Where public names are that are loaded when they are asked for: who reads an atlas need not wait for a builder."""
+"""Where public names are that are loaded when they are asked for: no command waits for what another needs."""
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Commands; each is one call into the library."""
+"""Commands; each is one call into the library, and imports what it uses when it runs."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from atlas_builder.config import Configuration
-from atlas_builder.config_file import load_config
-from atlas_builder.pipeline.fingerprints import ALL_STAGES, Stage
+from atlas_builder.pipeline.stages import ALL_STAGES, Stage
 from atlas_builder.progress import Progress
 from atlas_builder.system.failures import failure
 from atlas_builder.system.signals import stopped_by_signals
-from atlas_builder.workspace import workers
+
+if TYPE_CHECKING:
+    from atlas_builder.config import Configuration
 
 # Read when torch loads. By default its threads wait for more work by spinning for
 # milliseconds, on cores that the bookkeeping between two layers could use.
@@ -90,10 +90,12 @@ def demo(everything: bool, output: Path | None, overrides: tuple[str, ...], fres
       atlas-builder demo --output /tmp/demo
       atlas-builder demo --all
     """
-    from atlas_builder.demo.gallery import build_gallery
+    from atlas_builder.config_file import load_config
     from atlas_builder.shipped import shipped_folder
 
     if everything:
+        from atlas_builder.demo.gallery import build_gallery
+
         folder = build_gallery(output or Path("output/demo-all"), overrides=overrides, fresh=fresh, progress=Progress())
         _say(f"open {folder / 'index.html'}")
         return
@@ -132,10 +134,13 @@ def build(
       atlas-builder build my-model.yml --set corpus.max_tokens=100000 --output /tmp/small
       atlas-builder build my-model.yml --shard 2/7
     """
-    from atlas_builder.pipeline import shards as passes
-    from atlas_builder.pipeline.build import holds_pass
+    from atlas_builder.config_file import load_config
 
     config = load_config(configuration, overrides)
+    from atlas_builder.pipeline import shards as passes
+    from atlas_builder.pipeline.build import holds_pass
+    from atlas_builder.workspace import workers
+
     folder = output or _default_output(config)
     if shard:
         number, of = passes.parse_shard(shard)
@@ -183,9 +188,11 @@ def merge(configuration: Path, folders: tuple[Path, ...], output: Path | None, o
       atlas-builder merge my-model.yml
       atlas-builder merge my-model.yml /scratch/1-of-2 /scratch/2-of-2
     """
-    from atlas_builder.pipeline import shards
+    from atlas_builder.config_file import load_config
 
     config = load_config(configuration, overrides)
+    from atlas_builder.pipeline import shards
+
     shards.merge_shards(config, output or _default_output(config), folders, progress=Progress())
     _say(f"the pass is complete; continue with: atlas-builder build {configuration}")
 
@@ -344,9 +351,7 @@ def curate(folder: Path, number: int, **choice: Any) -> None:
 )
 @click.option("--at-once", default=4, show_default=True, type=click.IntRange(1, 64), help="Requests in parallel.")
 @click.option(
-    "--output",
-    type=click.Path(path_type=Path),
-    help="File of the results.  [default: FOLDER.explained.jsonl, beside FOLDER]",
+    "--output", type=click.Path(path_type=Path), help="The results.  [default: FOLDER.explained.jsonl, beside FOLDER]"
 )
 @_overrides
 def explain(
@@ -369,7 +374,7 @@ def explain(
       atlas-builder explain output/demo --server http://localhost:8000/v1 --model my-model --units 50
     """
     from atlas_builder.explain.client import OpenAIServer
-    from atlas_builder.explain.results import ExplanationScores, beside, scores_of
+    from atlas_builder.explain.results import beside, mean_scores
     from atlas_builder.explain.run import explain as run
 
     file = output or beside(folder)
@@ -377,12 +382,8 @@ def explain(
         folder, OpenAIServer(server, model), file, units=units, seed=seed, at_once=at_once, overrides=overrides,
         progress=Progress(),
     )  # fmt: skip
-    for layer in sorted({result.layer for result in results}):
-        scores = {name: scores_of(results, name, layer) for name in ExplanationScores._fields}
-        means = [
-            f"{name} {sum(values) / len(values):.3f} ({len(values)} units)" for name, values in scores.items() if values
-        ]
-        _say(f"layer {layer}: {', '.join(means) or 'nothing to score'}")
+    for line in mean_scores(results):
+        _say(line)
     _say(f"{len(results)} units: {file}")
 
 

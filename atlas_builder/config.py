@@ -206,6 +206,12 @@ class ExampleSettings(Section):
     seed: int = Field(default=0, ge=0, lt=2**63)
     """Seed of every random sample."""
 
+    @field_validator("bands", "own_bands")
+    @classmethod
+    def _written_in_one_way(cls, bands: list[float]) -> list[float]:
+        """0 and 1 as the defaults have them: `[0.0, 1.0]` is `[0, 1]`, in fingerprints and published bytes alike."""
+        return [int(quantile) if quantile in (0, 1) else quantile for quantile in bands]
+
     @model_validator(mode="after")
     def _threshold_has_its_policy(self) -> ExampleSettings:
         if "threshold" in self.model_fields_set and "policy" not in self.model_fields_set:

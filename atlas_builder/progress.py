@@ -7,20 +7,11 @@ import gc
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    ProgressColumn,
-    Task,
-    TaskProgressColumn,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.progress import Progress as Bars
-from rich.text import Text
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 class Advance(Protocol):
@@ -31,14 +22,6 @@ class Advance(Protocol):
 
 
 _SECONDS_BETWEEN_LINES = 10.0
-
-
-class _Rate(ProgressColumn):
-    """Units of work per second."""
-
-    def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text(f"{speed:,.0f}/s" if speed else "", style="progress.data.speed")
 
 
 def _line(done: int, total: int | None, unit: str, rate: float) -> str:
@@ -58,7 +41,12 @@ class Progress:
 
     def __init__(self, quiet: bool = False) -> None:
         self._quiet = quiet
-        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+    @cached_property
+    def _console(self) -> Console:
+        from rich.console import Console  # where nothing is reported, nothing is loaded for it
+
+        return Console(stderr=True, highlight=False, soft_wrap=True)
 
     def say(self, text: str) -> None:
         """Print one line."""
@@ -82,17 +70,9 @@ class Progress:
 
     @contextmanager
     def _bar(self, name: str, total: int | None, unit: str, before: int) -> Iterator[Advance]:
-        columns = (
-            TextColumn("{task.description:>9}"),
-            BarColumn(bar_width=32),
-            TaskProgressColumn(),
-            MofNCompleteColumn(),
-            TextColumn(unit),
-            TextColumn("{task.fields[note]}"),
-            _Rate(),
-            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
-        )
-        with Bars(*columns, console=self._console) as bars:
+        from atlas_builder.system.bars import bars_on
+
+        with bars_on(self._console, unit) as bars:
             task = bars.add_task(name, total=total, completed=before, note="")
 
             def advance(count: int, note: str = "") -> None:

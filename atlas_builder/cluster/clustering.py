@@ -10,7 +10,6 @@ import warnings
 from typing import NamedTuple
 
 import numpy as np
-from hdbscan import HDBSCAN
 from numba import njit
 from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
@@ -119,6 +118,8 @@ def _hdbscan(distances: Distances, settings: ClusterSettings) -> NDArray[np.int6
     out joins the cluster of the smallest mean distance, if at most `cut`: of a single
     cluster, the package takes only those whose nearest is nearer than `epsilon`.
     """
+    from hdbscan import HDBSCAN  # a second, with scikit-learn and pandas, for one method of four
+
     severed = np.where(distances > settings.cut, 2.0, distances.astype(np.float64))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about its use of older scikit-learn names

@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import hypergeom
 
 SIGNIFICANT = 0.001
 """A middle band differs from the top where p is below this."""
@@ -45,6 +44,8 @@ def novelty(
     unit: NDArray[np.int32], band: NDArray[np.int16], token: NDArray[np.int64], units: int, bands: int
 ) -> Novelty:
     """Compare bands by their tokens, (tokens,) each, numbered by `reads_like`."""
+    from scipy.stats import hypergeom  # half a second, which who reads the results need not wait
+
     words, word = np.unique(token, return_inverse=True)
     key = unit.astype(np.int64) * max(1, len(words)) + word.reshape(-1)
     top = band == bands - 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -89,6 +89,16 @@ def of_atlas(site: Path, explanations: Sequence[Explained]) -> list[Explained]:
     return [
         one for one in of_units if one.unit < counts.get(one.layer, 0) and one.does == digest(site, one.layer, one.unit)
     ]
+
+
+def mean_scores(explanations: Sequence[Explained]) -> Iterator[str]:
+    """Of each layer, the mean of each score, a line each."""
+    for layer in sorted({one.layer for one in explanations}):
+        scores = {name: scores_of(explanations, name, layer) for name in ExplanationScores._fields}
+        means = [
+            f"{name} {sum(values) / len(values):.3f} ({len(values)} units)" for name, values in scores.items() if values
+        ]
+        yield f"layer {layer}: {', '.join(means) or 'nothing to score'}"
 
 
 def scores_of(explanations: Sequence[Explained], name: str, layer: int | None = None) -> list[float]:

@@ -17,7 +17,8 @@ from atlas_builder.config import Configuration
 from atlas_builder.corpus.documents import check_corpus
 from atlas_builder.errors import ConfigurationError
 from atlas_builder.files import Sources, Store, digests, read_json, write_json
-from atlas_builder.pipeline.fingerprints import ALL_STAGES, Stage, edition_date, stage_sources, stages_of
+from atlas_builder.pipeline.fingerprints import edition_date, stage_sources, stages_of
+from atlas_builder.pipeline.stages import ALL_STAGES, Stage
 from atlas_builder.progress import Progress
 from atlas_builder.site.prose.render import check_prose
 from atlas_builder.site.replacement import SAVED, replace_site, restore_site

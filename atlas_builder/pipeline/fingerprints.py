@@ -1,4 +1,4 @@
-"""The stages of a build, and fingerprints of all that their results depend on."""
+"""Fingerprints of all that the results of a build's stages depend on."""
 
 from __future__ import annotations
 
@@ -8,20 +8,16 @@ import platform
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 from atlas_builder.config import Configuration
 from atlas_builder.errors import ConfigurationError
 from atlas_builder.files import Sources, fingerprint
 from atlas_builder.pipeline.imports import import_graph, reached
+from atlas_builder.pipeline.stages import ALL_STAGES, STAGES, Stage
 from atlas_builder.shipped import MODELS, SAES, shipped_folder
 from atlas_builder.site.theme import find_theme
 from atlas_builder.workspace import versions
-
-Stage = Literal["rotate", "collect", "cluster", "describe", "link", "publish"]
-ALL_STAGES: tuple[Stage, ...] = get_args(Stage)
-STAGES = ALL_STAGES[1:]
-"""The stages of every build."""
 
 _PACKAGE = Path(__file__).parent.parent
 _ENTRIES: dict[Stage, tuple[str, ...]] = {

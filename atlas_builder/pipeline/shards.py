@@ -11,7 +11,8 @@ from atlas_builder.config import Configuration
 from atlas_builder.corpus.documents import check_corpus
 from atlas_builder.errors import ConfigurationError
 from atlas_builder.files import Sources, Store
-from atlas_builder.pipeline.fingerprints import Stage, stage_sources
+from atlas_builder.pipeline.fingerprints import stage_sources
+from atlas_builder.pipeline.stages import Stage
 from atlas_builder.progress import Progress
 from atlas_builder.workspace import work_folder
 

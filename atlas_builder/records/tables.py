@@ -23,6 +23,7 @@ from atlas_builder.describe.token_scores import WAYS, predictor_scores
 from atlas_builder.records.address import UnitAddress
 from atlas_builder.records.bands import middle_differs
 from atlas_builder.records.columns import EDGES, NEIGHBOUR, TABLES, Column, EdgeRow, table_schema
+from atlas_builder.records.rows import read_rows
 from atlas_builder.records.stages import Stages
 from atlas_builder.rounding import significant, significant_all
 
@@ -58,7 +59,7 @@ def edge_rows(interactions: Interactions) -> list[EdgeRow]:
 
 def read_edges(folder: Path) -> list[EdgeRow]:
     """The rows of the table of edges of an atlas; `OSError`, `ValueError` if unreadable."""
-    rows = pq.read_table(folder / "edges.parquet", columns=list(EdgeRow._fields)).to_pylist()
+    rows = read_rows(folder / "edges.parquet", EdgeRow._fields).to_pylist()
     return [EdgeRow(**row) for row in rows]
 
 

@@ -49,4 +49,4 @@ class Section(BaseModel):
         if isinstance(value, str):
             marks = cls.model_fields[str(info.field_name)].metadata
             check_writable(value, is_path=any(isinstance(mark, IsPath) for mark in marks))
-        return value
+        return value + 0.0 if isinstance(value, float) else value  # -0.0 is 0.0

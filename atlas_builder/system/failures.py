@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import errno
-from concurrent.futures.process import BrokenProcessPool
 
 import click
 
 from atlas_builder.errors import AtlasError
-from atlas_builder.system.signals import STOPPED, Stopped
+from atlas_builder.system.signals import STOPPED, Stopped, is_broken_pool
 
 
 def failure(error: BaseException) -> tuple[str, int]:
@@ -21,7 +20,7 @@ def failure(error: BaseException) -> tuple[str, int]:
     if isinstance(error, OSError) and (error.errno == errno.ENOSPC or " requested and " in str(error)):
         where = f" ({error.filename})" if error.filename else ""
         return f"The disk is full{where}: free some space and run the same command to continue.", 1
-    if isinstance(error, BrokenProcessPool):
+    if is_broken_pool(error):
         return (
             "A worker process was killed, most likely for lack of memory: free some and run the command again.",
             1,

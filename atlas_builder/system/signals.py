@@ -8,7 +8,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from types import FrameType
 
@@ -24,6 +23,12 @@ class Stopped(KeyboardInterrupt):
     def __init__(self, number: int = signal.SIGINT) -> None:
         super().__init__(number)
         self.exit_status = 128 + number
+
+
+def is_broken_pool(error: BaseException) -> bool:
+    """Whether a worker process was killed."""
+    process = sys.modules.get("concurrent.futures.process")  # where nothing has loaded it, no worker was killed
+    return process is not None and isinstance(error, process.BrokenProcessPool)
 
 
 class Stopping:
@@ -52,7 +57,7 @@ class Stopping:
     def cause(self, error: BaseException) -> BaseException:
         """What the block ended for: a signal, where one has come, else the error; none is raised from here on."""
         self._concluding.set()
-        if isinstance(error, BrokenProcessPool) and self._number is None:
+        if is_broken_pool(error) and self._number is None:
             time.sleep(0.2)  # a signal to all processes may reach a worker first
         return error if self._number is None or isinstance(error, Stopped) else Stopped(self._number)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
-from hdbscan import HDBSCAN
 
 from atlas_builder.config import ClusterSettings
 from atlas_builder.verify.linkage import Cluster, Matrix, average_joins, in_order, linked, tidy
@@ -67,6 +66,8 @@ def _dense(distances: Matrix, settings: ClusterSettings) -> list[Cluster]:
     The algorithm itself is that of the package hdbscan, as in the cluster stage: the one in scikit-learn
     fails with an `epsilon`.
     """
+    from hdbscan import HDBSCAN  # a second, with scikit-learn and pandas, for one method of four
+
     severed = distances.copy()
     severed[distances > settings.cut] = _FAR
     with warnings.catch_warnings():

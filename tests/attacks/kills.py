@@ -370,9 +370,9 @@ def _load() -> None:
     """Load once what every build would."""
     import importlib
 
-    from atlas_builder.pipeline import fingerprints
+    from atlas_builder.pipeline import fingerprints, stages
 
-    for stage in fingerprints.ALL_STAGES:
+    for stage in stages.ALL_STAGES:
         for module in sorted(fingerprints.stage_modules(stage)):
             importlib.import_module(module)
 

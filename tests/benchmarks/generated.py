@@ -28,7 +28,8 @@ from atlas_builder.describe.results import Described
 from atlas_builder.describe.run import describe
 from atlas_builder.describe.token_shares import window_tokens
 from atlas_builder.files import Store, mark_finished, write_json
-from atlas_builder.pipeline.fingerprints import STAGES, stage_sources
+from atlas_builder.pipeline.fingerprints import stage_sources
+from atlas_builder.pipeline.stages import STAGES
 from atlas_builder.progress import Progress
 from atlas_builder.workspace import workers
 from tests.benchmarks.generated_layer import Layer, Text

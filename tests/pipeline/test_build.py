@@ -24,7 +24,8 @@ from atlas_builder.files import write_json
 from atlas_builder.pipeline import build as builder
 from atlas_builder.pipeline import fingerprints
 from atlas_builder.pipeline.build import build
-from atlas_builder.pipeline.fingerprints import STAGES, Stage, edition_date
+from atlas_builder.pipeline.fingerprints import edition_date
+from atlas_builder.pipeline.stages import STAGES, Stage
 from atlas_builder.progress import Progress
 from atlas_builder.site import replacement
 from atlas_builder.workspace import work_folder

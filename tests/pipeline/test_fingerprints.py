@@ -1,14 +1,22 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import orjson
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import atlas_builder
+from atlas_builder.config import Configuration
+from atlas_builder.config_file import load_config, validate
+from atlas_builder.files import fingerprint
 from atlas_builder.pipeline import imports
-from atlas_builder.pipeline.fingerprints import STAGES, Stage, code_fingerprint, stage_modules, stage_sources
+from atlas_builder.pipeline.fingerprints import code_fingerprint, stage_modules, stage_sources
+from atlas_builder.pipeline.stages import STAGES, Stage
+from atlas_builder.workspace import portable_configuration
 from tests.support.atlases import Configure
 
 PACKAGE = Path(atlas_builder.__file__).parent
@@ -44,6 +52,58 @@ def test_changing_a_module_of_a_stage_repeats_that_stage_and_no_earlier_one(
     assert before[stage] != after[stage]
     for earlier in STAGES[: STAGES.index(stage)]:
         assert before[earlier] == after[earlier]
+
+
+_QUANTILES = st.lists(st.sampled_from([0, 0.1, 0.25, 0.5, 0.9, 1]), min_size=2, max_size=6, unique=True).map(sorted)
+
+
+@settings(deadline=None, max_examples=20)
+@given(bands=_QUANTILES, own_bands=_QUANTILES, scalars=st.tuples(*[st.sampled_from([0, 1])] * 3))
+def test_a_number_is_one_setting_however_it_is_written(
+    tmp_path_factory: pytest.TempPathFactory,
+    bands: list[float],
+    own_bands: list[float],
+    scalars: tuple[int, int, int],
+) -> None:
+    folder = tmp_path_factory.mktemp("settings")
+
+    def loaded(write: Callable[[float], str]) -> list[Configuration]:
+        weakest, epsilon, link = map(write, scalars)
+        lists = ["[" + ", ".join(map(write, values)) + "]" for values in (bands, own_bands)]
+        written = {
+            "examples": {"bands": lists[0], "own_bands": lists[1], "share": write(1), "weakest": weakest},
+            "clusters": {"epsilon": epsilon},
+            "link": {"threshold": link},
+        }
+        head = "model: {name: demo}\ncorpus: {source: stdlib}\n"
+        text = "".join(
+            f"{section}: {{{', '.join(f'{key}: {value}' for key, value in keys.items())}}}\n"
+            for section, keys in written.items()
+        )
+        (folder / "whole.yml").write_text(head + text, encoding="utf-8")
+        (folder / "set.yml").write_text(head, encoding="utf-8")
+        sets = [f"{section}.{key}={value}" for section, keys in written.items() for key, value in keys.items()]
+        return [load_config(folder / "whole.yml"), load_config(folder / "set.yml", tuple(sets))]
+
+    ways: list[Callable[[float], str]] = [
+        str,
+        lambda value: str(float(value)),
+        lambda value: f"{value:.3f}",
+        lambda value: f"+{value:.2f}",
+        lambda value: str(float(value)).removeprefix("0") if value not in (0, 1) else f"{value:d}.",
+        lambda value: f"-{value:.1f}" if value == 0 else str(value),
+    ]
+    found = [config for way in ways for config in loaded(way)]
+    assert len({orjson.dumps(portable_configuration(config)) for config in found}) == 1
+    assert len({fingerprint(config.model_dump()) for config in found}) == 1
+
+
+def test_the_default_written_out_is_the_default() -> None:
+    head = {"model": {"name": "demo"}, "corpus": {"source": "stdlib"}}
+    written = {"bands": [0.0, 0.5, 0.9, 0.99, 0.999, 1.0], "own_bands": [0, 0.1, 0.5, 0.9, 1], "weakest": 0.20}
+    default, own = validate(head), validate({**head, "examples": written})
+    assert stage_sources(own) == stage_sources(default)
+    assert orjson.dumps(portable_configuration(own)) == orjson.dumps(portable_configuration(default))
 
 
 def test_the_schema_of_records_is_a_part_of_publishing(copy: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from atlas_builder import files
 from atlas_builder.files import MARK, Store, read_json, write_json
 from atlas_builder.pipeline.build import build
-from atlas_builder.pipeline.fingerprints import STAGES
+from atlas_builder.pipeline.stages import STAGES
 from atlas_builder.system import folders
 from atlas_builder.workspace import work_folder
 from tests.support.atlases import Configure, Listener, digests

@@ -82,11 +82,15 @@ def check(site: Path, progress: Progress, executor: Executor | None = None) -> C
     report.sizes = size.measure_sizes(files, host)
     report.problems += size.size_problems(files, host)
     names = [file.name for file in files if file.is_file]
-    problems, report.yours = sums.sum_problems(site, facts, names)
+    units = _check_units(published, progress, executor)
+    read = {name: digest for part in units for name, digest in part.digests.items()}
+    problems, report.yours = sums.sum_problems(site, facts, names, read)
     report.problems += problems
     report.notes += filter(None, [objection(facts)])
     _check_tables(published, report)
-    units = _check_units(published, report, progress, executor)
+    for part in units:
+        report.records += part.records
+        report.problems += part.problems
     summaries = [summary for part in units for summary in part.summaries]
     _check_links(published, names, units, report)
     _check_map(site, layers, report)
@@ -134,9 +138,7 @@ def _schemas(site: PublishedSite) -> list[str]:
     return [] if objection(site.facts) else list(schema_problems(site.folder, site.config))
 
 
-def _check_units(
-    site: PublishedSite, report: CheckReport, progress: Progress, executor: Executor | None
-) -> list[UnitReport]:
+def _check_units(site: PublishedSite, progress: Progress, executor: Executor | None) -> list[UnitReport]:
     """Check the units one by one, in this process or by the executor."""
     total, content = len(site.units), orjson.dumps(site.facts)
     parts = []
@@ -149,9 +151,6 @@ def _check_units(
         for count, task, places in tasks:
             parts.append(task.result() if task else check_units(site.folder, content, site.run, *places))
             advance(count)
-    for part in parts:
-        report.records += part.records
-        report.problems += part.problems
     return parts
 
 

@@ -79,10 +79,13 @@ def listed_sums(file: Path) -> dict[str, str] | None:
     return sums
 
 
-def sum_problems(site: Path, facts: Mapping[str, Any], names: Collection[str]) -> tuple[list[str], list[str]]:
+def sum_problems(
+    site: Path, facts: Mapping[str, Any], names: Collection[str], known_digests: Mapping[str, str] | None = None
+) -> tuple[list[str], list[str]]:
     """The problems of the sums of a site that holds files `names`, a sentence each; and the files that are the user's.
 
-    The user's are those that `SHA256SUMS` does not list, outside of the builder's own folders.
+    Files with `known_digests` are not read again. The user's are those that `SHA256SUMS` does not list, outside of the
+    builder's own folders.
     """
     known = facts.get("sha256")
     if not isinstance(known, dict) or not (site / SUMS).is_file():
@@ -100,9 +103,12 @@ def sum_problems(site: Path, facts: Mapping[str, Any], names: Collection[str]) -
         problems.append(f"{SUMS}: it is not written as the builder writes it")
     there = set(names) - {SUMS, FACTS}
     problems += [f"{name}: {SUMS} lists it, but it is missing" for name in listed if name not in there]
-    found = digests(site, [name for name in listed if name in there])
+    found = dict(known_digests or {})
+    found |= digests(site, [name for name in listed if name in there and name not in found])
     problems += [
-        f"{name}: its SHA-256 is not that in {SUMS}" for name, digest in found.items() if digest != listed[name]
+        f"{name}: its SHA-256 is not that in {SUMS}"
+        for name, digest in listed.items()
+        if name in there and found[name] != digest
     ]
     more = sorted(there - set(listed))
     problems += [

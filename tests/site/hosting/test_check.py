@@ -5,15 +5,18 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from pathlib import Path
 
 import orjson
 import pytest
 
+from atlas_builder.files import digests
 from atlas_builder.progress import Progress
 from atlas_builder.records.schema import schema
 from atlas_builder.records.validation import schema_problem
+from atlas_builder.site.hosting import check as module
 from atlas_builder.site.hosting import sums
 from atlas_builder.site.hosting.check import check
 from atlas_builder.site.hosting.checks.markup import any_links
@@ -139,7 +142,7 @@ def test_a_page_needs_its_policy_before_it_loads_anything(tiny_site: Path) -> No
         assert any_links(other).objections
 
 
-def test_the_compiled_schema_agrees_with_the_library(tiny_site: Path) -> None:
+def test_the_verdict_on_a_record_is_that_of_jsonschema(tiny_site: Path) -> None:
     from jsonschema import Draft202012Validator
 
     validator = Draft202012Validator(schema())
@@ -163,6 +166,34 @@ def test_the_compiled_schema_agrees_with_the_library(tiny_site: Path) -> None:
     for name in list(record):
         without = {key: value for key, value in record.items() if key != name}
         assert (schema_problem(without) is None) == validator.is_valid(without)
+
+
+def test_processes_say_what_one_says_in_the_same_order(
+    tiny_site: Path, copy_of: Copy, pool: Executor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = copy_of(tiny_site)
+    for number, path in enumerate(sorted(site.glob("L*/N*.*"))[::5]):
+        content = path.read_bytes()
+        path.write_bytes(content[: len(content) // 2] if number % 3 else content.replace(b"0.", b"1.", 1))
+    sorted(site.glob("L1/N*.html"))[3].unlink()
+    monkeypatch.setattr(module, "_UNITS_AT_ONCE", 7)
+    alone = check(site, QUIET)
+    monkeypatch.setattr(module, "_WORTH_WORKERS", 1)
+    assert check(site, QUIET, pool) == alone
+    assert len(alone.problems) > 10
+
+
+def test_no_file_of_a_unit_is_read_twice(tiny_site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+
+    def listening(site: Path, names: Sequence[str]) -> dict[str, str]:
+        read.extend(names)
+        return digests(site, names)
+
+    monkeypatch.setattr(sums, "digests", listening)
+    assert check(tiny_site, QUIET).problems == []
+    assert not [name for name in read if re.fullmatch(r"L\d+/N\d+\.\w+", name)]
+    assert "index.html" in read
 
 
 def test_an_atlas_of_hostile_text_whose_title_has_lines_and_markup_is_sound(hostile_site: Path) -> None:

@@ -7,8 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
+from atlas_builder.records.rows import read_rows
 from atlas_builder.site.hosting.checks.published import PublishedSite
 from atlas_builder.site.search.index import BLOCK, index_files, read_index_file
 from atlas_builder.site.search.normalise import pieces, same, search_key
@@ -152,7 +151,7 @@ def _running(steps: Sequence[int]) -> list[int]:
 
 def _tokens(site: PublishedSite, shares: Postings, cut: set[str]) -> Iterator[str]:
     """Every token of a behaviour is a posting, whose share is its own or that of the word around it."""
-    table = pq.read_table(site.folder / "tables" / "behaviours.parquet", columns=["tokens", "weights"])
+    table = read_rows(site.folder / "tables" / "behaviours.parquet", ["tokens", "weights"])
     for number, (tokens, weights) in enumerate(
         zip(*(table[name].to_pylist() for name in table.column_names), strict=True)
     ):

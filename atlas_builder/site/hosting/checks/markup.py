@@ -7,12 +7,14 @@ import hashlib
 import html
 import re
 from dataclasses import dataclass, field
-from html.parser import HTMLParser
+from functools import lru_cache
 from urllib.parse import unquote, urlsplit
+
+from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 _LINK = re.compile(r'<(?:a|link|script|form)\b[^>]*?\s(?:href|src|action)=(?:"([^"]*)"|([^\s>]+))')
 _ID = re.compile(r'<[a-z][a-z0-9]*\b[^>]*?\sid=(?:"([^"]*)"|([^\s>]+))')
-_FOREIGN = {"iframe", "frame", "object", "embed", "applet", "portal", "base", "fencedframe"}
+_FOREIGN = {"iframe", "frame", "object", "embed", "applet", "portal", "base", "fencedframe", "template"}
 _LEADS = {"href", "src", "action", "formaction", "xlink:href", "data", "poster", "srcdoc"}
 _LOADED = {"stylesheet", "icon", "preload", "modulepreload", "prefetch", "import", "manifest"}
 _RUNS = re.compile(r"[\s\x00-\x20]*(?:javascript|vbscript|data)[\s\x00-\x20]*:", re.IGNORECASE)
@@ -38,15 +40,13 @@ def known_links(page: str) -> PageLinks:
 
 def any_links(page: str, *, own_scripts: bool = False) -> PageLinks:
     """The links of any page, and objections to it; `own_scripts` allows an inline script that its policy knows."""
-    parser = _Parser()
-    parser.feed(page)
-    parser.close()
-    return PageLinks(parser.links, parser.anchors, [*parser.objections, *_scripts(parser, own_scripts=own_scripts)])
+    reading = _Reading(page)
+    return PageLinks(reading.links, reading.anchors, [*reading.objections, *_scripts(reading, own_scripts=own_scripts)])
 
 
-def _scripts(parser: _Parser, *, own_scripts: bool) -> list[str]:
-    policy = parser.policies[0] if len(parser.policies) == 1 else None
-    if policy is None or parser.early:
+def _scripts(reading: _Reading, *, own_scripts: bool) -> list[str]:
+    policy = reading.policies[0] if len(reading.policies) == 1 else None
+    if policy is None or reading.early:
         return ["it has no Content-Security-Policy ahead of all that it loads"]
     objections = []
     sources = [part.split() for part in policy.split(";") if part.split()]
@@ -58,18 +58,17 @@ def _scripts(parser: _Parser, *, own_scripts: bool) -> list[str]:
     ):
         objections.append("its Content-Security-Policy allows more than the site's own files")
     known = directives.get("script-src", ())
-    for script in parser.inline:
+    for script in reading.inline:
         digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
         if not own_scripts or f"'sha256-{digest}'" not in known:
             objections.append("it has a script of its own, which no template makes")
     return objections
 
 
-class _Parser(HTMLParser):
-    """Reads a page as a browser does."""
+class _Reading:
+    """What is in a page, read by HTML's own rules, as a browser does."""
 
-    def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
+    def __init__(self, page: str) -> None:
         self.links: list[str] = []
         self.anchors: set[str] = set()
         self.objections: list[str] = []
@@ -77,11 +76,11 @@ class _Parser(HTMLParser):
         self.early = False
         """Whether something is loaded before there is a policy."""
         self.inline: list[str] = []
-        self._in_script = False
+        for node in LexborHTMLParser(page).css("*"):
+            self._element(node, node.tag or "", node.attributes)
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        values = {name: value or "" for name, value in reversed(attrs)}  # the first of a name counts
-        for name, value in attrs:
+    def _element(self, node: LexborNode, tag: str, attributes: dict[str, str | None]) -> None:
+        for name, value in attributes.items():
             if name in ("href", "src", "action") and value is not None:
                 self.links.append(value)
             elif name == "id" and value:
@@ -92,35 +91,28 @@ class _Parser(HTMLParser):
                 self.objections.append(f"it has {name}={value[:40]!r} on <{tag}>, which runs or shows what it holds")
         if tag in _FOREIGN:
             self.objections.append(f"it has <{tag}>, which no template makes")
+        values = {name: value or "" for name, value in attributes.items()}
         if tag == "meta":
-            self._meta(values)
+            self._meta(node, values)
         elif tag == "script" or (tag == "link" and _LOADED & set(values.get("rel", "").lower().split())):
-            self._loads(tag, values)
+            self._loads(node, tag, values)
 
-    def _meta(self, values: dict[str, str]) -> None:
+    def _meta(self, node: LexborNode, values: dict[str, str]) -> None:
         equivalent = values.get("http-equiv", "").lower()
         if equivalent == "content-security-policy":
-            self.policies.append(values.get("content", ""))
+            if node.parent is not None and node.parent.tag == "head":  # in the body it does not count
+                self.policies.append(values.get("content", ""))
         elif equivalent:
             self.objections.append(f"it has <meta http-equiv={equivalent[:40]!r}>, which no template makes")
 
-    def _loads(self, tag: str, values: dict[str, str]) -> None:
+    def _loads(self, node: LexborNode, tag: str, values: dict[str, str]) -> None:
         address = values.get("src" if tag == "script" else "href")
         if address is None:
-            self._in_script = values.get("type") != "application/ld+json"
-            if self._in_script:
-                self.inline.append("")
+            if values.get("type") != "application/ld+json":
+                self.inline.append(node.text() or "")
         elif _is_elsewhere(address):
             self.objections.append(f"it loads {address[:80]}, which is not the site's")
         self.early |= not self.policies
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag == "script":
-            self._in_script = False
-
-    def handle_data(self, data: str) -> None:
-        if self._in_script:
-            self.inline[-1] += data
 
 
 def _is_elsewhere(address: str) -> bool:
@@ -136,6 +128,13 @@ def target_of(page: str, link: str) -> tuple[str, str] | None:
 
     `ValueError` says what is wrong with the link. The name begins with `../` for a place above the site.
     """
+    target = _resolved(page.rpartition("/")[0], link)
+    return target and (page if target[0] is None else target[0], target[1])
+
+
+@lru_cache(maxsize=2**16)
+def _resolved(folder: str, link: str) -> tuple[str | None, str] | None:
+    """`target_of` from any page of a folder; the name is None for the page itself. Pages of a layer share most."""
     try:
         parts = urlsplit(link)
     except ValueError:
@@ -146,8 +145,8 @@ def target_of(page: str, link: str) -> tuple[str, str] | None:
         raise ValueError(f"{link} is not relative")
     fragment = unquote(parts.fragment)
     if not parts.path:
-        return page, fragment
-    steps: list[str] = page.split("/")[:-1]
+        return None, fragment
+    steps: list[str] = folder.split("/") if folder else []
     for step in unquote(parts.path).split("/"):
         if step == ".." and steps and steps[-1] != "..":
             steps.pop()

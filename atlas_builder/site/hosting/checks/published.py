@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, cast
 
 import orjson
-import pyarrow.parquet as pq
 
 from atlas_builder.config import Configuration
 from atlas_builder.records.address import UnitAddress
 from atlas_builder.records.columns import EdgeRow
+from atlas_builder.records.rows import read_rows
 from atlas_builder.records.tables import read_edges
 from atlas_builder.shipped import shipped_folder
 from atlas_builder.site.context import Site
@@ -55,7 +55,7 @@ class PublishedSite(Site):
     def labels(self) -> dict[tuple[str, int], str]:
         """The label of every behaviour of the atlas, from its table; `OSError`, `ValueError` if unreadable."""
         columns = ["id", "behaviour", "label"]
-        rows = pq.read_table(self.folder / "tables" / "behaviours.parquet", columns=columns)
+        rows = read_rows(self.folder / "tables" / "behaviours.parquet", columns)
         ids, numbers, labels = (rows[name].to_pylist() for name in columns)
         return dict(zip(zip(ids, numbers, strict=True), labels, strict=True))
 

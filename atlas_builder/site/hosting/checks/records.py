@@ -76,6 +76,14 @@ def _examples(record: Record) -> Iterator[str]:
     of_bands = grain_of_bands(stats["max"], stats["min"])
     coarse = max(grains)  # whatever its sign, an activation is rounded as its example's key token is
     low, high = stats["min"] - coarse - _slack(stats["min"]), stats["max"] + coarse + _slack(stats["max"])
+    positive = [_at_key(example) >= 0 or record["negative"] is None for example in examples]
+    grain_of_each = [
+        of_bands if place in in_bands else grains[0] if is_positive else grains[1]
+        for place, is_positive in enumerate(positive)
+    ]
+    on_grain = _on_grain([example["values"] for example in examples], grain_of_each)
+    importance = [[each for each in example.get("importance", ()) if each is not None] for example in examples]
+    on_hundredths = _on_grain(importance, [0.01] * len(examples))
     for place, example in enumerate(examples):
         values, key = example["values"], example["key"]
         if len(example["tokens"]) != len(values) or key >= len(values):
@@ -83,9 +91,7 @@ def _examples(record: Record) -> Iterator[str]:
             return
         if not low <= min(values) <= max(values) <= high:
             yield f"example {place} has an activation beyond the unit's minimum and maximum"
-        positive = values[key] >= 0 or record["negative"] is None
-        grain = of_bands if place in in_bands else grains[0] if positive else grains[1]
-        if not _on_grain(values, grain):
+        if not on_grain[place]:
             yield f"example {place} has an activation that is not rounded as the others are"
         if example["behaviour"] != own.get(place):
             yield "an example names another behaviour than the one that lists it"
@@ -95,17 +101,23 @@ def _examples(record: Record) -> Iterator[str]:
             yield f"example {place} names no source"
         if example["position"] < key:
             yield f"example {place} begins before its document"
-        if "importance" in example and (
-            len(example["importance"]) != key + 1
-            or not _on_grain([value for value in example["importance"] if value is not None], 0.01)
-        ):
+        if "importance" in example and (len(example["importance"]) != key + 1 or not on_hundredths[place]):
             yield f"the token importance of example {place} is not that of the tokens up to its key token"
 
 
-def _on_grain(values: Sequence[float], grain: float) -> bool:
-    """Whether values are whole multiples of a power of ten."""
-    steps = np.asarray(values, dtype=np.float64) / grain
-    return bool(np.all(np.abs(steps - np.rint(steps)) <= 1e-6 * np.maximum(1, np.abs(steps))))
+def _at_key(example: Record) -> float:
+    values, key = example["values"], example["key"]
+    return float(values[key]) if key < len(values) else 0.0  # which is said of it
+
+
+def _on_grain(rows: Sequence[Sequence[float]], grains: Sequence[float]) -> list[bool]:
+    """Of each row, whether its values are whole multiples of its power of ten; all rows at once."""
+    lengths = [len(row) for row in rows]
+    steps = np.fromiter(itertools.chain.from_iterable(rows), np.float64, sum(lengths)) / np.repeat(grains, lengths)
+    off = np.abs(steps - np.rint(steps)) > 1e-6 * np.maximum(1, np.abs(steps))
+    before = np.concatenate([[0], np.cumsum(off)])[np.cumsum([0, *lengths])]
+    fits: list[bool] = (before[1:] == before[:-1]).tolist()
+    return fits
 
 
 def _slack(value: float) -> float:

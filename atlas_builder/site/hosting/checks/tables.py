@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from atlas_builder.config import Configuration
 from atlas_builder.records.address import UnitAddress
 from atlas_builder.records.columns import TABLES, UNITS, table_schema, tables_of
+from atlas_builder.records.rows import numbers, read_rows
 from atlas_builder.records.schema import Record
 from atlas_builder.rounding import grain_of
 from atlas_builder.site.headline import measures_by_sign
@@ -38,10 +39,8 @@ class LayerTables(NamedTuple):
 @lru_cache(maxsize=2)
 def layer_tables(folder: Path, layer: int, units: int, run: str) -> LayerTables:
     """A layer's tables, read once in a `run`; `ValueError` where rows are missing or not in order."""
-    read = {
-        name: pq.read_table(folder / "tables" / f"{name}.parquet", filters=[("layer", "=", layer)]) for name in TABLES
-    }
-    starts = {name: _starts(name, table["unit"].to_numpy(), units) for name, table in read.items()}
+    read = {name: read_rows(folder / "tables" / f"{name}.parquet", layer=layer) for name in TABLES}
+    starts = {name: _starts(name, numbers(table["unit"]), units) for name, table in read.items()}
     if starts["units"] != list(range(units + 1)):
         raise ValueError(f"tables/units.parquet: layer {layer} has not one row for each of its units")
     columns = {name: read["examples"][name] for name in ("id", "behaviour", "document", "position", "activation")}
@@ -51,10 +50,10 @@ def layer_tables(folder: Path, layer: int, units: int, run: str) -> LayerTables:
         starts["behaviours"],
         {
             "id": columns["id"].to_pylist(),
-            "behaviour": columns["behaviour"].fill_null(0).to_numpy(),
-            "document": columns["document"].to_numpy(),
-            "position": columns["position"].to_numpy(),
-            "activation": columns["activation"].to_numpy(),
+            "behaviour": numbers(columns["behaviour"], null=0),
+            "document": numbers(columns["document"]),
+            "position": numbers(columns["position"]),
+            "activation": numbers(columns["activation"]),
         },
         starts["examples"],
     )
@@ -204,8 +203,8 @@ def _meaning(schema: pa.Schema) -> tuple[Any, ...]:
 
 def count_problems(folder: Path) -> Iterator[str]:
     """Whether there are as many examples as units have."""
-    columns = pq.read_table(folder / "tables" / "units.parquet", columns=["examples", "negative_examples"])
-    total = sum(pa.compute.sum(column).as_py() or 0 for column in columns.columns)
+    columns = read_rows(folder / "tables" / "units.parquet", ["examples", "negative_examples"])
+    total = sum(int(np.nansum(numbers(column))) for column in columns.columns)
     rows = pq.read_metadata(folder / "tables" / "examples.parquet").num_rows
     if rows != total:
         yield f"tables/examples.parquet: {rows:,} rows do not match the units' {total:,} examples"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -30,6 +31,8 @@ class UnitReport:
     links: SiteLinks
     problems: list[str] = field(default_factory=list)
     records: int = 0
+    digests: dict[str, str] = field(default_factory=dict)
+    """SHA-256 of the files that were read, by name."""
     summaries: list[Summary] = field(default_factory=list)
     """Of the units whose record is sound."""
 
@@ -63,7 +66,7 @@ def _site(folder: Path, facts: bytes, run: str) -> PublishedSite:
 def _read_record(site: PublishedSite, address: UnitAddress, report: UnitReport) -> Record | None:
     """A unit's record if it is sound."""
     try:
-        content = (site.folder / address.record).read_bytes()
+        content = _content(site, address.record, report)
         record: Record = orjson.loads(content)
     except (OSError, ValueError) as error:
         report.problems.append(f"{address.record}: cannot be read ({error})")
@@ -73,6 +76,13 @@ def _read_record(site: PublishedSite, address: UnitAddress, report: UnitReport) 
         report.problems.append(f"{address.record}: {problem}")
         return None
     return record
+
+
+def _content(site: PublishedSite, name: str, report: UnitReport) -> bytes:
+    """A file's bytes, of which the report keeps the sum: no file is read twice."""
+    content = (site.folder / name).read_bytes()
+    report.digests[name] = hashlib.sha256(content).hexdigest()
+    return content
 
 
 def _beside(site: PublishedSite, address: UnitAddress, record: Record) -> list[str]:
@@ -90,7 +100,7 @@ def _beside(site: PublishedSite, address: UnitAddress, record: Record) -> list[s
 
 def _check_page(site: PublishedSite, address: UnitAddress, record: Record | None, report: UnitReport) -> None:
     try:
-        page = (site.folder / address.page).read_bytes().decode("utf-8")
+        page = _content(site, address.page, report).decode("utf-8")
     except FileNotFoundError:
         report.problems.append(f"{address.page} is missing")
         return
