@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import Executor
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -113,13 +114,16 @@ def _scenes(
     count: int,
     window: tuple[int, int],
 ) -> list[list[Scene]]:
-    """The words of the examples of each of `count` behaviours."""
-    scenes: list[list[Scene]] = [[] for _ in range(count)]
+    """The words of the examples of each of `count` behaviours; those at one place of the text are read once."""
     contexts, texts = collected.contexts, collected.token_texts
-    whole = contexts.windows(examples["context"], examples["position"], *window).whole(contexts.begins)
+    clustered = np.flatnonzero(behaviour >= 0)
+    clustered = clustered[np.argsort(behaviour[clustered], kind="stable")]
+    context, position = examples["context"][clustered], examples["position"][clustered]
+    _, first_at, place = np.unique(contexts.starts[context] + position, return_index=True, return_inverse=True)
+    whole = contexts.windows(context[first_at], position[first_at], *window).whole(contexts.begins)
     tokens = np.asarray(contexts.tokens)
-    places = zip(whole.first.tolist(), whole.last.tolist(), (whole.key - whole.first).tolist(), strict=True)
-    for owner, (first, last, key) in zip(behaviour.tolist(), places, strict=True):
-        if owner >= 0:
-            scenes[owner].append(scene([texts[token] for token in tokens[first:last].tolist()], key))
-    return scenes
+    spans = zip(whole.first.tolist(), whole.last.tolist(), (whole.key - whole.first).tolist(), strict=True)
+    read = [scene([texts[token] for token in tokens[first:last].tolist()], key) for first, last, key in spans]
+    ends = np.searchsorted(behaviour[clustered], np.arange(count + 1)).tolist()
+    at = place.tolist()
+    return [[read[one] for one in at[low:high]] for low, high in pairwise(ends)]
