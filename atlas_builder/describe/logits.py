@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
@@ -54,25 +53,7 @@ def strongest(effects: Floats, tokens: int, named: NDArray[np.int32] | None = No
 
 def _top(effects: Floats, named: NDArray[np.int32], count: int, sign: int) -> NDArray[np.int32]:
     """The tokens, of those named, of the smallest `sign` · effect of each unit, in rising order: (units, tokens)."""
-    tokens: NDArray[np.int32] = _smallest(effects, named, min(count, len(named)), np.float32(sign))
+    from atlas_builder.describe.smallest import smallest  # readers of results need no compiler
+
+    tokens: NDArray[np.int32] = smallest(effects, named, min(count, len(named)), np.float32(sign))
     return tokens
-
-
-@njit(nogil=True, cache=True)
-def _smallest(effects: Floats, named: NDArray[np.int32], count: int, sign: np.float32) -> NDArray[np.int32]:
-    """As `_top`; what is not a number comes last, as in numpy, and of equals the first."""
-    found = np.empty((len(effects), count), np.int32)
-    keys = np.empty(count, np.float32)
-    for unit in range(len(effects)):
-        kept = 0
-        for token in named:
-            key = sign * effects[unit, token]
-            if kept == count and not (key < keys[count - 1] or (np.isnan(keys[count - 1]) and not np.isnan(key))):
-                continue
-            place = kept if kept < count else count - 1
-            while place > 0 and (key < keys[place - 1] or (np.isnan(keys[place - 1]) and not np.isnan(key))):
-                keys[place], found[unit, place] = keys[place - 1], found[unit, place - 1]
-                place -= 1
-            keys[place], found[unit, place] = key, token
-            kept = min(count, kept + 1)
-    return found

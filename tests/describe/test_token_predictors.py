@@ -100,8 +100,8 @@ def test_a_unit_of_one_token_is_predicted_by_it_and_one_of_two_by_its_context() 
 )
 def test_a_unit_fires_from_half_of_its_maximum_to_the_last_bit(maxima: list[float], activations: list[float]) -> None:
     maximum = np.array(maxima)
-    near = np.float32(FIRES * maximum)
-    values = np.concatenate([np.float32(activations), near, np.nextafter(near, np.float32(np.inf))])
+    near = (FIRES * maximum).astype(np.float32)
+    values = np.concatenate([np.array(activations, np.float32), near, np.nextafter(near, np.float32(np.inf))])
     slow = (values[:, None].astype(np.float64) >= FIRES * maximum) & (maximum > 0)
     assert np.array_equal(values[:, None] >= firing_threshold(maximum), slow)
 
@@ -127,7 +127,8 @@ def test_predictions_are_counted_as_pattern_by_pattern_and_place_by_place(
     for one in range(3):
         of_unit = fires[:, :, one]
         assert counts["positives"][one] == of_unit.sum()
-        ways = {"lookup": [(each, key, ()) for each, key in examples], "context": patterns}
+        look_up: list[tuple[int, int, tuple[tuple[int, int], ...]]] = [(each, key, ()) for each, key in examples]
+        ways = {"lookup": look_up, "context": patterns}
         for name, known in ways.items():
             said = np.array([
                 [any(_met(pattern, text, at) for pattern in known if pattern[0] == one) for at in range(4)]
