@@ -18,7 +18,7 @@ from atlas_builder.describe.logits import Effects, logit_effects, named_tokens, 
 from atlas_builder.describe.novelty import Novelty, novelty, reads_like
 from atlas_builder.describe.token_shares import next_shares, next_tokens, token_shares, window_tokens
 from atlas_builder.files import write_json
-from atlas_builder.progress import Progress
+from atlas_builder.progress import Progress, gc_paused
 
 TOKENS_SHOWN = 6
 """Tokens kept for a behaviour."""
@@ -64,8 +64,9 @@ def _describe_layer(
         reads, contexts.starts, contexts.document, examples["context"], examples["position"], contexts.begins
     )
     coming = next_shares(following, behaviour, len(units.behaviours), NEXT_SHOWN)
-    scenes = _scenes(collected, examples, behaviour, len(units.behaviours), window)
-    worded = describe_words(scenes, units.behaviours["unit"].tolist())
+    with gc_paused():  # many small objects, none of which is in a cycle
+        scenes = _scenes(collected, examples, behaviour, len(units.behaviours), window)
+        worded = describe_words(scenes, units.behaviours["unit"].tolist())
     write_json(
         folder / f"L{layer.layer}.behaviours.json",
         [
