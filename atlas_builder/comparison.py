@@ -107,6 +107,12 @@ class Compared:
         return None if known is None else float(known["nats"])
 
     @property
+    def loss_error(self) -> float | None:
+        """The standard error of `loss`; None if it is not known, as in older atlases."""
+        known = (self.atlas.facts["model"].get("loss") or {}).get("error")
+        return None if known is None else float(known)
+
+    @property
     def layers(self) -> list[int]:
         """The layers of its units that have examples."""
         layers: list[int] = sorted(set(self.units["layer"].to_pylist()))

@@ -92,13 +92,15 @@ class Contexts:
         key = start + position
         return Windows(np.maximum(start, key - before), np.minimum(end, key + after + 1), key, start, end)
 
-    def batches(self, tokens_at_once: int) -> Iterator[NDArray[np.int64]]:
+    def batches(self, tokens_at_once: int, among: NDArray[np.int64] | None = None) -> Iterator[NDArray[np.int64]]:
         """Numbers of contexts to run together: of equal length, so nothing is padded.
 
-        Which contexts share a batch depends on the corpus and on `tokens_at_once` only.
+        `among` some contexts, by default all. Which contexts share a batch depends on the corpus, on these and on
+        `tokens_at_once` only.
         """
         lengths = np.diff(self.starts)
-        order = np.argsort(-lengths, kind="stable")
+        numbers = np.arange(len(self)) if among is None else among
+        order = numbers[np.argsort(-lengths[numbers], kind="stable")]
         edges = np.flatnonzero(np.diff(lengths[order])) + 1
         for group in np.split(order, edges):
             if len(group):

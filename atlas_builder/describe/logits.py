@@ -29,9 +29,9 @@ def logit_effects(write_weights: Floats, unembedding: Floats) -> Floats:
     division, one positive number a context, is left out, so values are comparable within
     a model, not between models.
     """
-    effects = write_weights @ unembedding
-    centred: Floats = effects - effects.mean(axis=1, keepdims=True)
-    return centred
+    effects: Floats = write_weights @ unembedding
+    effects -= effects.mean(axis=1, keepdims=True)
+    return effects
 
 
 def named_tokens(texts: Sequence[str]) -> NDArray[np.int32]:
@@ -41,29 +41,19 @@ def named_tokens(texts: Sequence[str]) -> NDArray[np.int32]:
 
 def strongest(effects: Floats, tokens: int, named: NDArray[np.int32] | None = None) -> Effects:
     """The `tokens` largest and smallest effects of each unit, of tokens `named`; ties go to the lower token id."""
-    if named is None or len(named) == effects.shape[1]:
-        named, listed = np.arange(effects.shape[1], dtype=np.int32), effects
-    else:
-        listed = effects[:, named]
-    positive, negative = _top(-listed, tokens), _top(listed, tokens)
+    named = np.arange(effects.shape[1], dtype=np.int32) if named is None else named
+    positive, negative = (_top(effects, named, tokens, sign) for sign in (-1, 1))
     return Effects(
-        named[positive],
-        np.take_along_axis(listed, positive, axis=1),
-        named[negative],
-        np.take_along_axis(listed, negative, axis=1),
+        positive,
+        np.take_along_axis(effects, positive, axis=1),
+        negative,
+        np.take_along_axis(effects, negative, axis=1),
     )
 
 
-def _top(keys: Floats, count: int) -> NDArray[np.int32]:
-    """The places of the smallest keys of each row, in rising order."""
-    count = min(count, keys.shape[1])
-    place = np.argpartition(keys, count - 1, axis=1)[:, :count]
-    # argpartition may leave out an equal key at a lower place: take the bound, then choose among equals.
-    bound = np.take_along_axis(keys, place, axis=1).max(axis=1, keepdims=True)
-    if (np.count_nonzero(keys <= bound, axis=1) > count).any():
-        place = np.argsort(keys, axis=1, kind="stable")[:, :count]
-    else:
-        place = np.sort(place, axis=1)
-        order = np.argsort(np.take_along_axis(keys, place, axis=1), axis=1, kind="stable")
-        place = np.take_along_axis(place, order, axis=1)
-    return place.astype(np.int32)
+def _top(effects: Floats, named: NDArray[np.int32], count: int, sign: int) -> NDArray[np.int32]:
+    """The tokens, of those named, of the smallest `sign` · effect of each unit, in rising order: (units, tokens)."""
+    from atlas_builder.describe.smallest import smallest  # readers of results need no compiler
+
+    tokens: NDArray[np.int32] = smallest(effects, named, min(count, len(named)), np.float32(sign))
+    return tokens

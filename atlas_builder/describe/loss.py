@@ -2,49 +2,73 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 from torch.nn import functional
 
-from atlas_builder.corpus.contexts import Contexts
-from atlas_builder.models.memory import BATCH_TOKENS
-from atlas_builder.progress import Progress
-
-if TYPE_CHECKING:
-    from atlas_builder.models.language_model import LanguageModel
+from atlas_builder.describe.token_scores import held_out_contexts
 
 CONTEXTS = 512
-"""Contexts used, spread evenly over the corpus."""
-_LOGITS_AT_ONCE = 2**25
+"""Most contexts on which the loss is measured."""
+LEAST_CONTEXTS = 16
+"""Fewest, where the corpus has as many: from fewer, a standard error says little."""
 
 
 class Loss(NamedTuple):
-    """Mean cross-entropy in nats a token, and the number of tokens."""
+    """Mean cross-entropy in nats a token."""
 
     nats: float
     tokens: int
+    """On how many tokens."""
+    error: float | None
+    """Standard error of `nats` over contexts; None with fewer than two."""
 
 
-def measure_loss(model: LanguageModel, contexts: Contexts, device: str, progress: Progress) -> Loss | None:
-    """The loss of a model on `CONTEXTS` contexts of its atlas; None where no token has one before it.
+def loss_contexts(contexts: int) -> NDArray[np.int64]:
+    """The contexts on which the loss is measured, by the number of all contexts alone: ascending.
 
-    None, too, for a model that reads in both directions, which has no such loss. Every token counts
-    that has another before it, the beginning-of-sequence token included.
+    Those that are held out from the token predictors, which run anyway, or 512 of them where there are more; where
+    there are fewer than 16, 16 of all contexts, or all. What is left out is left out evenly over the corpus.
     """
-    if not model.is_causal:
+    held_out = held_out_contexts(contexts)
+    if len(held_out) >= LEAST_CONTEXTS:
+        return held_out[_evenly(len(held_out), CONTEXTS)]
+    return _evenly(contexts, LEAST_CONTEXTS)
+
+
+def _evenly(number: int, most: int) -> NDArray[np.int64]:
+    """At most so many of a number of places, spread evenly, the first and the last among them."""
+    return np.unique(np.linspace(0, number - 1, most).astype(np.int64)) if number else np.zeros(0, np.int64)
+
+
+def context_losses(logits: Tensor, text: Tensor) -> NDArray[np.float64]:
+    """The summed cross-entropy of each context's tokens that have another before them: (contexts,).
+
+    `logits` (contexts, context, vocabulary) of the tokens of `text`, (contexts, context), the beginning-of-sequence
+    token included where there is one.
+    """
+    sums = [  # context by context, so that what is computed on the way stays in reused memory
+        functional.cross_entropy(row[:-1].float(), tokens[1:], reduction="sum")
+        for row, tokens in zip(logits, text, strict=True)
+    ]
+    return torch.stack(sums).double().cpu().numpy()
+
+
+def loss_of(sums: NDArray[np.float64], tokens: NDArray[np.int64]) -> Loss | None:
+    """The loss from the summed cross-entropy and the number of tokens of each context; None without a token.
+
+    Σ s_c / Σ n_c, and its standard error as the ratio of two sums over m contexts taken for a random sample of the
+    text (Cochran 1977, chapter 6, without the correction for a finite one): √(m / (m − 1) Σ (s_c − L n_c)²) / Σ n_c.
+    """
+    sums, tokens = sums[tokens > 0], tokens[tokens > 0]
+    if not len(tokens):
         return None
-    chosen = np.unique(np.linspace(0, len(contexts) - 1, CONTEXTS).astype(np.int64))
-    at_once = min(BATCH_TOKENS, max(1, _LOGITS_AT_ONCE // int(model.bridge.cfg.d_vocab)))
-    total, tokens = 0.0, 0
-    with progress.task("loss", total=len(chosen), unit="contexts") as advance:
-        for batch in contexts.batches(at_once):
-            if len(numbers := batch[np.isin(batch, chosen)]):
-                text = torch.from_numpy(contexts.stack(numbers)).to(device)
-                with torch.inference_mode():
-                    logits = model.bridge(text)[:, :-1].float().flatten(0, 1)
-                    total += float(functional.cross_entropy(logits, text[:, 1:].flatten(), reduction="sum"))
-                tokens += len(logits)
-                advance(len(numbers))
-    return Loss(total / tokens, tokens) if tokens else None
+    total = int(tokens.sum())
+    nats = float(sums.sum()) / total
+    count = len(tokens)
+    squares = float(np.square(sums - nats * tokens).sum())
+    return Loss(nats, total, (count / (count - 1) * squares) ** 0.5 / total if count > 1 else None)

@@ -91,9 +91,12 @@ def _novelty(path: Path) -> Novelty:
         return Novelty(**{name: arrays[name] for name in Novelty._fields})
 
 
-def write_loss(folder: Path, loss: tuple[float, int] | None) -> None:
-    """Save the model's loss, where it has one, as atlases publish it: nats a token, and the number of tokens."""
-    record = None if loss is None else {"nats": significant(loss[0]), "tokens": loss[1]}
+def write_loss(folder: Path, loss: tuple[float, int, float | None] | None) -> None:
+    """Save the model's loss, where it has one, as atlases publish it: `Loss` by the names of its fields."""
+    record = None
+    if loss is not None:
+        nats, tokens, error = loss
+        record = {"nats": significant(nats), "tokens": tokens, "error": None if error is None else significant(error)}
     write_json(folder / _LOSS, record)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import Executor
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from atlas_builder.describe.logits import Effects, logit_effects, named_tokens, 
 from atlas_builder.describe.novelty import Novelty, novelty, reads_like
 from atlas_builder.describe.token_shares import next_shares, next_tokens, token_shares, window_tokens
 from atlas_builder.files import write_json
-from atlas_builder.progress import Progress
+from atlas_builder.progress import Progress, gc_paused
 
 TOKENS_SHOWN = 6
 """Tokens kept for a behaviour."""
@@ -63,8 +64,9 @@ def _describe_layer(
         reads, contexts.starts, contexts.document, examples["context"], examples["position"], contexts.begins
     )
     coming = next_shares(following, behaviour, len(units.behaviours), NEXT_SHOWN)
-    scenes = _scenes(collected, examples, behaviour, len(units.behaviours), window)
-    worded = describe_words(scenes, units.behaviours["unit"].tolist())
+    with gc_paused():  # many small objects, none of which is in a cycle
+        scenes = _scenes(collected, examples, behaviour, len(units.behaviours), window)
+        worded = describe_words(scenes, units.behaviours["unit"].tolist())
     write_json(
         folder / f"L{layer.layer}.behaviours.json",
         [
@@ -113,13 +115,16 @@ def _scenes(
     count: int,
     window: tuple[int, int],
 ) -> list[list[Scene]]:
-    """The words of the examples of each of `count` behaviours."""
-    scenes: list[list[Scene]] = [[] for _ in range(count)]
+    """The words of the examples of each of `count` behaviours; those at one place of the text are read once."""
     contexts, texts = collected.contexts, collected.token_texts
-    whole = contexts.windows(examples["context"], examples["position"], *window).whole(contexts.begins)
+    clustered = np.flatnonzero(behaviour >= 0)
+    clustered = clustered[np.argsort(behaviour[clustered], kind="stable")]
+    context, position = examples["context"][clustered], examples["position"][clustered]
+    _, first_at, place = np.unique(contexts.starts[context] + position, return_index=True, return_inverse=True)
+    whole = contexts.windows(context[first_at], position[first_at], *window).whole(contexts.begins)
     tokens = np.asarray(contexts.tokens)
-    places = zip(whole.first.tolist(), whole.last.tolist(), (whole.key - whole.first).tolist(), strict=True)
-    for owner, (first, last, key) in zip(behaviour.tolist(), places, strict=True):
-        if owner >= 0:
-            scenes[owner].append(scene([texts[token] for token in tokens[first:last].tolist()], key))
-    return scenes
+    spans = zip(whole.first.tolist(), whole.last.tolist(), (whole.key - whole.first).tolist(), strict=True)
+    read = [scene([texts[token] for token in tokens[first:last].tolist()], key) for first, last, key in spans]
+    ends = np.searchsorted(behaviour[clustered], np.arange(count + 1)).tolist()
+    at = place.tolist()
+    return [[read[one] for one in at[low:high]] for low, high in pairwise(ends)]

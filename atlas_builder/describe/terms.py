@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from typing import Generic, TypeVar
 
 Term = TypeVar("Term", bound=Hashable)
@@ -30,7 +31,7 @@ class Terms(Generic[Term]):
     @classmethod
     def many_an_example(cls, behaviours: Sequence[Sequence[frozenset[Term]]]) -> Terms[Term]:
         """Of examples that have any number of terms."""
-        counts = [Counter(term for terms in examples for term in terms) for examples in behaviours]
+        counts = [Counter(chain.from_iterable(examples)) for examples in behaviours]
         return cls(counts, [len(examples) for examples in behaviours])
 
     @cached_property

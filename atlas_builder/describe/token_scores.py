@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +26,29 @@ FIRES = 0.5
 HELD_OUT_EVERY = 10
 """One context of so many, the last, is held out."""
 Numbers = NDArray[np.int64]
+
+
+def is_held_out(contexts: NDArray[np.integer]) -> NDArray[np.bool_]:
+    """Whether each of some contexts is held out, by its number."""
+    return np.asarray(contexts % HELD_OUT_EVERY == HELD_OUT_EVERY - 1)
+
+
+def held_out_contexts(contexts: int) -> Numbers:
+    """The numbers of the held-out contexts of a corpus of so many, in rising order."""
+    return np.flatnonzero(is_held_out(np.arange(contexts)))
+
+
+def firing_threshold(maximum: NDArray[np.float64]) -> NDArray[np.float32]:
+    """The least activation, in float32, at which units of these maxima fire: (units,); infinite where none does.
+
+    An activation in float32 reaches it exactly where it reaches half of the maximum.
+    """
+    half = FIRES * maximum
+    with np.errstate(over="ignore"):
+        rounded = half.astype(np.float32)
+    rounded = np.where(rounded < half, np.nextafter(rounded, np.float32(np.inf)), rounded)
+    return np.where(maximum > 0, rounded, np.float32(np.inf)).astype(np.float32)
+
 
 COUNTS = np.dtype(
     [
@@ -68,10 +92,13 @@ class Patterns:
         unit, key = np.array([entry[:2] for entry in rows], np.int64).reshape(-1, 2).T
         return cls(unit, key, before, token)
 
-    def met(self, tokens: Numbers) -> tuple[Numbers, Numbers]:
-        """Where in (contexts, context) tokens a whole pattern matches: place in the flat text and unit, none twice."""
+    def met(self, tokens: Numbers, order: Numbers | None = None) -> tuple[Numbers, Numbers]:
+        """Where in (contexts, context) tokens a whole pattern matches: place in the flat text and unit, none twice.
+
+        `order` is that of the flat tokens by their ids, places of one id rising; it is found where it is not given.
+        """
         flat, context = tokens.ravel(), tokens.shape[1]
-        order = np.argsort(flat, kind="stable")
+        order = np.argsort(flat, kind="stable") if order is None else order
         first, last = (np.searchsorted(flat, self.key, side, sorter=order) for side in ("left", "right"))
         counts = last - first
         pattern = np.repeat(np.arange(len(self.key)), counts)
@@ -85,17 +112,84 @@ class Patterns:
         return pairs // units, pairs % units
 
 
+@dataclass(frozen=True)
+class LookUp:
+    """The token look-up of a layer's units: each key token of a unit once, by unit and token."""
+
+    unit: Numbers
+    """(p,)"""
+    key: Numbers
+    """(p,)"""
+
+    @classmethod
+    def of(cls, unit: NDArray[np.integer], key: NDArray[np.integer]) -> LookUp:
+        """From the unit and the key token of each example; duplicates count once."""
+        pairs = np.unique(_pairs(unit, key))
+        return cls(pairs >> 32, pairs & 0xFFFFFFFF)
+
+    def predicted(self, often: Numbers, units: int) -> Numbers:
+        """On how many tokens each unit is predicted to fire, by how `often` each token is there: (units,)."""
+        total: Numbers = np.bincount(self.unit, often[self.key], units).astype(np.int64)
+        return total
+
+    def predicts(self, unit: Numbers, token: Numbers) -> NDArray[np.bool_]:
+        """Whether a unit is predicted to fire on a token, for some of both."""
+        known, asked = _pairs(self.unit, self.key), _pairs(unit, token)
+        return _is_among(asked, known)
+
+
+def _pairs(unit: NDArray[np.integer], token: NDArray[np.integer]) -> Numbers:
+    """One number for each pair of a unit and a token."""
+    return unit.astype(np.int64) << 32 | token
+
+
+def _is_among(asked: Numbers, known: Numbers) -> NDArray[np.bool_]:
+    """Whether each number is among some that are known, in rising order."""
+    if not len(known):
+        return np.zeros(len(asked), np.bool_)
+    place = np.minimum(np.searchsorted(known, asked), len(known) - 1)
+    return np.asarray(known[place] == asked)
+
+
+@dataclass(frozen=True)
+class TextOrder:
+    """The tokens of some contexts of one length, in order for the predictors of all layers."""
+
+    tokens: Numbers
+    """(contexts, context)"""
+
+    @cached_property
+    def flat(self) -> Numbers:
+        """The tokens in a row: (tokens,)."""
+        return self.tokens.ravel()
+
+    @cached_property
+    def order(self) -> Numbers:
+        """Their places by token, those of one token rising: (tokens,)."""
+        return np.argsort(self.flat, kind="stable")
+
+    @cached_property
+    def often(self) -> Numbers:
+        """How often each token is there, up to the highest that is."""
+        return np.bincount(self.flat)
+
+
 def count_predictions(
-    counts: np.ndarray, ways: tuple[Patterns, Patterns], text: Numbers, activations: NDArray[np.float32],
-    maximum: NDArray[np.float64],
-) -> None:  # fmt: skip
-    """Add the counts on (contexts, context) tokens; `activations` are (tokens, units)."""
-    fires = (activations >= FIRES * maximum) & (maximum > 0)
-    counts["positives"] += fires.sum(axis=0)
-    for name, patterns in zip(WAYS, ways, strict=True):
-        place, unit = patterns.met(text)
-        counts[f"{name}_predicted"] += np.bincount(unit, minlength=len(counts))
-        counts[f"{name}_true_positives"] += np.bincount(unit[fires[place, unit]], minlength=len(counts))
+    counts: np.ndarray, look_up: LookUp, patterns: Patterns, text: TextOrder, place: Numbers, unit: Numbers
+) -> None:
+    """Add the `COUNTS` on a text, given the places in it and the units that fire there: by place, then by unit."""
+    units = len(counts)
+    counts["positives"] += np.bincount(unit, minlength=units)
+    often = np.zeros(max(len(text.often), int(look_up.key.max(initial=-1)) + 1), np.int64)
+    often[: len(text.often)] = text.often
+    counts["lookup_predicted"] += look_up.predicted(often, units)
+    right = look_up.predicts(unit, text.flat[place])
+    counts["lookup_true_positives"] += np.bincount(unit[right], minlength=units)
+    if len(patterns.key):
+        where, whose = patterns.met(text.tokens, text.order)
+        counts["context_predicted"] += np.bincount(whose, minlength=units)
+        fires = _is_among(where * units + whose, place * units + unit)
+        counts["context_true_positives"] += np.bincount(whose[fires], minlength=units)
 
 
 class PredictorScores(NamedTuple):

@@ -151,9 +151,9 @@ class Crate(nn.Module):
         if isinstance(module, nn.Linear) and module.bias is not None:
             nn.init.zeros_(module.bias)
 
-    def forward(self, tokens: Tensor, change: Change | None = None) -> Tensor:
-        """Logits of (batch, context) tokens: (batch, context, vocabulary); `change` is as in `stream`."""
-        return functional.linear(self.ln_final(self.stream(tokens, change=change)), self.tokens.weight)
+    def forward(self, tokens: Tensor, change: Change | None = None, see: See | None = None) -> Tensor:
+        """Logits of (batch, context) tokens: (batch, context, vocabulary); `change` and `see` are as in `stream`."""
+        return functional.linear(self.ln_final(self.stream(tokens, see, change=change)), self.tokens.weight)
 
     def stream(
         self,

@@ -162,7 +162,6 @@ def _cluster(config: Configuration, store: Store, folder: Path, pool: Executor, 
 def _describe(config: Configuration, store: Store, folder: Path, pool: Executor, progress: Progress) -> None:
     from atlas_builder.collect.results import Collected
     from atlas_builder.describe.associations import associate
-    from atlas_builder.describe.results import write_loss
     from atlas_builder.describe.run import describe
 
     collected, clustered = Collected(store.folder("collect")), store.folder("cluster")
@@ -172,16 +171,14 @@ def _describe(config: Configuration, store: Store, folder: Path, pool: Executor,
     has_edges = config.units.kind == "basis"
     if has_edges or config.describe.importance != "none" or config.describe.prediction or config.describe.steering:
         from atlas_builder.describe.ablation import measure_importance
-        from atlas_builder.describe.loss import measure_loss
+        from atlas_builder.describe.held_out import measure_held_out
         from atlas_builder.describe.steering import clamp_units
-        from atlas_builder.describe.token_predictors import predict
         from atlas_builder.models import language_model
         from atlas_builder.pipeline.opened import open_built_units
         from atlas_builder.units.base import Steerable
 
         loaded = language_model.load_model(config.model)
         units = open_built_units(loaded, config, store.folder("rotate"), collected)
-        write_loss(folder, measure_loss(loaded, collected.contexts, config.model.device, progress))
         if config.describe.importance != "none":
             measure_importance(loaded, units, collected, clustered, config, folder, progress)
         if has_edges:
@@ -190,8 +187,8 @@ def _describe(config: Configuration, store: Store, folder: Path, pool: Executor,
 
             rotation = Rotation(store.folder("rotate"))
             measure_edges(loaded, rotation, collected.contexts, config, folder, progress)
-        if config.describe.prediction:
-            predict(units, collected, folder, config.model.device, progress)
+        predicts = config.describe.prediction
+        measure_held_out(loaded, units, collected, folder, config.model.device, progress, predicts=predicts)
         if config.describe.steering and isinstance(units, Steerable) and loaded.is_causal:
             clamp_units(units, collected, folder, config.model.device, progress)
 

@@ -49,6 +49,12 @@ class Units(Protocol):
         are those that follow the cached ones.
         """
 
+    def run_to_logits(self, tokens: Tensor, visit: ActivationHook) -> Tensor:
+        """Run the whole model on `(batch, context)` tokens, visit each layer as `run` does, and return the logits.
+
+        `(batch, context, vocabulary)`, as the model gives them, scales and caps included.
+        """
+
     def read_weights(self, layer: int) -> Tensor:
         """The input weights of the units: (parts, units, width).
 
@@ -109,6 +115,23 @@ def run_with_hooks(bridge: Any, tokens: Tensor, hooks: Sequence[tuple[str, Any]]
     caching = {} if cache is None else {"past_key_values": cache, "use_cache": True}
     with torch.inference_mode(), suppress(StopForwardPass):
         bridge.run_with_hooks(tokens, fwd_hooks=list(hooks), return_type=None, **caching)
+
+
+def logits_with_hooks(bridge: Any, tokens: Tensor, hooks: Sequence[tuple[str, Any]]) -> Tensor:
+    """Logits of a TransformerLens bridge with hooks, past those that stop the run: (batch, context, vocabulary)."""
+
+    def passed(hook_function: Any) -> Any:
+        def go_on(tensor: Tensor, hook: Any) -> None:
+            with suppress(StopForwardPass):
+                hook_function(tensor, hook=hook)
+
+        return go_on
+
+    with torch.inference_mode():
+        logits: Tensor = bridge.run_with_hooks(
+            tokens, fwd_hooks=[(name, passed(function)) for name, function in hooks], return_type="logits"
+        )
+    return logits
 
 
 def chosen_layers(layers: Literal["all"] | Sequence[int], depth: int) -> list[int]:

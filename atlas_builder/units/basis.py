@@ -10,7 +10,7 @@ from torch import Tensor
 
 from atlas_builder.errors import ConfigurationError
 from atlas_builder.models.memory import as_float32
-from atlas_builder.units.base import ActivationHook, StopForwardPass, chosen_layers, run_with_hooks
+from atlas_builder.units.base import ActivationHook, StopForwardPass, chosen_layers, logits_with_hooks, run_with_hooks
 from atlas_builder.units.mlp import MLPUnits
 
 
@@ -65,6 +65,14 @@ class BasisUnits:
     def run(self, tokens: Tensor, visit: ActivationHook, last: int | None = None, cache: Any = None) -> None:
         """Run the model on (batch, context) tokens up to the last layer of the units, visiting each."""
         layers = [layer for layer in self.layers if last is None or layer <= last]
+        run_with_hooks(self._bridge, tokens, self._hooks(visit, layers), cache)
+
+    def run_to_logits(self, tokens: Tensor, visit: ActivationHook) -> Tensor:
+        """Run the whole model on (batch, context) tokens, visiting each layer: (batch, context, vocabulary)."""
+        return logits_with_hooks(self._bridge, tokens, self._hooks(visit, self.layers))
+
+    def _hooks(self, visit: ActivationHook, layers: Sequence[int]) -> list[tuple[str, Any]]:
+        """By places of the model what visits the layers; after the last, it stops the run."""
 
         def show(layer: int) -> Any:
             def hook(tensor: Tensor, hook: Any) -> None:
@@ -76,7 +84,7 @@ class BasisUnits:
 
             return hook
 
-        run_with_hooks(self._bridge, tokens, [(self._places.places(layer)[0], show(layer)) for layer in layers], cache)
+        return [(self._places.places(layer)[0], show(layer)) for layer in layers]
 
     def logits_with_clamp(
         self, tokens: Tensor, layer: int, unit: Tensor | None = None, value: Tensor | None = None

@@ -48,6 +48,16 @@ class CrateUnits:
         with torch.inference_mode():
             self._model.stream(tokens, see, layers[-1], cache)
 
+    def run_to_logits(self, tokens: Tensor, visit: ActivationHook) -> Tensor:
+        """Run the whole model on (batch, context) tokens, visiting each layer: (batch, context, vocabulary)."""
+
+        def see(layer: int, inputs: Tensor, code: Tensor) -> None:
+            if layer in self.layers:
+                visit(layer, inputs, code)
+
+        with torch.inference_mode():
+            return self._model.forward(tokens, see=see)
+
     def logits_with_clamp(
         self, tokens: Tensor, layer: int, unit: Tensor | None = None, value: Tensor | None = None
     ) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from atlas_builder.errors import ModelError
 from atlas_builder.models.memory import as_float32
-from atlas_builder.units.base import ActivationHook, StopForwardPass, run_with_hooks
+from atlas_builder.units.base import ActivationHook, StopForwardPass, logits_with_hooks, run_with_hooks
 
 _PLACE = "unembed.hook_in"
 
@@ -53,6 +53,14 @@ class LogitUnits:
 
     def run(self, tokens: Tensor, visit: ActivationHook, last: int | None = None, cache: Any = None) -> None:
         """Run the model on (batch, context) tokens up to its unembedding, of which only the units' part is computed."""
+        run_with_hooks(self._bridge, tokens, [self._hook(visit)], cache)
+
+    def run_to_logits(self, tokens: Tensor, visit: ActivationHook) -> Tensor:
+        """Run the whole model on (batch, context) tokens, visiting the layer: (batch, context, vocabulary)."""
+        return logits_with_hooks(self._bridge, tokens, [self._hook(visit)])
+
+    def _hook(self, visit: ActivationHook) -> tuple[str, Any]:
+        """The place before the unembedding, and what visits the layer there and stops the run."""
 
         def show(tensor: Tensor, hook: Any) -> None:
             inputs = tensor.float()
@@ -60,7 +68,7 @@ class LogitUnits:
             visit(self.layers[0], inputs, activations if self._bias is None else activations + self._bias)
             raise StopForwardPass
 
-        run_with_hooks(self._bridge, tokens, [(_PLACE, show)], cache)
+        return _PLACE, show
 
     def read_weights(self, layer: int) -> Tensor:
         """Columns of the unembedding less the mean column: (1, units, d_model)."""

@@ -12,7 +12,14 @@ from torch import Tensor
 from atlas_builder.errors import ModelError
 from atlas_builder.models.memory import as_float32
 from atlas_builder.units.activation import measured_activation
-from atlas_builder.units.base import ActivationHook, StopForwardPass, chosen_layers, clamped, run_with_hooks
+from atlas_builder.units.base import (
+    ActivationHook,
+    StopForwardPass,
+    chosen_layers,
+    clamped,
+    logits_with_hooks,
+    run_with_hooks,
+)
 
 _TOKENS, _STRIDE = 8, 7919  # a prime, so that the tokens are of the whole vocabulary
 
@@ -60,6 +67,14 @@ class MLPUnits:
     def run(self, tokens: Tensor, visit: ActivationHook, last: int | None = None, cache: Any = None) -> None:
         """Run the model on (batch, context) tokens up to the last layer of the units, visiting each."""
         layers = [layer for layer in self.layers if last is None or layer <= last]
+        run_with_hooks(self._bridge, tokens, self._hooks(visit, layers), cache)
+
+    def run_to_logits(self, tokens: Tensor, visit: ActivationHook) -> Tensor:
+        """Run the whole model on (batch, context) tokens, visiting each layer: (batch, context, vocabulary)."""
+        return logits_with_hooks(self._bridge, tokens, self._hooks(visit, self.layers))
+
+    def _hooks(self, visit: ActivationHook, layers: Sequence[int]) -> list[tuple[str, Any]]:
+        """By places of the model what keeps inputs and visits the layers; after the last, it stops the run."""
         inputs: dict[int, Tensor] = {}
 
         def keep(layer: int) -> Any:
@@ -79,7 +94,7 @@ class MLPUnits:
         hooks = [(self.places(layer)[0], keep(layer)) for layer in layers]
         # The input of the output matrix is the activation, gate and all, in every architecture.
         hooks += [(self._out(layer), show(layer)) for layer in layers]
-        run_with_hooks(self._bridge, tokens, hooks, cache)
+        return hooks
 
     def logits_with_clamp(
         self, tokens: Tensor, layer: int, unit: Tensor | None = None, value: Tensor | None = None

@@ -10,7 +10,7 @@ from torch import Tensor
 from atlas_builder.errors import ConfigurationError
 from atlas_builder.models.memory import as_float32
 from atlas_builder.models.sae import SAE
-from atlas_builder.units.base import ActivationHook, StopForwardPass, chosen_layers, run_with_hooks
+from atlas_builder.units.base import ActivationHook, StopForwardPass, chosen_layers, logits_with_hooks, run_with_hooks
 
 _STREAM = ("hook_resid_pre", "hook_resid_mid", "hook_resid_post", "hook_mlp_out", "hook_attn_out")
 """Places that centred writing weights change: the residual stream, and what is added to it."""
@@ -57,6 +57,14 @@ class SAEUnits:
     def run(self, tokens: Tensor, visit: ActivationHook, last: int | None = None, cache: Any = None) -> None:
         """Run the model on (batch, context) tokens up to the last layer with an SAE, visiting each."""
         layers = [layer for layer in self.layers if last is None or layer <= last]
+        run_with_hooks(self._bridge, tokens, self._hooks(visit, layers), cache)
+
+    def run_to_logits(self, tokens: Tensor, visit: ActivationHook) -> Tensor:
+        """Run the whole model on (batch, context) tokens, visiting each layer: (batch, context, vocabulary)."""
+        return logits_with_hooks(self._bridge, tokens, self._hooks(visit, self.layers))
+
+    def _hooks(self, visit: ActivationHook, layers: Sequence[int]) -> list[tuple[str, Any]]:
+        """By places of the model what visits the layers; after the last, it stops the run."""
 
         def show(layer: int, change: Callable[[Tensor], Tensor]) -> Any:
             def hook(tensor: Tensor, hook: Any) -> None:
@@ -68,8 +76,7 @@ class SAEUnits:
 
             return hook
 
-        hooks = [(name, show(layer, change)) for layer in layers for name, change in [self._sources[layer]]]
-        run_with_hooks(self._bridge, tokens, hooks, cache)
+        return [(name, show(layer, change)) for layer in layers for name, change in [self._sources[layer]]]
 
     def read_weights(self, layer: int) -> Tensor:
         """Encoder rows: (1, units, width)."""

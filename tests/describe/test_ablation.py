@@ -161,6 +161,9 @@ class _Rotor:
             if last is None or layer <= last:
                 visit(layer, None, self.activations(tokens, layer)[:, -new:])
 
+    def run_to_logits(self, tokens: Tensor, visit: Callable[..., None]) -> Tensor:
+        raise AssertionError("masking needs no logits")
+
     def activations(self, tokens: Tensor, layer: int) -> Tensor:
         pace = torch.tensor([1.0, 0.7, 0.0])
         place = torch.arange(1, tokens.shape[1] + 1)

@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atlas_builder.describe.labels import Scene, describe_words, scene
+from atlas_builder.corpus.characters import beginning, split_at
+from atlas_builder.describe import labels
+from atlas_builder.describe.labels import Piece, Scene, describe_words, scene
 from atlas_builder.describe.terms import Terms
 
 
@@ -59,8 +61,38 @@ def test_words_of_scripts_without_spaces_are_characters(text: str, words: list[s
 
 @given(st.lists(st.text(min_size=1, max_size=6), min_size=1, max_size=8), st.data())
 def test_any_tokens_make_a_scene(tokens: list[str], data: st.DataObject) -> None:
-    found = scene(tokens, data.draw(st.integers(0, len(tokens) - 1)))
+    key = data.draw(st.integers(0, len(tokens) - 1))
+    found = scene(tokens, key)
     assert len(found.key) <= 24
+    assert found == _slow_scene(tokens, key)
+
+
+@given(st.lists(st.text("ab_1 \n\t.-()\x1c", max_size=4), min_size=1, max_size=9), st.data())
+def test_words_of_ascii_are_those_of_any_text(tokens: list[str], data: st.DataObject) -> None:
+    key = data.draw(st.integers(0, len(tokens) - 1))
+    assert scene(tokens, key) == _slow_scene(tokens, key)
+
+
+def _slow_scene(tokens: list[str], key: int) -> Scene:
+    """Word by word, by the pattern for text of any script."""
+    lead, token, rest = split_at(tokens, key)
+    target = len(lead) + (len(token) - len(token.lstrip()) if token.strip() else 0)
+    end = len(lead) + len(token.rstrip()) if token.strip() else target + 1
+    text = lead + token + rest
+    key_word, piece, before = "", Piece(""), ""
+    around = set()
+    for match in labels._WORD.finditer(text):
+        word = match.group()
+        shown = beginning(word, 24) if word.strip() else "↵" if "\n" in word else "␣"
+        if match.start() <= target < match.end():
+            key_word = shown
+            core = beginning(text[target : min(end, match.end())], 24)
+            piece = Piece(core, match.start() < target, end < match.end()) if word.strip() else Piece(shown)
+        elif not key_word and word.strip():
+            before = shown
+        if any(character.isalnum() for character in word):
+            around.add(shown)
+    return Scene(key_word, piece, before, frozenset(around))
 
 
 def _label(*windows: tuple[list[str], int]) -> str:

@@ -19,8 +19,12 @@ from atlas_builder.describe.token_scores import (
     COUNTS,
     FIRES,
     HELD_OUT_EVERY,
+    LookUp,
     Patterns,
+    TextOrder,
     count_predictions,
+    firing_threshold,
+    held_out_contexts,
     predictor_scores,
 )
 from atlas_builder.models import language_model
@@ -70,12 +74,13 @@ def test_a_unit_of_one_token_is_predicted_by_it_and_one_of_two_by_its_context() 
     follows[:, 1:] = (text[:, 1:] == 4) & (text[:, :-1] == 2)
     never = np.zeros_like(follows)
     fired = np.stack([text == 5, follows, never], axis=2).reshape(-1, 3).astype(np.float32)
-    look_up = Patterns.of([(0, 5, ()), (1, 4, ()), (2, 1, ())])
+    look_up = LookUp.of(np.array([1, 0, 2, 1]), np.array([4, 5, 1, 4]))
     context = Patterns.of([(0, 5, ()), (1, 4, ((1, 2),))])
     counts = np.zeros(3, COUNTS)
     for part in np.split(np.arange(50), 5):
         rows = (part[:, None] * 20 + np.arange(20)).ravel()
-        count_predictions(counts, (look_up, context), text[part], 3 * fired[rows], np.array([3.0, 3.0, 0.0]))
+        place, unit = np.nonzero(3 * fired[rows] >= firing_threshold(np.array([3.0, 3.0, 0.0])))
+        count_predictions(counts, look_up, context, TextOrder(text[part]), place, unit)
     by_token, by_context = predictor_scores(counts, "lookup"), predictor_scores(counts, "context")
     assert by_token.f1[0] == by_context.f1[0] == by_context.f1[1] == by_context.precision[1] == 1
     share = follows.sum() / (text == 4).sum()
@@ -89,12 +94,57 @@ def test_a_unit_of_one_token_is_predicted_by_it_and_one_of_two_by_its_context() 
     assert math.isnan(by_context.precision[2])
 
 
+@given(
+    st.lists(st.floats(-1e30, 1e38, allow_subnormal=True), min_size=1, max_size=4),
+    st.lists(st.floats(width=32, allow_nan=False), max_size=6),
+)
+def test_a_unit_fires_from_half_of_its_maximum_to_the_last_bit(maxima: list[float], activations: list[float]) -> None:
+    maximum = np.array(maxima)
+    near = (FIRES * maximum).astype(np.float32)
+    values = np.concatenate([np.array(activations, np.float32), near, np.nextafter(near, np.float32(np.inf))])
+    slow = (values[:, None].astype(np.float64) >= FIRES * maximum) & (maximum > 0)
+    assert np.array_equal(values[:, None] >= firing_threshold(maximum), slow)
+
+
+@given(
+    examples=st.lists(st.tuples(st.integers(0, 2), st.integers(0, 5)), max_size=8),
+    patterns=st.lists(_pattern, max_size=5),
+    texts=st.lists(st.lists(_tokens, min_size=4, max_size=4), min_size=1, max_size=4),
+    seed=st.integers(0, 99),
+)
+def test_predictions_are_counted_as_pattern_by_pattern_and_place_by_place(
+    examples: list[tuple[int, int]],
+    patterns: list[tuple[int, int, tuple[tuple[int, int], ...]]],
+    texts: list[list[int]],
+    seed: int,
+) -> None:
+    fires = np.random.default_rng(seed).random((len(texts), 4, 3)) < 0.4
+    counts = np.zeros(3, COUNTS)
+    units, keys = np.array(examples, np.int64).reshape(-1, 2).T
+    place, unit = np.nonzero(fires.reshape(-1, 3))
+    order = TextOrder(np.array(texts, np.int64))
+    count_predictions(counts, LookUp.of(units, keys), Patterns.of(patterns), order, place, unit)
+    for one in range(3):
+        of_unit = fires[:, :, one]
+        assert counts["positives"][one] == of_unit.sum()
+        look_up: list[tuple[int, int, tuple[tuple[int, int], ...]]] = [(each, key, ()) for each, key in examples]
+        ways = {"lookup": look_up, "context": patterns}
+        for name, known in ways.items():
+            said = np.array([
+                [any(_met(pattern, text, at) for pattern in known if pattern[0] == one) for at in range(4)]
+                for text in texts
+            ])  # fmt: skip
+            assert counts[f"{name}_predicted"][one] == said.sum()
+            assert counts[f"{name}_true_positives"][one] == (said & of_unit).sum()
+
+
 def test_an_atlas_counts_what_slow_loops_count(built: Path, configure: Configure) -> None:
     settings, work = configure(), work_folder(built)
     collected = Collected(work / "collect")
     read = collected.contexts
     units = open_units(language_model.load_model(settings.model), settings)
     held_out = [number for number in range(len(read)) if number % HELD_OUT_EVERY == HELD_OUT_EVERY - 1]
+    assert held_out == held_out_contexts(len(read)).tolist()
     assert len(held_out) > 3
     activations: dict[tuple[int, int], np.ndarray] = {}
     for number in held_out:

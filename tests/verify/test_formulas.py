@@ -116,7 +116,7 @@ ALTERATIONS: list[tuple[str, str, Callable[[Patch], None], str]] = [
     ("strongest", "describe", result(logits, "_top", lambda places: places[:, ::-1]), "direct logit effects"),
     ("importance", "describe", result(ablation.Masking, "importance", lambda values: values * 0.9), "importance"),
     ("fires", "describe", constant(token_scores, "FIRES", 0.3), "fires"),
-    ("held out", "describe", constant(token_predictors, "HELD_OUT_EVERY", 9), "fires|look-up|context"),
+    ("held out", "describe", constant(token_scores, "HELD_OUT_EVERY", 9), "fires|look-up|context"),
     ("needed", "describe", constant(token_predictors, "NEEDED", 0.05), "by the context"),
     ("scores", "publish", result(
         record, "predictor_scores", lambda scores: scores._replace(f1=scores.recall)
