@@ -10,6 +10,7 @@ from torch import Tensor
 
 from atlas_builder.errors import ConfigurationError
 from atlas_builder.models.memory import as_float32
+from atlas_builder.models.packing import Packing, at_places
 from atlas_builder.units.base import ActivationHook, StopForwardPass, chosen_layers, run_with_hooks
 from atlas_builder.units.mlp import MLPUnits
 
@@ -62,21 +63,30 @@ class BasisUnits:
         """Coordinates are of either sign."""
         return True
 
-    def run(self, tokens: Tensor, visit: ActivationHook, last: int | None = None, cache: Any = None) -> None:
+    def run(
+        self,
+        tokens: Tensor,
+        visit: ActivationHook,
+        last: int | None = None,
+        cache: Any = None,
+        packing: Packing | None = None,
+        at: Tensor | None = None,
+    ) -> None:
         """Run the model on (batch, context) tokens up to the last layer of the units, visiting each."""
         layers = [layer for layer in self.layers if last is None or layer <= last]
 
         def show(layer: int) -> Any:
             def hook(tensor: Tensor, hook: Any) -> None:
                 own = self._directions[layer]
-                centred = tensor.float() - own.mean
+                centred = at_places(tensor, at).float() - own.mean
                 visit(layer, centred, centred @ own.encode)
                 if layer == layers[-1]:
                     raise StopForwardPass
 
             return hook
 
-        run_with_hooks(self._bridge, tokens, [(self._places.places(layer)[0], show(layer)) for layer in layers], cache)
+        hooks = [(self._places.places(layer)[0], show(layer)) for layer in layers]
+        run_with_hooks(self._bridge, tokens, hooks, cache, packing)
 
     def logits_with_clamp(
         self, tokens: Tensor, layer: int, unit: Tensor | None = None, value: Tensor | None = None

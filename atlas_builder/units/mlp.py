@@ -11,6 +11,7 @@ from torch import Tensor
 
 from atlas_builder.errors import ModelError
 from atlas_builder.models.memory import as_float32
+from atlas_builder.models.packing import Packing, at_places
 from atlas_builder.units.activation import measured_activation
 from atlas_builder.units.base import ActivationHook, StopForwardPass, chosen_layers, clamped, run_with_hooks
 
@@ -57,20 +58,29 @@ class MLPUnits:
         """Whether the neurons are gated: gate times linear part has either sign."""
         return self._is_gated(layer)
 
-    def run(self, tokens: Tensor, visit: ActivationHook, last: int | None = None, cache: Any = None) -> None:
+    def run(
+        self,
+        tokens: Tensor,
+        visit: ActivationHook,
+        last: int | None = None,
+        cache: Any = None,
+        packing: Packing | None = None,
+        at: Tensor | None = None,
+    ) -> None:
         """Run the model on (batch, context) tokens up to the last layer of the units, visiting each."""
         layers = [layer for layer in self.layers if last is None or layer <= last]
         inputs: dict[int, Tensor] = {}
 
         def keep(layer: int) -> Any:
-            def hook(tensor: Tensor, hook: Any) -> None:
-                inputs[layer] = tensor
+            def hook(tensor: Tensor, hook: Any) -> Tensor | None:
+                inputs[layer] = at_places(tensor, at)
+                return inputs[layer] if layer == layers[-1] and at is not None else None
 
             return hook
 
         def show(layer: int) -> Any:
             def hook(tensor: Tensor, hook: Any) -> None:
-                visit(layer, inputs.pop(layer), tensor)
+                visit(layer, inputs.pop(layer), tensor if layer == layers[-1] else at_places(tensor, at))
                 if layer == layers[-1]:
                     raise StopForwardPass
 
@@ -79,7 +89,7 @@ class MLPUnits:
         hooks = [(self.places(layer)[0], keep(layer)) for layer in layers]
         # The input of the output matrix is the activation, gate and all, in every architecture.
         hooks += [(self._out(layer), show(layer)) for layer in layers]
-        run_with_hooks(self._bridge, tokens, hooks, cache)
+        run_with_hooks(self._bridge, tokens, hooks, cache, packing)
 
     def logits_with_clamp(
         self, tokens: Tensor, layer: int, unit: Tensor | None = None, value: Tensor | None = None

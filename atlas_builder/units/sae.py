@@ -9,6 +9,7 @@ from torch import Tensor
 
 from atlas_builder.errors import ConfigurationError
 from atlas_builder.models.memory import as_float32
+from atlas_builder.models.packing import Packing, at_places
 from atlas_builder.models.sae import SAE
 from atlas_builder.units.base import ActivationHook, StopForwardPass, chosen_layers, run_with_hooks
 
@@ -54,14 +55,22 @@ class SAEUnits:
         """Latents are never below zero."""
         return False
 
-    def run(self, tokens: Tensor, visit: ActivationHook, last: int | None = None, cache: Any = None) -> None:
+    def run(
+        self,
+        tokens: Tensor,
+        visit: ActivationHook,
+        last: int | None = None,
+        cache: Any = None,
+        packing: Packing | None = None,
+        at: Tensor | None = None,
+    ) -> None:
         """Run the model on (batch, context) tokens up to the last layer with an SAE, visiting each."""
         layers = [layer for layer in self.layers if last is None or layer <= last]
 
         def show(layer: int, change: Callable[[Tensor], Tensor]) -> Any:
             def hook(tensor: Tensor, hook: Any) -> None:
                 sae = self._saes[layer]
-                inputs = sae.read(change(tensor))
+                inputs = sae.read(change(at_places(tensor, at)))
                 visit(layer, inputs, sae.encode(inputs))
                 if layer == layers[-1]:
                     raise StopForwardPass
@@ -69,7 +78,7 @@ class SAEUnits:
             return hook
 
         hooks = [(name, show(layer, change)) for layer in layers for name, change in [self._sources[layer]]]
-        run_with_hooks(self._bridge, tokens, hooks, cache)
+        run_with_hooks(self._bridge, tokens, hooks, cache, packing)
 
     def read_weights(self, layer: int) -> Tensor:
         """Encoder rows: (1, units, width)."""
