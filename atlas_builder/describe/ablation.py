@@ -214,7 +214,7 @@ class Masking:
         keys = self._keys(np.array(every, dtype=Wanted))
         expected = self._run(unpacked, keys, self._masked(keys))
         try:
-            found = packed(self._units, keys, self._masked(keys), self._mask)
+            found = self._run(packed, keys, self._masked(keys))
         except Exception:  # models raise many kinds for what they do not take
             return False
         return all(
