@@ -90,7 +90,7 @@ def packed(units: Units, keys: KeyTokens, masked: int, mask: int) -> NDArray[np.
     order = torch.from_numpy(layout.order).to(device)
 
     def by_place(seen: Tensor) -> Tensor:
-        return seen.unflatten(0, (len(ends), -1)).flatten(1, 2)[:, order]  # (keys, masked, units)
+        return seen.reshape(len(ends), -1, seen.shape[-1])[:, order]  # (keys, masked, units)
 
     units.run(rows, keys.read(found[:, 1:], by_place), last, cache, packing, at)
     return found
@@ -190,4 +190,4 @@ def whole(units: Units, keys: KeyTokens, masked: int, mask: int) -> NDArray[np.f
 
 def _by_run(masked: int) -> Callable[[Tensor], Tensor]:
     """From (keys · (1 + masked), 1, units) to (keys, 1 + masked, units)."""
-    return lambda seen: seen.unflatten(0, (-1, 1 + masked))[:, :, 0]
+    return lambda seen: seen.reshape(-1, 1 + masked, seen.shape[-1])
