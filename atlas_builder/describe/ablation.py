@@ -11,28 +11,31 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from transformers import DynamicCache
 
 from atlas_builder.cluster.run import Clustered
 from atlas_builder.collect.results import Collected
 from atlas_builder.config import Configuration
 from atlas_builder.corpus.contexts import Contexts
+from atlas_builder.describe.masked_runs import KeyTokens, Way, packed, unpacked, whole
 from atlas_builder.describe.results import importance_file, save_importance
 from atlas_builder.describe.shown_examples import Shown
 from atlas_builder.files import read_array
 from atlas_builder.models.language_model import LanguageModel
-from atlas_builder.models.memory import as_float32, batch_tokens, in_halves, keep_memory
+from atlas_builder.models.memory import batch_tokens, in_halves, keep_memory, tokens_that_fit
+from atlas_builder.models.precision import DTYPES, epsilon
 from atlas_builder.progress import Progress
 from atlas_builder.units.base import Units
 
-_BATCHES_A_FILE = 32
+_BATCHES_A_FILE = 8
 _PARTS = "importance"
-
+_TIMES = 4
+"""So often what a CPU is given at once is a batch: other devices may take it all at once."""
+_UNITS_TRIED = 64
 
 Wanted = np.dtype([("layer", "<i4"), ("unit", "<i4"), ("context", "<i4"), ("position", "<i4")])
 """An example to explain: its unit, and the place of its key token in a context."""
@@ -67,127 +70,158 @@ class Masking:
     """Runs a model with one token masked at a time.
 
     Examples are given as `Wanted`. `mask` is the token that replaces a masked one, `reach`
-    how many tokens before a key token are masked besides itself. The text before the first
-    masked token runs once for all of them. A model that is not `causal` reads whole contexts.
+    how many tokens before a key token are masked besides itself. A model that is not `causal`
+    reads whole contexts. `shape` is TransformerLens's configuration: where it is known, a device
+    other than the CPU is given as much at once as its memory takes. `dtype` is the model's.
     """
 
     def __init__(
-        self, units: Units, read: Contexts, mask: int, reach: int, device: str = "cpu", causal: bool = True
+        self,
+        units: Units,
+        read: Contexts,
+        mask: int,
+        reach: int,
+        device: str = "cpu",
+        causal: bool = True,
+        shape: Any = None,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         self._units, self._read, self._mask, self.reach = units, read, mask, reach
-        self._device, self._causal = device, causal
+        self._device, self._causal, self._shape = device, causal, shape
+        self._slack = epsilon(dtype) ** 0.5
         self._tokens = batch_tokens(max(units.count(layer) for layer in units.layers))
+        self._way: Way | None = None if causal else whole
 
     def batches(self, examples: np.ndarray) -> list[NDArray[np.int64]]:
-        """Divide the examples into batches in which all key tokens have the same position in their contexts.
+        """Divide the examples into batches in which as many tokens are masked for each, of near key positions.
 
-        Where whole contexts are read, these are of one length too.
+        It depends on the examples and the units alone. Examples of one key token are in one batch.
         """
         keys = examples["context"].astype(np.int64) << 32 | examples["position"]
         tokens, which = np.unique(keys, return_inverse=True)
         depth = np.full(len(tokens), -1)
         np.maximum.at(depth, which, examples["layer"])
         deepest = depth[which]  # among the examples of the same key token
+        masked = np.minimum(self.reach, examples["position"]) + 1
         length = np.zeros_like(deepest) if self._causal else np.diff(self._read.starts)[examples["context"]]
-        order = np.lexsort([examples["context"], length, examples["position"], deepest])
-        columns = np.stack([deepest, examples["position"], length, examples["context"]])[:, order]
+        order = np.lexsort([examples["context"], examples["position"], length, masked, deepest])
+        columns = np.stack([deepest, masked, length, examples["position"], examples["context"]])[:, order]
         new = np.append(True, (columns[:, 1:] != columns[:, :-1]).any(axis=0))
         kind = np.append(True, (columns[:3, 1:] != columns[:3, :-1]).any(axis=0))
         parts: list[list[int]] = []
         room = 0
         for place in range(len(order)):
             if new[place]:
-                masked = self._masked(int(columns[1, place]))
                 room -= 1
                 if kind[place] or room < 0:
                     parts.append([])
-                    run = masked if self._causal else int(columns[2, place])  # tokens
-                    room = max(1, self._tokens // (run * (masked + 1))) - 1
+                    run = _TIMES * self._at_once(int(columns[1, place]), int(columns[2, place]))
+                    room = max(1, run) - 1
             parts[-1].append(int(order[place]))
         return [np.array(part, dtype=np.int64) for part in parts]
 
-    def _masked(self, position: int) -> int:
-        return min(self.reach, position) + 1
+    def _at_once(self, masked: int, length: int = 0) -> int:
+        """Key tokens whose masked runs come to a batch of tokens; contexts are read whole where `length` is given."""
+        return self._tokens // (length * (masked + 1) if length else masked * (masked + 1) // 2)
 
     def importance(self, examples: np.ndarray, batch: NDArray[np.int64]) -> NDArray[np.float32]:
         """I(k) of the examples of a batch for the `reach` tokens before and the key token: (examples, reach + 1).
 
         NaN before the start of a context, and where the activation is zero.
         """
-        chosen = examples[batch]
-        contexts, place = np.unique(chosen["context"], return_inverse=True)
-        end = int(chosen["position"][0]) + 1
-        masked = self._masked(end - 1)
-        text = self._read.stack(contexts, end if self._causal else None)
-        at_key = np.zeros((len(chosen), 1 + masked))
-        run = self._run if self._causal else self._run_whole
-        run(torch.from_numpy(text).to(self._device), masked, chosen, place.reshape(-1), at_key)
-        importance = np.full((len(chosen), self.reach + 1), np.nan, np.float32)
-        whole = at_key[:, :1]
+        keys = self._keys(examples[batch])
+        masked = self._masked(keys)
+        at_key = self._run(self._chosen_way(examples), keys, masked)
+        importance = np.full((len(batch), self.reach + 1), np.nan, np.float32)
+        without = at_key[:, :1]
         with np.errstate(divide="ignore", invalid="ignore"):
-            importance[:, self.reach + 1 - masked :] = np.where(whole != 0, 1 - at_key[:, 1:] / whole, np.nan)
+            importance[:, self.reach + 1 - masked :] = np.where(without != 0, 1 - at_key[:, 1:] / without, np.nan)
         return importance
 
-    def _run(
-        self, text: Tensor, masked: int, examples: np.ndarray, place: NDArray[np.int64], at_key: NDArray[np.float64]
-    ) -> None:
-        """Fill in `at_key`, activations at key tokens, (examples, 1 + masked); contexts are at `place` of the text."""
+    def is_packed(self, examples: np.ndarray) -> bool:
+        """Whether no token is run that need not be: the model obeys a packing, tried on some of the examples."""
+        return self._chosen_way(examples) is packed
+
+    def _keys(self, examples: np.ndarray) -> KeyTokens:
+        """The key tokens of some examples: of one length, where the model reads whole contexts."""
+        tokens = np.stack([examples["context"], examples["position"]]).astype(np.int64)
+        keys, which = np.unique(tokens, axis=1, return_inverse=True)
+        head = [] if self._read.bos is None else [self._read.bos]
+        ends = keys[1] + len(head)
+        texts = [self._read.text_of(int(context)) for context in keys[0]]
+        if self._causal:
+            texts = [text[: position + 1] for text, position in zip(texts, keys[1].tolist(), strict=True)]
+        rows = np.full((len(texts), len(head) + max(map(len, texts))), self._mask, np.int64)
+        for row, text in zip(rows, texts, strict=True):
+            row[: len(head) + len(text)] = [*head, *text.tolist()]
+        layer, unit = (examples[name].astype(np.int64) for name in ("layer", "unit"))
+        return KeyTokens(
+            torch.from_numpy(rows).to(self._device), ends, which.reshape(-1), layer, unit, causal=self._causal
+        )
+
+    def _masked(self, keys: KeyTokens) -> int:
+        """How many tokens are masked for each of some key tokens, one at a time: as many for all."""
+        return min(self.reach, int(keys.ends[0]) - int(self._read.bos is not None)) + 1
+
+    def _run(self, way: Way, keys: KeyTokens, masked: int) -> NDArray[np.float64]:
+        """Activations at the key tokens, (examples, 1 + masked), as much at once as the device takes."""
+        length = keys.text.shape[1]
+        at_once = max(1, self._at_once(masked, 0 if self._causal else length))
+        if self._shape is not None and not self._device.startswith("cpu"):
+            tokens = tokens_that_fit(self._shape, length + masked, self._device)
+            at_once = max(1, tokens // (length + masked * (masked + 1)))
+        order = np.argsort(keys.ends, kind="stable")
+        found = np.zeros((len(keys.key), 1 + masked))
 
         def run(rows: slice) -> None:
-            in_rows = (place >= rows.start) & (place < rows.stop)
-            part = at_key[in_rows]
-            self._run_at_once(text[rows], masked, examples[in_rows], place[in_rows] - rows.start, part)
-            at_key[in_rows] = part
+            some, examples = keys.only(np.sort(part[rows]))
+            found[examples] = way(self._units, some, masked, self._mask)
 
         refusal = (
-            f"not even one context of {text.shape[1]} tokens, masked in {masked} places, fits into the memory of "
+            f"not even one context of {length} tokens, masked in {masked} places, fits into the memory of "
             f"{self._device}: set a smaller examples.window or describe.importance none."
         )
-        in_halves(run, len(text), self._device, refusal)
+        for first in range(0, len(order), at_once):
+            part = order[first : first + at_once]
+            in_halves(run, len(part), self._device, refusal)
+        return found
 
-    def _run_whole(
-        self, text: Tensor, masked: int, examples: np.ndarray, place: NDArray[np.int64], at_key: NDArray[np.float64]
-    ) -> None:
-        """As `_run`, of a model that reads in both directions: contexts one by one, each whole."""
-        key = int(examples["position"][0]) + int(self._read.bos is not None)
+    def _chosen_way(self, examples: np.ndarray) -> Way:
+        if self._way is None:
+            self._way = packed if self._obeys_packing(examples) else unpacked
+        return self._way
+
+    def _obeys_packing(self, examples: np.ndarray) -> bool:
+        """Whether runs in rows of two come to what each comes to alone, at the farthest key token and a near one.
+
+        Not all models take places and masks, some have attention that reaches less far, some none.
+        The largest difference may be the square root of the precision's machine epsilon, relative to
+        the layer's largest activation: rounding adds up to much less, another computation to much more.
+        """
+        masked = np.minimum(self.reach, examples["position"])
+        far = examples[[int(examples["position"].argmax())]]
+        near = examples[masked == masked.max()]
+        near = near[[int(near["position"].argmin())]]
+        tried = np.unique(np.concatenate([far, near])[["context", "position"]])
         last = int(examples["layer"].max())
-        for number, row in enumerate(text):
-            here = place == number
-            rows = row.repeat(1 + masked, 1)
-            rows[torch.arange(1, 1 + masked), torch.arange(key + 1 - masked, key + 1)] = self._mask
-
-            def visit(layer: int, inputs: Tensor, activations: Tensor, here: NDArray[np.bool_] = here) -> None:
-                of_layer = here & (examples["layer"] == layer)
-                if of_layer.any():
-                    at_key[of_layer] = as_float32(activations[:, key])[:, examples["unit"][of_layer]].T.numpy()
-
-            self._units.run(rows, visit, last)
-
-    def _run_at_once(
-        self, text: Tensor, masked: int, examples: np.ndarray, place: NDArray[np.int64], at_key: NDArray[np.float64]
-    ) -> None:
-        last = int(examples["layer"].max())
-        before, after = text[:, :-masked], text[:, -masked:]  # (contexts, masked)
-        runs = after[:, None].repeat(1, 1 + masked, 1)  # (contexts, 1 + masked, masked)
-        runs[:, 1:][:, torch.eye(masked, dtype=torch.bool, device=runs.device)] = self._mask
-
-        def visit(layer: int, inputs: Tensor, activations: Tensor) -> None:
-            of_layer = examples["layer"] == layer
-            if of_layer.any():
-                final = as_float32(activations[:, -1])  # (contexts · (1 + masked), units)
-                final = final.reshape(len(text), 1 + masked, -1)
-                at_key[of_layer] = final[place[of_layer], :, examples["unit"][of_layer].astype(np.int64)]
-
-        cache = None
-        if before.shape[1]:
-            cache = DynamicCache()
-            self._units.run(before, lambda *_: None, last, cache)
-            if cache.get_seq_length() == before.shape[1]:
-                cache.batch_repeat_interleave(1 + masked)
-            else:  # a model without one takes it and passes it over
-                cache, whole = None, before[:, None].repeat(1, 1 + masked, 1)
-                runs = torch.cat([whole, runs], dim=2)
-        self._units.run(runs.flatten(0, 1), visit, last, cache)
+        layers = [layer for layer in self._units.layers if layer <= last]
+        every = [
+            (layer, unit, *key)
+            for layer in layers
+            for unit in range(0, self._units.count(layer), -(-self._units.count(layer) // _UNITS_TRIED))
+            for key in tried.tolist()
+        ]
+        keys = self._keys(np.array(every, dtype=Wanted))
+        expected = self._run(unpacked, keys, self._masked(keys))
+        try:
+            found = self._run(packed, keys, self._masked(keys))
+        except Exception:  # models raise many kinds for what they do not take
+            return False
+        return all(
+            np.abs(found - expected)[keys.layer == layer].max()
+            <= self._slack * np.abs(expected[keys.layer == layer]).max()
+            for layer in layers
+        )
 
 
 def measure_importance(
@@ -200,10 +234,20 @@ def measure_importance(
     """
     keep_memory()
     masking = Masking(
-        units, collected.contexts, loaded.mask, config.examples.window[0], config.model.device, loaded.is_causal
+        units,
+        collected.contexts,
+        loaded.mask,
+        config.examples.window[0],
+        config.model.device,
+        loaded.is_causal,
+        loaded.bridge.cfg,
+        DTYPES[config.model.dtype],
     )
     layers = list(wanted_examples(collected, clustered, config))
-    importance = _in_parts(masking, np.concatenate([examples for _, _, examples in layers]), folder / _PARTS, progress)
+    wanted = np.concatenate([examples for _, _, examples in layers])
+    if loaded.is_causal and len(wanted) and not masking.is_packed(wanted):
+        progress.say("importance: this architecture does not take rows of several masked texts, so each runs alone")
+    importance = _in_parts(masking, wanted, folder / _PARTS, progress)
     ends = np.cumsum([len(places) for _, places, _ in layers])
     for (layer, places, _), values in zip(layers, np.split(importance, ends[:-1]), strict=True):
         save_importance(importance_file(folder, layer), places, values)

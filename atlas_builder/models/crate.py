@@ -33,6 +33,7 @@ from atlas_builder.models.checkpoint import (
     safe_tensors,
 )
 from atlas_builder.models.completeness import check_finite
+from atlas_builder.models.packing import Packing, at_places
 from atlas_builder.models.wording import and_more, named, reason, shortened
 
 KIND = "crate"
@@ -81,14 +82,18 @@ class SubspaceAttention(nn.Module):
         self.subspaces = nn.Linear(shape.width, shape.width, bias=False)
         self.join = nn.Linear(shape.width, shape.width)
 
-    def forward(self, x: Tensor, remember: Callable[[Tensor], Tensor]) -> Tensor:
-        """From (batch, context, width) to the same shape; `remember` prepends v of the tokens before."""
+    def forward(self, x: Tensor, remember: Callable[[Tensor], Tensor], visible: Tensor | None = None) -> Tensor:
+        """From (batch, context, width) to the same shape; `remember` prepends v of the tokens before.
+
+        `visible` is added to the scores, as in `Packing.mask`, where a token does not see all before it.
+        """
         queries = (
             self.subspaces(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
         )  # (batch, heads, context, width / heads)
         keys = remember(queries)
         new, past = queries.shape[2], keys.shape[2] - queries.shape[2]
         mask = torch.ones(new, past + new, dtype=torch.bool, device=x.device).tril(past) if past else None
+        mask = mask if visible is None else visible
         heads = functional.scaled_dot_product_attention(queries, keys, keys, attn_mask=mask, is_causal=mask is None)
         joined: Tensor = self.join(heads.transpose(1, 2).flatten(-2))
         return joined
@@ -162,22 +167,28 @@ class Crate(nn.Module):
         last: int | None = None,
         cache: Any = None,
         change: Change | None = None,
+        packing: Packing | None = None,
+        at: Tensor | None = None,
     ) -> Tensor:
         """The residual stream after the last layer, or after the layer `last`: (batch, context, width).
 
         `see` is called with each layer's input and code, and `change` returns what replaces
         the code. A transformers `cache` is read and extended; the tokens are those that
-        follow the cached ones.
+        follow the cached ones. `packing` and `at` are as in `Units.run`.
         """
         past = 0 if cache is None else int(cache.get_seq_length())
         places = torch.arange(past, past + tokens.shape[1], device=tokens.device)
+        places = places if packing is None else packing.positions
+        visible = None if packing is None else packing.mask(self.tokens.weight.dtype)
         x: Tensor = self.tokens(tokens) + self.positions(places)
         for layer, block in enumerate(self._layers):
-            x = x + block.attention(block.norm_1(x), _memory(cache, layer))
+            x = x + block.attention(block.norm_1(x), _memory(cache, layer), visible)
+            if layer == last:
+                x = at_places(x, at)
             read = block.norm_2(x)
             code = block.ista.encode(read)
             if see is not None:
-                see(layer, read, code)
+                see(layer, *(tensor if layer == last else at_places(tensor, at) for tensor in (read, code)))
             if layer == last:
                 break
             x = block.ista.decode(code if change is None else change(layer, code))

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from atlas_builder.errors import ConfigurationError
+from atlas_builder.models.packing import Packing
 
 ActivationHook = Callable[[int, Tensor, Tensor], None]
 """Called as `visit(layer, inputs, activations)` with shapes `(batch, context, width)`
@@ -41,12 +42,22 @@ class Units(Protocol):
     def activation(self) -> str | None:
         """Name of the activation function; None if it is not known."""
 
-    def run(self, tokens: Tensor, visit: ActivationHook, last: int | None = None, cache: Any = None) -> None:
+    def run(
+        self,
+        tokens: Tensor,
+        visit: ActivationHook,
+        last: int | None = None,
+        cache: Any = None,
+        packing: Packing | None = None,
+        at: Tensor | None = None,
+    ) -> None:
         """Run the model on `(batch, context)` tokens and visit each layer once, in order.
 
         Nothing after the last layer of the units is computed, nor after the layer `last` where
         that comes first. A transformers `cache` of keys and values is extended; the tokens
-        are those that follow the cached ones.
+        are those that follow the cached ones. Rows with a `packing` hold ends of several texts;
+        a model may not obey it. Where places (batch, k) are given as `at`, `visit` is shown
+        these alone, (batch, k, …), and the last layer's units are computed only there.
         """
 
     def run_to_logits(self, tokens: Tensor, visit: ActivationHook) -> Tensor:
@@ -107,14 +118,35 @@ class StopForwardPass(Exception):  # noqa: N818 - a signal, not an error
     """Ends a forward run whose remaining layers are not needed."""
 
 
-def run_with_hooks(bridge: Any, tokens: Tensor, hooks: Sequence[tuple[str, Any]], cache: Any = None) -> None:
-    """Run a TransformerLens bridge until a hook raises `StopForwardPass`; a `cache` is as in `Units.run`.
+def run_with_hooks(
+    bridge: Any,
+    tokens: Tensor,
+    hooks: Sequence[tuple[str, Any]],
+    cache: Any = None,
+    packing: Packing | None = None,
+) -> None:
+    """Run a TransformerLens bridge until a hook raises `StopForwardPass`; `cache` and `packing` are as in `Units.run`.
 
     TransformerLens's own stop_at_layer stops before a block: after the last one, it runs the unembedding too.
     """
-    caching = {} if cache is None else {"past_key_values": cache, "use_cache": True}
+    more: dict[str, Any] = {} if cache is None else {"past_key_values": cache, "use_cache": True}
+    if packing is not None:
+        more |= {"position_ids": packing.positions, "attention_mask": _attention_mask(bridge, packing)}
     with torch.inference_mode(), suppress(StopForwardPass):
-        bridge.run_with_hooks(tokens, fwd_hooks=list(hooks), return_type=None, **caching)
+        bridge.run_with_hooks(tokens, fwd_hooks=list(hooks), return_type=None, **more)
+
+
+def _attention_mask(bridge: Any, packing: Packing) -> Tensor | dict[str, Tensor]:
+    """The mask of a packing as models of transformers take one; by the kind of layer, where they have several."""
+    config = bridge.original_model.config.get_text_config()
+    dtype = next(iter(bridge.original_model.parameters())).dtype
+    window = getattr(config, "sliding_window", None)
+    kinds = set(getattr(config, "layer_types", None) or ())
+    if window is None or int(packing.places.max()) < window:
+        return packing.mask(dtype)
+    if kinds <= {"sliding_attention"}:
+        return packing.mask(dtype, window)
+    return {kind: packing.mask(dtype, window if kind == "sliding_attention" else None) for kind in kinds}
 
 
 def logits_with_hooks(bridge: Any, tokens: Tensor, hooks: Sequence[tuple[str, Any]]) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from atlas_builder.models.crate import CODES, Crate
 from atlas_builder.models.memory import as_float32
+from atlas_builder.models.packing import Packing
 from atlas_builder.units.base import ActivationHook, chosen_layers, clamped
 
 
@@ -37,7 +38,15 @@ class CrateUnits:
         """Codes are never below zero."""
         return False
 
-    def run(self, tokens: Tensor, visit: ActivationHook, last: int | None = None, cache: Any = None) -> None:
+    def run(
+        self,
+        tokens: Tensor,
+        visit: ActivationHook,
+        last: int | None = None,
+        cache: Any = None,
+        packing: Packing | None = None,
+        at: Tensor | None = None,
+    ) -> None:
         """Run the model on (batch, context) tokens up to the last layer of the units, visiting each."""
         layers = [layer for layer in self.layers if last is None or layer <= last]
 
@@ -46,7 +55,7 @@ class CrateUnits:
                 visit(layer, inputs, code)
 
         with torch.inference_mode():
-            self._model.stream(tokens, see, layers[-1], cache)
+            self._model.stream(tokens, see, layers[-1], cache, packing=packing, at=at)
 
     def run_to_logits(self, tokens: Tensor, visit: ActivationHook) -> Tensor:
         """Run the whole model on (batch, context) tokens, visiting each layer: (batch, context, vocabulary)."""

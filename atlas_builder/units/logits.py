@@ -10,6 +10,7 @@ from torch import Tensor
 
 from atlas_builder.errors import ModelError
 from atlas_builder.models.memory import as_float32
+from atlas_builder.models.packing import Packing, at_places
 from atlas_builder.units.base import ActivationHook, StopForwardPass, logits_with_hooks, run_with_hooks
 
 _PLACE = "unembed.hook_in"
@@ -51,19 +52,27 @@ class LogitUnits:
         """No examples are of contexts where a token is least expected."""
         return False
 
-    def run(self, tokens: Tensor, visit: ActivationHook, last: int | None = None, cache: Any = None) -> None:
+    def run(
+        self,
+        tokens: Tensor,
+        visit: ActivationHook,
+        last: int | None = None,
+        cache: Any = None,
+        packing: Packing | None = None,
+        at: Tensor | None = None,
+    ) -> None:
         """Run the model on (batch, context) tokens up to its unembedding, of which only the units' part is computed."""
-        run_with_hooks(self._bridge, tokens, [self._hook(visit)], cache)
+        run_with_hooks(self._bridge, tokens, [self._hook(visit, at)], cache, packing)
 
     def run_to_logits(self, tokens: Tensor, visit: ActivationHook) -> Tensor:
         """Run the whole model on (batch, context) tokens, visiting the layer: (batch, context, vocabulary)."""
         return logits_with_hooks(self._bridge, tokens, [self._hook(visit)])
 
-    def _hook(self, visit: ActivationHook) -> tuple[str, Any]:
+    def _hook(self, visit: ActivationHook, at: Tensor | None = None) -> tuple[str, Any]:
         """The place before the unembedding, and what visits the layer there and stops the run."""
 
         def show(tensor: Tensor, hook: Any) -> None:
-            inputs = tensor.float()
+            inputs = at_places(tensor, at).float()
             activations = inputs @ self._weights.T
             visit(self.layers[0], inputs, activations if self._bias is None else activations + self._bias)
             raise StopForwardPass

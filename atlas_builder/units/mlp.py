@@ -11,6 +11,7 @@ from torch import Tensor
 
 from atlas_builder.errors import ModelError
 from atlas_builder.models.memory import as_float32
+from atlas_builder.models.packing import Packing, at_places
 from atlas_builder.units.activation import measured_activation
 from atlas_builder.units.base import (
     ActivationHook,
@@ -64,28 +65,37 @@ class MLPUnits:
         """Whether the neurons are gated: gate times linear part has either sign."""
         return self._is_gated(layer)
 
-    def run(self, tokens: Tensor, visit: ActivationHook, last: int | None = None, cache: Any = None) -> None:
+    def run(
+        self,
+        tokens: Tensor,
+        visit: ActivationHook,
+        last: int | None = None,
+        cache: Any = None,
+        packing: Packing | None = None,
+        at: Tensor | None = None,
+    ) -> None:
         """Run the model on (batch, context) tokens up to the last layer of the units, visiting each."""
         layers = [layer for layer in self.layers if last is None or layer <= last]
-        run_with_hooks(self._bridge, tokens, self._hooks(visit, layers), cache)
+        run_with_hooks(self._bridge, tokens, self._hooks(visit, layers, at), cache, packing)
 
     def run_to_logits(self, tokens: Tensor, visit: ActivationHook) -> Tensor:
         """Run the whole model on (batch, context) tokens, visiting each layer: (batch, context, vocabulary)."""
         return logits_with_hooks(self._bridge, tokens, self._hooks(visit, self.layers))
 
-    def _hooks(self, visit: ActivationHook, layers: Sequence[int]) -> list[tuple[str, Any]]:
+    def _hooks(self, visit: ActivationHook, layers: Sequence[int], at: Tensor | None = None) -> list[tuple[str, Any]]:
         """By places of the model what keeps inputs and visits the layers; after the last, it stops the run."""
         inputs: dict[int, Tensor] = {}
 
         def keep(layer: int) -> Any:
-            def hook(tensor: Tensor, hook: Any) -> None:
-                inputs[layer] = tensor
+            def hook(tensor: Tensor, hook: Any) -> Tensor | None:
+                inputs[layer] = at_places(tensor, at)
+                return inputs[layer] if layer == layers[-1] and at is not None else None
 
             return hook
 
         def show(layer: int) -> Any:
             def hook(tensor: Tensor, hook: Any) -> None:
-                visit(layer, inputs.pop(layer), tensor)
+                visit(layer, inputs.pop(layer), tensor if layer == layers[-1] else at_places(tensor, at))
                 if layer == layers[-1]:
                     raise StopForwardPass
 

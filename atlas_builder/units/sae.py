@@ -9,6 +9,7 @@ from torch import Tensor
 
 from atlas_builder.errors import ConfigurationError
 from atlas_builder.models.memory import as_float32
+from atlas_builder.models.packing import Packing, at_places
 from atlas_builder.models.sae import SAE
 from atlas_builder.units.base import ActivationHook, StopForwardPass, chosen_layers, logits_with_hooks, run_with_hooks
 
@@ -54,22 +55,30 @@ class SAEUnits:
         """Latents are never below zero."""
         return False
 
-    def run(self, tokens: Tensor, visit: ActivationHook, last: int | None = None, cache: Any = None) -> None:
+    def run(
+        self,
+        tokens: Tensor,
+        visit: ActivationHook,
+        last: int | None = None,
+        cache: Any = None,
+        packing: Packing | None = None,
+        at: Tensor | None = None,
+    ) -> None:
         """Run the model on (batch, context) tokens up to the last layer with an SAE, visiting each."""
         layers = [layer for layer in self.layers if last is None or layer <= last]
-        run_with_hooks(self._bridge, tokens, self._hooks(visit, layers), cache)
+        run_with_hooks(self._bridge, tokens, self._hooks(visit, layers, at), cache, packing)
 
     def run_to_logits(self, tokens: Tensor, visit: ActivationHook) -> Tensor:
         """Run the whole model on (batch, context) tokens, visiting each layer: (batch, context, vocabulary)."""
         return logits_with_hooks(self._bridge, tokens, self._hooks(visit, self.layers))
 
-    def _hooks(self, visit: ActivationHook, layers: Sequence[int]) -> list[tuple[str, Any]]:
+    def _hooks(self, visit: ActivationHook, layers: Sequence[int], at: Tensor | None = None) -> list[tuple[str, Any]]:
         """By places of the model what visits the layers; after the last, it stops the run."""
 
         def show(layer: int, change: Callable[[Tensor], Tensor]) -> Any:
             def hook(tensor: Tensor, hook: Any) -> None:
                 sae = self._saes[layer]
-                inputs = sae.read(change(tensor))
+                inputs = sae.read(change(at_places(tensor, at)))
                 visit(layer, inputs, sae.encode(inputs))
                 if layer == layers[-1]:
                     raise StopForwardPass

@@ -25,6 +25,7 @@ from atlas_builder.describe.ablation import Masking, Wanted
 from atlas_builder.describe.results import Described
 from atlas_builder.errors import OutOfMemoryError
 from atlas_builder.models import language_model, memory
+from atlas_builder.models.packing import Packing, at_places
 from atlas_builder.pipeline.build import build
 from atlas_builder.records.record import LayerRecords
 from atlas_builder.records.schema import Record
@@ -152,23 +153,36 @@ class _Rotor:
     def write_weights(self, layer: int) -> Tensor:
         raise AssertionError("masking reads no weights")
 
-    def run(self, tokens: Tensor, visit: Callable[..., None], last: int | None = None, cache: Any = None) -> None:
+    def __init__(self, obeys: bool = True) -> None:
+        self.obeys = obeys
+
+    def run(
+        self,
+        tokens: Tensor,
+        visit: Callable[..., None],
+        last: int | None = None,
+        cache: Any = None,
+        packing: Packing | None = None,
+        at: Tensor | None = None,
+    ) -> None:
         new = tokens.shape[1]
         if cache is not None:
             past = tokens[:, None, :, None].double()
             tokens = cache.update(past, past, 0)[0][:, 0, :, 0]
         for layer in self.layers:
             if last is None or layer <= last:
-                visit(layer, None, self.activations(tokens, layer)[:, -new:])
+                seen = self.activations(tokens, layer, packing if self.obeys else None)[:, -new:]
+                visit(layer, None, at_places(seen, at))
 
     def run_to_logits(self, tokens: Tensor, visit: Callable[..., None]) -> Tensor:
         raise AssertionError("masking needs no logits")
 
-    def activations(self, tokens: Tensor, layer: int) -> Tensor:
+    def activations(self, tokens: Tensor, layer: int, packing: Packing | None = None) -> Tensor:
         pace = torch.tensor([1.0, 0.7, 0.0])
-        place = torch.arange(1, tokens.shape[1] + 1)
+        place = torch.arange(1, tokens.shape[1] + 1) if packing is None else packing.places + 1
         turns = torch.sin((tokens * place)[:, :, None] * pace * (layer + 1))
-        return torch.where(pace > 0, 1.5 + turns, 0.0).cumsum(1)
+        felt = torch.where(pace > 0, 1.5 + turns, 0.0)
+        return felt.cumsum(1) if packing is None else packing.visible.to(felt) @ felt
 
 
 @settings(max_examples=60, deadline=None)
@@ -180,7 +194,7 @@ def test_examples_that_run_together_are_explained_as_each_alone(data: st.DataObj
     looks = st.tuples(st.sampled_from(_Rotor.layers), st.integers(0, 2), st.sampled_from(places))
     rows = [(layer, unit, *place) for layer, unit, place in data.draw(st.lists(looks, max_size=12))]
     wanted = np.array(rows, dtype=Wanted)
-    rotor, mask = _Rotor(), 1
+    rotor, mask = _Rotor(obeys=data.draw(st.booleans())), 1
     masker = Masking(rotor, _contexts(texts, bos), mask, reach)
     batches = masker.batches(wanted)
     assert sorted(int(example) for batch in batches for example in batch) == list(range(len(rows)))
@@ -264,8 +278,11 @@ def test_what_cannot_be_measured_is_null_in_a_record(
     again = _undescribed(atlas_of("gpt2", "central"), tmp_path / "site")
     whole_run = MLPUnits.run
 
-    def silent(self: MLPUnits, tokens: Tensor, visit: Callable[..., None], *rest: Any) -> None:
-        whole_run(self, tokens, lambda layer, inputs, fired: visit(layer, inputs, torch.zeros_like(fired)), *rest)
+    def silent(self: MLPUnits, tokens: Tensor, visit: Callable[..., None], *rest: Any, **more: Any) -> None:
+        def quieted(layer: int, inputs: Tensor, fired: Tensor) -> None:
+            visit(layer, inputs, torch.zeros_like(fired))
+
+        whole_run(self, tokens, quieted, *rest, **more)
 
     monkeypatch.setattr(MLPUnits, "run", silent)
     build(again.config, tmp_path / "site", until="link", executor=pool)
@@ -293,6 +310,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bytes_and_repeats_no_part(
 ) -> None:
     monkeypatch.setattr(memory, "BATCH_TOKENS", 256)
     monkeypatch.setattr(ablation, "_BATCHES_A_FILE", 3)
+    monkeypatch.setattr(ablation, "_TIMES", 1)
     atlas = atlas_of("gpt2", "central")
     explain_batch = Masking.importance
     batches: list[tuple[int, ...]] = []
@@ -331,19 +349,24 @@ def test_a_batch_that_does_not_fit_is_parted_and_nothing_is_lost(
     whole_run, refused = MLPUnits.run, 0
 
     def small_device(
-        self: MLPUnits, tokens: Tensor, visit: Callable[..., None], last: int | None = None, cache: Any = None
+        self: MLPUnits,
+        tokens: Tensor,
+        visit: Callable[..., None],
+        last: int | None = None,
+        cache: Any = None,
+        packing: Packing | None = None,
+        at: Tensor | None = None,
     ) -> None:
-        masks = cache is None or cache.get_seq_length() > 0
-        rows, masked = tokens.shape
+        rows, slots = tokens.shape
 
         def narrow(layer: int, inputs: Tensor, activations: Tensor) -> None:
             nonlocal refused
             visit(layer, inputs, activations)
-            if masks and rows > masked + 1:
+            if packing is not None and rows > slots // 2 + 1:
                 refused += 1
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.00 GiB")
 
-        whole_run(self, tokens, narrow, last, cache)
+        whole_run(self, tokens, narrow, last, cache, packing, at)
 
     monkeypatch.setattr(MLPUnits, "run", small_device)
     again = _undescribed(atlas, tmp_path / "site")
@@ -361,7 +384,7 @@ def test_a_batch_that_does_not_fit_is_parted_and_nothing_is_lost(
 def test_a_context_whose_masked_runs_do_not_fit_at_all_is_said(
     atlas_of: Callable[[str, Importance], Atlas], pool: Executor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def no_room(*_: Any) -> None:
+    def no_room(*_: Any, **__: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.00 GiB")
 
     again = _undescribed(atlas_of("gpt2", "central"), tmp_path / "site")

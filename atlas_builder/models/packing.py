@@ -1,0 +1,39 @@
+"""Rows of tokens that hold ends of several texts side by side, and places of rows that alone are wanted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Packing:
+    """What each token of some rows sees, where that is not simply all before it in its row."""
+
+    places: Tensor
+    """The place in its own text of each cached token and of each token after these: (rows, cached + tokens)."""
+    visible: Tensor
+    """Which of these each token sees, itself among them: (rows, tokens, cached + tokens), bool."""
+
+    @property
+    def positions(self) -> Tensor:
+        """The places of the tokens that follow the cached ones: (rows, tokens)."""
+        return self.places[:, -self.visible.shape[1] :]
+
+    def mask(self, dtype: torch.dtype, window: int | None = None) -> Tensor:
+        """What is added to attention scores: 0, or the type's least number: (rows, 1, tokens, cached + tokens).
+
+        With a `window`, a token sees itself and those fewer than so many places before it.
+        """
+        visible = self.visible
+        if window is not None:
+            visible = visible & (self.positions[:, :, None] - self.places[:, None] < window)
+        hidden = torch.full((), torch.finfo(dtype).min, dtype=dtype, device=visible.device)
+        return torch.where(visible, torch.zeros_like(hidden), hidden)[:, None]
+
+
+def at_places(tensor: Tensor, at: Tensor | None) -> Tensor:
+    """Of (rows, tokens, width) those at the places (rows, k) of each row: (rows, k, width); all without places."""
+    return tensor if at is None else tensor[torch.arange(len(at), device=at.device)[:, None], at]
