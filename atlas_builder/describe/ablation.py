@@ -8,7 +8,6 @@ Units whose examples are in the same context share its runs.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,17 +21,9 @@ from atlas_builder.cluster.run import Clustered
 from atlas_builder.collect.results import Collected
 from atlas_builder.config import Configuration
 from atlas_builder.corpus.contexts import Contexts
-from atlas_builder.describe.results import importance_file, save_importance
 from atlas_builder.describe.shown_examples import Shown
-from atlas_builder.files import read_array
-from atlas_builder.models.language_model import LanguageModel
-from atlas_builder.models.memory import as_float32, batch_tokens, in_halves, keep_memory
-from atlas_builder.progress import Progress
+from atlas_builder.models.memory import as_float32, batch_tokens, in_halves
 from atlas_builder.units.base import Units
-
-_BATCHES_A_FILE = 32
-_PARTS = "importance"
-
 
 Wanted = np.dtype([("layer", "<i4"), ("unit", "<i4"), ("context", "<i4"), ("position", "<i4")])
 """An example to explain: its unit, and the place of its key token in a context."""
@@ -188,42 +179,3 @@ class Masking:
                 cache, whole = None, before[:, None].repeat(1, 1 + masked, 1)
                 runs = torch.cat([whole, runs], dim=2)
         self._units.run(runs.flatten(0, 1), visit, last, cache)
-
-
-def measure_importance(
-    loaded: LanguageModel, units: Units, collected: Collected, clustered: Path, config: Configuration, folder: Path,
-    progress: Progress,
-) -> None:  # fmt: skip
-    """Write token importance for the examples that the configuration selects, layer by layer.
-
-    Finished batches are kept in `folder` in small files, so that an interrupted run resumes.
-    """
-    keep_memory()
-    masking = Masking(
-        units, collected.contexts, loaded.mask, config.examples.window[0], config.model.device, loaded.is_causal
-    )
-    layers = list(wanted_examples(collected, clustered, config))
-    importance = _in_parts(masking, np.concatenate([examples for _, _, examples in layers]), folder / _PARTS, progress)
-    ends = np.cumsum([len(places) for _, places, _ in layers])
-    for (layer, places, _), values in zip(layers, np.split(importance, ends[:-1]), strict=True):
-        save_importance(importance_file(folder, layer), places, values)
-    shutil.rmtree(folder / _PARTS)
-
-
-def _in_parts(masking: Masking, examples: np.ndarray, folder: Path, progress: Progress) -> NDArray[np.float32]:
-    """I(k) of all examples, given as `Wanted`: (examples, reach + 1)."""
-    batches = masking.batches(examples)
-    folder.mkdir(exist_ok=True)
-    importance = np.full((len(examples), masking.reach + 1), np.nan, np.float32)
-    with progress.task("importance", total=len(examples), unit="examples") as advance:
-        for first in range(0, len(batches), _BATCHES_A_FILE):
-            part = batches[first : first + _BATCHES_A_FILE]
-            path = folder / f"{first}.npy"
-            if not path.exists():
-                draft = folder / "draft"
-                with draft.open("wb") as file:
-                    np.save(file, np.concatenate([masking.importance(examples, batch) for batch in part]))
-                draft.replace(path)
-            importance[np.concatenate(part)] = read_array(path)
-            advance(sum(map(len, part)))
-    return importance

@@ -30,8 +30,8 @@ _ENTRIES: dict[Stage, tuple[str, ...]] = {
     "cluster": ("cluster.run",),
     "describe": (
         "describe.run",
-        "describe.ablation",
         "describe.associations",
+        "describe.importance_parts",
         "describe.interactions",
         "describe.loss",
         "describe.steering",

@@ -6,6 +6,7 @@ import secrets
 import threading
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Executor, Future
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -94,6 +95,11 @@ class ClusterExecutor(Executor):
             waiting = list(self._open)
         for future in waiting:
             future.cancel()
+
+    def run_on_workers(self, function: Callable[[], None]) -> None:
+        """Run a function once on every worker that can be reached."""
+        with suppress(Exception):  # it frees memory of theirs: what is gone needs it no more
+            self._client.run(function, on_error="ignore")
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Wait for all tasks, or cancel them."""
