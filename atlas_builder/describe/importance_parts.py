@@ -119,7 +119,9 @@ def _measure(masking: Masking, division: _Division, folder: Path, part: int) -> 
         return
     draft = _draft(folder)
     with draft.open("wb") as file:
-        np.save(file, np.concatenate([masking.importance(division.examples, batch) for batch in division.batches(part)]))
+        np.save(
+            file, np.concatenate([masking.importance(division.examples, batch) for batch in division.batches(part)])
+        )
     draft.replace(path)
 
 

@@ -104,9 +104,7 @@ def _measure(context: TaskContext, where: Measuring, name: str, model: RemoteMod
     getattr(where, name)(opened, config, context.progress)
 
 
-def _importance_remotely(
-    executor: ClusterExecutor, where: Measuring, model: RemoteModel, progress: Progress
-) -> None:
+def _importance_remotely(executor: ClusterExecutor, where: Measuring, model: RemoteModel, progress: Progress) -> None:
     from atlas_builder.describe.importance_parts import assemble_importance
 
     count = executor.submit_to_model("importance", _divide_importance, where, model).result()

@@ -59,7 +59,9 @@ def collect_remotely(
 
     if not is_merged(folder):
         model = remote_model(config, store, "collect")
-        prepared, shards = _run_shards(executor, model, _prepare_pass, _collect_shard, folder, executor.shards, progress)
+        prepared, shards = _run_shards(
+            executor, model, _prepare_pass, _collect_shard, folder, executor.shards, progress
+        )
         merge_passes(shards, config, folder, progress, prepared=prepared, executor=executor)
     clear_passes(folder)
 
