@@ -13,6 +13,7 @@ import click
 
 from atlas_builder.config import Configuration
 from atlas_builder.config_file import load_config
+from atlas_builder.pipeline.division import Division, divided
 from atlas_builder.pipeline.fingerprints import ALL_STAGES, Stage
 from atlas_builder.progress import Progress
 from atlas_builder.system.failures import failure
@@ -108,18 +109,14 @@ def demo(everything: bool, output: Path | None, overrides: tuple[str, ...], fres
 @click.option(
     "--until", type=click.Choice(ALL_STAGES), default="publish", show_default=True, help="Stop after this stage."
 )
-@click.option("--shard", metavar="I/N", help="Run only shard I of N of the pass over the corpus; see merge.")
-@click.option(
-    "--shards", type=click.IntRange(1, 1000), metavar="N", help="Run the pass as N parallel shards on this machine."
-)
+@divided
 def build(
     configuration: Path,
     output: Path | None,
     overrides: tuple[str, ...],
     fresh: bool,
     until: Stage,
-    shard: str | None,
-    shards: int | None,
+    **division: Any,
 ) -> None:
     """Build an atlas from a YAML configuration.
 
@@ -131,21 +128,16 @@ def build(
       atlas-builder build site_config/gpt2-small.yml
       atlas-builder build my-model.yml --set corpus.max_tokens=100000 --output /tmp/small
       atlas-builder build my-model.yml --shard 2/7
+      atlas-builder build my-model.yml --scheduler tcp://10.0.0.1:8786
     """
-    from atlas_builder.pipeline import shards as passes
-    from atlas_builder.pipeline.build import holds_pass
-
+    asked = Division(**division)
     config = load_config(configuration, overrides)
     folder = output or _default_output(config)
-    if shard:
-        number, of = passes.parse_shard(shard)
-        passes.collect_shard(config, folder, number, of, progress=Progress())
-        _say(f"shard {number}/{of} is done; when all are, run: atlas-builder merge {configuration}")
+    if said := asked.run_shard(config, folder, configuration, Progress()):
+        _say(said)
         return
-    if shards and not holds_pass(config, folder):
-        with workers(None, shards) as pool:
-            passes.collect_shards(config, folder, shards, pool, Progress())
-    _build(config, folder, fresh, until)
+    asked.run_shards(config, folder, Progress())
+    _build(config, folder, fresh, until, asked.scheduler)
 
 
 @main.command(short_help="Compare built atlases of the same text.")
@@ -194,11 +186,12 @@ def _default_output(config: Configuration) -> Path:
     return Path("output") / config.atlas.id
 
 
-def _build(config: Configuration, output: Path | None, fresh: bool, until: Stage) -> None:
+def _build(config: Configuration, output: Path | None, fresh: bool, until: Stage, scheduler: str | None = None) -> None:
     from atlas_builder.pipeline.build import build as run
 
     progress = Progress()
-    folder = run(config, output or _default_output(config), fresh=fresh, until=until, progress=progress)
+    folder = output or _default_output(config)
+    run(config, folder, fresh=fresh, until=until, progress=progress, scheduler=scheduler)
     if until == "publish":
         progress.say(f"open {folder / 'index.html'}")
 
@@ -231,7 +224,6 @@ def check(folder: Path) -> None:
       atlas-builder check output/demo
     """
     from atlas_builder.site.hosting.check import check as run
-    from atlas_builder.workspace import workers
 
     with workers(None) as pool:  # none starts for a small atlas
         report = run(folder, Progress(), pool)

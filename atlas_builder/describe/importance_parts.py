@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import secrets
 import shutil
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -110,7 +111,7 @@ class _Division(NamedTuple):
     def batches(self, part: int) -> list[NDArray[np.int64]]:
         """The batches of a part, as places among `examples`."""
         ends = self.ends[part * _BATCHES_A_FILE : (part + 1) * _BATCHES_A_FILE + 1].tolist()
-        return [np.arange(first, last) for first, last in zip(ends, ends[1:], strict=False)]
+        return [np.arange(first, last) for first, last in pairwise(ends)]
 
 
 def _measure(masking: Masking, division: _Division, folder: Path, part: int) -> None:

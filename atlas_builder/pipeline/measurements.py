@@ -88,7 +88,7 @@ def measure(config: Configuration, store: Store, folder: Path, progress: Progres
 def measure_remotely(
     executor: ClusterExecutor, config: Configuration, store: Store, folder: Path, progress: Progress
 ) -> None:
-    """Measure all that the configuration asks for on workers: parts of token importance on all, the rest on one each."""
+    """Measure all that the configuration asks for on workers: token importance in parts, the rest as a task each."""
     where, model = Measuring.of(store, folder), remote_model(config, store, "describe")
     before = [executor.submit_to_model(name, _measure, where, name, model) for name in ("loss", "edges")]
     if config.describe.importance != "none":

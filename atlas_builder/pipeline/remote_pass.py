@@ -26,7 +26,7 @@ from atlas_builder.scheduling.tasks import TaskContext
 
 SECONDS_TO_WAIT = 1800.0
 """How long a worker waits for another one that still runs the same shard, since the scheduler thought it dead."""
-_PREPARED, _SHARDS, _NUMBER, _DONE = "prepared", "shards", "shards.json", ".done"
+_PREPARED, SHARDS, _NUMBER, _DONE = "prepared", "shards", "shards.json", ".done"
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def rotate_remotely(
 
 def clear_passes(folder: Path) -> None:
     """Remove what was merged, and what another way to run this pass has left."""
-    for name in (_PREPARED, _SHARDS, "pass"):
+    for name in (_PREPARED, SHARDS, "pass"):
         shutil.rmtree(folder / name, ignore_errors=True)
     for left in folder.glob(f".{_PREPARED}.*"):  # by a worker that was killed
         shutil.rmtree(left, ignore_errors=True)
@@ -106,7 +106,7 @@ def _run_shards(
     if not (folder / _NUMBER).exists():  # else those of the build that was stopped, which may have had other workers
         write_json(folder / _NUMBER, count)
     count = int(read_json(folder / _NUMBER))
-    shards = [folder / _SHARDS / f"{number}-of-{count}" for number in range(1, count + 1)]
+    shards = [folder / SHARDS / f"{number}-of-{count}" for number in range(1, count + 1)]
     done = sum(is_done(shard) for shard in shards)
     with progress.task("shards", total=count, unit="shards", done=done) as advance:
         tasks = [
@@ -146,7 +146,7 @@ def _collect_shard(
     from atlas_builder.collect.run import collect
 
     config = model.on(context)
-    with _alone(context, folder) as done:
+    with alone(context, folder) as done:
         if not done:
             loaded, units = opened_once(model.keys, config, model.rotation)
             collect(loaded, units, config, folder, context.progress, Shard(number, count), prepared)
@@ -159,7 +159,7 @@ def _rotate_shard(
     from atlas_builder.units.mlp import MLPUnits
 
     config = model.on(context)
-    with _alone(context, folder) as done:
+    with alone(context, folder) as done:
         if not done:
             loaded = loaded_once(model.keys, config)
             units = MLPUnits(loaded.bridge, config.units.layers)
@@ -192,15 +192,15 @@ def is_done(folder: Path) -> bool:
 
 
 @contextmanager
-def _alone(context: TaskContext, folder: Path) -> Iterator[bool]:
+def alone(context: TaskContext, folder: Path) -> Iterator[bool]:
     """The only worker in the folder of a shard, for the length of the block; whether the shard is done already.
 
     A shard is started again where the scheduler thinks its worker dead. If that still runs it, it has the lock.
     """
     last = time.monotonic() + SECONDS_TO_WAIT
     refusal = (
-        f"shard {folder.name} is still held by a worker that the scheduler has lost: end that worker, then run the command "
-        "again; what is finished is kept."
+        f"shard {folder.name} is still held by a worker that the scheduler has lost: end that worker, then run the "
+        "command again; what is finished is kept."
     )
     with ExitStack() as stack:
         while True:

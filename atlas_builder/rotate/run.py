@@ -275,7 +275,8 @@ def merge_rotations(
     """Make the stage's file of the folders of all shards; it does not depend on their number.
 
     What does not depend on the shard is in `prepared` or, if none is given, in each of them. Raises
-    `ConfigurationError` where a shard is missing or of another model or text, and `ActivationError` where a layer has no direction.
+    `ConfigurationError` where a shard is missing or of another model or text, and `ActivationError` where a
+    layer has no direction.
     """
     wholes = [prepared] if prepared else shards
     records = [read_json(whole / _FACTS) for whole in wholes]

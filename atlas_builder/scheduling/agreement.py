@@ -118,8 +118,8 @@ def check_worker(worker: str, facts: WorkerFacts, terms: Terms) -> None:
             )
     if not facts.sees_folder:
         raise ConfigurationError(
-            f"worker {worker} on {facts.host} cannot read and write {terms.folder.parent}: put --output on storage that "
-            "all machines share under one path."
+            f"worker {worker} on {facts.host} cannot read and write {terms.folder.parent}: put --output on storage "
+            "that all machines share under one path."
         )
     if terms.device_name is not None and facts.device_name != terms.device_name:
         raise ConfigurationError(

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 SECONDS_TO_CONNECT = 30.0
 """How long a scheduler may take to answer, or its file to appear."""
+SECONDS_BEYOND = 5.0
+"""How much longer an attempt may take: the library's own limit does not cover a server that never answers."""
 _ADDRESS = re.compile(r"^([a-z+]+://)?(\[[0-9a-fA-F:.]+\]|[\w.-]+):[0-9]{1,5}$")
 _FOLDER = ".scheduler-"
 _GPU = {"GPU": 1.0}
@@ -91,23 +93,22 @@ def _client(scheduler: str) -> Client:
     def connect() -> Client:
         return Client(**place, timeout=SECONDS_TO_CONNECT, set_as_default=False)
 
-    # The library's own limit does not cover a server that is no scheduler and never answers.
-    return _within(SECONDS_TO_CONNECT + 5, connect, scheduler)
+    return _within(SECONDS_TO_CONNECT + SECONDS_BEYOND, connect, scheduler)
 
 
 def _existing(file: Path) -> Path:
     """The scheduler's file, as soon as it is there."""
     if file.suffix != ".json" and not file.exists():
         raise ConfigurationError(
-            f"--scheduler {brief(file)} is neither an address like tcp://10.0.0.1:8786 nor a file: give what dask scheduler "
-            "prints, or the file of its --scheduler-file."
+            f"--scheduler {brief(file)} is neither an address like tcp://10.0.0.1:8786 nor a file: give what dask "
+            "scheduler prints, or the file of its --scheduler-file."
         )
     last = time.monotonic() + SECONDS_TO_CONNECT
     while not file.is_file() or not file.stat().st_size:
         if time.monotonic() > last:
             raise ConfigurationError(
-                f"--scheduler: {file} did not appear in {SECONDS_TO_CONNECT:.0f} s: start dask scheduler --scheduler-file "
-                f"{file} first."
+                f"--scheduler: {file} did not appear in {SECONDS_TO_CONNECT:.0f} s: start dask scheduler "
+                f"--scheduler-file {file} first."
             )
         time.sleep(0.2)
     return file
@@ -130,8 +131,8 @@ def _within(seconds: float, connect: Callable[[], Client], scheduler: str) -> Cl
         return made[0]
     reason = f" ({brief(errors[0], 100)})" if errors else ""
     raise ConfigurationError(
-        f"--scheduler: no Dask scheduler answered at {scheduler} in {SECONDS_TO_CONNECT:.0f} s{reason}: start it with dask "
-        "scheduler, or correct the address."
+        f"--scheduler: no Dask scheduler answered at {scheduler} in {SECONDS_TO_CONNECT:.0f} s{reason}: start "
+        "it with dask scheduler, or correct the address."
     ) from (errors[0] if errors else None)
 
 
@@ -144,8 +145,8 @@ def _given_to(client: Client) -> Iterator[None]:
         raise
     except Exception as error:
         raise ConfigurationError(
-            f"--scheduler: workers could not be asked for their versions ({brief(error, 160)}): install the same version of "
-            "atlas-builder on all machines, and start workers again."
+            f"--scheduler: workers could not be asked for their versions ({brief(error, 160)}): install the same "
+            "version of atlas-builder on all machines, and start workers again."
         ) from error
 
 
@@ -162,8 +163,8 @@ def _workers(client: Client, device: str, progress: Progress, scheduler: str) ->
         time.sleep(0.5)
     if device.startswith("cuda") and not _count(workers, device):
         raise ConfigurationError(
-            f"--scheduler: model.device is {device}, and none of {len(workers)} workers offers a GPU: start those that have "
-            "one with dask worker --resources GPU=1."
+            f"--scheduler: model.device is {device}, and none of {len(workers)} workers offers a GPU: start "
+            "those that have one with dask worker --resources GPU=1."
         )
     return workers
 

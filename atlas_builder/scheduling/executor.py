@@ -49,8 +49,8 @@ class TaskFuture(Future[Any]):
             stored = super().result(timeout)
         except CancelledError:
             raise WorkerError(
-                f"{self._name}: the scheduler was lost or has dropped it: see its log, then run the command again; what "
-                "is finished is kept."
+                f"{self._name}: the scheduler was lost or has dropped it: see its log, then run the command again; "
+                "what is finished is kept."
             ) from None
         with self._reading:
             if not self._read:
