@@ -188,9 +188,9 @@ def test_a_shard_whose_build_has_ended_is_not_waited_for(tmp_path: Path) -> None
 
 def test_a_task_that_ends_its_worker_each_time_is_one_sentence_that_names_it(cluster: Any, tmp_path: Path) -> None:
     cluster.scheduler.allowed_failures = 2
-    with connected(cluster.scheduler_address, tmp_path, "cpu", Listener()) as pool:
-        with pytest.raises(WorkerError, match=r"^exit: the worker that ran it was lost 3 times"):
-            pool.submit(os._exit, 1).result()
+    lost = pytest.raises(WorkerError, match=r"^exit: the worker that ran it was lost 3 times")
+    with connected(cluster.scheduler_address, tmp_path, "cpu", Listener()) as pool, lost:
+        pool.submit(os._exit, 1).result()
 
 
 # Bad input, a sentence each.
@@ -198,13 +198,12 @@ def test_a_task_that_ends_its_worker_each_time_is_one_sentence_that_names_it(clu
 
 def test_where_no_scheduler_is_it_says_so_after_a_stated_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "SECONDS_TO_CONNECT", 1.0)
-    with socket.socket() as silent:  # a server that is no scheduler
-        silent.bind(("127.0.0.1", 0))
-        silent.listen()
-        monkeypatch.setattr(connection, "SECONDS_BEYOND", 0.5)
-        for address in ("tcp://127.0.0.1:1", f"127.0.0.1:{silent.getsockname()[1]}"):
-            with pytest.raises(ConfigurationError, match=rf"no Dask scheduler answered at {address} in 1 s"):
-                _connect(address, tmp_path)
+    monkeypatch.setattr(connection, "SECONDS_BEYOND", 0.5)
+    silent = socket.create_server(("127.0.0.1", 0))  # which is no scheduler
+    for address in ("tcp://127.0.0.1:1", f"127.0.0.1:{silent.getsockname()[1]}"):
+        with pytest.raises(ConfigurationError, match=rf"no Dask scheduler answered at {address} in 1 s"):
+            _connect(address, tmp_path)
+    silent.close()
     with pytest.raises(ConfigurationError, match=r"scheduler\.json did not appear in 1 s"):
         _connect(str(tmp_path / "scheduler.json"), tmp_path)
     with pytest.raises(ConfigurationError, match="is neither an address like"):
