@@ -10,7 +10,7 @@ from atlas_builder.collect.results import Collected
 from atlas_builder.config import Configuration
 from atlas_builder.files import Store
 from atlas_builder.pipeline.opened import OpenedModel, open_built_units, opened_once
-from atlas_builder.pipeline.remote_pass import RemoteModel, remote_model
+from atlas_builder.pipeline.remote_pass import RemoteModel
 from atlas_builder.progress import Progress
 from atlas_builder.scheduling.executor import ClusterExecutor
 from atlas_builder.scheduling.tasks import TaskContext
@@ -89,7 +89,7 @@ def measure_remotely(
     executor: ClusterExecutor, config: Configuration, store: Store, folder: Path, progress: Progress
 ) -> None:
     """Measure all that the configuration asks for on workers: token importance in parts, the rest as a task each."""
-    where, model = Measuring.of(store, folder), remote_model(config, store, "describe")
+    where, model = Measuring.of(store, folder), RemoteModel(config, store.folder("rotate"), "describe")
     before = [executor.submit_to_model(name, _measure, where, name, model) for name in ("loss", "edges")]
     if config.describe.importance != "none":
         _importance_remotely(executor, where, model, progress)
@@ -100,7 +100,7 @@ def measure_remotely(
 
 def _measure(context: TaskContext, where: Measuring, name: str, model: RemoteModel) -> None:
     config = model.on(context)
-    opened = opened_once(model.keys, config, where.rotation, Collected(where.collected))
+    opened = opened_once(context.build, model.stage, config, where.rotation, Collected(where.collected))
     getattr(where, name)(opened, config, context.progress)
 
 
@@ -123,7 +123,7 @@ def _divide_importance(context: TaskContext, where: Measuring, model: RemoteMode
     from atlas_builder.describe.importance_parts import divide_importance
 
     config, collected = model.on(context), Collected(where.collected)
-    opened = opened_once(model.keys, config, where.rotation, collected)
+    opened = opened_once(context.build, model.stage, config, where.rotation, collected)
     return divide_importance(*opened, collected, where.clustered, config, where.folder)
 
 
@@ -131,5 +131,5 @@ def _importance_part(context: TaskContext, where: Measuring, model: RemoteModel,
     from atlas_builder.describe.importance_parts import measure_part
 
     config, collected = model.on(context), Collected(where.collected)
-    opened = opened_once(model.keys, config, where.rotation, collected)
+    opened = opened_once(context.build, model.stage, config, where.rotation, collected)
     measure_part(*opened, collected, config, where.folder, part)

@@ -34,23 +34,16 @@ class OpenedModel(NamedTuple):
     units: Units
 
 
-class ModelKeys(NamedTuple):
-    """What a model, and the units of a stage, are made from: equal for equal ones."""
-
-    model: str
-    units: str
-
-
 _models: dict[tuple[str, str], LanguageModel] = {}
-_units: dict[str, Units] = {}
+_units: dict[tuple[str, str], Units] = {}
 
 
-def loaded_once(keys: ModelKeys, config: Configuration) -> LanguageModel:
-    """The model of a configuration, loaded once in this process as long as `keys.model` and the device are the same.
+def loaded_once(build: str, config: Configuration) -> LanguageModel:
+    """The model of a configuration, loaded once in this process for a build and device.
 
-    Where they change, what was loaded before is dropped first, since two models may not fit.
+    For another one, what was loaded before is dropped first, since two models may not fit.
     """
-    key = keys.model, config.model.device
+    key = build, config.model.device
     if key not in _models:
         forget_models()
         _models[key] = load_model(config.model)
@@ -58,14 +51,14 @@ def loaded_once(keys: ModelKeys, config: Configuration) -> LanguageModel:
 
 
 def opened_once(
-    keys: ModelKeys, config: Configuration, rotation: Path, collected: Collected | None = None
+    build: str, stage: str, config: Configuration, rotation: Path, collected: Collected | None = None
 ) -> OpenedModel:
-    """The model and units of a stage, opened once in this process as long as the `keys` are the same."""
-    loaded = loaded_once(keys, config)
-    if keys.units not in _units:
+    """The model and units of a stage, opened once in this process for a build and device."""
+    loaded = loaded_once(build, config)
+    if (build, stage) not in _units:
         _units.clear()
-        _units[keys.units] = open_built_units(loaded, config, rotation, collected)
-    return OpenedModel(loaded, _units[keys.units])
+        _units[build, stage] = open_built_units(loaded, config, rotation, collected)
+    return OpenedModel(loaded, _units[build, stage])
 
 
 def forget_models() -> None:

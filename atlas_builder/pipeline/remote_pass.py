@@ -15,14 +15,17 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from atlas_builder.config import Configuration
 from atlas_builder.errors import ConfigurationError
-from atlas_builder.files import Store, fingerprint, locked, read_json, write_json
-from atlas_builder.pipeline.fingerprints import Stage, stage_sources
-from atlas_builder.pipeline.opened import ModelKeys, loaded_once, opened_once
+from atlas_builder.files import Store, locked, read_array, read_json, write_json
+from atlas_builder.pipeline.fingerprints import Stage
+from atlas_builder.pipeline.opened import loaded_once, opened_once
 from atlas_builder.progress import Progress
 from atlas_builder.scheduling.executor import ClusterExecutor, WorkerError
 from atlas_builder.scheduling.tasks import TaskContext
+from atlas_builder.units.base import Units
 
 SECONDS_TO_WAIT = 1800.0
 """How long a worker waits for another one that still runs the same shard, since the scheduler thought it dead."""
@@ -35,20 +38,13 @@ class RemoteModel:
 
     config: Configuration
     rotation: Path
-    keys: ModelKeys
+    """The folder of the rotate stage."""
+    stage: Stage
 
     def on(self, context: TaskContext) -> Configuration:
         """The configuration with the device of a worker."""
         model = self.config.model.model_copy(update={"device": context.device})
         return self.config.model_copy(update={"model": model})
-
-
-def remote_model(config: Configuration, store: Store, stage: Stage) -> RemoteModel:
-    """The model and units of a stage."""
-    sources = stage_sources(config)
-    first = sources["collect"]
-    model = fingerprint(config.model.model_dump(exclude={"device"}), first["model files"], first["package versions"])
-    return RemoteModel(config, store.folder("rotate"), ModelKeys(model, fingerprint(sources[stage])))
 
 
 def collect_remotely(
@@ -58,7 +54,7 @@ def collect_remotely(
     from atlas_builder.collect.run import is_merged, merge_passes
 
     if not is_merged(folder):
-        model = remote_model(config, store, "collect")
+        model = RemoteModel(config, store.folder("rotate"), "collect")
         prepared, shards = _run_shards(
             executor, model, _prepare_pass, _collect_shard, folder, executor.shards, progress
         )
@@ -74,7 +70,7 @@ def rotate_remotely(
     from atlas_builder.rotate.run import is_rotated
 
     if not is_rotated(folder):
-        model = remote_model(config, store, "rotate")
+        model = RemoteModel(config, store.folder("rotate"), "rotate")
         count = 1 if config.units.basis == "local" else min(executor.shards, BLOCKS)
         prepared, shards = _run_shards(executor, model, _prepare_rotation, _rotate_shard, folder, count, progress)
         executor.submit_to_model("directions", _merge_rotations, shards, config, folder, prepared).result()
@@ -124,7 +120,7 @@ def _prepare_pass(context: TaskContext, model: RemoteModel, folder: Path) -> Non
     from atlas_builder.collect.run import prepare_pass
 
     config = model.on(context)
-    loaded, units = opened_once(model.keys, config, model.rotation)
+    loaded, units = opened_once(context.build, model.stage, config, model.rotation)
     with _in_one_step(folder) as draft:
         prepare_pass(loaded, units, config, draft, context.progress)
 
@@ -134,7 +130,7 @@ def _prepare_rotation(context: TaskContext, model: RemoteModel, folder: Path) ->
     from atlas_builder.units.mlp import MLPUnits
 
     config = model.on(context)
-    loaded = loaded_once(model.keys, config)
+    loaded = loaded_once(context.build, config)
     with _in_one_step(folder) as draft:
         prepare_rotation(loaded, MLPUnits(loaded.bridge, config.units.layers), config, draft, context.progress)
 
@@ -148,8 +144,20 @@ def _collect_shard(
     config = model.on(context)
     with alone(context, folder) as done:
         if not done:
-            loaded, units = opened_once(model.keys, config, model.rotation)
+            loaded, units = opened_once(context.build, model.stage, config, model.rotation)
+            _check_weights(context, units, prepared)
             collect(loaded, units, config, folder, context.progress, Shard(number, count), prepared)
+
+
+def _check_weights(context: TaskContext, units: Units, prepared: Path) -> None:
+    """Refuse a worker whose copy of the model, under the same name, is another one."""
+    layer = units.layers[0]
+    made, here = read_array(prepared / f"L{layer}" / "read.npy", on_disk=True), units.read_weights(layer).numpy()
+    if made.shape != here.shape or not np.allclose(made, here, rtol=0.01, atol=1e-3 * float(np.abs(here).max())):
+        raise ConfigurationError(
+            f"worker {context.worker} has another model under the same name than the worker that prepared the pass: put "
+            "the model on storage that all machines share, or set model.revision."
+        )
 
 
 def _rotate_shard(
@@ -161,7 +169,7 @@ def _rotate_shard(
     config = model.on(context)
     with alone(context, folder) as done:
         if not done:
-            loaded = loaded_once(model.keys, config)
+            loaded = loaded_once(context.build, config)
             units = MLPUnits(loaded.bridge, config.units.layers)
             rotate(loaded, units, config, folder, context.progress, (number, count), prepared)
 

@@ -77,8 +77,9 @@ class RemoteProgress(Progress):
 
 @dataclass(frozen=True)
 class TaskContext:
-    """Where a task runs that runs the model: the device of its worker, and the one to report to."""
+    """Where a task runs that runs the model: its build, the device of its worker, and the one to report to."""
 
+    build: str
     worker: str
     device: str
     progress: RemoteProgress
@@ -99,7 +100,7 @@ def run_task(task: Task, terms: Terms) -> Reply:
         _check_once(terms if task.runs_model else terms.without_device(), name)
         if task.runs_model:
             _take_share_of_cores(int(worker.state.nthreads), terms)
-            context = TaskContext(name, device_on_worker(terms.device, name), progress)
+            context = TaskContext(terms.token, name, device_on_worker(terms.device, name), progress)
             result = task.function(context, *task.arguments)
         else:
             result = task.function(*task.arguments)

@@ -159,7 +159,7 @@ def test_a_shard_that_a_lost_worker_still_runs_is_waited_for(tmp_path: Path) -> 
     """The scheduler thinks a worker dead, which goes on: the other waits, and finds the shard done."""
     terms = Terms(tmp_path, "", {}, "cpu")
     (tmp_path / agreement.HEAD).touch()
-    context = TaskContext("1", "cpu", RemoteProgress(terms))
+    context = TaskContext("", "1", "cpu", RemoteProgress(terms))
     shard, ran = tmp_path / "1-of-2", []
     shard.mkdir()
     entered = threading.Event()
@@ -180,7 +180,7 @@ def test_a_shard_that_a_lost_worker_still_runs_is_waited_for(tmp_path: Path) -> 
 
 
 def test_a_shard_whose_build_has_ended_is_not_waited_for(tmp_path: Path) -> None:
-    context = TaskContext("1", "cpu", RemoteProgress(Terms(tmp_path, "", {}, "cpu")))
+    context = TaskContext("", "1", "cpu", RemoteProgress(Terms(tmp_path, "", {}, "cpu")))
     shard = tmp_path / "1-of-2"
     with locked(shard.with_name("1-of-2.lock"), ""), pytest.raises(BuildEndedError), remote_pass.alone(context, shard):
         raise AssertionError
