@@ -155,7 +155,7 @@ def _check_weights(context: TaskContext, units: Units, prepared: Path) -> None:
     made, here = read_array(prepared / f"L{layer}" / "read.npy", on_disk=True), units.read_weights(layer).numpy()
     if made.shape != here.shape or not np.allclose(made, here, rtol=0.01, atol=1e-3 * float(np.abs(here).max())):
         raise ConfigurationError(
-            f"worker {context.worker} has another model under the same name than the worker that prepared the pass: put "
+            f"worker {context.worker} has another model under this name than the worker that prepared the pass: put "
             "the model on storage that all machines share, or set model.revision."
         )
 

@@ -32,7 +32,7 @@ class StoredResult:
 
 def store_arrays(result: Any, folder: Path) -> StoredResult:
     """Write the arrays of a result, tuples, lists and dictionaries of any depth, to a file of their own in `folder`."""
-    arrays: dict[str, np.ndarray[Any, Any]] = {}
+    arrays: dict[str, Any] = {}
 
     def place(array: Any) -> Any:
         if not isinstance(array, np.ndarray) or array.dtype.hasobject:  # objects would be pickled

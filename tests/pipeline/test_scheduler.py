@@ -117,37 +117,25 @@ class FinishedArrays(NamedTuple):
 def test_a_worker_that_is_killed_amid_a_shard_costs_no_byte(
     cluster: Any, configure: Configure, tiny_site: Path, tmp_path: Path, executors: list[ClusterExecutor]
 ) -> None:
-    killed: list[int] = []
+    def die_after_a_checkpoint() -> int:
+        from atlas_builder.collect.checkpoints import Collectors
 
-    def kill_one() -> None:
-        draft = work_folder(tmp_path / "site") / ".collect.draft" / remote_pass.SHARDS
-        while not killed:
-            for log in draft.glob("*/L0/*.f32"):  # a shard is under way
-                holder = _holder(log)
-                if holder and not remote_pass.is_done(log.parent.parent):
-                    os.kill(holder, signal.SIGKILL)
-                    killed.append(holder)
-                    return
-            time.sleep(0.002)
+        checkpoint = Collectors.checkpoint
 
-    killer = threading.Thread(target=kill_one, daemon=True)
-    killer.start()
-    site = build(configure(), tmp_path / "site", scheduler=cluster.scheduler_address, until="collect")
-    killer.join(1)
-    assert killed
-    assert len({one.task for one in executors[0].finished if one.task.startswith("shard ")}) == 8
+        def dying(self: Collectors) -> None:
+            checkpoint(self)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        Collectors.checkpoint = dying  # type: ignore[method-assign]
+        return os.getpid()
+
+    with distributed.Client(cluster.scheduler_address, set_as_default=False) as client:
+        one = next(iter(client.scheduler_info(n_workers=-1)["workers"]))
+        before = client.run(die_after_a_checkpoint, workers=[one])
+        site = build(configure(), tmp_path / "site", scheduler=cluster.scheduler_address, until="collect")
+        assert not set(before) & set(client.scheduler_info(n_workers=-1)["workers"])
+    assert len({one.task for one in executors[0].finished if one.task.startswith("shard ")}) == 2 * SHARDS_A_WORKER
     assert _stage(site, "collect") == _stage(tiny_site, "collect")
-
-
-def _holder(file: Path) -> int | None:
-    """The process that has a file open."""
-    for link in Path("/proc").glob("[0-9]*/fd/*"):
-        try:
-            if link.readlink() == file:
-                return int(link.parts[2])
-        except OSError:
-            continue
-    return None
 
 
 def _stage(site: Path, stage: str) -> dict[str, str]:
