@@ -163,7 +163,7 @@ def _workers(client: Client, device: str, progress: Progress, scheduler: str) ->
         time.sleep(0.5)
     if device.startswith("cuda") and not _count(workers, device):
         raise ConfigurationError(
-            f"--scheduler: model.device is {device}, and none of {len(workers)} workers offers a GPU: start "
+            f"--scheduler: model.device is {device}, and none of {_counted(len(workers))} offers a GPU: start "
             "those that have one with dask worker --resources GPU=1."
         )
     return workers
@@ -182,7 +182,11 @@ def _said(workers: dict[str, Any], device: str) -> str:
         if many
         else ""
     )
-    return f"{len(workers)} workers, {_count(workers, device)} of them run the model{hint}"
+    return f"{_counted(len(workers))}, {_count(workers, device)} of them for the model{hint}"
+
+
+def _counted(workers: int) -> str:
+    return f"{workers} worker" + "s" * (workers != 1)
 
 
 async def _ask(terms: Terms, dask_worker: Any = None) -> WorkerFacts:
