@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -74,6 +75,17 @@ def test_an_atlas_is_the_same_to_the_byte_and_the_pass_runs_on_all_workers(
     for stage in ("collect", "cluster", "describe", "link"):
         assert digests(work / stage).keys() == digests(work_folder(tiny_site) / stage).keys()
     assert not list(work.glob(".scheduler-*"))
+
+
+def test_directions_are_found_on_workers_to_the_same_bytes(
+    cluster: Any, configure: Configure, pool: Executor, tmp_path: Path, executors: list[ClusterExecutor]
+) -> None:
+    settings = configure(units={"kind": "basis"}, examples={"per_unit": 4})
+    here = build(settings, tmp_path / "here", executor=pool, until="collect")
+    there = build(settings, tmp_path / "there", scheduler=cluster.scheduler_address, until="collect")
+    for stage in ("rotate", "collect"):
+        assert _stage(there, stage) == _stage(here, stage)
+    assert {"preparation", "shard 8/8", "directions"} <= {one.task for one in executors[0].finished}
 
 
 def test_results_and_arguments_that_cross_are_small(
