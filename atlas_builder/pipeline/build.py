@@ -63,8 +63,7 @@ def build(
         until: The last stage to build; `rotate` where there are directions to find.
         progress: Where to report; quiet by default.
         executor: What runs the pieces of a stage; one process a core by default.
-        scheduler: The address, or the file, of a Dask scheduler whose workers run all stages but `publish`, the pass
-            over the text included, in place of an `executor`; they share the storage of `output`.
+        scheduler: Address or file of a Dask scheduler whose workers run all stages but `publish`, in its place.
 
     Returns:
         The folder of the site.
@@ -83,8 +82,7 @@ def build(
     progress = progress or Progress(quiet=True)
     output = output.resolve()
     _check_what_is_given(config, output, fresh, until)
-    sources = stage_sources(config)
-    store = Store(work_folder(output))
+    sources, store = stage_sources(config), Store(work_folder(output))
     stages = stages_of(config)
     with store.alone(*ALL_STAGES), _pool(executor, scheduler, config, store, progress) as pool:
         restore_site(output, store.root)
@@ -97,8 +95,8 @@ def build(
             started = time.monotonic()
             if _is_unchanged(store, stage, sources[stage], output, progress):
                 continue
-            resumes = stage in _RESUME
-            with store.making(stage, sources[stage], resumes=resumes) as folder, ended_on_failure(pool):
+            draft = store.making(stage, sources[stage], resumes=stage in _RESUME)
+            with draft as folder, ended_on_failure(pool):
                 _RUN[stage](config, store, folder, pool, progress)
                 if stage == "publish":
                     _put_in_place(folder, output, store, progress)
