@@ -70,8 +70,8 @@ class ClusterExecutor(Executor):
     ) -> None:
         self._client, self._terms, self._progress = client, terms, progress
         # Equal arguments are to run as often as they are submitted.
-        self._plain: Executor = client.get_executor(pure=False)
-        self._with_device: Executor = client.get_executor(pure=False, resources=resources) if resources else self._plain
+        self._plain: Any = client.get_executor(pure=False)
+        self._with_device: Any = client.get_executor(pure=False, resources=resources) if resources else self._plain
         self._open: set[Future[Reply]] = set()
         self._lock = threading.Lock()
         self.shards = SHARDS_A_WORKER * workers
