@@ -13,7 +13,7 @@ import click
 
 from atlas_builder.config import Configuration
 from atlas_builder.config_file import load_config
-from atlas_builder.pipeline.division import Division, divided
+from atlas_builder.pipeline.division import Division, division_options
 from atlas_builder.pipeline.fingerprints import ALL_STAGES, Stage
 from atlas_builder.progress import Progress
 from atlas_builder.system.failures import failure
@@ -109,7 +109,7 @@ def demo(everything: bool, output: Path | None, overrides: tuple[str, ...], fres
 @click.option(
     "--until", type=click.Choice(ALL_STAGES), default="publish", show_default=True, help="Stop after this stage."
 )
-@divided
+@division_options
 def build(
     configuration: Path,
     output: Path | None,

@@ -198,7 +198,7 @@ def _describe(config: Configuration, store: Store, folder: Path, pool: Executor,
     from atlas_builder.collect.results import Collected
     from atlas_builder.describe.associations import associate
     from atlas_builder.describe.run import describe
-    from atlas_builder.pipeline.measurements import measure, measure_remotely, needs_model
+    from atlas_builder.pipeline.measurements import measure_here, measure_remotely, needs_model
 
     collected, clustered = Collected(store.folder("collect")), store.folder("cluster")
     describe(collected, clustered, config.examples, folder, pool, progress)
@@ -209,7 +209,7 @@ def _describe(config: Configuration, store: Store, folder: Path, pool: Executor,
     if isinstance(pool, ClusterExecutor):
         measure_remotely(pool, config, store, folder, progress)
     else:
-        measure(config, store, folder, progress)
+        measure_here(config, store, folder, progress)
 
 
 def _link(config: Configuration, store: Store, folder: Path, pool: Executor, progress: Progress) -> None:

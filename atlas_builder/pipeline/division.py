@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # what commands do not use is not imported
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
-def divided(command: _Command) -> _Command:
+def division_options(command: _Command) -> _Command:
     """Give a command the options of `Division`."""
     for option in (
         click.option(

@@ -70,7 +70,7 @@ class Measuring:
             clamp_units(opened.units, Collected(self.collected), self.folder, config.model.device, progress)
 
 
-def measure(config: Configuration, store: Store, folder: Path, progress: Progress) -> None:
+def measure_here(config: Configuration, store: Store, folder: Path, progress: Progress) -> None:
     """Measure all that the configuration asks for, with the model in this process."""
     from atlas_builder.describe.importance_parts import measure_importance
     from atlas_builder.models import language_model

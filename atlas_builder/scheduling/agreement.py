@@ -20,7 +20,7 @@ HEAD = "head"
 
 
 @dataclass(frozen=True)
-class Terms:
+class WorkerTerms:
     """What a build expects of every worker that takes a task."""
 
     folder: Path
@@ -35,7 +35,7 @@ class Terms:
     sharing: Mapping[str, int] | None = None
     """How many workers share each machine, by its name."""
 
-    def without_device(self) -> Terms:
+    def without_device(self) -> WorkerTerms:
         """What is expected of a worker that does not run the model."""
         return replace(self, device="cpu", device_name=None)
 
@@ -62,7 +62,7 @@ def all_versions() -> dict[str, str]:
     return {"atlas-builder": code, "python": platform.python_version(), **versions(), **others}
 
 
-def worker_facts(terms: Terms, name: str) -> WorkerFacts:
+def worker_facts(terms: WorkerTerms, name: str) -> WorkerFacts:
     """What the worker of this name says of itself; it answers in the shared folder where it sees that."""
     return WorkerFacts(platform.node(), all_versions(), device_name(terms.device, name), _answer(terms, name))
 
@@ -93,12 +93,12 @@ def device_name(device: str, worker: str) -> str | None:
     return str(torch.cuda.get_device_name(device_on_worker(device, worker)))
 
 
-def answer_file(terms: Terms, worker: str) -> Path:
+def answer_file(terms: WorkerTerms, worker: str) -> Path:
     """The file in which a worker answers."""
     return terms.folder / f"worker-{hashlib.sha256(worker.encode()).hexdigest()[:16]}"
 
 
-def _answer(terms: Terms, worker: str) -> bool:
+def _answer(terms: WorkerTerms, worker: str) -> bool:
     try:
         if (terms.folder / HEAD).read_text(encoding="utf-8") != terms.token:
             return False
@@ -108,7 +108,7 @@ def _answer(terms: Terms, worker: str) -> bool:
     return True
 
 
-def check_worker(worker: str, facts: WorkerFacts, terms: Terms) -> None:
+def check_worker(worker: str, facts: WorkerFacts, terms: WorkerTerms) -> None:
     """Raise `ConfigurationError` where a worker is not as the others and the build are."""
     for name, version in terms.versions.items():
         if (other := facts.versions.get(name)) != version:
@@ -128,7 +128,7 @@ def check_worker(worker: str, facts: WorkerFacts, terms: Terms) -> None:
         )
 
 
-def check_answer(worker: str, facts: WorkerFacts, terms: Terms, seconds: float = SECONDS_UNTIL_SEEN) -> None:
+def check_answer(worker: str, facts: WorkerFacts, terms: WorkerTerms, seconds: float = SECONDS_UNTIL_SEEN) -> None:
     """Raise `ConfigurationError` where this machine does not see what a worker wrote to the shared folder."""
     last = time.monotonic() + seconds
     while True:

@@ -19,8 +19,8 @@ from atlas_builder.errors import ConfigurationError, brief
 from atlas_builder.progress import Progress
 from atlas_builder.scheduling.agreement import (
     HEAD,
-    Terms,
     WorkerFacts,
+    WorkerTerms,
     all_versions,
     check_answer,
     check_worker,
@@ -59,7 +59,7 @@ def connected(scheduler: str, work: Path, device: str, progress: Progress) -> It
     for left in work.glob(f"{_FOLDER}*"):  # by a build that was killed
         shutil.rmtree(left, ignore_errors=True)
     client = _client(scheduler)
-    terms = Terms(work / f"{_FOLDER}{secrets.token_hex(4)}", secrets.token_hex(16), all_versions(), device)
+    terms = WorkerTerms(work / f"{_FOLDER}{secrets.token_hex(4)}", secrets.token_hex(16), all_versions(), device)
     try:
         terms.folder.mkdir()
         (terms.folder / HEAD).write_text(terms.token, encoding="utf-8")
@@ -189,12 +189,12 @@ def _counted(workers: int) -> str:
     return f"{workers} worker" + "s" * (workers != 1)
 
 
-async def _ask(terms: Terms, dask_worker: Any = None) -> WorkerFacts:
+async def _ask(terms: WorkerTerms, dask_worker: Any = None) -> WorkerFacts:
     """Run by a worker, whose own loop goes on meanwhile."""
     return await asyncio.to_thread(worker_facts, terms, str(dask_worker.name))
 
 
-def _agreed(client: Client, workers: dict[str, Any], terms: Terms) -> Terms:
+def _agreed(client: Client, workers: dict[str, Any], terms: WorkerTerms) -> WorkerTerms:
     """The terms with what was learnt of the workers; raises `ConfigurationError` where they differ."""
     gpu = [address for address, worker in workers.items() if worker["resources"].get("GPU", 0) >= 1]
     run_model = gpu if terms.device.startswith("cuda") else []

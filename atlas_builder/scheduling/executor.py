@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from atlas_builder.errors import AtlasError
 from atlas_builder.progress import Progress
-from atlas_builder.scheduling.agreement import Terms
+from atlas_builder.scheduling.agreement import WorkerTerms
 from atlas_builder.scheduling.arrays import load_arrays
 from atlas_builder.scheduling.tasks import Reply, Task, run_task
 
@@ -66,7 +66,7 @@ class ClusterExecutor(Executor):
     """
 
     def __init__(
-        self, client: Client, terms: Terms, resources: dict[str, float], workers: int, progress: Progress
+        self, client: Client, terms: WorkerTerms, resources: dict[str, float], workers: int, progress: Progress
     ) -> None:
         self._client, self._terms, self._progress = client, terms, progress
         # Equal arguments are to run as often as they are submitted.

@@ -13,7 +13,7 @@ from typing import Any
 
 from atlas_builder.errors import AtlasError
 from atlas_builder.progress import Advance, Progress
-from atlas_builder.scheduling.agreement import HEAD, Terms, check_worker, device_on_worker, worker_facts
+from atlas_builder.scheduling.agreement import HEAD, WorkerTerms, check_worker, device_on_worker, worker_facts
 from atlas_builder.scheduling.arrays import StoredResult, store_arrays
 from atlas_builder.workspace import cores
 
@@ -49,7 +49,7 @@ class BuildEndedError(AtlasError):
 class RemoteProgress(Progress):
     """Keeps what a task says for the build, and ends the task when the build has ended."""
 
-    def __init__(self, terms: Terms) -> None:
+    def __init__(self, terms: WorkerTerms) -> None:
         super().__init__(quiet=True)
         self.lines: list[str] = []
         self._head, self._last = terms.folder / HEAD, time.monotonic()
@@ -85,7 +85,7 @@ class TaskContext:
     progress: RemoteProgress
 
 
-def run_task(task: Task, terms: Terms) -> Reply:
+def run_task(task: Task, terms: WorkerTerms) -> Reply:
     """Run a task on the worker that this process is.
 
     Raises `ConfigurationError` where the worker is not as those that the build began with, and what the
@@ -107,14 +107,14 @@ def run_task(task: Task, terms: Terms) -> Reply:
         return Reply(store_arrays(result, terms.folder), tuple(progress.lines), name)
 
 
-def _check_once(terms: Terms, name: str) -> None:
+def _check_once(terms: WorkerTerms, name: str) -> None:
     """Check this worker, once a build: it may have come after those that the build began with."""
     if (terms.token, terms.device) not in _AGREED:
         check_worker(name, worker_facts(terms, name), terms)
         _AGREED.add((terms.token, terms.device))
 
 
-def _take_share_of_cores(threads: int, terms: Terms) -> None:
+def _take_share_of_cores(threads: int, terms: WorkerTerms) -> None:
     """Give torch the worker's threads or, where that is more, its share of the machine's cores.
 
     A nanny starts its worker with OMP_NUM_THREADS=1, and workers have one thread as often as not, since a

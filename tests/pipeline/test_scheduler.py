@@ -24,7 +24,7 @@ from atlas_builder.files import locked
 from atlas_builder.pipeline import remote_pass
 from atlas_builder.pipeline.build import build
 from atlas_builder.scheduling import agreement, connection
-from atlas_builder.scheduling.agreement import Terms, WorkerFacts, check_answer, check_worker, device_on_worker
+from atlas_builder.scheduling.agreement import WorkerFacts, WorkerTerms, check_answer, check_worker, device_on_worker
 from atlas_builder.scheduling.arrays import load_arrays, store_arrays
 from atlas_builder.scheduling.connection import connected
 from atlas_builder.scheduling.executor import SHARDS_A_WORKER, ClusterExecutor, WorkerError
@@ -157,7 +157,7 @@ def _stage(site: Path, stage: str) -> dict[str, str]:
 
 def test_a_shard_that_a_lost_worker_still_runs_is_waited_for(tmp_path: Path) -> None:
     """The scheduler thinks a worker dead, which goes on: the other waits, and finds the shard done."""
-    terms = Terms(tmp_path, "", {}, "cpu")
+    terms = WorkerTerms(tmp_path, "", {}, "cpu")
     (tmp_path / agreement.HEAD).touch()
     context = TaskContext("", "1", "cpu", RemoteProgress(terms))
     shard, ran = tmp_path / "1-of-2", []
@@ -180,7 +180,7 @@ def test_a_shard_that_a_lost_worker_still_runs_is_waited_for(tmp_path: Path) -> 
 
 
 def test_a_shard_whose_build_has_ended_is_not_waited_for(tmp_path: Path) -> None:
-    context = TaskContext("", "1", "cpu", RemoteProgress(Terms(tmp_path, "", {}, "cpu")))
+    context = TaskContext("", "1", "cpu", RemoteProgress(WorkerTerms(tmp_path, "", {}, "cpu")))
     shard = tmp_path / "1-of-2"
     with locked(shard.with_name("1-of-2.lock"), ""), pytest.raises(BuildEndedError), remote_pass.alone(context, shard):
         raise AssertionError
@@ -233,7 +233,7 @@ def test_workers_of_another_version_are_refused(cluster: Any, tmp_path: Path, mo
 
 
 def test_a_folder_that_workers_do_not_see_is_refused(tmp_path: Path) -> None:
-    terms = Terms(tmp_path / "elsewhere" / "scratch", "token", agreement.all_versions(), "cpu")
+    terms = WorkerTerms(tmp_path / "elsewhere" / "scratch", "token", agreement.all_versions(), "cpu")
     facts = agreement.worker_facts(terms, "gpu-3")
     assert not facts.sees_folder
     with pytest.raises(ConfigurationError, match=r"worker gpu-3 on .* cannot read and write .*elsewhere: put --output"):
@@ -243,7 +243,7 @@ def test_a_folder_that_workers_do_not_see_is_refused(tmp_path: Path) -> None:
 
 
 def test_gpus_of_two_kinds_are_refused(tmp_path: Path) -> None:
-    terms = Terms(tmp_path, "", {}, "cuda", device_name="NVIDIA H100")
+    terms = WorkerTerms(tmp_path, "", {}, "cuda", device_name="NVIDIA H100")
     with pytest.raises(ConfigurationError, match=r"a on n1 has a NVIDIA A100, another one a NVIDIA H100"):
         check_worker("a", WorkerFacts("n1", {}, "NVIDIA A100", True), terms)
     check_worker("a", WorkerFacts("n1", {}, None, True), terms.without_device())
