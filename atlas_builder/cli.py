@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from atlas_builder.pipeline.division import Division, division_options
 from atlas_builder.pipeline.stages import ALL_STAGES, Stage
 from atlas_builder.progress import Progress
 from atlas_builder.system.failures import failure
@@ -110,18 +111,14 @@ def demo(everything: bool, output: Path | None, overrides: tuple[str, ...], fres
 @click.option(
     "--until", type=click.Choice(ALL_STAGES), default="publish", show_default=True, help="Stop after this stage."
 )
-@click.option("--shard", metavar="I/N", help="Run only shard I of N of the pass over the corpus; see merge.")
-@click.option(
-    "--shards", type=click.IntRange(1, 1000), metavar="N", help="Run the pass as N parallel shards on this machine."
-)
+@division_options
 def build(
     configuration: Path,
     output: Path | None,
     overrides: tuple[str, ...],
     fresh: bool,
     until: Stage,
-    shard: str | None,
-    shards: int | None,
+    **division: Any,
 ) -> None:
     """Build an atlas from a YAML configuration.
 
@@ -133,24 +130,18 @@ def build(
       atlas-builder build site_config/gpt2-small.yml
       atlas-builder build my-model.yml --set corpus.max_tokens=100000 --output /tmp/small
       atlas-builder build my-model.yml --shard 2/7
+      atlas-builder build my-model.yml --scheduler tcp://10.0.0.1:8786
     """
     from atlas_builder.config_file import load_config
 
+    asked = Division(**division)
     config = load_config(configuration, overrides)
-    from atlas_builder.pipeline import shards as passes
-    from atlas_builder.pipeline.build import holds_pass
-    from atlas_builder.workspace import workers
-
     folder = output or _default_output(config)
-    if shard:
-        number, of = passes.parse_shard(shard)
-        passes.collect_shard(config, folder, number, of, progress=Progress())
-        _say(f"shard {number}/{of} is done; when all are, run: atlas-builder merge {configuration}")
+    if said := asked.run_shard(config, folder, configuration, Progress()):
+        _say(said)
         return
-    if shards and not holds_pass(config, folder):
-        with workers(None, shards) as pool:
-            passes.collect_shards(config, folder, shards, pool, Progress())
-    _build(config, folder, fresh, until)
+    asked.run_shards(config, folder, Progress())
+    _build(config, folder, fresh, until, asked.scheduler)
 
 
 @main.command(short_help="Compare built atlases of the same text.")
@@ -201,11 +192,12 @@ def _default_output(config: Configuration) -> Path:
     return Path("output") / config.atlas.id
 
 
-def _build(config: Configuration, output: Path | None, fresh: bool, until: Stage) -> None:
+def _build(config: Configuration, output: Path | None, fresh: bool, until: Stage, scheduler: str | None = None) -> None:
     from atlas_builder.pipeline.build import build as run
 
     progress = Progress()
-    folder = run(config, output or _default_output(config), fresh=fresh, until=until, progress=progress)
+    folder = output or _default_output(config)
+    run(config, folder, fresh=fresh, until=until, progress=progress, scheduler=scheduler)
     if until == "publish":
         progress.say(f"open {folder / 'index.html'}")
 

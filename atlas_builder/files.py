@@ -36,12 +36,12 @@ def fingerprint(*parts: Any) -> str:
 
 
 @contextmanager
-def locked(file: Path, refusal: str) -> Iterator[None]:
-    """Lock a file during the block; raises `ConfigurationError` with the `refusal` where another process holds it."""
+def locked(file: Path, refusal: str, seconds: float = 0) -> Iterator[None]:
+    """Lock a file during the block; raises `ConfigurationError` with the `refusal` where another holds it so long."""
     file.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(file)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=seconds)
     except Timeout:
         raise ConfigurationError(refusal) from None
     try:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -35,17 +37,25 @@ from atlas_builder.progress import Progress
 from atlas_builder.units.base import OutputUnits, TrainedUnits, Units
 
 _FACTS = "facts.json"
+_MERGING = ".merging-"
 _CONTEXTS_BETWEEN_CHECKPOINTS = 8192
 _SECONDS_BETWEEN_CHECKPOINTS = 300.0
 
 
 def collect(
-    model: LanguageModel, units: Units, config: Configuration, folder: Path, progress: Progress, shard: Shard = WHOLE
+    model: LanguageModel,
+    units: Units,
+    config: Configuration,
+    folder: Path,
+    progress: Progress,
+    shard: Shard = WHOLE,
+    prepared: Path | None = None,
 ) -> None:
     """Run the model over a shard of the corpus once and write to `folder` what `merge_passes` needs.
 
     Where an earlier run of the same shard was interrupted, it continues from that run's
-    last checkpoint. Raises `CorpusError` for a broken or empty corpus, `ActivationError`
+    last checkpoint. What does not depend on the shard is read from `prepared`, where
+    `prepare_pass` wrote it, and else made here. Raises `CorpusError` for a broken or empty corpus, `ActivationError`
     where the model computes NaN or infinity, and `OutOfMemoryError` where not even one
     context fits.
     """
@@ -53,21 +63,22 @@ def collect(
     name = "collect" if shard == WHOLE else f"collect {shard}"
     if harm := checkpoint_damage(folder):
         progress.say(f"{name}: begins again, since {harm}")
-        (folder / _FACTS).unlink(missing_ok=True)
-    if not (folder / _FACTS).exists():
-        _prepare(model, units, config, folder, progress)
-    read = contexts.read_contexts(folder / "contexts")
-    shapes = [LayerShape(**shape) for shape in read_json(folder / _FACTS)["shapes"]]
+        shutil.rmtree(folder)
+    whole = prepared or folder
+    if not (whole / _FACTS).exists():
+        prepare_pass(model, units, config, whole, progress)
+    read = contexts.read_contexts(whole / "contexts")
+    shapes = [LayerShape(**shape) for shape in read_json(whole / _FACTS)["shapes"]]
     with collectors(shapes, config.examples, folder, torch.get_num_threads()) as opened:
         run = _Run(units, read, opened, config.model.device, progress)
         run.fit(tokens_that_fit(model.bridge.cfg, config.corpus.context, config.model.device))
         _pass(run, opened, shard.batches(read, shapes), name, progress)
 
 
-def _prepare(model: LanguageModel, units: Units, config: Configuration, folder: Path, progress: Progress) -> None:
-    """Write what does not depend on the shard: contexts, weights and, last, facts."""
-    shutil.rmtree(folder)
-    folder.mkdir()
+def prepare_pass(model: LanguageModel, units: Units, config: Configuration, folder: Path, progress: Progress) -> None:
+    """Write what does not depend on the shard: contexts, weights and, last, facts. Raises as `collect` does."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     skipped = documents.Skipped()
     token_texts = model.token_texts
     with progress.task("tokenise", total=config.corpus.max_tokens, unit="tokens") as advance:
@@ -236,22 +247,38 @@ def _unit_of(units: Units) -> NDArray[np.int64] | None:
     return numbers
 
 
-def merge_passes(shards: Sequence[Path], config: Configuration, folder: Path, progress: Progress) -> None:
+def merge_passes(
+    shards: Sequence[Path],
+    config: Configuration,
+    folder: Path,
+    progress: Progress,
+    *,
+    prepared: Path | None = None,
+    executor: Executor | None = None,
+) -> None:
     """Make the results of the pass from the folders of all its shards.
 
-    Raises `ConfigurationError` where they belong to different passes.
+    What does not depend on the shard is in `prepared` or, if none is given, in each of them. Layers are
+    merged through the `executor`, or here. Raises `ConfigurationError` where shards belong to different passes.
     """
-    first, facts = shards[0], _facts_of_all(shards)
+    whole = prepared or shards[0]
+    facts = _facts_of_all([prepared] if prepared else shards)
     shapes = [LayerShape(**shape) for shape in facts.pop("shapes")]
-    shutil.copytree(first / "contexts", folder / "contexts", dirs_exist_ok=True)
-    read = contexts.read_contexts(folder / "contexts")
+    shutil.copytree(whole / "contexts", folder / "contexts", dirs_exist_ok=True)
+    given = [(shards, whole, shape, config, folder) for shape in shapes]
+    tasks = [executor.submit(_merge_layer, *one) for one in given] if executor else []
     with progress.task("select", total=len(shapes), unit="layers") as advance:
-        for shape in shapes:
-            _merge_layer(shards, shape, read, config, folder)
+        for place, one in enumerate(given):
+            if tasks:
+                tasks[place].result()
+            else:
+                _merge_layer(*one)
             advance(1)
     for name in ("unembedding.npy", "tokens.json"):
-        if (first / name).exists():  # some models have no direct logit effects
-            shutil.copyfile(first / name, folder / name)
+        if (whole / name).exists():  # some models have no direct logit effects
+            shutil.copyfile(whole / name, folder / name)
+    for left in folder.glob(f"{_MERGING}*"):  # by a process that was killed
+        shutil.rmtree(left, ignore_errors=True)
     facts["layers_read"] = [shape.layer for shape in shapes]
     facts["units"] = [{"layer": shape.layer, "units": shape.units} for shape in shapes]
     write_json(folder / _FACTS, facts)  # last, see is_merged
@@ -262,23 +289,22 @@ def is_merged(folder: Path) -> bool:
     return (folder / _FACTS).exists()
 
 
-def _merge_layer(
-    shards: Sequence[Path], shape: LayerShape, read: Contexts, config: Configuration, folder: Path
-) -> None:
-    target = folder / f"L{shape.layer}"
-    scratch = folder / "merging"
-    with ExitStack() as stack:
-        parts = [stack.enter_context(collectors([shape], config.examples, shard, 1)) for shard in shards]
-        collector = parts[0].layers[shape.layer]
-        if len(shards) > 1:
-            collector = stack.enter_context(collectors([shape], config.examples, scratch, 1)).layers[shape.layer]
-            for other in parts:
-                collector.merge(other.layers[shape.layer])
+def _merge_layer(shards: Sequence[Path], whole: Path, shape: LayerShape, config: Configuration, folder: Path) -> None:
+    """Write a layer's results: in one step, since a machine that was thought lost may write them too."""
+    read = contexts.read_contexts(whole / "contexts")
+    with tempfile.TemporaryDirectory(dir=folder, prefix=_MERGING) as name, ExitStack() as stack:
+        scratch, target = Path(name) / "merged", Path(name) / f"L{shape.layer}"
+        first = shards[0] if len(shards) == 1 else scratch
+        collector = stack.enter_context(collectors([shape], config.examples, first, 1)).layers[shape.layer]
+        for shard in shards if len(shards) > 1 else ():  # one at a time: there may be hundreds
+            with collectors([shape], config.examples, shard, 1) as part:
+                collector.merge(part.layers[shape.layer])
         finish(collector, read, target)
-    shutil.rmtree(scratch, ignore_errors=True)
-    for name in ("read.npy", "write.npy", "output_tokens.npy"):
-        if (made := shards[0] / f"L{shape.layer}" / name).exists():  # output neurons write nothing
-            shutil.copyfile(made, target / name)
+        for file in ("read.npy", "write.npy", "output_tokens.npy"):
+            if (made := whole / f"L{shape.layer}" / file).exists():  # output neurons write nothing
+                shutil.copyfile(made, target / file)
+        shutil.rmtree(folder / target.name, ignore_errors=True)
+        target.rename(folder / target.name)
 
 
 def _facts_of_all(shards: Sequence[Path]) -> dict[str, Any]:

@@ -8,7 +8,6 @@ Units whose examples are in the same context share its runs.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,17 +21,11 @@ from atlas_builder.collect.results import Collected
 from atlas_builder.config import Configuration
 from atlas_builder.corpus.contexts import Contexts
 from atlas_builder.describe.masked_runs import KeyTokens, Way, packed, unpacked, whole
-from atlas_builder.describe.results import importance_file, save_importance
 from atlas_builder.describe.shown_examples import Shown
-from atlas_builder.files import read_array
-from atlas_builder.models.language_model import LanguageModel
-from atlas_builder.models.memory import batch_tokens, in_halves, keep_memory, tokens_that_fit
-from atlas_builder.models.precision import DTYPES, epsilon
-from atlas_builder.progress import Progress
+from atlas_builder.models.memory import batch_tokens, in_halves, tokens_that_fit
+from atlas_builder.models.precision import epsilon
 from atlas_builder.units.base import Units
 
-_BATCHES_A_FILE = 8
-_PARTS = "importance"
 _TIMES = 4
 """So often what a CPU is given at once is a batch: other devices may take it all at once."""
 _UNITS_TRIED = 64
@@ -72,7 +65,8 @@ class Masking:
     Examples are given as `Wanted`. `mask` is the token that replaces a masked one, `reach`
     how many tokens before a key token are masked besides itself. A model that is not `causal`
     reads whole contexts. `shape` is TransformerLens's configuration: where it is known, a device
-    other than the CPU is given as much at once as its memory takes. `dtype` is the model's.
+    other than the CPU is given as much at once as its memory takes. `dtype` is the model's. Whether
+    it obeys a packing is tried where `obeys_packing` does not say.
     """
 
     def __init__(
@@ -85,12 +79,13 @@ class Masking:
         causal: bool = True,
         shape: Any = None,
         dtype: torch.dtype = torch.float32,
+        obeys_packing: bool | None = None,
     ) -> None:
         self._units, self._read, self._mask, self.reach = units, read, mask, reach
         self._device, self._causal, self._shape = device, causal, shape
         self._slack = epsilon(dtype) ** 0.5
         self._tokens = batch_tokens(max(units.count(layer) for layer in units.layers))
-        self._way: Way | None = None if causal else whole
+        self._way: Way | None = {None: None, False: unpacked, True: packed}[obeys_packing] if causal else whole
 
     def batches(self, examples: np.ndarray) -> list[NDArray[np.int64]]:
         """Divide the examples into batches in which as many tokens are masked for each, of near key positions.
@@ -222,52 +217,3 @@ class Masking:
             <= self._slack * np.abs(expected[keys.layer == layer]).max()
             for layer in layers
         )
-
-
-def measure_importance(
-    loaded: LanguageModel, units: Units, collected: Collected, clustered: Path, config: Configuration, folder: Path,
-    progress: Progress,
-) -> None:  # fmt: skip
-    """Write token importance for the examples that the configuration selects, layer by layer.
-
-    Finished batches are kept in `folder` in small files, so that an interrupted run resumes.
-    """
-    keep_memory()
-    masking = Masking(
-        units,
-        collected.contexts,
-        loaded.mask,
-        config.examples.window[0],
-        config.model.device,
-        loaded.is_causal,
-        loaded.bridge.cfg,
-        DTYPES[config.model.dtype],
-    )
-    layers = list(wanted_examples(collected, clustered, config))
-    wanted = np.concatenate([examples for _, _, examples in layers])
-    if loaded.is_causal and len(wanted) and not masking.is_packed(wanted):
-        progress.say("importance: this architecture does not take rows of several masked texts, so each runs alone")
-    importance = _in_parts(masking, wanted, folder / _PARTS, progress)
-    ends = np.cumsum([len(places) for _, places, _ in layers])
-    for (layer, places, _), values in zip(layers, np.split(importance, ends[:-1]), strict=True):
-        save_importance(importance_file(folder, layer), places, values)
-    shutil.rmtree(folder / _PARTS)
-
-
-def _in_parts(masking: Masking, examples: np.ndarray, folder: Path, progress: Progress) -> NDArray[np.float32]:
-    """I(k) of all examples, given as `Wanted`: (examples, reach + 1)."""
-    batches = masking.batches(examples)
-    folder.mkdir(exist_ok=True)
-    importance = np.full((len(examples), masking.reach + 1), np.nan, np.float32)
-    with progress.task("importance", total=len(examples), unit="examples") as advance:
-        for first in range(0, len(batches), _BATCHES_A_FILE):
-            part = batches[first : first + _BATCHES_A_FILE]
-            path = folder / f"{first}.npy"
-            if not path.exists():
-                draft = folder / "draft"
-                with draft.open("wb") as file:
-                    np.save(file, np.concatenate([masking.importance(examples, batch) for batch in part]))
-                draft.replace(path)
-            importance[np.concatenate(part)] = read_array(path)
-            advance(sum(map(len, part)))
-    return importance

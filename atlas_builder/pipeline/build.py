@@ -8,9 +8,11 @@ depends on is unchanged and its files are there.
 from __future__ import annotations
 
 import shutil
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from pathlib import Path
 
 from atlas_builder.config import Configuration
@@ -20,6 +22,7 @@ from atlas_builder.files import Sources, Store, digests, read_json, write_json
 from atlas_builder.pipeline.fingerprints import edition_date, stage_sources, stages_of
 from atlas_builder.pipeline.stages import ALL_STAGES, Stage
 from atlas_builder.progress import Progress
+from atlas_builder.scheduling.executor import ClusterExecutor
 from atlas_builder.site.prose.render import check_prose
 from atlas_builder.site.replacement import SAVED, replace_site, restore_site
 from atlas_builder.site.theme import check_theme
@@ -48,6 +51,7 @@ def build(
     until: Stage = "publish",
     progress: Progress | None = None,
     executor: Executor | None = None,
+    scheduler: str | None = None,
 ) -> Path:
     """Build an atlas and return the folder of its site.
 
@@ -59,7 +63,8 @@ def build(
         fresh: Build every stage again, and replace whatever `output` holds, be it no atlas.
         until: The last stage to build; `rotate` where there are directions to find.
         progress: Where to report; quiet by default.
-        executor: What runs the shards of a stage; one process a core by default.
+        executor: What runs the pieces of a stage; one process a core by default.
+        scheduler: Address or file of a Dask scheduler whose workers run all stages but `publish`, in its place.
 
     Returns:
         The folder of the site.
@@ -78,10 +83,9 @@ def build(
     progress = progress or Progress(quiet=True)
     output = output.resolve()
     _check_what_is_given(config, output, fresh, until)
-    sources = stage_sources(config)
-    store = Store(work_folder(output))
+    sources, store = stage_sources(config), Store(work_folder(output))
     stages = stages_of(config)
-    with store.alone(*ALL_STAGES), workers(executor) as pool:
+    with store.alone(*ALL_STAGES), _pool(executor, scheduler, config, store, progress) as pool:
         restore_site(output, store.root)
         if note := mount_note(output):
             progress.say(note)
@@ -92,8 +96,8 @@ def build(
             started = time.monotonic()
             if _is_unchanged(store, stage, sources[stage], output, progress):
                 continue
-            resumes = stage in _RESUME
-            with store.making(stage, sources[stage], resumes=resumes) as folder, ended_on_failure(pool):
+            draft = store.making(stage, sources[stage], resumes=stage in _RESUME)
+            with draft as folder, ended_on_failure(pool):
                 _RUN[stage](config, store, folder, pool, progress)
                 if stage == "publish":
                     _put_in_place(folder, output, store, progress)
@@ -108,6 +112,30 @@ def _check_what_is_given(config: Configuration, output: Path, fresh: bool, until
     check_theme(config.site.theme)
     check_prose(config.site.prose)
     check_corpus(config.corpus)
+
+
+@contextmanager
+def _pool(
+    executor: Executor | None, scheduler: str | None, config: Configuration, store: Store, progress: Progress
+) -> Iterator[Executor]:
+    """What runs the pieces of stages."""
+    if scheduler is None:
+        with workers(executor) as pool:
+            yield pool
+        return
+    from atlas_builder.scheduling.connection import connected
+
+    with connected(scheduler, store.root, config.model.device, progress) as remote:
+        try:
+            yield remote
+        finally:
+            remote.run_on_workers(_forget_models)
+
+
+def _forget_models() -> None:
+    """Free the memory of models on a worker."""
+    if opened := sys.modules.get("atlas_builder.pipeline.opened"):
+        opened.forget_models()
 
 
 def _put_in_place(folder: Path, output: Path, store: Store, progress: Progress) -> None:
@@ -125,16 +153,20 @@ def holds_pass(config: Configuration, output: Path) -> bool:
 
 def _rotate(config: Configuration, store: Store, folder: Path, pool: Executor, progress: Progress) -> None:
     from atlas_builder.models import language_model
+    from atlas_builder.pipeline.remote_pass import clear_passes, rotate_remotely
     from atlas_builder.rotate.run import is_rotated, merge_rotations, rotate
     from atlas_builder.units.mlp import MLPUnits
 
+    if isinstance(pool, ClusterExecutor):
+        rotate_remotely(pool, config, store, folder, progress)
+        return
     whole = folder / "pass"
     if not is_rotated(folder):
         loaded = language_model.load_model(config.model)
         rotate(loaded, MLPUnits(loaded.bridge, config.units.layers), config, whole, progress)
         del loaded
         merge_rotations([whole], config, folder, progress)
-    shutil.rmtree(whole, ignore_errors=True)
+    clear_passes(folder)
 
 
 def _collect(config: Configuration, store: Store, folder: Path, pool: Executor, progress: Progress) -> None:
@@ -142,14 +174,18 @@ def _collect(config: Configuration, store: Store, folder: Path, pool: Executor, 
     from atlas_builder.collect.run import collect, is_merged, merge_passes
     from atlas_builder.models import language_model
     from atlas_builder.pipeline.opened import open_built_units
+    from atlas_builder.pipeline.remote_pass import clear_passes, collect_remotely
 
+    if isinstance(pool, ClusterExecutor):
+        collect_remotely(pool, config, store, folder, progress)
+        return
     whole = folder / "pass"
     if not is_merged(folder):  # else the last build was stopped while removing the merged pass
         loaded = language_model.load_model(config.model)
         collect(loaded, open_built_units(loaded, config, store.folder("rotate")), config, whole, progress)
         del loaded  # its memory is better used
         merge_passes([whole], config, folder, progress)
-    shutil.rmtree(whole, ignore_errors=True)
+    clear_passes(folder)
 
 
 def _cluster(config: Configuration, store: Store, folder: Path, pool: Executor, progress: Progress) -> None:
@@ -163,34 +199,18 @@ def _describe(config: Configuration, store: Store, folder: Path, pool: Executor,
     from atlas_builder.collect.results import Collected
     from atlas_builder.describe.associations import associate
     from atlas_builder.describe.run import describe
+    from atlas_builder.pipeline.measurements import measure_here, measure_remotely, needs_model
 
     collected, clustered = Collected(store.folder("collect")), store.folder("cluster")
     describe(collected, clustered, config.examples, folder, pool, progress)
     if config.names_associations:
         associate(collected, config.examples, folder, pool, progress)
-    has_edges = config.units.kind == "basis"
-    if has_edges or config.describe.importance != "none" or config.describe.prediction or config.describe.steering:
-        from atlas_builder.describe.ablation import measure_importance
-        from atlas_builder.describe.held_out import measure_held_out
-        from atlas_builder.describe.steering import clamp_units
-        from atlas_builder.models import language_model
-        from atlas_builder.pipeline.opened import open_built_units
-        from atlas_builder.units.base import Steerable
-
-        loaded = language_model.load_model(config.model)
-        units = open_built_units(loaded, config, store.folder("rotate"), collected)
-        if config.describe.importance != "none":
-            measure_importance(loaded, units, collected, clustered, config, folder, progress)
-        if has_edges:
-            from atlas_builder.describe.interactions import measure_edges
-            from atlas_builder.rotate.results import Rotation
-
-            rotation = Rotation(store.folder("rotate"))
-            measure_edges(loaded, rotation, collected.contexts, config, folder, progress)
-        predicts = config.describe.prediction
-        measure_held_out(loaded, units, collected, folder, config.model.device, progress, predicts=predicts)
-        if config.describe.steering and isinstance(units, Steerable) and loaded.is_causal:
-            clamp_units(units, collected, folder, config.model.device, progress)
+    if not needs_model(config):
+        return
+    if isinstance(pool, ClusterExecutor):
+        measure_remotely(pool, config, store, folder, progress)
+    else:
+        measure_here(config, store, folder, progress)
 
 
 def _link(config: Configuration, store: Store, folder: Path, pool: Executor, progress: Progress) -> None:
@@ -220,7 +240,9 @@ def _publish(config: Configuration, store: Store, folder: Path, pool: Executor, 
     if stages.output_tokens is not None:
         facts["output_tokens"] = stages.output_tokens
     site = Site(stages, config, facts, date)
-    publish(site, folder / _SITE, pool, progress)
+    # A page is sooner written than sent for.
+    with workers(None if isinstance(pool, ClusterExecutor) else pool) as local:
+        publish(site, folder / _SITE, local, progress)
 
 
 _RESUME: tuple[Stage, ...] = ("rotate", "collect", "describe")

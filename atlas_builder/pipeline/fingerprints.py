@@ -26,9 +26,9 @@ _ENTRIES: dict[Stage, tuple[str, ...]] = {
     "cluster": ("cluster.run",),
     "describe": (
         "describe.run",
-        "describe.ablation",
         "describe.associations",
         "describe.held_out",
+        "describe.importance_parts",
         "describe.interactions",
         "describe.steering",
     ),

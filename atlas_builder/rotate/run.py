@@ -49,10 +49,12 @@ def rotate(
     folder: Path,
     progress: Progress,
     shard: tuple[int, int] = (1, 1),
+    prepared: Path | None = None,
 ) -> None:
     """Sum the blocks of a shard, (number, of), and write to `folder` what `merge_rotations` needs.
 
-    Raises `CorpusError` where the text has too few tokens for the model's width, `ModelError`
+    What does not depend on the shard is read from `prepared`, where `prepare_rotation` wrote it, and
+    else made here. Raises `CorpusError` where the text has too few tokens for the model's width, `ModelError`
     where the model cannot be differentiated, `ActivationError` for NaN or infinity, and
     `ConfigurationError` for shards of a local basis, whose layers are found one after the other.
     """
@@ -62,9 +64,11 @@ def rotate(
             "units.basis: a local basis is found layer by layer, from the last on, so that its pass has no shards: run "
             "build --until rotate without --shard first."
         )
-    if not (folder / _FACTS).exists():
-        _prepare(model, units, config, folder, progress)
-    read, facts = contexts.read_contexts(folder / "contexts"), read_json(folder / _FACTS)
+    whole = prepared or folder
+    if not (whole / _FACTS).exists():
+        prepare_rotation(model, units, config, whole, progress)
+    folder.mkdir(parents=True, exist_ok=True)
+    read, facts = contexts.read_contexts(whole / "contexts"), read_json(whole / _FACTS)
     plan = RotationPlan(read, config.interaction.max_tokens)
     run = _Run(model, units, config, read, plan, folder, progress)
     keep_memory()
@@ -78,8 +82,10 @@ def rotate(
         run.local(facts, config)
 
 
-def _prepare(model: LanguageModel, units: MLPUnits, config: Configuration, folder: Path, progress: Progress) -> None:
-    """Write what does not depend on the shard: contexts, weights and, last, facts."""
+def prepare_rotation(
+    model: LanguageModel, units: MLPUnits, config: Configuration, folder: Path, progress: Progress
+) -> None:
+    """Write what does not depend on the shard: contexts, weights and, last, facts. Raises as `rotate` does."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     skipped = documents.Skipped()
@@ -263,17 +269,21 @@ def _degeneracy(
     )
 
 
-def merge_rotations(shards: Sequence[Path], config: Configuration, folder: Path, progress: Progress) -> None:
+def merge_rotations(
+    shards: Sequence[Path], config: Configuration, folder: Path, progress: Progress, prepared: Path | None = None
+) -> None:
     """Make the stage's file of the folders of all shards; it does not depend on their number.
 
-    Raises `ConfigurationError` where a shard is missing or of another model or text, and
-    `ActivationError` where a layer has no direction.
+    What does not depend on the shard is in `prepared` or, if none is given, in each of them. Raises
+    `ConfigurationError` where a shard is missing or of another model or text, and `ActivationError` where a
+    layer has no direction.
     """
-    records = [read_json(shard / _FACTS) for shard in shards]
-    for shard, other in zip(shards, records, strict=True):
+    wholes = [prepared] if prepared else shards
+    records = [read_json(whole / _FACTS) for whole in wholes]
+    for shard, other in zip(wholes, records, strict=True):
         if other != records[0]:
             raise ConfigurationError(f"{shard} and {shards[0]} are of different models or texts: run the shards again.")
-    facts, weights = records[0], load_file(shards[0] / "weights.safetensors")
+    facts, weights = records[0], load_file(wholes[0] / "weights.safetensors")
     found: dict[str, Tensor] = {}
     degeneracy: dict[str, Any] = {}
     with progress.task("directions", total=len(facts["layers_read"]), unit="layers") as advance:

@@ -11,11 +11,19 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from atlas_builder.errors import ConfigurationError
 
 _PR_SET_PDEATHSIG = 1
+
+
+@runtime_checkable
+class CanEnd(Protocol):
+    """An executor whose tasks can be ended."""
+
+    def end(self) -> None:
+        """End all tasks, whatever they are at."""
 
 
 class Workers(ProcessPoolExecutor):
@@ -47,7 +55,7 @@ def ended_on_failure(executor: Executor) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        if isinstance(executor, Workers):
+        if isinstance(executor, CanEnd):
             executor.end()
         raise
 

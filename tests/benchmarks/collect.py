@@ -51,7 +51,7 @@ def main(shape: str = "demo", tokens: int = 262_144, brief: bool = False) -> Non
         units = open_units(loaded, settings)
         folder = Path(scratch) / "pass"
         folder.mkdir()
-        run._prepare(loaded, units, settings, folder, Progress(quiet=True))
+        run.prepare_pass(loaded, units, settings, folder, Progress(quiet=True))
         read = contexts.read_contexts(folder / "contexts")
         shapes = [layer.LayerShape(**found) for found in read_json(folder / "facts.json")["shapes"]]
         _watch(layer.LayerCollector, "_scan", "  looking at activations", spent)

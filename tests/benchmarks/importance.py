@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -64,7 +64,7 @@ def main(
     wanted = np.concatenate([found for _, _, found in wanted_examples(collected, work / "cluster", settings)])
     reach, dtype = settings.examples.window[0], next(iter(loaded.bridge.original_model.parameters())).dtype
     masking = Masking(units, collected.contexts, loaded.mask, reach, shape=loaded.bridge.cfg, dtype=dtype)
-    slow = Masking(_Everywhere(units), collected.contexts, loaded.mask, reach, dtype=dtype)  # type: ignore[arg-type]
+    slow = Masking(cast(Units, _Everywhere(units)), collected.contexts, loaded.mask, reach, dtype=dtype)
     slow._way = unpacked
     # Parts of batches at even distances, so that depths and positions are as in all of them.
     batches = masking.batches(wanted)
@@ -93,4 +93,4 @@ def main(
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:3], *(int(argument) for argument in sys.argv[3:]))
+    main(*sys.argv[1:3], **dict(zip(("examples", "times"), map(int, sys.argv[3:5]), strict=False)))

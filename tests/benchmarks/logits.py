@@ -48,7 +48,7 @@ def main(tokens: int = 1_000_000, count: int = 200) -> None:
             units = open_units(loaded, settings)
             folder = Path(scratch) / str(number)
             folder.mkdir()
-            run._prepare(loaded, units, settings, folder, Progress(quiet=True))
+            run.prepare_pass(loaded, units, settings, folder, Progress(quiet=True))
             read = contexts.read_contexts(folder / "contexts")
             shapes = [layer.LayerShape(**shape) for shape in read_json(folder / "facts.json")["shapes"]]
             opened = stack.enter_context(

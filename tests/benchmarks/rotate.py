@@ -38,7 +38,7 @@ def main(shape: str = "demo", tokens: int = 25_600) -> None:
         )
         loaded = language_model.load_model(config.model)
         units, folder = MLPUnits(loaded.bridge), Path(scratch) / "pass"
-        stage._prepare(loaded, units, config, folder, QUIET)
+        stage.prepare_rotation(loaded, units, config, folder, QUIET)
         read = read_contexts(folder / "contexts")
         plan = RotationPlan(read, None)
         run = stage._Run(loaded, units, config, read, plan, folder, QUIET)

@@ -20,7 +20,7 @@ from atlas_builder.cluster.run import Clustered
 from atlas_builder.collect.results import Collected, CollectedLayer
 from atlas_builder.config import Configuration
 from atlas_builder.corpus.contexts import Contexts
-from atlas_builder.describe import ablation
+from atlas_builder.describe import ablation, importance_parts
 from atlas_builder.describe.ablation import Masking, Wanted
 from atlas_builder.describe.results import Described
 from atlas_builder.errors import OutOfMemoryError
@@ -309,7 +309,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bytes_and_repeats_no_part(
     atlas_of: Callable[[str, Importance], Atlas], pool: Executor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(memory, "BATCH_TOKENS", 256)
-    monkeypatch.setattr(ablation, "_BATCHES_A_FILE", 3)
+    monkeypatch.setattr(importance_parts, "_BATCHES_A_FILE", 3)
     monkeypatch.setattr(ablation, "_TIMES", 1)
     atlas = atlas_of("gpt2", "central")
     explain_batch = Masking.importance
