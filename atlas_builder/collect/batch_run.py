@@ -16,8 +16,8 @@ from atlas_builder.collect.layer import NotFiniteError
 from atlas_builder.collect.own import OTHER, UNKNOWN
 from atlas_builder.collect.second_run import LayerReading
 from atlas_builder.corpus.contexts import Contexts
-from atlas_builder.errors import ActivationError
-from atlas_builder.models.memory import in_halves
+from atlas_builder.errors import ActivationError, OutOfMemoryError
+from atlas_builder.models.memory import in_halves, is_out_of_memory
 from atlas_builder.progress import Progress
 from atlas_builder.units.base import OutputUnits, Units
 
@@ -111,9 +111,9 @@ class BatchRun:
                     begin = collected[layer]
                     end = min(rows.stop, begin + (at_once(layer, length - self._head) or len(batch)))
                     now = slice(begin - rows.start, end - rows.start)
-                    collect_them = see(layer, slice(begin, end), inputs[now], activations[now])
+                    commit = see(layer, slice(begin, end), inputs[now], activations[now])
                     collected[layer] = end
-                    collect_them()
+                    self._finish(commit, layer)
 
             tokens = torch.from_numpy(self._read.stack(batch[rows])).to(self._device)
             self._units.run(tokens, visit, **({} if last is None else {"last": last}))
@@ -127,6 +127,18 @@ class BatchRun:
             "set a smaller corpus.context or model.dtype bfloat16."
         )
         in_halves(run, part.stop - part.start, self._device, refusal, on_halving)
+
+    def _finish(self, commit: Commit, layer: int) -> None:
+        """Collect what was looked at; half collected, it must not be tried again in halves."""
+        try:
+            commit()
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            raise OutOfMemoryError(
+                f"memory ran out while activations of layer {layer} were counted: run the same command again, "
+                "which goes on from the last checkpoint, with model.engine loops if it comes back."
+            ) from None
 
     def _look(self, layer: int, part: NDArray[np.int64], inputs: Tensor, activations: Tensor) -> Commit:
         """Look at some contexts; what this returns collects them."""

@@ -86,15 +86,18 @@ class DeviceLayer:
         Tensors are on the device and of any precision. Raises `NotFiniteError`, and torch's errors where
         the device's memory is too small, before anything is collected.
         """
+        text = activations[:, head:]
+        column = text.shape[0] * text.shape[1]  # activations of one unit
         while True:
             try:
-                found = self._look(batch, activations[:, head:], own)
+                found = self._look(batch, text, own)
             except RuntimeError as error:
-                if not is_out_of_memory(error) or self._room <= activations.shape[1] * len(batch) * SIDE_BY_SIDE:
+                used = min(self._room, column * text.shape[2])
+                if not is_out_of_memory(error) or used <= column * SIDE_BY_SIDE:
                     raise
-                self._room //= 2  # fewer units at once, before there are fewer contexts
+                self._room = used // 2  # fewer units at once, before there are fewer contexts
             else:
-                return partial(self._collect, batch, inputs, activations, head, own, found)
+                return partial(self._collect, batch, inputs[:, head:], text, own, found)
 
     def _look(self, batch: NDArray[np.int64], activations: Tensor, own: NDArray[np.int32] | None) -> list[_Found]:
         """Look at (batch, tokens, units) activations, some units at a time."""
@@ -146,11 +149,11 @@ class DeviceLayer:
         batch: NDArray[np.int64],
         inputs: Tensor,
         activations: Tensor,
-        head: int,
         own: NDArray[np.int32] | None,
         found: list[_Found],
     ) -> None:
-        collector, tokens = self._collector, activations.shape[1] - head
+        """Count what was found, and read what it asks for: (batch, tokens, width) and (batch, tokens, units)."""
+        collector, tokens = self._collector, activations.shape[1]
         for part in found:
             self._counts.add(part.block.first, part.counts)
             self._replay_peaks(part.block, batch, part.peaks)
@@ -164,18 +167,17 @@ class DeviceLayer:
         self._tokens += len(batch) * tokens
         if self._tokens > _GROWTH * self._pruned:
             self._raise_bounds()
-        own_inputs, own_activations = inputs[:, head:], activations[:, head:]
         if self._logs:
-            self._log(batch, own_inputs, own_activations)
+            self._log(batch, inputs, activations)
         place, position = collector.background.places(batch, tokens)
         if len(place):
-            collector.background.add(batch[place], position, self._gather.inputs(own_inputs, place, position))
+            collector.background.add(batch[place], position, self._gather.inputs(inputs, place, position))
         if collector.own is not None and own is not None:
             collector.own.visit(
                 batch,
                 own,
-                partial(self._gather.values, own_activations),
-                partial(self._gather.windows, own_activations),
+                partial(self._gather.values, activations),
+                partial(self._gather.windows, activations),
             )
 
     def _replay_peaks(self, block: Block, batch: NDArray[np.int64], found: HostCandidates) -> None:

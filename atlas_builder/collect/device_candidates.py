@@ -49,7 +49,7 @@ def peak_candidates(values: Tensor, counts: BlockCounts, rule: SelectionRule, fi
         place, unit = reaches.nonzero(as_tuple=True)
         extreme = peaks[place, unit]  # (candidates,)
         courses = values.transpose(1, 2)[place, unit]  # (candidates, tokens)
-        numbers = torch.arange(tokens, device=values.device)
+        numbers = torch.arange(tokens, dtype=torch.int32, device=values.device)
         position = torch.where(courses == extreme[:, None], numbers, tokens).amin(1)
         places.append((place * tokens + position) * units + unit)
         extremes.append(extreme)

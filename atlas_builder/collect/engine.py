@@ -13,7 +13,8 @@ from torch import Tensor
 from atlas_builder.collect.device import DeviceLayer
 from atlas_builder.collect.layer import LayerCollector
 from atlas_builder.config import ModelSettings
-from atlas_builder.models.memory import as_float32
+from atlas_builder.errors import OutOfMemoryError
+from atlas_builder.models.memory import as_float32, is_out_of_memory
 
 Commit = Callable[[], None]
 """Collects what was looked at; it needs no more memory of the device, but for rows that it reads piece by piece."""
@@ -71,10 +72,22 @@ class Loops:
 
 
 class OnDevice:
-    """Plain torch operations where the activations are: see `device`."""
+    """Plain torch operations where the activations are: see `device`.
+
+    Raises `OutOfMemoryError` where the device has no room for the statistics.
+    """
 
     def __init__(self, collectors: Mapping[int, LayerCollector], device: str, *, logs: bool) -> None:
-        self._layers = {layer: DeviceLayer(one, device, logs=logs) for layer, one in collectors.items()}
+        try:
+            self._layers = {layer: DeviceLayer(one, device, logs=logs) for layer, one in collectors.items()}
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            units = sum(one.shape.units for one in collectors.values())
+            raise OutOfMemoryError(
+                f"the statistics of {units:,} units do not fit into the memory of {device} beside the model: "
+                "set model.engine loops, or fewer units.layers."
+            ) from None
 
     def contexts_at_once(self, layer: int, tokens: int) -> int | None:
         """Few at first."""

@@ -146,6 +146,7 @@ def test_a_pass_stopped_after_every_checkpoint_goes_on_to_the_same_bytes(
 ) -> None:
     """In the second run as well, which has a checkpoint as often."""
     settings = configure(model={"name": str(llama_folder)})
+    monkeypatch.setattr(run, "_CONTEXTS_BETWEEN_CHECKPOINTS", 40)
     wanted = collected(on("loops", settings), tmp_path / "loops")
     read_again(monkeypatch, True)
     write = Collectors.checkpoint
@@ -309,7 +310,8 @@ def test_a_device_without_float64_differs_in_the_last_bits_of_sums_alone(
     wanted = collected(on("loops", configure()), tmp_path / "loops")
     monkeypatch.setattr(device_counts, "_has_float64", lambda device: False)
     found = collected(on("device", configure()), tmp_path / "device")
-    assert {path for path, _ in found.items() ^ wanted.items()} <= {"L0/moments.npy", "L1/moments.npy"}
+    differing = {path for path, _ in found.items() ^ wanted.items()}
+    assert differing - {"stage.json"} <= {"L0/moments.npy", "L1/moments.npy"}
     layers = [Collected(work_folder(tmp_path / name) / "collect").layers for name in ("loops", "device")]
     for left, right in zip(*layers, strict=True):
         for one, other in zip(left.moments, right.moments, strict=True):

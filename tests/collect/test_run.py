@@ -45,19 +45,21 @@ def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def collect_only(settings: Configuration, output: Path) -> None:
-    """What a process does that may be killed."""
+    """What a process does that may be killed; with the engine of the device, a second run is part of it."""
     with pytest.MonkeyPatch.context() as patch:
         make_batches_small(patch)
+        patch.setattr(run, "reads_again", lambda *_: True)
         build(settings, output, until="collect")
 
 
+@pytest.mark.parametrize("engine", ["loops", "device"])
 def test_a_pass_killed_at_ten_random_moments_goes_on_to_the_same_bytes(
-    configure: Configure, llama_folder: Path, tmp_path: Path
+    configure: Configure, llama_folder: Path, tmp_path: Path, engine: str
 ) -> None:
     # A server that has imported everything forks processes which are at work at once.
     server = multiprocessing.get_context("forkserver")
     server.set_forkserver_preload(["tests.collect.test_run", "transformer_lens.model_bridge", "numba"])
-    settings = configure(model={"name": str(llama_folder)})
+    settings = configure(model={"name": str(llama_folder), "engine": engine})
 
     def start(output: Path) -> Any:
         process = server.Process(target=collect_only, args=(settings, output))
@@ -196,10 +198,12 @@ def test_the_pass_stops_before_the_unembedding(
 
 
 @pytest.mark.usefixtures("small_batches")
-@pytest.mark.parametrize("of", [1, 3, 7])
-def test_the_number_of_shards_leaves_no_trace(of: int, configure: Configure, pool: Executor, tmp_path: Path) -> None:
-    settings = configure()
-    build(settings, tmp_path / "whole", until="collect", executor=pool)
+@pytest.mark.parametrize(("of", "engine"), [(1, "loops"), (3, "loops"), (7, "loops"), (7, "device")])
+def test_the_number_of_shards_leaves_no_trace(
+    of: int, engine: str, configure: Configure, pool: Executor, tmp_path: Path
+) -> None:
+    settings = configure(model={"engine": engine})
+    build(configure(), tmp_path / "whole", until="collect", executor=pool)
     folders = [shards.collect_shard(settings, tmp_path / "parts", number, of) for number in range(1, of + 1)]
     (tmp_path / "moved").mkdir()
     moved = [Path(shutil.move(folder, tmp_path / "moved" / folder.name)) for folder in folders]

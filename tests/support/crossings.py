@@ -44,11 +44,12 @@ class Crossings(TorchFunctionMode):
         # The one way in that the mode is not told of.
         self._from_numpy = torch.from_numpy
         vars(torch)["from_numpy"] = lambda array: self._host(self._from_numpy(array))
-        return super().__enter__()
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
 
     def __exit__(self, *error: object) -> None:
         vars(torch)["from_numpy"] = self._from_numpy
-        super().__exit__(*error)
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Iterable[Any] = (), kwargs: dict[str, Any] | None = None
