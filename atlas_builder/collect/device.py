@@ -36,8 +36,8 @@ from atlas_builder.collect.vector_log import RowLog
 from atlas_builder.models.memory import free_memory, is_out_of_memory, to_host
 
 BYTES_AN_ACTIVATION = 96
-"""Most that is held at one time for an activation that is looked at: sums in float64, bins, limits, places."""
-_SHARE = 0.25  # of free memory for a block, beside what the model holds
+"""Most memory that looking at an activation takes at one time: sums in float64, bins, limits, places."""
+_SHARE = 0.25  # of free memory for a block, beside what the model needs
 _LARGEST_BLOCK = 1 << 24
 _LARGEST_ON_CPU = 1 << 19  # activations: intermediate results stay in its caches
 _GROWTH = 1.5
