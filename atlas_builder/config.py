@@ -79,6 +79,9 @@ class ModelSettings(Section):
     """Precision in which the model runs; with 16 bits, `verify` allows for coarser rounding."""
     device: str = Field(default="cpu", pattern=r"^(cpu|cuda(:[0-9]{1,3})?|mps)$")
     """Device on which the model runs: `cpu`, `cuda`, `cuda:1` or `mps`."""
+    engine: Literal["auto", "loops", "device"] = "auto"
+    """Where the pass looks at activations: `loops`, on the processor, to which all of them cross; `device`, where they
+    are computed; `auto`: loops on `cpu`, else the device. The results are the same."""
 
 
 _HUB = ("huggingface",)

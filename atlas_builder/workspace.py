@@ -104,7 +104,7 @@ def portable_configuration(config: Configuration) -> dict[str, Any]:
         for field, _ in paths_in(section):
             settings[name][field] = _portable(settings[name][field])
     # Where it ran does not change the result.
-    del settings["model"]["device"]
+    del settings["model"]["device"], settings["model"]["engine"]
     return settings
 
 

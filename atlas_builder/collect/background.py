@@ -38,19 +38,21 @@ class Background:
 
     def visit(self, batch: NDArray[np.int64], inputs: Tensor, head: int) -> None:
         """Take in the inputs of a batch, (batch, context, width), but for the first `head` tokens of every context."""
-        tokens = inputs.shape[1] - head
-        context, position = np.repeat(batch, tokens), np.tile(np.arange(tokens), len(batch))
-        chosen = self._chosen(self._chances_of(context, position))
-        if len(chosen):
-            place, position = np.divmod(chosen, tokens)
+        place, position = self.places(batch, inputs.shape[1] - head)
+        if len(place):
             # Indexed by numpy: torch would wake all its threads for these few rows.
-            self._add(batch[place], position, inputs.numpy()[place, head + position])
+            self.add(batch[place], position, inputs.numpy()[place, head + position])
+
+    def places(self, batch: NDArray[np.int64], tokens: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The places in a batch of contexts of `tokens` tokens, and the positions, of those that are in the sample."""
+        context, position = np.repeat(batch, tokens), np.tile(np.arange(tokens), len(batch))
+        return np.divmod(self._chosen(self._chances_of(context, position)), tokens)
 
     def merge(self, other: Background) -> None:
         """Merge in the sample of other contexts."""
         chosen = self._chosen(other._chances)
         if len(chosen):
-            self._add(other.context[chosen], other.position[chosen], other._inputs(chosen))
+            self.add(other.context[chosen], other.position[chosen], other._inputs(chosen))
 
     def _chosen(self, chances: Chances) -> NDArray[np.int64]:
         """Which of these tokens are in the sample of all tokens so far and of these: ascending."""
@@ -61,7 +63,8 @@ class Background:
         order = np.argsort(np.concatenate([self._chances, chances[below]]))[:BACKGROUND_TOKENS]
         return np.sort(below[order[order >= held] - held])
 
-    def _add(self, context: NDArray[np.int64], position: NDArray[np.int64], inputs: NDArray[np.float32]) -> None:
+    def add(self, context: NDArray[np.int64], position: NDArray[np.int64], inputs: NDArray[np.float32]) -> None:
+        """Take tokens of `places` into the sample, with their inputs: (tokens, width)."""
         chances = np.concatenate([self._chances, self._chances_of(context, position)])
         order = np.argsort(chances)[:BACKGROUND_TOKENS]  # no two are equal, so this order is total
         self._chances = chances[order]

@@ -27,7 +27,8 @@ from atlas_builder.collect.candidates import (
 from atlas_builder.collect.histogram import LOWEST, SIDE, bin_edges
 from atlas_builder.collect.sampling import SIDE_BY_SIDE, Chances, chance_of_token, tokens_chances
 
-_LEVELS = 64
+LEVELS = 64
+"""Limits of a draw for each unit, by the zero bits with which a chance begins."""
 _FLOOR = np.nextafter(np.float32(2.0**LOWEST), np.float32(0))  # the middle bin counts as no activation
 DRAWN = 4
 """Tokens drawn per token shown: enough to fill a band and to compare bands."""
@@ -49,7 +50,7 @@ class BandSampling(NamedTuple):
 
 def band_sampling(keep: int, stream: np.uint64, masks: Chances, *, of_any_sign: bool = False) -> BandSampling:
     """The draw of `keep` tokens at or above any activation, of positive ones or `of_any_sign`."""
-    limit = np.full((len(masks), _LEVELS, SIDE_BY_SIDE), -np.inf if of_any_sign else _FLOOR, np.float32)
+    limit = np.full((len(masks), LEVELS, SIDE_BY_SIDE), -np.inf if of_any_sign else _FLOOR, np.float32)
     return BandSampling(keep, stream, masks, limit)
 
 
@@ -61,7 +62,7 @@ def _level(chance: np.uint64) -> int:
         if chance >> np.uint64(64 - step) == 0:
             level += step
             chance = chance << np.uint64(step)
-    return min(level, _LEVELS - 1)
+    return min(level, LEVELS - 1)
 
 
 @njit(nogil=True, cache=True)
@@ -101,6 +102,25 @@ def scan_tokens(
 
 
 @njit(nogil=True, cache=True)
+def consider_token(
+    draw: BandSampling, pool: Pool, unit: int, value: float, chance: np.uint64, context: int, position: int, row: int
+) -> bool:
+    """Add a token of this chance if it is above its limit; false where the pool is full."""
+    block, w = unit // SIDE_BY_SIDE, unit % SIDE_BY_SIDE
+    level = _level(chance ^ draw.masks[block])
+    if not value > draw.limit[block, level, w]:
+        return True
+    if pool.fill[unit] == pool.value.shape[1]:
+        prune_tokens(draw, pool, unit)
+        if pool.fill[unit] == pool.value.shape[1]:
+            return False
+        if not value > draw.limit[block, level, w]:
+            return True
+    append(pool, unit, value, context, position, row)
+    return True
+
+
+@njit(nogil=True, cache=True)
 def prune_tokens(draw: BandSampling, pool: Pool, unit: int) -> None:
     """Drop every token that cannot be drawn any more, and raise the limits."""
     block, w = unit // SIDE_BY_SIDE, unit % SIDE_BY_SIDE
@@ -113,7 +133,7 @@ def prune_tokens(draw: BandSampling, pool: Pool, unit: int) -> None:
     best = np.empty(draw.keep, np.float32)  # the highest activations that come first by chance, negated to ascend
     kept = np.empty(count, np.int64)
     held = count = 0
-    level = _LEVELS - 1
+    level = LEVELS - 1
     for place in order:
         if count and chances[place] == chances[kept[count - 1]]:
             continue  # offered again after the pool was widened

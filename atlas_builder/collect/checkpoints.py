@@ -51,10 +51,15 @@ class Collectors:
         self, shapes: list[LayerShape], examples: ExampleSettings, folder: Path, executor: Executor, threads: int
     ) -> None:
         self.folder = folder
-        kept = int(read_json(folder / _MARK)["batches"]) if (folder / _MARK).exists() else None
+        mark = read_json(folder / _MARK) if (folder / _MARK).exists() else None
+        kept = None if mark is None else int(mark["batches"])
         self._kept = kept
         self.done = kept or 0
-        """Batches collected."""
+        """Batches collected, and those of a second run."""
+        self.reads_again: bool | None = None if mark is None else bool(mark.get("reads_again"))
+        """Whether a second run reads windows and inputs; None where that is still to be decided."""
+        self.at_once: list[list[int]] = [] if mark is None else list(mark.get("at_once", ()))
+        """[batch, tokens]: from which batch on how many tokens were run at once at most."""
         self.layers = {
             shape.layer: LayerCollector(
                 shape,
@@ -83,6 +88,8 @@ class Collectors:
         logs = [log for collector in self.layers.values() for log in collector.logs]
         mark = {
             "batches": self.done,
+            "reads_again": bool(self.reads_again),
+            "at_once": self.at_once,
             "files": digests(self.folder, sorted(saved)),
             "logs": {log.path.relative_to(self.folder).as_posix(): log.bytes for log in logs},
         }
@@ -95,16 +102,19 @@ class Collectors:
             collector.clean()
 
 
-def checkpoint_damage(folder: Path) -> str | None:
+def checkpoint_damage(folder: Path, *, on_device: bool = False) -> str | None:
     """What is wrong with the checkpoint in a folder; None where there is none, or it can be gone on from.
 
-    Logs are long: of them only the length is known.
+    Logs are long: of them only the length is known. Without the engine `on_device`, a pass whose second
+    run is to read inputs cannot be gone on with.
     """
     if not (folder / _MARK).exists():
         return None
     try:
         mark = read_json(folder / _MARK)
         batches, files, logs = int(mark["batches"]), dict(mark["files"]), dict(mark["logs"])
+        if mark.get("reads_again") and not on_device:
+            return "it was begun by model.engine device, which logs no inputs"
     except (OSError, ValueError, KeyError, TypeError):
         return f"{_MARK} is not what was written"
     now = digests(folder, list(files))

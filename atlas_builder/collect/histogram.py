@@ -25,6 +25,11 @@ PEAK_BINS = 1 + ((HIGHEST - LOWEST) << PEAK_BITS)
 """Bins of contexts by the highest activation of a unit in each; the first is of those below the lowest edge."""
 
 
+def code_below(bits: int) -> int:
+    """The code of magnitudes below the lowest edge, where a code is the exponent and the first `bits` of a mantissa."""
+    return ((127 + LOWEST) << bits) - 1
+
+
 def bin_edges() -> NDArray[np.float64]:
     """The `BINS + 1` edges, ascending; a magnitude on an edge is in the bin farther from zero."""
     magnitudes = _magnitudes(MANTISSA_BITS)

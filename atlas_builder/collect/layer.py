@@ -115,7 +115,10 @@ class LayerCollector:
         self._log_candidates(self.band_candidates, self.band_windows, values, head, 1)
         if self.own is not None and own is not None:
             self.own.visit(
-                batch, values, own, head, lambda *places: windows(values, head, *places, *self.examples.window)
+                batch,
+                own,
+                lambda place, position, unit: values[place, head + position, unit],
+                lambda *places: windows(values, head, *places, *self.examples.window),
             )
         if len(tokens):
             # Units that are active on the same token share its input.
@@ -123,7 +126,7 @@ class LayerCollector:
             is_key[tokens] = True
             place, position = np.divmod(np.flatnonzero(is_key), values.shape[1])
             self.inputs.append(inputs[place, head + position].numpy())
-            self.input_tokens = np.append(self.input_tokens, _token(batch[place], position))
+            self.input_tokens = np.append(self.input_tokens, joined_places(batch[place], position))
         self.background.visit(batch, inputs, head)
 
     def _scan(
@@ -289,13 +292,14 @@ def _parts(units: int, threads: int) -> list[tuple[int, int]]:
     return list(itertools.pairwise(edges))
 
 
-def _token(context: NDArray[np.integer], position: NDArray[np.integer]) -> NDArray[np.int64]:
+def joined_places(context: NDArray[np.integer], position: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Contexts and positions in them, joined into one number that increases with both."""
     return (context.astype(np.int64) << 32) | position.astype(np.int64)
 
 
 def token_numbers(pooled: Candidates) -> NDArray[np.int64]:
-    """Context and position of each candidate, joined into one number that increases with both."""
-    return _token(pooled.context, pooled.position)
+    """The token of each candidate, by `joined_places`."""
+    return joined_places(pooled.context, pooled.position)
 
 
 def _free_of_waste(pool: Pool, log: RowLog) -> None:

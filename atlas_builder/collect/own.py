@@ -28,7 +28,7 @@ _ROW = 4  # numbers of `draw_type`, of four bytes each
 _ROWS_AT_ONCE = 1 << 16
 
 Windows = Callable[[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]], NDArray[np.float32]]
-"""Activations around (tokens,) places in a batch, positions and units."""
+"""Activations at or around (tokens,) places in a batch, positions and units: (tokens,) or (tokens, window)."""
 
 
 _sample_type = np.dtype([*draw_type.descr, ("row", "<i8")])
@@ -46,14 +46,12 @@ class OwnPositions:
         self.sample: np.ndarray = np.zeros(0, _sample_type) if saved is None else saved["own_sample"]
         """By unit and chance, `_sample_type`."""
 
-    def visit(
-        self, batch: NDArray[np.int64], values: NDArray[np.float32], own: NDArray[np.int32], head: int, windows: Windows
-    ) -> None:
-        """Take in a batch: (batch, context, units) activations, and the unit of each next token, (batch, tokens)."""
+    def visit(self, batch: NDArray[np.int64], own: NDArray[np.int32], values: Windows, windows: Windows) -> None:
+        """Take in a batch, of which `own` has the unit of each next token: (batch, tokens)."""
         place, position = np.nonzero(own >= 0)
         unit = own[place, position]
         rows = np.empty(len(place), draw_type)
-        rows["unit"], rows["value"] = unit, values[place, head + position, unit]
+        rows["unit"], rows["value"] = unit, values(place, position, unit.astype(np.int64))
         rows["context"], rows["position"] = batch[place], position
         self.log.append(rows.view(np.float32).reshape(-1, _ROW))
         chosen = self._chosen(rows)

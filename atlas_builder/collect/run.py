@@ -10,7 +10,7 @@ import hashlib
 import shutil
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,20 +19,21 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
+from atlas_builder.collect.batch_run import BatchRun
 from atlas_builder.collect.checkpoints import WHOLE, Collectors, Shard, checkpoint_damage, collectors
-from atlas_builder.collect.layer import LayerShape, NotFiniteError
-from atlas_builder.collect.own import OTHER, UNKNOWN
+from atlas_builder.collect.engine import Loops, OnDevice, looks_on_device
+from atlas_builder.collect.layer import LayerShape
+from atlas_builder.collect.second_run import LayerReading, reads_again
 from atlas_builder.collect.write import finish
 from atlas_builder.config import Configuration
 from atlas_builder.corpus import contexts, documents
 from atlas_builder.corpus.attributes import check_attributes
 from atlas_builder.corpus.contexts import Contexts
-from atlas_builder.errors import ActivationError, ConfigurationError
+from atlas_builder.errors import ConfigurationError
 from atlas_builder.files import read_json, write_json
 from atlas_builder.models.language_model import LanguageModel
-from atlas_builder.models.memory import as_float32, in_halves, keep_memory, tokens_that_fit
+from atlas_builder.models.memory import keep_memory, tokens_that_fit
 from atlas_builder.progress import Progress
 from atlas_builder.units.base import OutputUnits, TrainedUnits, Units
 
@@ -61,7 +62,8 @@ def collect(
     """
     folder.mkdir(parents=True, exist_ok=True)
     name = "collect" if shard == WHOLE else f"collect {shard}"
-    if harm := checkpoint_damage(folder):
+    on_device = looks_on_device(config.model)
+    if harm := checkpoint_damage(folder, on_device=on_device):
         progress.say(f"{name}: begins again, since {harm}")
         shutil.rmtree(folder)
     whole = prepared or folder
@@ -70,9 +72,30 @@ def collect(
     read = contexts.read_contexts(whole / "contexts")
     shapes = [LayerShape(**shape) for shape in read_json(whole / _FACTS)["shapes"]]
     with collectors(shapes, config.examples, folder, torch.get_num_threads()) as opened:
-        run = _Run(units, read, opened, config.model.device, progress)
-        run.fit(tokens_that_fit(model.bridge.cfg, config.corpus.context, config.model.device))
-        _pass(run, opened, shard.batches(read, shapes), name, progress)
+        batches = shard.batches(read, shapes)
+        if opened.reads_again is None:
+            opened.reads_again = on_device and _reads_again(model, config, read, batches, opened)
+        device = config.model.device
+        engine = OnDevice(opened.layers, device, logs=not opened.reads_again) if on_device else Loops(opened.layers)
+        run = BatchRun(units, read, opened, device, progress, engine)
+        run.fit(tokens_that_fit(model.bridge.cfg, config.corpus.context, device))
+        _pass(run, opened, batches, name, progress)
+        if opened.reads_again:
+            readings = {
+                layer: LayerReading(one, batches, device, is_whole=shard.of == 1)
+                for layer, one in opened.layers.items()
+            }
+            _second_run(run, opened, batches, readings, name, progress)
+
+
+def _reads_again(
+    model: LanguageModel, config: Configuration, read: Contexts, batches: list[NDArray[np.int64]], opened: Collectors
+) -> bool:
+    parameters = sum(part.numel() for part in model.bridge.original_model.parameters())
+    shapes = [collector.shape for collector in opened.layers.values()]
+    count = sum(map(len, batches))
+    tokens = read.token_count * count // max(1, len(read))
+    return reads_again(shapes, config.examples, count, tokens, parameters, config.model.device, opened.folder)
 
 
 def prepare_pass(model: LanguageModel, units: Units, config: Configuration, folder: Path, progress: Progress) -> None:
@@ -146,105 +169,70 @@ def _shape(units: Units, layer: int, width: int, config: Configuration) -> Layer
     )
 
 
-def _pass(run: _Run, opened: Collectors, batches: list[NDArray[np.int64]], name: str, progress: Progress) -> None:
+def _pass(run: BatchRun, opened: Collectors, batches: list[NDArray[np.int64]], name: str, progress: Progress) -> None:
     keep_memory()
     total = sum(run.tokens_of(batch) for batch in batches)
-    seen, last = 0, time.monotonic()
     contexts_in_all, contexts_done = (sum(map(len, part)) for part in (batches, batches[: opened.done]))
     if opened.done:
         progress.say(f"{name}: continuing after {contexts_done:,} of {contexts_in_all:,} contexts")
     known = sum(run.tokens_of(batch) for batch in batches[: opened.done])
+    checkpoints = _Checkpoints(run, opened)
     with progress.task(name, total=total, unit="tokens", done=known) as advance:
         for batch in batches[opened.done :]:
             run.batch(batch)
-            opened.done += 1
-            seen += len(batch)
+            if not opened.at_once or opened.at_once[-1][1] != run.tokens:
+                opened.at_once.append([opened.done, run.tokens])
             contexts_done += len(batch)
+            checkpoints.after(batch)
             advance(run.tokens_of(batch), f"{contexts_done:,} of {contexts_in_all:,} contexts")
-            if seen >= _CONTEXTS_BETWEEN_CHECKPOINTS or time.monotonic() - last > _SECONDS_BETWEEN_CHECKPOINTS:
-                opened.checkpoint()
-                seen, last = 0, time.monotonic()
-        opened.checkpoint()
+        checkpoints.write()
 
 
-class _Run:
-    """Runs batches, in parts where memory is short."""
-
-    def __init__(self, units: Units, read: Contexts, opened: Collectors, device: str, progress: Progress) -> None:
-        self._units, self._read, self._collectors = units, read, opened.layers
-        self._device, self._progress = device, progress
-        self._head = int(read.bos is not None)  # the beginning-of-sequence token is left out
-        self._unit_of = _unit_of(units)
-        self._tokens = 1
-
-    def fit(self, tokens: int) -> None:
-        """Run at most so many tokens at once, but at least one context."""
-        self._tokens = max(1, tokens)
-
-    def tokens_of(self, batch: NDArray[np.int64]) -> int:
-        """Number of tokens of text in a batch."""
-        return len(batch) * int(self._read.starts[batch[0] + 1] - self._read.starts[batch[0]])
-
-    def batch(self, batch: NDArray[np.int64]) -> None:
-        """Run a batch of contexts of one length and collect it in every layer."""
-        length = self.tokens_of(batch) // len(batch) + self._head
-        size = max(1, self._tokens // length)
-        for start in range(0, len(batch), size):
-            self._part(batch[start : start + size])
-
-    def _part(self, part: NDArray[np.int64]) -> None:
-        """Run some contexts; after running out of memory, no layer collects the same context twice."""
-        collected = {layer: np.zeros(len(part), bool) for layer in self._units.layers}
-
-        def run(rows: slice) -> None:
-            def visit(layer: int, inputs: Tensor, activations: Tensor) -> None:
-                if not collected[layer][rows].all():
-                    on_cpu = as_float32(inputs), as_float32(activations)
-                    collected[layer][rows] = True
-                    self._visit(layer, part[rows], *on_cpu)
-
-            self._units.run(torch.from_numpy(self._read.stack(part[rows])).to(self._device), visit)
-
-        def on_halving(contexts: int, half: int) -> None:
-            self.fit(half * length)
-            self._progress.say(f"out of memory with {contexts} contexts at once: continuing with {half}")
-
-        length = self.tokens_of(part) // len(part) + self._head
-        refusal = (
-            f"one context of {length} tokens does not fit into the memory of {self._device}: "
-            "set a smaller corpus.context or model.dtype bfloat16."
-        )
-        in_halves(run, len(part), self._device, refusal, on_halving)
-
-    def _visit(self, layer: int, part: NDArray[np.int64], inputs: Tensor, activations: Tensor) -> None:
-        try:
-            self._collectors[layer].visit(part, inputs, activations, self._head, self._own(part))
-        except NotFiniteError as error:
-            document = self._read.names[self._read.document[error.context]]
-            what = "activations of more than 10⁹" if error.too_large else "NaN or infinity"
-            units = ", ".join(map(str, error.units[:3])) + (", …" if len(error.units) > 3 else "")
-            raise ActivationError(
-                f"layer {layer} computes {what} in document {document} "
-                f"({len(error.units):,} of {activations.shape[2]:,} units: {units}): "
-                "run the model in float32 or check its weights."
-            ) from None
-
-    def _own(self, part: NDArray[np.int64]) -> NDArray[np.int32] | None:
-        """The unit of the next token of some contexts, as `OwnPositions` has it; None for units that are no tokens."""
-        if self._unit_of is None:
-            return None
-        following = self._read.next_tokens(part)
-        units = self._unit_of[np.minimum(following, len(self._unit_of) - 1)]
-        return np.where(following < 0, UNKNOWN, units).astype(np.int32)
+def _second_run(
+    run: BatchRun,
+    opened: Collectors,
+    batches: list[NDArray[np.int64]],
+    readings: Mapping[int, LayerReading],
+    name: str,
+    progress: Progress,
+) -> None:
+    """Read what a pass did not log, batch by batch as they ran first; `opened.done` counts on."""
+    checkpoints, fits = _Checkpoints(run, opened), run.tokens
+    begin = opened.done - len(batches)
+    total = sum(run.tokens_of(batch) for batch in batches)
+    known = sum(run.tokens_of(batch) for batch in batches[:begin])
+    with progress.task(f"{name}: inputs", total=total, unit="tokens", done=known) as advance:
+        for number, batch in enumerate(batches[begin:], start=begin):
+            # As it ran first, for the same bits; in smaller parts only where memory has become too small since.
+            as_before = min(fits, [tokens for start, tokens in opened.at_once if start <= number][-1])
+            run.fit(as_before)
+            run.read_again(number, batch, readings)
+            fits = run.tokens if run.tokens < as_before else fits
+            checkpoints.after(batch)
+            advance(run.tokens_of(batch), "")
+        checkpoints.write()
 
 
-def _unit_of(units: Units) -> NDArray[np.int64] | None:
-    """The unit of each token up to the last that is one; the last entry is that of all tokens after."""
-    if not isinstance(units, OutputUnits):
-        return None
-    numbers = np.full(max(units.tokens) + 2, OTHER, np.int64)
-    numbers[list(units.tokens)] = np.arange(len(units.tokens))
-    return numbers
+class _Checkpoints:
+    """Writes a checkpoint every so many contexts or seconds."""
+
+    def __init__(self, run: BatchRun, opened: Collectors) -> None:
+        self._run, self._opened = run, opened
+        self._seen, self._last = 0, time.monotonic()
+
+    def after(self, batch: NDArray[np.int64]) -> None:
+        """Count a batch as done; write a checkpoint where it is time."""
+        self._opened.done += 1
+        self._seen += len(batch)
+        is_late = time.monotonic() - self._last > _SECONDS_BETWEEN_CHECKPOINTS
+        if self._seen >= _CONTEXTS_BETWEEN_CHECKPOINTS or is_late:
+            self.write()
+
+    def write(self) -> None:
+        """Write a checkpoint now."""
+        self._run.engine.settle()
+        self._opened.checkpoint()
+        self._seen, self._last = 0, time.monotonic()
 
 
 def merge_passes(

@@ -13,13 +13,13 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from atlas_builder.collect.histogram import BINS, LOWEST, MANTISSA_BITS, PEAK_BINS, PEAK_BITS, SIDE
+from atlas_builder.collect.histogram import BINS, MANTISSA_BITS, PEAK_BINS, PEAK_BITS, SIDE, code_below
 from atlas_builder.collect.results import Moments
 from atlas_builder.collect.sampling import SIDE_BY_SIDE
 
 _DROPPED_BITS = 23 - MANTISSA_BITS
-_BELOW = ((127 + LOWEST) << MANTISSA_BITS) - 1  # code of the magnitudes in the middle bin
-_PEAKS_BELOW = ((127 + LOWEST) << PEAK_BITS) - 1
+_BELOW = code_below(MANTISSA_BITS)  # code of the magnitudes in the middle bin
+_PEAKS_BELOW = code_below(PEAK_BITS)
 _REST = 2.0**52
 LARGEST_SQUARES = 2.0**62
 """What the squares of a unit's activations in a context must stay below to be counted."""
@@ -71,8 +71,8 @@ def moments(tally: Tally) -> Moments:
     total, squares = (tally.sums[:, part] + tally.sums[:, part + 1] / _REST for part in (0, 2))
     mean = total / tokens
     return Moments(
-        maximum=tally.maximum.astype(np.float64),
-        minimum=tally.minimum.astype(np.float64),
+        maximum=tally.maximum.astype(np.float64) + 0.0,  # of 0 and −0, which is first depends on the order
+        minimum=tally.minimum.astype(np.float64) + 0.0,
         mean=mean,
         deviation=np.sqrt(np.maximum(squares / tokens - mean**2, 0)),
         density=tally.positive / tokens,

@@ -26,7 +26,7 @@ def finish(collector: LayerCollector, contexts: Contexts, folder: Path) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     shape, tally = collector.shape, collector.tally
-    selected = selection.select(collector.rule, collector.top_candidates)
+    selected = chosen_examples(collector)
     chosen = selected.examples
     tokens, row = np.unique(token_numbers(chosen), return_inverse=True)
     _write_inputs(collector, tokens, folder / "inputs.f32")
@@ -44,17 +44,34 @@ def finish(collector: LayerCollector, contexts: Contexts, folder: Path) -> None:
     np.save(folder / "moments.npy", np.stack(statistics.moments(tally)))
     edges = _write_own(collector, folder) if collector.own is not None else None
     if edges is None:
-        edges = bands.band_edges(tally.histogram, tally.maximum, collector.examples.bands)
+        edges = _edges(collector)
     np.save(folder / "band_edges.npy", edges)
     drawn = bands.draw_bands(collector.draw, collector.band_candidates, edges)
     np.save(folder / "bands.npy", _bands(drawn))
-    shown = take(drawn.candidates, drawn.rank < collector.examples.per_band)
-    np.save(folder / "band_windows.npy", _windows(collector.band_windows, shown))
+    np.save(folder / "band_windows.npy", _windows(collector.band_windows, _shown(collector, drawn)))
     if shape.draws:
         np.save(folder / "draws.npy", _draws(bands.in_random_order(collector.wide_draw, collector.wide_candidates)))
     _write_background(collector.background, contexts, folder)
     facts = {"tokens": int(tally.tokens[0]), "units": shape.units, "width": shape.width, "signs": shape.signs}
     write_json(folder / "layer.json", facts)
+
+
+def chosen_examples(collector: LayerCollector) -> selection.SelectedExamples:
+    """The examples of a layer, as far as its contexts are known."""
+    return selection.select(collector.rule, collector.top_candidates)
+
+
+def shown_tokens(collector: LayerCollector) -> Candidates:
+    """The tokens of bands whose windows are shown, as far as contexts are known; not for output neurons."""
+    return _shown(collector, bands.draw_bands(collector.draw, collector.band_candidates, _edges(collector)))
+
+
+def _edges(collector: LayerCollector) -> NDArray[np.float64]:
+    return bands.band_edges(collector.tally.histogram, collector.tally.maximum, collector.examples.bands)
+
+
+def _shown(collector: LayerCollector, drawn: bands.DrawnTokens) -> Candidates:
+    return take(drawn.candidates, drawn.rank < collector.examples.per_band)
 
 
 def _selection(collector: LayerCollector, selected: selection.SelectedExamples) -> np.ndarray:

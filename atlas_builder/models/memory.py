@@ -6,8 +6,10 @@ import ctypes
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import psutil
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from atlas_builder.errors import OutOfMemoryError
@@ -113,3 +115,9 @@ def is_out_of_memory(error: BaseException) -> bool:
 def as_float32(tensor: Tensor) -> Tensor:
     """A tensor in the form of results: float32, on the CPU, contiguous, detached."""
     return tensor.detach().to(device="cpu", dtype=torch.float32).contiguous()
+
+
+def to_host(tensor: Tensor) -> NDArray[Any]:
+    """A tensor's numbers in the processor's memory: a transfer, where the tensor is elsewhere."""
+    array: NDArray[Any] = np.asarray(tensor.detach().cpu().numpy())
+    return array

@@ -61,8 +61,8 @@ def stage_sources(config: Configuration) -> dict[Stage, Sources]:
     }
 
     def settings(*names: str) -> dict[str, Any]:
-        # The device does not change the results.
-        return config.model_dump(include=set(names), exclude={"model": {"device"}})
+        # Neither the device nor the engine changes the results.
+        return config.model_dump(include=set(names), exclude={"model": {"device", "engine"}})
 
     sections: dict[Stage, dict[str, Any]] = {
         "rotate": {

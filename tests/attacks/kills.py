@@ -1,6 +1,6 @@
 """Kills, crashes and signals amid a rebuild: is there a site at every moment, are the bytes the same, is nothing left?
 
-`python -m tests.attacks.kills [--small] [--kills N] [--points N] [--signals N]`, on Linux. A tiny
+`python -m tests.attacks.kills [--small] [--engine device] [--kills N] [--points N] [--signals N]`, on Linux. A tiny
 atlas with files of a user's own is rebuilt with other settings, and the build is ended: by SIGKILL at
 a random moment of each stage in turn; by SIGKILL of itself at points of the code where something has
 just been, or is about to be, written, moved or removed; by SIGINT, SIGTERM and SIGHUP. Each time the
@@ -67,9 +67,9 @@ class Table:
 class Attack:
     """An atlas, its next edition, and copies of the former to build the latter over."""
 
-    def __init__(self, folder: Path, kind: str) -> None:
+    def __init__(self, folder: Path, kind: str, engine: str) -> None:
         self.folder, self.site, self.work = folder, folder / "site", folder / ".site.work"
-        self.former, self.next = _configurations(folder, kind)
+        self.former, self.next = _configurations(folder, kind, engine)
         self.seconds: dict[str, float] = {}
         self._build(self.former)
         _write_users(self.site)
@@ -337,7 +337,7 @@ def _write_users(site: Path) -> None:
     (site / "latest").symlink_to("notes/today.txt")
 
 
-def _configurations(folder: Path, kind: str) -> tuple[Path, Path]:
+def _configurations(folder: Path, kind: str, engine: str) -> tuple[Path, Path]:
     """Two editions of a tiny atlas of units of a kind, which share no stage."""
     import torch
     import yaml
@@ -352,7 +352,7 @@ def _configurations(folder: Path, kind: str) -> tuple[Path, Path]:
     for seed in (0, 5):
         data = {
             "atlas": {"id": "tiny", "title": f"Edition {seed}", "date": "2026-01-02"},
-            "model": {"name": str(folder / "model")},
+            "model": {"name": str(folder / "model"), "engine": engine},
             "corpus": {"source": "jsonl", "path": str(folder / "corpora" / "words.jsonl"), "context": 32},
             "examples": {"policy": "threshold", "per_unit": 12, "threshold": 0.5, "seed": seed},
             "units": {"kind": kind, "top": 12} if kind == "logits" else {"kind": kind},
@@ -381,6 +381,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--small", action="store_true", help="a few of each, in about a minute")
     parser.add_argument("--kind", default="mlp", choices=("mlp", "basis", "logits"), help="of units")
+    parser.add_argument("--engine", default="auto", choices=("auto", "device"), help="device: with a second run, too")
     parser.add_argument("--kills", type=int, help="kills at random moments")
     parser.add_argument("--points", type=int, help="crash points")
     parser.add_argument("--signals", type=int, help="signals")
@@ -392,8 +393,12 @@ def main() -> None:
     end = time.monotonic() + 60 * given.minutes
     chance, table = random.Random(given.seed), Table()
     _load()
+    if given.engine == "device":
+        from atlas_builder.collect import run
+
+        vars(run)["reads_again"] = lambda *_: True  # builds are forked from this process
     with tempfile.TemporaryDirectory(prefix="kills-") as place:
-        attack = Attack(Path(place), given.kind)
+        attack = Attack(Path(place), given.kind, given.engine)
         print(f"seconds by stage: {attack.seconds}", file=sys.stderr, flush=True)
         stages = list(attack.seconds)
         points = _chosen(list(_points(attack)), counts["points"]) if counts["points"] else []

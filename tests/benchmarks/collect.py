@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from atlas_builder.collect import checkpoints, layer, run
+from atlas_builder.collect import batch_run, checkpoints, layer, run
 from atlas_builder.config_file import validate
 from atlas_builder.corpus import contexts
 from atlas_builder.files import read_json
@@ -75,7 +75,7 @@ def _alternately(
     loaded: Any, units: Any, read: Any, opened: checkpoints.Collectors, spent: dict[str, float], brief: bool
 ) -> list[float]:
     """Every way through a batch before the next batch; returns the ratio in each quarter of them."""
-    passing = run._Run(units, read, opened, "cpu", Progress(quiet=True))
+    passing = batch_run.BatchRun(units, read, opened, "cpu", Progress(quiet=True))
     passing.fit(1 << 20)
     trunk = loaded.bridge.original_model.base_model  # all but the unembedding, as transformers names it
     seen = tokens_seen = 0

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from atlas_builder.collect import checkpoints, layer, run
+from atlas_builder.collect import batch_run, checkpoints, layer, run
 from atlas_builder.config_file import validate
 from atlas_builder.corpus import contexts
 from atlas_builder.files import read_json
@@ -55,7 +55,7 @@ def main(tokens: int = 1_000_000, count: int = 200) -> None:
                 checkpoints.collectors(shapes, settings.examples, folder, torch.get_num_threads())
             )
             _compile(opened)
-            passing = run._Run(units, read, opened, "cpu", Progress(quiet=True))
+            passing = batch_run.BatchRun(units, read, opened, "cpu", Progress(quiet=True))
             passing.fit(1 << 20)
             passes.append((name, opened, passing))
         # The same batches for all, those of the widest layer.

@@ -26,6 +26,9 @@ from atlas_builder.collect.write import finish
 from atlas_builder.config import ExampleSettings
 from tests.support import reference
 from tests.support.atlases import contexts_of, digests
+from tests.support.engines import DeviceCollector
+
+Engine = type[LayerCollector]
 
 UNITS, LENGTH, WIDTH, LAYER = 21, 6, 3, 5
 
@@ -54,9 +57,16 @@ class World:
         collector.visit(batch, torch.from_numpy(inputs), torch.from_numpy(activations), head)
 
 
+@pytest.fixture(scope="module", params=["loops", "device"])
+def engine(request: pytest.FixtureRequest) -> Engine:
+    return {"loops": LayerCollector, "device": DeviceCollector}[request.param]
+
+
 @contextmanager
-def collector_in(folder: Path, world: World, examples: ExampleSettings, executor: Executor) -> Iterator[LayerCollector]:
-    collector = LayerCollector(world.shape, examples, folder, executor, threads=2)
+def collector_in(
+    engine: Engine, folder: Path, world: World, examples: ExampleSettings, executor: Executor
+) -> Iterator[LayerCollector]:
+    collector = engine(world.shape, examples, folder, executor, threads=2)
     try:
         yield collector
     finally:
@@ -69,9 +79,9 @@ def threads() -> Iterator[Executor]:
         yield executor
 
 
-def collect_whole(world: World, examples: ExampleSettings, executor: Executor, folder: Path) -> Path:
+def collect_whole(engine: Engine, world: World, examples: ExampleSettings, executor: Executor, folder: Path) -> Path:
     """All contexts at once, nothing special."""
-    with collector_in(folder / "whole", world, examples, executor) as collector:
+    with collector_in(engine, folder / "whole", world, examples, executor) as collector:
         world.show(collector, list(range(len(world.inputs))), head=0)
         finish(collector, world.contexts, folder / "result")
     return folder / "result"
@@ -95,9 +105,11 @@ rules = st.builds(
 
 @settings(max_examples=60, deadline=None)
 @given(worlds, rules)
-def test_what_is_collected_is_what_lists_kept_whole_say(threads: Executor, world: World, rule: ExampleSettings) -> None:
+def test_what_is_collected_is_what_lists_kept_whole_say(
+    engine: Engine, threads: Executor, world: World, rule: ExampleSettings
+) -> None:
     with TemporaryDirectory() as scratch:
-        layer = CollectedLayer(LAYER, collect_whole(world, rule, threads, Path(scratch)))
+        layer = CollectedLayer(LAYER, collect_whole(engine, world, rule, threads, Path(scratch)))
         for unit in range(UNITS):
             check_examples(world, rule, layer, unit)
             check_statistics(world, layer, unit)
@@ -187,17 +199,26 @@ def check_background(world: World, rule: ExampleSettings, layer: CollectedLayer)
 @settings(max_examples=60, deadline=None)
 @given(worlds, rules, st.randoms(use_true_random=False), st.integers(1, 9), st.integers(1, 4), st.data())
 def test_order_batches_shards_and_checkpoints_leave_no_trace(
-    threads: Executor, world: World, rule: ExampleSettings, chance: Any, batch: int, shards: int, data: st.DataObject
+    engine: Engine,
+    threads: Executor,
+    world: World,
+    rule: ExampleSettings,
+    chance: Any,
+    batch: int,
+    shards: int,
+    data: st.DataObject,
 ) -> None:
     order = list(range(len(world.inputs)))
     chance.shuffle(order)
     with TemporaryDirectory() as scratch:
-        wanted = digests(collect_whole(world, rule, threads, Path(scratch)))
+        wanted = digests(collect_whole(engine, world, rule, threads, Path(scratch)))
         merged = Path(scratch) / "merged"
-        with collector_in(merged, world, rule, threads) as together:
+        with collector_in(engine, merged, world, rule, threads) as together:
             for shard in range(shards):
                 folder = Path(scratch) / f"shard-{shard}"
-                with stopped_and_started(world, rule, threads, order[shard::shards], batch, folder, data) as one:
+                with stopped_and_started(
+                    engine, world, rule, threads, order[shard::shards], batch, folder, data
+                ) as one:
                     together.merge(one)
             finish(together, world.contexts, Path(scratch) / "sharded")
         assert digests(Path(scratch) / "sharded") == wanted
@@ -205,6 +226,7 @@ def test_order_batches_shards_and_checkpoints_leave_no_trace(
 
 @contextmanager
 def stopped_and_started(
+    engine: Engine,
     world: World,
     rule: ExampleSettings,
     executor: Executor,
@@ -215,7 +237,7 @@ def stopped_and_started(
 ) -> Iterator[LayerCollector]:
     """Show contexts in batches; now and then forget everything since the last checkpoint."""
     saved, at = None, 0
-    collector = LayerCollector(world.shape, rule, folder, executor, threads=2)
+    collector = engine(world.shape, rule, folder, executor, threads=2)
     start = 0
     try:  # a draw may end the example
         while start < len(contexts):
@@ -228,7 +250,7 @@ def stopped_and_started(
                 collector.clean()
             elif what == "stop" and saved is not None:
                 collector.close()
-                collector = LayerCollector(world.shape, rule, folder, executor, 2, saved)
+                collector = engine(world.shape, rule, folder, executor, 2, saved)
                 start = at if data.draw(st.booleans()) else start
                 if start != at:  # stopped twice: what came after the checkpoint is shown again
                     world.show(collector, contexts[at:start], head=1)
@@ -237,7 +259,7 @@ def stopped_and_started(
         collector.close()
 
 
-def test_pools_grow_where_more_must_be_kept_than_is_usual(threads: Executor, tmp_path: Path) -> None:
+def test_pools_grow_where_more_must_be_kept_than_is_usual(engine: Engine, threads: Executor, tmp_path: Path) -> None:
     """Contexts whose activation rises as their chance does: none beats another, so all must be kept."""
     rule = ExampleSettings(policy="threshold", per_unit=1, per_band=1, threshold=0.01, window=(2, 3))
     world = World(600, seed=1, sides=1)
@@ -249,18 +271,18 @@ def test_pools_grow_where_more_must_be_kept_than_is_usual(threads: Executor, tmp
     tokens.sort(key=lambda token: reference.token_priority(0, LAYER, 2, *token))
     for rank, (context, position) in enumerate(tokens):
         world.activations[context, position, 2] = 1 + rank / len(tokens)
-    layer = CollectedLayer(LAYER, collect_whole(world, rule, threads, tmp_path))
+    layer = CollectedLayer(LAYER, collect_whole(engine, world, rule, threads, tmp_path))
     for unit in (1, 2):
         check_examples(world, rule, layer, unit)
         check_bands(world, rule, layer, unit)
 
 
-def test_memory_does_not_grow_with_the_corpus(threads: Executor, tmp_path: Path) -> None:
+def test_memory_does_not_grow_with_the_corpus(engine: Engine, threads: Executor, tmp_path: Path) -> None:
     """With every context near the maximum, a pool keeps about k (1 + ln(n / k)) of n, in RAM and on disk."""
     rule = ExampleSettings(policy="threshold", per_unit=20, per_band=4, threshold=0.75, window=(2, 3))
     chance = np.random.default_rng(0)
     kept, logged = [], []
-    with collector_in(tmp_path, World(1, 0, 1), rule, threads) as collector:
+    with collector_in(engine, tmp_path, World(1, 0, 1), rule, threads) as collector:
         for number in range(40):
             batch = np.arange(number * 200, (number + 1) * 200)
             activations = (0.8 + 0.2 * chance.random((200, LENGTH, UNITS))).astype(np.float32)
@@ -274,25 +296,27 @@ def test_memory_does_not_grow_with_the_corpus(threads: Executor, tmp_path: Path)
     assert logged[1] < 3 * UNITS * kept[1] + 5000
 
 
-def test_an_activation_that_is_not_a_number_names_its_context(threads: Executor, tmp_path: Path) -> None:
+def test_an_activation_that_is_not_a_number_names_its_context(
+    engine: Engine, threads: Executor, tmp_path: Path
+) -> None:
     for bad in (np.nan, np.inf, -np.inf, 3e38):
         world = World(5, 0, 1)
         world.activations[3, 2, 17] = bad
-        with collector_in(tmp_path / str(bad), world, ExampleSettings(window=(2, 3)), threads) as collector:
+        with collector_in(engine, tmp_path / str(bad), world, ExampleSettings(window=(2, 3)), threads) as collector:
             with pytest.raises(NotFiniteError) as caught:
                 world.show(collector, [4, 2, 3, 1], head=1)
             assert (caught.value.context, caught.value.units.tolist()) == (3, [17])
             assert caught.value.too_large == bool(np.isfinite(bad))
 
 
-def test_a_draw_is_uniform_within_its_band(threads: Executor, tmp_path: Path) -> None:
+def test_a_draw_is_uniform_within_its_band(engine: Engine, threads: Executor, tmp_path: Path) -> None:
     """Tokens of one activation: each of 600 is among a unit's first 4 with equal chance, and blocks differ."""
     world = World(100, 0, 1)
     drawn = np.zeros(600)
     for seed in range(40):
         world.activations[:] = 1.0
         rule = ExampleSettings(seed=seed, window=(2, 3), bands=[0, 1])
-        layer = CollectedLayer(LAYER, collect_whole(world, rule, threads, tmp_path / str(seed)))
+        layer = CollectedLayer(LAYER, collect_whole(engine, world, rule, threads, tmp_path / str(seed)))
         shown = layer.bands[layer.bands["rank"] < 4]
         first, other = (
             set((shown[shown["unit"] == u]["context"] * LENGTH + shown[shown["unit"] == u]["position"]).tolist())

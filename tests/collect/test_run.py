@@ -45,19 +45,21 @@ def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def collect_only(settings: Configuration, output: Path) -> None:
-    """What a process does that may be killed."""
+    """What a process does that may be killed; with the engine of the device, a second run is part of it."""
     with pytest.MonkeyPatch.context() as patch:
         make_batches_small(patch)
+        patch.setattr(run, "reads_again", lambda *_: True)
         build(settings, output, until="collect")
 
 
+@pytest.mark.parametrize("engine", ["loops", "device"])
 def test_a_pass_killed_at_ten_random_moments_goes_on_to_the_same_bytes(
-    configure: Configure, llama_folder: Path, tmp_path: Path
+    configure: Configure, llama_folder: Path, tmp_path: Path, engine: str
 ) -> None:
     # A server that has imported everything forks processes which are at work at once.
     server = multiprocessing.get_context("forkserver")
     server.set_forkserver_preload(["tests.collect.test_run", "transformer_lens.model_bridge", "numba"])
-    settings = configure(model={"name": str(llama_folder)})
+    settings = configure(model={"name": str(llama_folder), "engine": engine})
 
     def start(output: Path) -> Any:
         process = server.Process(target=collect_only, args=(settings, output))
