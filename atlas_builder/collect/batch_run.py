@@ -116,7 +116,7 @@ class BatchRun:
                     self._finish(commit, layer)
 
             tokens = torch.from_numpy(self._read.stack(batch[rows])).to(self._device)
-            self._units.run(tokens, visit, **({} if last is None else {"last": last}))
+            self._units.run(tokens, visit, last)
 
         def on_halving(contexts: int, half: int) -> None:
             self.fit(half * length)

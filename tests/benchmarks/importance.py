@@ -53,9 +53,7 @@ class _Everywhere:
         self._units.run(tokens, show, last, cache)
 
 
-def main(
-    config: str = "site_config/demo.yml", output: str = "output/demo", examples: int = 600, times: int = 3
-) -> None:
+def main(config: str, output: str, examples: int = 600, times: int = 3) -> None:
     """Print both times, their ratio and differences."""
     settings, work = load_config(Path(config)), work_folder(Path(output))
     loaded = load_model(settings.model)
@@ -93,4 +91,5 @@ def main(
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:3], **dict(zip(("examples", "times"), map(int, sys.argv[3:5]), strict=False)))
+    paths, numbers = sys.argv[1:3], [int(count) for count in sys.argv[3:5]]
+    main(*(paths or ["site_config/demo.yml", "output/demo"]), *numbers)

@@ -131,7 +131,7 @@ def compare_engines(settings: dict[str, Any], scratch: Path) -> Comparison:
     units = open_units(loaded, config)
     folder = scratch / "pass"
     folder.mkdir()
-    run._prepare(loaded, units, config, folder, Progress(quiet=True))
+    run.prepare_pass(loaded, units, config, folder, Progress(quiet=True))
     read = contexts.read_contexts(folder / "contexts")
     shapes = [LayerShape(**shape) for shape in read_json(folder / "facts.json")["shapes"]]
     memory.keep_memory()
