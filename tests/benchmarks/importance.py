@@ -92,4 +92,5 @@ def main(config: str, output: str, examples: int = 600, times: int = 3) -> None:
 
 if __name__ == "__main__":
     paths, numbers = sys.argv[1:3], [int(count) for count in sys.argv[3:5]]
-    main(*(paths or ["site_config/demo.yml", "output/demo"]), *numbers)
+    config, output = paths or ("site_config/demo.yml", "output/demo")
+    main(config, output, *numbers)
