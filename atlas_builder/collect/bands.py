@@ -74,15 +74,19 @@ def scan_tokens(
     first: int,
     context: int,
     chances: Chances,
+    high: NDArray[np.float32],
     row: int,
 ) -> bool:
     """Add the candidates among the tokens of one context; false where the pool is full.
 
-    `tile` is (tokens, SIDE_BY_SIDE): the activations of `units` units from `first` on.
+    `tile` is (tokens, SIDE_BY_SIDE): the activations of `units` units from `first` on, `high` their maxima.
     """
     block = first // SIDE_BY_SIDE
     mask = draw.masks[block]
+    last = _last_chance(draw.limit[block], high)
     for t in range(len(tile)):
+        if (chances[t] ^ mask) > last:
+            continue
         level = _level(chances[t] ^ mask)
         matter = False
         for w in range(SIDE_BY_SIDE):
@@ -99,6 +103,21 @@ def scan_tokens(
                         continue
                 append(pool, first + w, tile[t, w], context, t, row)
     return True
+
+
+@njit(nogil=True, cache=True)
+def _last_chance(limit: NDArray[np.float32], high: NDArray[np.float32]) -> np.uint64:
+    """The largest chance of a token that can be a candidate where no activation is above `high`, (SIDE_BY_SIDE,).
+
+    `limit`, (levels, SIDE_BY_SIDE), falls with the level, so most tokens are passed over unseen.
+    """
+    for level in range(LEVELS - 1):
+        matter = False
+        for w in range(SIDE_BY_SIDE):
+            matter |= high[w] > limit[level, w]
+        if matter:
+            return np.uint64(0xFFFFFFFFFFFFFFFF) >> np.uint64(level)
+    return np.uint64(1)
 
 
 @njit(nogil=True, cache=True)

@@ -27,6 +27,8 @@ class Pool(NamedTuple):
     row: NDArray[np.int32]
     fill: NDArray[np.int32]
     """Number of candidates of each column: (columns,)."""
+    unsettled: NDArray[np.bool_]
+    """Whether a column may have candidates without a window on disk: (columns,)."""
 
 
 class Candidates(NamedTuple):
@@ -48,6 +50,7 @@ def empty_pool(columns: int, capacity: int) -> Pool:
         position=np.zeros(shape, np.int32),
         row=np.zeros(shape, np.int32),
         fill=np.zeros(columns, np.int32),
+        unsettled=np.zeros(columns, np.bool_),
     )
 
 
@@ -57,6 +60,7 @@ def widened(pool: Pool, capacity: int) -> Pool:
     for name in ("value", "context", "position", "row"):
         getattr(wider, name)[:, : pool.value.shape[1]] = getattr(pool, name)
     wider.fill[:] = pool.fill
+    wider.unsettled[:] = pool.unsettled
     return wider
 
 
@@ -93,6 +97,7 @@ def filled(columns: int, capacity: int, pooled: Candidates) -> Pool:
     for name in ("value", "context", "position", "row"):
         getattr(pool, name)[pooled.column, place] = getattr(pooled, name)
     pool.fill[:] = fill
+    pool.unsettled[pooled.column[pooled.row < 0]] = True
     return pool
 
 
@@ -105,6 +110,7 @@ def append(pool: Pool, column: int, value: float, context: int, position: int, r
     pool.position[column, place] = position
     pool.row[column, place] = row
     pool.fill[column] = place + 1
+    pool.unsettled[column] |= row < 0
 
 
 @njit(nogil=True, cache=True)
@@ -136,16 +142,13 @@ def insert(best: NDArray[Any], held: int, value: float) -> int:
 @njit(nogil=True, cache=True)
 def unsettled(pool: Pool) -> NDArray[np.int64]:
     """Column, place in it, and place in the batch of every candidate without a window on disk: (candidates, 3)."""
+    columns = np.flatnonzero(pool.unsettled)
+    pending = np.empty((pool.fill[columns].sum(), 3), np.int64)
     count = 0
-    for column in range(len(pool.fill)):
-        for place in range(pool.fill[column]):
-            count += pool.row[column, place] < 0
-    pending = np.empty((count, 3), np.int64)
-    count = 0
-    for column in range(len(pool.fill)):
+    for column in columns:
         for place in range(pool.fill[column]):
             if pool.row[column, place] < 0:
                 pending[count, 0], pending[count, 1] = column, place
                 pending[count, 2] = -1 - pool.row[column, place]
                 count += 1
-    return pending
+    return pending[:count].copy()

@@ -67,11 +67,11 @@ def scan(
                     _leave_out(own[place], start, units, tile)
                 if wide_draw.keep:
                     room &= bands.scan_tokens(
-                        wide_draw, wide, tile, units, start, batch[place], chances[place], -1 - place
+                        wide_draw, wide, tile, units, start, batch[place], chances[place], counts.high, -1 - place
                     )
                 if draw.keep:
                     room &= bands.scan_tokens(
-                        draw, spread, tile, units, start, batch[place], chances[place], -1 - place
+                        draw, spread, tile, units, start, batch[place], chances[place], counts.high, -1 - place
                     )
                 crowded |= not room
     return POOL_FULL if crowded else DONE

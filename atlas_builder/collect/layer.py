@@ -187,6 +187,7 @@ class LayerCollector:
 
         numbers = [log.append(rows) for rows in self._executor.map(part, edges[:-1], edges[1:])]
         pool.row[column, slot] = np.concatenate(numbers)
+        pool.unsettled[:] = False
         tokens: NDArray[np.int64] = place * values.shape[1] + position
         return tokens
 
