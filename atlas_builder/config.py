@@ -288,6 +288,9 @@ class LinkSettings(Section):
     threshold: Literal["auto"] | Annotated[float, Field(ge=-1, le=1)] = "auto"
     """Smallest cosine similarity of neighbours, between the MLP inputs of their central examples; `auto`: for each pair
     of layers, the cosine that one in a thousand pairs of their behaviours reaches."""
+    approximate_above: int | None = Field(default=None, ge=1)
+    """Number of behaviours above which neighbours are looked for approximately, by faiss (extra `faiss`), and compared
+    exactly; none: all are compared. Some are missed, and pages say so."""
     map: bool = True
     """Whether to place behaviours on a map by t-SNE; it takes minutes for 100,000."""
 

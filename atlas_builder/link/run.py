@@ -19,6 +19,7 @@ from atlas_builder.cluster.run import Clustered
 from atlas_builder.collect.results import Collected, CollectedLayer
 from atlas_builder.config import LinkSettings
 from atlas_builder.files import read_array
+from atlas_builder.link.approximate_knn import nearest_by_index, write_index
 from atlas_builder.link.exact_knn import (
     ROWS_AT_ONCE,
     Doubles,
@@ -118,7 +119,7 @@ def link(
         scratch = Path(name)
         _write_points(layers, behaviours, address, scratch)
         thresholds = _thresholds([layer.layer for layer in layers], settings, scratch, executor, progress)
-        neighbours, similarities = _neighbours(scratch, settings.neighbours, thresholds, executor, progress)
+        neighbours, similarities = _neighbours(scratch, settings, settings.neighbours, thresholds, executor, progress)
         np.save(folder / "map.npy", _map(scratch, settings, executor, progress))
     np.save(folder / "address.npy", address)
     np.save(folder / "thresholds.npy", thresholds)
@@ -214,36 +215,55 @@ def _pairs(points: Points, a: int, b: int, seed: Sequence[int]) -> tuple[Numbers
     return first[place], partner[place] + pair - before[place]
 
 
+def is_approximate(behaviours: int, settings: LinkSettings) -> bool:
+    """Whether the neighbours of so many behaviours are looked for among candidates alone."""
+    return settings.approximate_above is not None and behaviours > settings.approximate_above
+
+
 def _neighbours(
-    folder: Path, count: int, thresholds: Doubles, executor: Executor, progress: Progress, name: str = "link"
+    folder: Path,
+    settings: LinkSettings,
+    count: int,
+    thresholds: Doubles,
+    executor: Executor,
+    progress: Progress,
+    name: str = "link",
 ) -> tuple[Neighbours, Floats]:
     """The nearest behaviours of all points on disk: (behaviours, neighbours) twice, −1 and NaN where there are fewer.
 
-    Ranges of behaviours are compared in pairs, since a product serves both; results are on disk, for
-    workers on other machines.
+    Ranges of behaviours are compared in pairs, since a product serves both, or looked for one by one where the
+    search is approximate; results are on disk, for workers on other machines.
     """
     total = len(read_array(folder / "unit.npy", on_disk=True))
+    index = folder / "index.faiss" if is_approximate(total, settings) else None
+    if index is not None:
+        write_index(_read_points(folder), index)
     size = min(_LARGEST_RANGE, max(ROWS_AT_ONCE, -(-total // _RANGES)))
     ranges = [slice(first, min(first + size, total)) for first in range(0, total, size)]
-    pairs = list(combinations_with_replacement(ranges, 2))
+    pairs = list(combinations_with_replacement(ranges, 2)) if index is None else [(part, part) for part in ranges]
     best = none_yet(total, count)
-    tasks = [executor.submit(_nearest_on_disk, folder, *pair, count, thresholds) for pair in pairs]
-    with progress.task(name, total=total**2, unit="pairs of behaviours") as advance:
+    tasks = [executor.submit(_nearest_on_disk, folder, *pair, count, thresholds, index) for pair in pairs]
+    with progress.task(name, total=len(pairs), unit="blocks of behaviours") as advance:
         for (rows, columns), task in zip(pairs, tasks, strict=True):
             path = task.result()
             _take_in(best, path, rows, columns)
             path.unlink()
-            compared = (rows.stop - rows.start) * (columns.stop - columns.start)
-            advance(compared if rows == columns else 2 * compared)
+            advance(1)
     best.cosines[best.numbers < 0] = np.nan
     return best.numbers, best.cosines
 
 
-def _nearest_on_disk(folder: Path, rows: slice, columns: slice, count: int, thresholds: Doubles) -> Path:
-    """The file of the neighbours of two ranges of behaviours."""
+def _nearest_on_disk(
+    folder: Path, rows: slice, columns: slice, count: int, thresholds: Doubles, index: Path | None
+) -> Path:
+    """The file of the neighbours of two ranges of behaviours; of one range where there is an `index`."""
     # Results must not depend on the number of threads, and workers must not compete for cores.
     with threadpool_limits(limits=1):
-        of_rows, of_columns = nearest(_read_points(folder), rows, columns, count, thresholds)
+        points = _read_points(folder)
+        if index is None:
+            of_rows, of_columns = nearest(points, rows, columns, count, thresholds)
+        else:
+            of_rows = of_columns = nearest_by_index(points, index, rows, count, thresholds)
     path = folder / f"nearest-{rows.start}-{columns.start}.npz"
     np.savez(
         path,
@@ -276,7 +296,8 @@ def _map(folder: Path, settings: LinkSettings, executor: Executor, progress: Pro
         # Each behaviour as a unit of its own, in one layer: here behaviours of one unit may be neighbours.
         separate = Points(vectors, np.arange(len(placed)), np.zeros(len(placed), np.bool_), np.array([0, len(placed)]))
         _save_points(separate, Path(name))
-        neighbours, _ = _neighbours(Path(name), NEIGHBOURS, np.full((1, 1), -1.0), executor, progress, "map")
+        everything = np.full((1, 1), -1.0)
+        neighbours, _ = _neighbours(Path(name), settings, NEIGHBOURS, everything, executor, progress, "map")
     positions[placed] = places(vectors, neighbours)
     return positions
 

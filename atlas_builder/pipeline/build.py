@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 from atlas_builder.config import Configuration
@@ -108,6 +109,8 @@ def build(
 def _check_what_is_given(config: Configuration, output: Path, fresh: bool, until: Stage) -> None:
     if until not in stages_of(config):
         raise ConfigurationError("--until rotate: these units need no directions: choose a later stage.")
+    if config.link.approximate_above is not None and find_spec("faiss") is None:
+        raise ConfigurationError("link.approximate_above needs faiss: run pip install 'atlas-builder[faiss]'.")
     check_output(output, fresh, is_atlas)
     check_theme(config.site.theme)
     check_prose(config.site.prose)
@@ -222,6 +225,7 @@ def _link(config: Configuration, store: Store, folder: Path, pool: Executor, pro
 
 def _publish(config: Configuration, store: Store, folder: Path, pool: Executor, progress: Progress) -> None:
     from atlas_builder.describe.results import read_loss
+    from atlas_builder.link.run import is_approximate
     from atlas_builder.records.stages import Stages
     from atlas_builder.site.context import Site
     from atlas_builder.site.publish import publish
@@ -237,6 +241,8 @@ def _publish(config: Configuration, store: Store, folder: Path, pool: Executor, 
             "degeneracy": rotation.degeneracy,
             **(stages.interactions.facts if stages.interactions is not None else {}),
         }
+    if is_approximate(len(stages.links.address), config.link):
+        facts["similar_behaviours"] = "approximate"
     if stages.output_tokens is not None:
         facts["output_tokens"] = stages.output_tokens
     site = Site(stages, config, facts, date)

@@ -137,6 +137,7 @@ class Pages:
             threshold=threshold,
             labels=labels,
             wired=_UNLIKELY / self.facts["model"]["width"] ** 0.5,
+            approximate=self.facts.get("similar_behaviours") == "approximate",
             around=around,
             token=record.get("token"),
             direction=record.get("direction"),

@@ -112,6 +112,8 @@ class Centrals:
         slack = tolerance("similarity", self.config.model.dtype)
         cosines, layer = self.cosines(number), int(self.layer[number])
         beyond = np.array([self.threshold(layer, int(other)) for other in self.layer])
+        if self._is_approximate:  # some may be missed: what is listed must be right, and in order
+            cosines = self._among(cosines, claimed)
         sure, possible = (int(np.count_nonzero(cosines >= beyond + way * slack)) if most else 0 for way in (1, -1))
         report.count("neighbours", max(1, len(claimed)))
         if not min(sure, most) <= len(claimed) <= min(possible, most):
@@ -144,6 +146,18 @@ class Centrals:
                 )
             wiring = self.weight_cosine(number, found, weights)
             report.compare("weight cosines", who.format("weight cosine"), neighbour["wiring"], wiring, 2e-6)
+
+    @property
+    def _is_approximate(self) -> bool:
+        above = self.config.link.approximate_above
+        return above is not None and len(self.centrals) > above
+
+    def _among(self, cosines: Floats, claimed: list[Any]) -> Floats:
+        """Cosines with the behaviours that are listed as neighbours, NaN with others: (behaviours,)."""
+        listed = [number for neighbour in claimed if (number := self._named(neighbour)) is not None]
+        among: Floats = np.full(len(cosines), np.nan)
+        among[listed] = cosines[listed]
+        return among
 
     def _named(self, neighbour: dict[str, Any]) -> int | None:
         parsed = UnitAddress.parse(neighbour["id"])

@@ -45,9 +45,15 @@ def main(behaviours: int = 110_000, width: int = 768) -> None:
         stage = time.perf_counter() - started
         found = run.Links(folder / "link").neighbours >= 0
         product = _product(folder / "collect", folder, pool)
+        exact = run.Links(folder / "link").neighbours.copy()
+        started = time.perf_counter()
+        _link(folder / "collect", folder / "link", pool, approximate_above=1)
+        search = time.perf_counter() - started
+        recall = _recall(run.Links(folder / "link").neighbours, exact)
     print(f"{behaviours:,} behaviours of width {width}, {LAYERS} layers, {CORES} processes")
     print(f"the bare matrix product {product:8.1f} s")
     print(f"the link stage          {stage:8.1f} s {stage / product:6.2f} ×")
+    print(f"approximate search      {search:8.1f} s {search / product:6.2f} ×, finds {recall:.1%} of them")
     print(f"{found.sum(axis=1).mean():.1f} neighbours a behaviour")
     parent, child = (
         resource.getrusage(who).ru_maxrss / 2**20 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
@@ -55,8 +61,15 @@ def main(behaviours: int = 110_000, width: int = 768) -> None:
     print(f"peak memory {parent:.2f} GiB in the parent, {child:.2f} GiB in the largest worker, mapped files included")
 
 
-def _link(collected: Path, folder: Path, pool: Executor) -> None:
-    run.link(Collected(collected), collected, LinkSettings(map=False), folder, pool, Progress(quiet=True))
+def _link(collected: Path, folder: Path, pool: Executor, approximate_above: int | None = None) -> None:
+    settings = LinkSettings(map=False, approximate_above=approximate_above)
+    run.link(Collected(collected), collected, settings, folder, pool, Progress(quiet=True))
+
+
+def _recall(found: exact_knn.Neighbours, exact: exact_knn.Neighbours) -> float:
+    """The share of the neighbours of all behaviours that an approximate search finds."""
+    hits = [np.isin(one[one >= 0], other).sum() for one, other in zip(exact, found, strict=True)]
+    return float(sum(hits) / (exact >= 0).sum())
 
 
 def _write(folder: Path, behaviours: int, width: int) -> None:

@@ -260,3 +260,36 @@ def test_one_layer_has_links_within_it_and_no_wiring(tmp_path: Path) -> None:
 def test_no_neighbours_may_be_wanted(tmp_path: Path) -> None:
     links = Made(tmp_path / "made", [9, 9]).links(neighbours=0)
     assert links.neighbours.shape == links.similarities.shape == links.weight_cosine.shape == (18, 0)
+
+
+def test_an_approximate_search_misses_few_and_is_exact_in_what_it_finds(tmp_path: Path) -> None:
+    made = Made(tmp_path / "made", [400, 300, 500], width=24)
+    exact = made.links(neighbours=5)
+    wanted, cosines = exact.neighbours.copy(), exact.similarities.copy()
+    found = made.links(neighbours=5, approximate_above=1199)
+    again = made.links(neighbours=5, approximate_above=1200)
+    assert (again.neighbours == wanted).all()
+    hits = total = 0
+    for row in range(1200):
+        known = dict(zip(wanted[row].tolist(), cosines[row].tolist(), strict=True))
+        listed = found.neighbours[row][found.neighbours[row] >= 0].tolist()
+        similar = found.similarities[row][: len(listed)].tolist()
+        assert similar == sorted(similar, reverse=True)
+        for other, value in zip(listed, similar, strict=True):
+            assert value == known.get(other, value)
+            assert value >= found.thresholds[layer_of(made.points(), row), layer_of(made.points(), other)]
+        hits += len(set(listed) & set(known) - {-1})
+        total += len(set(known) - {-1})
+    assert hits / total > 0.6
+
+
+def test_with_every_list_looked_through_the_search_is_exact(tmp_path: Path) -> None:
+    made = Made(tmp_path / "made", [40, 0, 31])
+    made.links(neighbours=7)
+    exact = made.contents()
+    with (
+        patch("atlas_builder.link.approximate_knn._LOOKED_THROUGH", 1),
+        patch("atlas_builder.link.approximate_knn._OF_ONE_UNIT", 71),
+    ):
+        made.links(neighbours=7, approximate_above=1)
+    assert made.contents() == exact
