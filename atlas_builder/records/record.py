@@ -22,6 +22,7 @@ from atlas_builder.records.schema import SCHEMA as SCHEMA
 from atlas_builder.records.schema import SCHEMA_FILE as SCHEMA_FILE
 from atlas_builder.records.schema import Record as Record
 from atlas_builder.records.schema import content_hash as content_hash
+from atlas_builder.records.schema import sealed
 from atlas_builder.records.schema import serialise as serialise
 from atlas_builder.records.stages import Stages
 from atlas_builder.rounding import grain_of, grain_of_bands, published_values, shortest, significant, to_grain
@@ -46,6 +47,15 @@ class LayerRecords:
 
     def record(self, unit: int, site: SiteSettings | None = None) -> Record:
         """The record of a unit, with as much as `site` shows; by default the configuration's settings."""
+        return self.with_bytes(unit, site)[0]
+
+    def with_bytes(self, unit: int, site: SiteSettings | None = None) -> tuple[Record, bytes]:
+        """As `record`, and the bytes of its file."""
+        record = self._without_hash(unit, site)
+        content = sealed(record)
+        return record, content
+
+    def _without_hash(self, unit: int, site: SiteSettings | None) -> Record:
         layer, atlas, site = self.layer, self.config.atlas, site or self.config.site
         labels = self.clustered.labels[layer.starts[unit] : layer.starts[unit + 1]]
         shown = self._shown.of(unit, site)
@@ -57,7 +67,7 @@ class LayerRecords:
         bands = self._bands.of(unit, len(shown), site.band_examples_shown)
         around = self._around(site.tokens_before, site.tokens_after)
         associated = self.described.associations
-        record: Record = {
+        return {
             "schema": SCHEMA,
             "id": UnitAddress(layer.layer, unit).within(atlas.id),
             "atlas": {"id": atlas.id, "version": atlas.version},
@@ -81,8 +91,6 @@ class LayerRecords:
             "associations": published_associations(associated[unit], self._read) if associated else None,
             **self._of_directions(unit),
         }
-        record["hash"] = content_hash(record)
-        return record
 
     def plane(self, unit: int, sign: int) -> tuple[NDArray[np.float32], NDArray[np.int32], float]:
         """Principal coordinates of a unit's examples of one sign, their behaviours, and the share of variance.
