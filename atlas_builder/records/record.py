@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from atlas_builder.collect.histogram import coarse_histogram
+from atlas_builder.collect.histogram import BINS, coarse_histogram
 from atlas_builder.collect.results import CollectedLayer
 from atlas_builder.config import Configuration, SiteSettings
 from atlas_builder.describe.shown_examples import Shown
@@ -31,6 +31,11 @@ _IMPORTANCE_GRAIN = 0.01
 _AROUND_A_BAND = (5, 2)  # most tokens shown before and after a token drawn from a band
 _SHARE_OF_A_RARE_ONE = (0.4, 0.3)  # of the tokens shown around other examples, of the example of a rare behaviour
 _TOKENS_OF_A_RARE_ONE = 3  # that it activates on
+
+
+@lru_cache(maxsize=BINS + 1)  # all histograms have the same
+def _published_edge(edge: float) -> float | None:
+    return significant(edge)
 
 
 class LayerRecords:
@@ -116,7 +121,7 @@ class LayerRecords:
             "std": deviation,
             "density": density,
             "tokens": self._counted,
-            "histogram": {"edges": [significant(edge) for edge in edges], "counts": counts},
+            "histogram": {"edges": list(map(_published_edge, edges)), "counts": counts},
         }
 
     @cached_property

@@ -25,6 +25,7 @@ from atlas_builder.site.degeneracy import degeneracy_by_layer, layer_degeneracy,
 from atlas_builder.site.graph import WHOLE, Graph
 from atlas_builder.site.headline import headline, reliability
 from atlas_builder.site.map import DrawnMap
+from atlas_builder.site.measured import measured_of
 from atlas_builder.site.names import UnitNames
 from atlas_builder.site.strips import own_edges_of, strips_of
 from atlas_builder.site.summary import Summary, compared_number
@@ -131,6 +132,7 @@ class Pages:
             caution=evidence.caution(record["polysemanticity"], self.config.examples.policy),
             reliability=reliability(record, self.config.examples.policy),
             shown_in=shown_in,
+            measured=measured_of(record),
             diversity=_DIVERSITY,
             intervals=_INTERVALS,
             histogram=figures.histogram(edges, counts, threshold, own_edges_of(record)),

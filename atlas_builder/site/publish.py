@@ -10,7 +10,6 @@ from functools import cache, partial
 from itertools import accumulate
 from pathlib import Path
 from urllib.parse import quote
-from xml.sax.saxutils import escape
 
 import numpy as np
 import orjson
@@ -37,6 +36,7 @@ from atlas_builder.site.layer_table import leaf_names
 from atlas_builder.site.prose.render import render_prose
 from atlas_builder.site.render import publish_layer, publish_units, sizes, write_text
 from atlas_builder.site.search import index
+from atlas_builder.site.sitemap import SITEMAP, sitemap_files
 from atlas_builder.site.summary import Summary
 from atlas_builder.site.theme import renderer
 from atlas_builder.system.processes import ended_on_failure
@@ -188,12 +188,7 @@ def _write_around(site: Site, folder: Path) -> None:
             *layers,
             *(UnitAddress(*unit).page for unit in site.units),
         ]
-        write_text(folder / "sitemap.xml", _sitemap([address(atlas, page) or page for page in pages]))
-        robots += f"Sitemap: {address(atlas, 'sitemap.xml')}\n"
+        for name, text in sitemap_files(atlas, [address(atlas, page) or page for page in pages]).items():
+            write_text(folder / name, text)
+        robots += f"Sitemap: {address(atlas, SITEMAP)}\n"
     write_text(folder / "robots.txt", robots)
-
-
-def _sitemap(addresses: Sequence[str]) -> str:
-    urls = "\n".join(f"<url><loc>{escape(url)}</loc></url>" for url in addresses)
-    namespace = "http://www.sitemaps.org/schemas/sitemap/0.9"
-    return f'<?xml version="1.0" encoding="UTF-8"?>\n<urlset xmlns="{namespace}">\n{urls}\n</urlset>\n'

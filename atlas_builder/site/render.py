@@ -23,7 +23,6 @@ from atlas_builder.site.citing.cite import csl_of, ris_of
 from atlas_builder.site.context import Site
 from atlas_builder.site.summary import Summary, summary_of
 
-
 _WRITTEN_ANEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
 
 

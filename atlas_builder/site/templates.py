@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
@@ -20,7 +20,7 @@ class _Joined(CodeGenerator):
     list, as Jinja does in macros, and what is escaped stays a plain string.
     """
 
-    def blockvisit(self, nodes: Sequence[nodes.Node], frame: Frame) -> None:
+    def blockvisit(self, nodes: Iterable[nodes.Node], frame: Frame) -> None:
         if frame.buffer is not None:
             super().blockvisit(nodes, frame)
             return
@@ -45,6 +45,7 @@ class RecordTemplates(Environment):
     code_generator_class = _Joined
 
     def getattr(self, obj: Any, attribute: str) -> Any:
+        """What a template means by `obj.attribute`."""
         if type(obj) is dict:
             if attribute in obj:
                 return obj[attribute]
@@ -77,6 +78,8 @@ class RecordTemplates(Environment):
             return _escaped(value)
         if type(value) is Markup:
             return value
+        if type(value) is int:
+            return str(value)
         return escape(value)
 
 

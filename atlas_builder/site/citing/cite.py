@@ -307,6 +307,7 @@ def _tex(text: str) -> str:
     return LIGATURES.sub("\\1\0", text).translate(_OF_TEX)
 
 
+@lru_cache(maxsize=64)
 def _tex_name(name: Name) -> str:
     """A name, protected where BibTeX would split it."""
     whole = not name.given or str(name).count(",") > 1 or re.search(r"\band\b", str(name), re.IGNORECASE)

@@ -26,7 +26,7 @@ _ESCAPES = {r"\\": "\\", r"\n": "\n", r"\r": "\r"}
 _OURS = re.compile(r"(?:L\d+|assets|search|map|tables|schema)/.+|modules/M\d+\.html", re.DOTALL)
 """Folders of the builder, in which nothing else may lie."""
 _TOP = re.compile(
-    r"index\.html|404\.html|search\.html|map\.html|interaction\.html|robots\.txt|sitemap\.xml|\.nojekyll|CITATION\.cff"
+    r"index\.html|404\.html|search\.html|map\.html|interaction\.html|robots\.txt|sitemap(?:-\d+)?\.xml|\.nojekyll|CITATION\.cff"
     r"|croissant\.json|ro-crate-metadata\.json"
 )
 
