@@ -90,6 +90,8 @@ def raw_bytes(token: str) -> bytes:
 
 def plain(text: str) -> str:
     """Text for titles and attributes: one line, without invisible characters, not escaped."""
+    if text.isascii() and text.isprintable():  # most of it, with nothing to look for
+        return text
     return HIDDEN.sub(lambda match: spelt(match.group()), text)
 
 

@@ -25,7 +25,6 @@ from atlas_builder.errors import AtlasError
 from atlas_builder.progress import Progress
 from atlas_builder.reader.facts import read_facts
 from atlas_builder.records.address import UnitAddress
-from atlas_builder.records.schema import serialise
 from atlas_builder.records.stages import Stages
 from atlas_builder.shipped import shipped_folder
 from atlas_builder.site.context import Site
@@ -121,8 +120,8 @@ class Preview:
         if place is None:
             return None
         self._worker.open(self.site)
-        record, page = self._worker.unit(place)
-        return serialise(record) if kind == "json" else encoded(page)
+        rendered = self._worker.unit(place)
+        return rendered.content if kind == "json" else rendered.page
 
     @cached_property
     def _places(self) -> dict[tuple[int, int], int]:

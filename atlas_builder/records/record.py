@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from atlas_builder.collect.histogram import coarse_histogram
+from atlas_builder.collect.histogram import BINS, coarse_histogram
 from atlas_builder.collect.results import CollectedLayer
 from atlas_builder.config import Configuration, SiteSettings
 from atlas_builder.describe.shown_examples import Shown
@@ -22,6 +22,7 @@ from atlas_builder.records.schema import SCHEMA as SCHEMA
 from atlas_builder.records.schema import SCHEMA_FILE as SCHEMA_FILE
 from atlas_builder.records.schema import Record as Record
 from atlas_builder.records.schema import content_hash as content_hash
+from atlas_builder.records.schema import sealed
 from atlas_builder.records.schema import serialise as serialise
 from atlas_builder.records.stages import Stages
 from atlas_builder.rounding import grain_of, grain_of_bands, published_values, shortest, significant, to_grain
@@ -30,6 +31,11 @@ _IMPORTANCE_GRAIN = 0.01
 _AROUND_A_BAND = (5, 2)  # most tokens shown before and after a token drawn from a band
 _SHARE_OF_A_RARE_ONE = (0.4, 0.3)  # of the tokens shown around other examples, of the example of a rare behaviour
 _TOKENS_OF_A_RARE_ONE = 3  # that it activates on
+
+
+@lru_cache(maxsize=BINS + 1)  # all histograms have the same
+def _published_edge(edge: float) -> float | None:
+    return significant(edge)
 
 
 class LayerRecords:
@@ -46,6 +52,15 @@ class LayerRecords:
 
     def record(self, unit: int, site: SiteSettings | None = None) -> Record:
         """The record of a unit, with as much as `site` shows; by default the configuration's settings."""
+        return self.with_bytes(unit, site)[0]
+
+    def with_bytes(self, unit: int, site: SiteSettings | None = None) -> tuple[Record, bytes]:
+        """As `record`, and the bytes of its file."""
+        record = self._without_hash(unit, site)
+        content = sealed(record)
+        return record, content
+
+    def _without_hash(self, unit: int, site: SiteSettings | None) -> Record:
         layer, atlas, site = self.layer, self.config.atlas, site or self.config.site
         labels = self.clustered.labels[layer.starts[unit] : layer.starts[unit + 1]]
         shown = self._shown.of(unit, site)
@@ -57,7 +72,7 @@ class LayerRecords:
         bands = self._bands.of(unit, len(shown), site.band_examples_shown)
         around = self._around(site.tokens_before, site.tokens_after)
         associated = self.described.associations
-        record: Record = {
+        return {
             "schema": SCHEMA,
             "id": UnitAddress(layer.layer, unit).within(atlas.id),
             "atlas": {"id": atlas.id, "version": atlas.version},
@@ -81,8 +96,6 @@ class LayerRecords:
             "associations": published_associations(associated[unit], self._read) if associated else None,
             **self._of_directions(unit),
         }
-        record["hash"] = content_hash(record)
-        return record
 
     def plane(self, unit: int, sign: int) -> tuple[NDArray[np.float32], NDArray[np.int32], float]:
         """Principal coordinates of a unit's examples of one sign, their behaviours, and the share of variance.
@@ -108,7 +121,7 @@ class LayerRecords:
             "std": deviation,
             "density": density,
             "tokens": self._counted,
-            "histogram": {"edges": [significant(edge) for edge in edges], "counts": counts},
+            "histogram": {"edges": list(map(_published_edge, edges)), "counts": counts},
         }
 
     @cached_property

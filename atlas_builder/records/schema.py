@@ -57,6 +57,21 @@ def serialise(record: Record) -> bytes:
     return orjson.dumps(record, option=orjson.OPT_SORT_KEYS)
 
 
+def sealed(record: Record) -> bytes:
+    """Give a record its hash, as `content_hash` has it; the bytes of its file, as `serialise` writes them.
+
+    Keys are sorted, so what stands before the hash and what stands behind it are written once, and it between them.
+    """
+    parts = (
+        {key: value for key, value in record.items() if key < "hash"},
+        {key: value for key, value in record.items() if key > "hash"},
+    )
+    before, behind = (serialise(part)[1:-1] for part in parts)
+    digest = hashlib.sha256(b"{" + b",".join(filter(None, (before, behind))) + b"}").hexdigest()
+    record["hash"] = digest
+    return b"{" + b",".join(filter(None, (before, f'"hash":"{digest}"'.encode(), behind))) + b"}"
+
+
 def content_hash(record: Record) -> str:
     """SHA-256 of the record as `serialise` writes it, without its `hash` field.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -119,32 +120,43 @@ def plane(points: NDArray[np.float32], labels: NDArray[np.int32], colours: Seque
     scale = (room / np.maximum(high - low, 1e-6)).min()
     places = np.rint((points - (low + high) / 2) * [scale, -scale] + [width / 2, height / 2]).astype(int)
     order = np.lexsort((places[:, 1], places[:, 0], labels))
-    places_of: dict[int, list[list[int]]] = {}
-    for number, place in zip(labels[order].tolist(), places[order].tolist(), strict=True):
-        places_of.setdefault(number, []).append(place)
+    places = places[order]
+    steps = np.diff(places, axis=0, prepend=places[:1])
     sizes = np.bincount(labels, minlength=len(colours))
     main = is_main(sizes, len(labels))
     count = int(np.count_nonzero(sizes[1:]))
     numbered = main if main[1:].any() else sizes > 0
     dots, numbers = [], []
-    for number, members in places_of.items():
+    xs, ys = places.T.tolist()
+    steps_x, steps_y = steps.T.tolist()
+    last = 0
+    for number, size in enumerate(sizes.tolist()):
+        if not size:
+            continue
+        first, last = last, last + size
         # A line of no length with a round end is a dot; from the last one it takes half a dozen bytes.
-        path: list[str] = []
-        from_x = from_y = 0
-        for x, y in members:
-            if path and x == from_x and y == from_y:
-                continue
-            path.append(f"m{x - from_x} {y - from_y}h0" if y >= from_y else f"m{x - from_x}{y - from_y}h0")
-            from_x, from_y = x, y
+        others = slice(first + 1, last)
+        path = [_dot(xs[first], ys[first]), *map(_next_dot, steps_x[others], steps_y[others])]
         dots.append(f'<path class={colours[number]} d="{"".join(path)}"/>')
         if number and numbered[number]:
-            xs, ys = zip(*members, strict=True)
-            numbers.append(f"<text x={sorted(xs)[len(xs) // 2]} y={sorted(ys)[len(ys) // 2] + 2}>{number}</text>")
+            middle = size // 2  # they are in the order of x
+            numbers.append(f"<text x={xs[first + middle]} y={sorted(ys[first:last])[middle] + 2}>{number}</text>")
     summary = f"{len(points):,} examples in {count} behaviour{'s' if count != 1 else ''}, by principal coordinates."
     return Markup(
         f'<svg class=plane viewBox="0 0 {width} {height}" role=img aria-label="{summary}">'
         f"{''.join(dots)}{''.join(numbers)}</svg>"
     )
+
+
+def _dot(x: int, y: int) -> str:
+    return f"m{x} {y}h0" if y >= 0 else f"m{x}{y}h0"
+
+
+# Neighbours are near each other, so the same steps come again and again.
+@lru_cache(maxsize=1 << 14)
+def _next_dot(x: int, y: int) -> str:
+    """A dot so far from the last one; nothing for one in the same place."""
+    return _dot(x, y) if x or y else ""
 
 
 def distribution(values: Sequence[float], show: Callable[[float], str], *, logarithmic: bool = False) -> Markup:

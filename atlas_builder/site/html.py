@@ -80,25 +80,21 @@ def highlight(
     levels = _levels(values, maximum, key)
     weights = _levels(importance, 1.0, key) if importance else []
     weights += [0] * (len(tokens) - len(weights))
-    out: list[str] = []
+    out = list(map(_content, tokens))
     marked = key + 1 if marks_next and not which else None
-    quiet = 0  # the first of the tokens since the last that got an element
     for place, (level, weight) in enumerate(zip(levels, weights, strict=True)):
         if not (level or weight or place == marked):
             continue
-        if quiet < place:
-            out.append(_run(tokens[quiet:place]))
-        quiet = place + 1
         tag = "mark" if place == key else "i"
         shade = f'"a{level} w{weight}"' if level and weight else f"a{level}" if level else f"w{weight}"
         # The key token's activation stands beside the example, in full.
         title = which if place == key else f" title={values[place]:.2g}" if titles and level else ""
-        content = _content(tokens[place])
         if level or weight:
-            content = f"<{tag} class={shade}{title}>{content}</{tag}>"
-        out.append(f"<b>{content}</b>" if place == marked else content)
-    out.append(_run(tokens[quiet:]))
-    return Markup(_BLANKS.sub(" ", "".join(out)))
+            out[place] = f"<{tag} class={shade}{title}>{out[place]}</{tag}>"
+        if place == marked:
+            out[place] = f"<b>{out[place]}</b>"
+    line = "".join(out)
+    return Markup(_BLANKS.sub(" ", line) if "  " in line else line)
 
 
 def example(shown: Markup, value: float, source: str, position: int, *, weighed: bool) -> Markup:
@@ -158,11 +154,6 @@ def _by_character(
         for low, high in groups
     ]
     return [join_tokens(tokens[low:high]) for low, high in groups], strongest, home, weights, which
-
-
-def _run(tokens: Sequence[str]) -> str:
-    """Adjacent tokens as content."""
-    return "".join(map(_content, tokens))
 
 
 def _levels(values: Sequence[float | None], maximum: float, key: int) -> list[int]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
 
-from jinja2 import Environment, TemplateError
+from jinja2 import TemplateError
 
 from atlas_builder.collect.results import Selection
 from atlas_builder.config import Configuration
@@ -25,9 +25,11 @@ from atlas_builder.site.degeneracy import degeneracy_by_layer, layer_degeneracy,
 from atlas_builder.site.graph import WHOLE, Graph
 from atlas_builder.site.headline import headline, reliability
 from atlas_builder.site.map import DrawnMap
+from atlas_builder.site.measured import measured_of
 from atlas_builder.site.names import UnitNames
 from atlas_builder.site.strips import own_edges_of, strips_of
 from atlas_builder.site.summary import Summary, compared_number
+from atlas_builder.site.templates import RecordTemplates
 from atlas_builder.site.unit_side import COLOURS, ExamplePlaces, PlanePoints, colours_of, shown_examples, sides_of
 
 _NAMED = 4  # behaviours that a preview names
@@ -63,7 +65,7 @@ def behaviour_group(behaviours: int) -> int:
 class Pages:
     """Renders the pages of one atlas."""
 
-    def __init__(self, jinja: Environment, config: Configuration, facts: dict[str, Any], date: str | None) -> None:
+    def __init__(self, jinja: RecordTemplates, config: Configuration, facts: dict[str, Any], date: str | None) -> None:
         self.config, self.facts, self.date = config, facts, date
         self._jinja = jinja
         self.names = UnitNames(facts)
@@ -130,6 +132,7 @@ class Pages:
             caution=evidence.caution(record["polysemanticity"], self.config.examples.policy),
             reliability=reliability(record, self.config.examples.policy),
             shown_in=shown_in,
+            measured=measured_of(record),
             diversity=_DIVERSITY,
             intervals=_INTERVALS,
             histogram=figures.histogram(edges, counts, threshold, own_edges_of(record)),
@@ -332,12 +335,15 @@ class Pages:
             citation = self.citation
         cited = title.removesuffix(f", {self.config.title}")
         try:
-            return self._jinja.get_template(template).render(
-                root="../" * page.count("/"),
-                title=token_text.plain(title),
-                citation=citation or self._cited(page, cited, description=description),
-                **self._common,
-                **values,
+            return self._jinja.page(
+                template,
+                {
+                    "root": "../" * page.count("/"),
+                    "title": token_text.plain(title),
+                    "citation": citation or self._cited(page, cited, description=description),
+                    **self._common,
+                    **values,
+                },
             )
         except TemplateError as error:
             raise ConfigurationError(f"site.theme: {template} cannot be rendered: {error}.") from error

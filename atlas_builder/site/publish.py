@@ -10,7 +10,6 @@ from functools import cache, partial
 from itertools import accumulate
 from pathlib import Path
 from urllib.parse import quote
-from xml.sax.saxutils import escape
 
 import numpy as np
 import orjson
@@ -37,6 +36,7 @@ from atlas_builder.site.layer_table import leaf_names
 from atlas_builder.site.prose.render import render_prose
 from atlas_builder.site.render import publish_layer, publish_units, sizes, write_text
 from atlas_builder.site.search import index
+from atlas_builder.site.sitemap import SITEMAP, sitemap_files
 from atlas_builder.site.summary import Summary
 from atlas_builder.site.theme import renderer
 from atlas_builder.system.processes import ended_on_failure
@@ -63,7 +63,7 @@ def _publish(site: Site, folder: Path, executor: Executor, progress: Progress) -
         queries = thread.submit(
             index.write_index, folder / "search", site.stages, site.config.examples.window, executor
         )
-        summaries = _write_units(site, folder, executor, progress)
+        summaries, digests = _write_units(site, folder, executor, progress)
         site = replace(site, facts={**site.facts, "queries": queries.result()._asdict()})
     tasks += [
         executor.submit(publish_layer, site, layer, units, list(summaries), folder)
@@ -77,12 +77,15 @@ def _publish(site: Site, folder: Path, executor: Executor, progress: Progress) -
     for task in tasks:
         task.result()
     metadata.write_metadata(folder, site.pages.citation)  # it lists what is there
-    sums.seal(folder)  # last: every file is in it
+    sums.seal(folder, known_digests=digests)  # last: every file is in it
     return summaries
 
 
-def _write_units(site: Site, folder: Path, executor: Executor, progress: Progress) -> dict[int, list[Summary]]:
-    """Write record and page of every unit; return summaries by layer."""
+def _write_units(
+    site: Site, folder: Path, executor: Executor, progress: Progress
+) -> tuple[dict[int, list[Summary]], dict[str, str]]:
+    """Write record and page of every unit; return summaries by layer, and the SHA-256 of each file by its path."""
+    digests: dict[str, str] = {}
     summaries: dict[int, list[Summary]] = {layer.layer: [] for layer in site.stages.collected.layers}
     for layer in summaries:
         (folder / f"L{layer}").mkdir(parents=True)
@@ -91,10 +94,11 @@ def _write_units(site: Site, folder: Path, executor: Executor, progress: Progres
         tasks = [executor.submit(publish_units, site, first, first + _UNITS_AT_ONCE, folder) for first in chunks]
         for task in tasks:
             done = task.result()
-            for summary in done:
+            for summary in done.summaries:
                 summaries[summary.layer].append(summary)
-            advance(len(done))
-    return summaries
+            digests |= done.digests
+            advance(len(done.summaries))
+    return summaries, digests
 
 
 def overviews(
@@ -184,12 +188,7 @@ def _write_around(site: Site, folder: Path) -> None:
             *layers,
             *(UnitAddress(*unit).page for unit in site.units),
         ]
-        write_text(folder / "sitemap.xml", _sitemap([address(atlas, page) or page for page in pages]))
-        robots += f"Sitemap: {address(atlas, 'sitemap.xml')}\n"
+        for name, text in sitemap_files(atlas, [address(atlas, page) or page for page in pages]).items():
+            write_text(folder / name, text)
+        robots += f"Sitemap: {address(atlas, SITEMAP)}\n"
     write_text(folder / "robots.txt", robots)
-
-
-def _sitemap(addresses: Sequence[str]) -> str:
-    urls = "\n".join(f"<url><loc>{escape(url)}</loc></url>" for url in addresses)
-    namespace = "http://www.sitemaps.org/schemas/sitemap/0.9"
-    return f'<?xml version="1.0" encoding="UTF-8"?>\n<urlset xmlns="{namespace}">\n{urls}\n</urlset>\n'

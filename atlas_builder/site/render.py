@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +17,28 @@ from atlas_builder.config import SiteSettings
 from atlas_builder.progress import gc_paused
 from atlas_builder.records.address import UnitAddress
 from atlas_builder.records.record import LayerRecords
-from atlas_builder.records.schema import Record, serialise
+from atlas_builder.records.schema import Record
 from atlas_builder.site import layer_table
 from atlas_builder.site.citing.cite import csl_of, ris_of
 from atlas_builder.site.context import Site
 from atlas_builder.site.summary import Summary, summary_of
+
+_WRITTEN_ANEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
+
+
+class RenderedUnit(NamedTuple):
+    """A unit's record, the bytes of its file, and those of its page."""
+
+    record: Record
+    content: bytes
+    page: bytes
+
+
+class WrittenUnits(NamedTuple):
+    """What overviews need of units, and the SHA-256 of each of their files by its path in the site."""
+
+    summaries: list[Summary]
+    digests: dict[str, str]
 
 
 class Worker(threading.local):
@@ -36,7 +55,7 @@ class Worker(threading.local):
             self.key, self.site = key, site
             self.layer = LayerRecords(site.stages, site.stages.collected.layers[0], site.config)
 
-    def unit(self, place: int, shown: SiteSettings | None = None) -> tuple[Record, str]:
+    def unit(self, place: int, shown: SiteSettings | None = None) -> RenderedUnit:
         """Record and page of the unit at a place of the atlas; units come layer by layer.
 
         `shown` replaces the site's settings of how much of it is shown.
@@ -45,27 +64,40 @@ class Worker(threading.local):
         if self.layer.layer.layer != layer:
             collected = next(each for each in self.site.stages.collected.layers if each.layer == layer)
             self.layer = LayerRecords(self.site.stages, collected, self.site.config)
-        record = self.layer.record(unit, shown)
+        record, content = self.layer.with_bytes(unit, shown)
         planes = {sign: self.layer.plane(unit, sign) for sign in (1, -1)[: self.layer.layer.signs]}
         selection = Selection(*self.layer.layer.selection[unit, 0].tolist())
-        return record, self.site.pages.unit(record, planes, self.site.labels, self.site.around(place), selection)
+        page = self.site.pages.unit(record, planes, self.site.labels, self.site.around(place), selection)
+        return RenderedUnit(record, content, encoded(page))
 
 
 worker = Worker()
 
 
-def publish_units(site: Site, first: int, last: int, folder: Path) -> list[Summary]:
-    """Write record and page of the units at these places of the atlas; return what overviews need."""
+def publish_units(site: Site, first: int, last: int, folder: Path) -> WrittenUnits:
+    """Write record and page of the units at these places of the atlas."""
     worker.open(site)
     site = worker.site
-    summaries = []
+    written = WrittenUnits([], {})
     with gc_paused():
         for place, (layer, unit) in enumerate(site.units[first:last], start=first):
-            record, page = worker.unit(place)
-            (folder / UnitAddress(layer, unit).record).write_bytes(serialise(record))
-            write_text(folder / UnitAddress(layer, unit).page, page)
-            summaries.append(summary_of(record))
-    return summaries
+            rendered, address = worker.unit(place), UnitAddress(layer, unit)
+            for name, content in ((address.record, rendered.content), (address.page, rendered.page)):
+                _write(f"{folder}/{name}", content)
+                written.digests[name] = hashlib.sha256(content).hexdigest()
+            written.summaries.append(summary_of(rendered.record))
+    return written
+
+
+def _write(path: str, content: bytes) -> None:
+    """Write a file in as few calls of the system as it takes: an atlas has many thousands."""
+    descriptor = os.open(path, _WRITTEN_ANEW, 0o666)
+    try:
+        left = memoryview(content)
+        while left:
+            left = left[os.write(descriptor, left) :]
+    finally:
+        os.close(descriptor)
 
 
 def sizes(site: Site, settings: Sequence[SiteSettings], places: Sequence[int]) -> NDArray[np.int64]:
@@ -73,8 +105,8 @@ def sizes(site: Site, settings: Sequence[SiteSettings], places: Sequence[int]) -
     worker.open(site)
 
     def size(place: int, shown: SiteSettings) -> int:
-        record, page = worker.unit(place, shown)
-        return len(serialise(record)) + len(encoded(page))
+        rendered = worker.unit(place, shown)
+        return len(rendered.content) + len(rendered.page)
 
     with gc_paused():
         counts = [[size(place, shown) for shown in settings] for place in places]

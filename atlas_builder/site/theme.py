@@ -8,7 +8,6 @@ from base64 import b64encode
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError, nodes
 
@@ -18,6 +17,7 @@ from atlas_builder.errors import ConfigurationError
 from atlas_builder.shipped import shipped_folder
 from atlas_builder.site import html
 from atlas_builder.site.search.normalise import search_key
+from atlas_builder.site.templates import RecordTemplates
 
 _ASSET = re.compile(r"\bassets/([\w.-]+\.(?:js|css|svg))")
 _GENERATED = {"constants.js"}
@@ -47,18 +47,9 @@ def find_theme(name: str) -> Path:
     )
 
 
-class _Records(Environment):
-    """Jinja whose `record.stats` looks among the keys of a dict first; pages ask for little else."""
-
-    def getattr(self, obj: Any, attribute: str) -> Any:
-        if type(obj) is dict and attribute in obj:
-            return obj[attribute]
-        return super().getattr(obj, attribute)
-
-
-def environment(theme: Path) -> Environment:
+def environment(theme: Path) -> RecordTemplates:
     """Jinja over a theme, and over the shipped one for what the theme does not redefine."""
-    jinja = _Records(
+    jinja = RecordTemplates(
         loader=FileSystemLoader([theme, shipped_folder("themes") / "atlas"]),
         autoescape=True,
         undefined=StrictUndefined,
@@ -90,8 +81,8 @@ def sha256(text: str) -> str:
 _RENDER = (
     "rounding", "corpus/token_text", "records/address", "records/kinds", "records/measures", "site/citing/cite",
     "site/degeneracy", "site/evidence", "site/figures", "site/graph", "site/graph_figures", "site/headline",
-    "site/highlights", "site/html", "site/layer_table", "site/map", "site/names", "site/pages", "site/strips",
-    "site/summary", "site/theme", "site/unit_side",
+    "site/highlights", "site/html", "site/layer_table", "site/map", "site/measured", "site/names", "site/pages",
+    "site/strips", "site/summary", "site/templates", "site/theme", "site/unit_side",
 )  # fmt: skip
 """Modules that pages of records are made by."""
 

@@ -47,6 +47,31 @@ def test_the_plane_holds_every_example_at_its_place_in_its_colour() -> None:
         assert 0 <= y <= 115
 
 
+def _one_by_one(points: list[tuple[int, int]]) -> str:
+    """The path of some dots, a step at a time."""
+    path, last = "", None
+    for x, y in sorted(points):
+        if (x, y) == last:
+            continue
+        step_x, step_y = (x, y) if last is None else (x - last[0], y - last[1])
+        path += f"m{step_x} {step_y}h0" if step_y >= 0 else f"m{step_x}{step_y}h0"
+        last = (x, y)
+    return path
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=40))
+def test_examples_in_one_place_are_one_dot_and_dots_are_steps_from_each_other(rows: list[tuple[int, int, int]]) -> None:
+    # On a grid of 48 by 33 all points lie in the same places as on the page, upside down.
+    rows = [*rows, (0, 0, 0), (0, 3, 3)]
+    points = np.array([(48 * x, 33 * y) for _, x, y in rows], dtype=np.float32)
+    labels = np.array([label for label, _, _ in rows], dtype=np.int32)
+    svg = figures.plane(points, labels, [f"c{number}" for number in range(6)])
+    places = np.rint((points - [72, 49.5]) + [80, 57.5]).astype(int).tolist()
+    for label in {label for label, _, _ in rows}:
+        own = [(x, 115 - y) for (x, y), (of, _, _) in zip(places, rows, strict=True) if of == label]
+        assert f'<path class=c{label} d="{_one_by_one(own)}"/>' in svg
+
+
 def test_a_histogram_is_as_high_as_the_logarithm_of_its_counts() -> None:
     svg = figures.histogram([-1, 0, 1, 2, 3], [1000, 0, 10, 1], threshold=2.5)
     path = re.search(r'class=bars d="([^"]*)"', svg)

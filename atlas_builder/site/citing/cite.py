@@ -6,6 +6,7 @@ import html
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -23,6 +24,7 @@ TEX = {character: f"\\{character}" for character in "&%$#_"}
 TEX |= {"{": "\\textbraceleft{}", "}": "\\textbraceright{}", "\\": "\\textbackslash{}"}
 TEX |= {"~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "`": "\\textasciigrave{}"}
 TEX |= {"<": "\\textless{}", ">": "\\textgreater{}", "|": "\\textbar{}"}
+_OF_TEX = str.maketrans(TEX | {"\0": "{}"})
 LIGATURES = re.compile(r"([-',])(?=\1)")  # TeX prints -- as a dash
 
 
@@ -281,11 +283,14 @@ def person(name: Name) -> dict[str, str]:
     return fields | ({"givenName": name.given, "familyName": name.family} if name.given else {})
 
 
+@lru_cache(maxsize=64)
 def _line(text: str) -> str:
     """Text on one line, its invisible characters spelt out as those of a corpus are.
 
     In every format here a line end or control character ends a field or the entry.
     """
+    if text.isascii() and text.isprintable() and "  " not in text:
+        return text.strip()
     return plain(re.sub(r"[\s\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]+", " ", text).strip())
 
 
@@ -299,10 +304,10 @@ def _json(fields: dict[str, Any]) -> str:
 
 
 def _tex(text: str) -> str:
-    apart = LIGATURES.sub("\\1\0", text)
-    return "".join(TEX.get(character, character) for character in apart).replace("\0", "{}")
+    return LIGATURES.sub("\\1\0", text).translate(_OF_TEX)
 
 
+@lru_cache(maxsize=64)
 def _tex_name(name: Name) -> str:
     """A name, protected where BibTeX would split it."""
     whole = not name.given or str(name).count(",") > 1 or re.search(r"\band\b", str(name), re.IGNORECASE)

@@ -45,6 +45,8 @@ STEPS: Sequence[dict[str, int]] = list(
 )
 """What is left out, step by step; a setting that is already lower is kept."""
 
+_ROUNDS = ((0, 1), (1, 4), (4, 7), (7, len(STEPS)))
+"""Steps whose sizes are measured together: most atlases fit as they are, and each round opens every layer anew."""
 
 SizesOf = Callable[[Sequence[SiteSettings], Sequence[NDArray[np.intp]]], Sequence[NDArray[np.int64]]]
 """Bytes of page and record of some units of each layer, with each of some settings: (settings, units) a layer."""
@@ -96,10 +98,14 @@ def fitted(site: SiteSettings, layers: Sequence[int], sizes: SizesOf, progress: 
         site.model_copy(update={name: min(limit, getattr(site, name)) for name, limit in step.items()})
         for step in STEPS
     ]
-    estimates = [estimate(layers, sample) for sample in zip(*sizes(steps, sampled_units(layers)), strict=True)]
-    fits = [total <= _SHARE * budget for total, _ in estimates]
+    sampled = sampled_units(layers)
+    for first, last in _ROUNDS:  # units are rendered no further than to the first step that fits
+        estimates = [estimate(layers, sample) for sample in zip(*sizes(steps[first:last], sampled), strict=True)]
+        fits = [total <= _SHARE * budget for total, _ in estimates]
+        if any(fits):
+            break
     step = fits.index(True) if any(fits) else -1
-    reduced, (total, error) = steps[step], estimates[step]
+    reduced, (total, error) = steps[first:last][step], estimates[step]
     left_out = [
         f"{name} {getattr(site, name)} → {getattr(reduced, name)}"
         for name in STEPS[-1]

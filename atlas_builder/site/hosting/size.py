@@ -117,7 +117,8 @@ def measure_sizes(files: Sequence[File], host: str) -> Sizes:
 
 def _tar_bytes(files: Sequence[File]) -> int:
     """Bytes of `tar -c .` as GNU tar writes it: blocks of 512, a header each, padded to records of 20 blocks."""
-    folders = {parent.as_posix() for file in files for parent in PurePosixPath(file.name).parents}
+    places = {file.name.rpartition("/")[0] for file in files}
+    folders = {parent.as_posix() for place in places for parent in PurePosixPath(place, "file").parents}
     names = [f"./{file.name}" for file in files] + [f"./{folder}/" for folder in folders]
     blocks = 2 + len(names) + sum(-(-file.bytes // 512) for file in files)
     # A name of more than 100 bytes has blocks of its own, with a header and a final zero.

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
@@ -25,17 +26,22 @@ _ESCAPES = {r"\\": "\\", r"\n": "\n", r"\r": "\r"}
 _OURS = re.compile(r"(?:L\d+|assets|search|map|tables|schema)/.+|modules/M\d+\.html", re.DOTALL)
 """Folders of the builder, in which nothing else may lie."""
 _TOP = re.compile(
-    r"index\.html|404\.html|search\.html|map\.html|interaction\.html|robots\.txt|sitemap\.xml|\.nojekyll|CITATION\.cff"
+    r"index\.html|404\.html|search\.html|map\.html|interaction\.html|robots\.txt|sitemap(?:-\d+)?\.xml|\.nojekyll|CITATION\.cff"
     r"|croissant\.json|ro-crate-metadata\.json"
 )
 
 
-def seal(site: Path, names: Iterable[str] | None = None) -> None:
-    """Write the sums of a site's files, by default of all that are there, and the hashes in its `atlas.json`."""
+def seal(site: Path, names: Iterable[str] | None = None, known_digests: Mapping[str, str] | None = None) -> None:
+    """Write the sums of a site's files, by default of all that are there, and the hashes in its `atlas.json`.
+
+    Files with `known_digests` are not read.
+    """
     facts = orjson.loads((site / FACTS).read_bytes())
     there = _files(site) if names is None else (name for name in names if (site / name).is_file())
     listed = sorted(set(there) - {SUMS, FACTS})
-    sums = _sums_bytes(digests(site, listed))
+    known = known_digests or {}
+    found = digests(site, [name for name in listed if name not in known])
+    sums = _sums_bytes({name: known.get(name) or found[name] for name in listed})
     facts["sha256"] = {"sums": hashlib.sha256(sums).hexdigest(), "facts": facts_hash(facts)}
     # New files in place of the old ones, which may be links to those of another site.
     for name, content in ((SUMS, sums), (FACTS, facts_bytes(facts))):
@@ -131,5 +137,11 @@ def grouped(names: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(f"{top}/…" if rest else top for top, _, rest in (name.partition("/") for name in names)))
 
 
-def _files(site: Path) -> Iterator[str]:
-    return (path.relative_to(site).as_posix() for path in site.rglob("*") if path.is_file() and not path.is_symlink())
+def _files(folder: Path | str, prefix: str = "") -> Iterator[str]:
+    """Paths of all regular files; links are not followed."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                yield from _files(entry.path, f"{prefix}{entry.name}/")
+            elif entry.is_file(follow_symlinks=False):
+                yield prefix + entry.name

@@ -14,6 +14,7 @@ from jinja2 import TemplateError
 
 from atlas_builder.errors import ConfigurationError
 from atlas_builder.site.citing.metadata import METADATA
+from atlas_builder.site.sitemap import PART_OF_SITEMAP, SITEMAP
 
 
 def render_prose(docs: Path, theme: Path, output: Path, extra: dict[str, Any]) -> list[str]:
@@ -57,13 +58,14 @@ def check_prose(folder: str | None) -> None:
     if not docs.is_dir():
         raise ConfigurationError(f"site.prose: {docs} is not a folder: name one with Markdown pages.")
     for source, page in published_pages(docs):
-        if page.as_posix() in _RESERVED_PAGES or _RESERVED_FOLDERS.fullmatch(page.parts[0]):
+        is_reserved = page.as_posix() in _RESERVED_PAGES or PART_OF_SITEMAP.fullmatch(page.as_posix())
+        if is_reserved or _RESERVED_FOLDERS.fullmatch(page.parts[0]):
             raise ConfigurationError(f"site.prose: {source} would overwrite the atlas's {page}: rename it.")
 
 
 _RESERVED_PAGES = {
     "index.html", "search.html", "map.html", "interaction.html", "404.html", "atlas.json", "robots.txt",
-    "sitemap.xml", *METADATA.values(),
+    SITEMAP, *METADATA.values(),
 }  # fmt: skip
 _RESERVED_FOLDERS = re.compile(r"L\d+|assets|search|schema|map|tables")
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from urllib.parse import quote
 
 import orjson
@@ -20,6 +20,7 @@ from atlas_builder.site.hosting import sums
 from atlas_builder.site.hosting.checks.comparison import Comparison
 from atlas_builder.site.hosting.checks.published import PublishedSite
 from atlas_builder.site.search.index import index_files, read_index_file
+from atlas_builder.site.sitemap import PART_OF_SITEMAP, SITEMAP, listed_addresses
 
 
 def surrounding_problems(site: PublishedSite, names: Sequence[str], *, same_version: bool) -> list[str]:
@@ -93,12 +94,28 @@ def _facts(compared: Comparison) -> None:
             compared.problems.append(f"atlas.json: the corpus's {name} is not that of its configuration")
 
 
+def _sitemap_problems(
+    compared: Comparison, names: Sequence[str], known: AbstractSet[str | None], possible: AbstractSet[str | None]
+) -> Iterator[str]:
+    """What a sitemap lists in all, with its parts if it has any: all `known` addresses, and `possible` ones only."""
+    try:
+        files = listed_addresses(compared.site.config.atlas, compared.text)
+    except ValueError as error:
+        yield str(error)
+        return
+    listed = [place for addresses in files.values() for place in addresses]
+    if len(set(listed)) != len(listed) or not known <= set(listed) <= possible:
+        yield f"{SITEMAP}: its addresses are not those of the atlas's pages"
+    for name in sorted({name for name in names if PART_OF_SITEMAP.fullmatch(name)} - set(files)):
+        yield f"{name}: {SITEMAP} does not name it: remove it, or build the atlas again."
+
+
 def _engines(compared: Comparison, names: Sequence[str]) -> None:
     """`robots.txt` and `sitemap.xml`; prose may be in folders, which only the sitemap lists."""
     site = compared.site
     atlas, robots = site.config.atlas, "User-agent: *\nAllow: /\n"
     if atlas.url:
-        robots += f"Sitemap: {address(atlas, 'sitemap.xml')}\n"
+        robots += f"Sitemap: {address(atlas, SITEMAP)}\n"
         leaves = [
             f"L{layer['layer']}/{leaf}"
             for layer in site.facts["layers"]
@@ -109,15 +126,5 @@ def _engines(compared: Comparison, names: Sequence[str]) -> None:
         pages += [page for page, _ in site.prose]
         known = {address(atlas, page) for page in pages}
         possible = known | {address(atlas, quote(name)) for name in names if name.endswith(".html")}
-        try:
-            listed = [
-                element.text
-                for element in ET.fromstring(compared.text("sitemap.xml")).iter()
-                if element.tag.endswith("loc")
-            ]
-        except ET.ParseError as error:
-            compared.problems.append(f"sitemap.xml: cannot be read ({error})")
-        else:
-            if len(set(listed)) != len(listed) or not known <= set(listed) <= possible:
-                compared.problems.append("sitemap.xml: its addresses are not those of the atlas's pages")
+        compared.problems += _sitemap_problems(compared, names, known, possible)
     compared.same("robots.txt", robots)
