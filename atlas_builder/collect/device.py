@@ -30,7 +30,7 @@ from atlas_builder.collect.device_candidates import (
 from atlas_builder.collect.device_counts import BlockCounts, DeviceCounts, count_block
 from atlas_builder.collect.gather import Gatherer
 from atlas_builder.collect.layer import LayerCollector, NotFiniteError, joined_places
-from atlas_builder.collect.replay import Block, chances_of, replay_peaks, replay_tokens
+from atlas_builder.collect.replay import UnitBlock, chances_of, replay_peaks, replay_tokens
 from atlas_builder.collect.sampling import SIDE_BY_SIDE
 from atlas_builder.collect.vector_log import RowLog
 from atlas_builder.models.memory import free_memory, is_out_of_memory, to_host
@@ -46,7 +46,7 @@ _GROWTH = 1.5
 class _Found(NamedTuple):
     """What is known of one block of a batch before it is counted."""
 
-    block: Block
+    block: UnitBlock
     counts: BlockCounts
     peaks: HostCandidates
     drawn: HostCandidates
@@ -104,12 +104,12 @@ class DeviceLayer:
         collector, (contexts, tokens, units) = self._collector, activations.shape
         chances = torch.from_numpy(chances_of(collector.draw.stream, batch, tokens)).to(self._device)
         at_once = max(1, self._room // (contexts * tokens * SIDE_BY_SIDE)) * SIDE_BY_SIDE
-        blocks: list[Block] = []
+        blocks: list[UnitBlock] = []
         counted: list[BlockCounts] = []
         crossing: list[DeviceCandidates] = []
         for first in range(0, units, at_once):
             values = activations[:, :, first : first + at_once].detach().float().contiguous()
-            blocks.append(Block(first, values.shape[2], tokens))
+            blocks.append(UnitBlock(first, values.shape[2], tokens))
             counted.append(count_block(values, collector.shape.signs))
             crossing += self._candidates(values, counted[-1], chances, first, own)
         self._check(batch, activations, torch.cat([counts.bad for counts in counted], dim=1))
@@ -180,7 +180,7 @@ class DeviceLayer:
                 partial(self._gather.windows, activations),
             )
 
-    def _replay_peaks(self, block: Block, batch: NDArray[np.int64], found: HostCandidates) -> None:
+    def _replay_peaks(self, block: UnitBlock, batch: NDArray[np.int64], found: HostCandidates) -> None:
         collector, start = self._collector, 0
         while (start := replay_peaks(collector.rule, collector.top_candidates, block, batch, *found, start)) < len(
             found.flat
@@ -189,7 +189,7 @@ class DeviceLayer:
 
     @staticmethod
     def _replay_tokens(
-        draw: bands.BandSampling, pool: Pool, block: Block, batch: NDArray[np.int64], found: HostCandidates
+        draw: bands.BandSampling, pool: Pool, block: UnitBlock, batch: NDArray[np.int64], found: HostCandidates
     ) -> Pool:
         """The pool with the tokens that it takes, wider where they were too many."""
         start = 0

@@ -19,7 +19,7 @@ from atlas_builder.collect.sampling import chance_of_token
 from atlas_builder.collect.selection import SelectionRule
 
 
-class Block(NamedTuple):
+class UnitBlock(NamedTuple):
     """Adjacent units of a batch of activations: (batch, tokens, units), no beginnings of sequences among them."""
 
     first: int
@@ -32,7 +32,7 @@ class Block(NamedTuple):
 def replay_peaks(
     rule: SelectionRule,
     pool: Pool,
-    block: Block,
+    block: UnitBlock,
     batch: NDArray[np.int64],
     flat: NDArray[np.int32],
     value: NDArray[np.float32],
@@ -59,7 +59,7 @@ def replay_peaks(
 def replay_tokens(
     draw: BandSampling,
     pool: Pool,
-    block: Block,
+    block: UnitBlock,
     batch: NDArray[np.int64],
     flat: NDArray[np.int32],
     value: NDArray[np.float32],

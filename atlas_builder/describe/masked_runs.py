@@ -2,7 +2,7 @@
 
 Packed: the text runs once, and after its cached keys and values, the runs with a masked token, each from
 that token to the key token. These are of lengths 1 to `masked`, so that two together fill a row, and
-the rows half a square: no token is run that need not be. Each token is told its place and what it sees.
+the rows half a square: no token is run that need not be. Each token is given its place and what it sees.
 Unpacked: each run holds all tokens that may be masked. Whole: each run holds the whole text.
 """
 

@@ -119,8 +119,8 @@ def test_a_build_that_ends_while_it_tidies_up_has_lost_nothing(
 
     remove = shutil.rmtree
 
-    def half_removed(folder: Path, **options: Any) -> None:
-        if (read := folder / "L0" / "read.npy").exists() and folder.name == "pass":
+    def half_removed(folder: Path | str, **options: Any) -> None:
+        if (read := Path(folder) / "L0" / "read.npy").exists() and Path(folder).name == "pass":
             read.unlink()
             raise KeyboardInterrupt
         remove(folder, **options)

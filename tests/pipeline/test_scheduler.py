@@ -70,7 +70,7 @@ def test_an_atlas_is_the_same_to_the_byte_and_the_pass_runs_on_all_workers(
     assert [one.task for one in used.finished].count("preparation") == 1
     assert len(shards) == len({one.task for one in shards}) == 2 * SHARDS_A_WORKER
     assert len({one.worker for one in shards}) == 2
-    assert {"merge layer", "cluster units", "nearest on disk", "loss"} <= {one.task for one in used.finished}
+    assert {"merge layer", "cluster units", "nearest on disk", "held_out"} <= {one.task for one in used.finished}
     work = work_folder(site)
     for stage in ("collect", "cluster", "describe", "link"):
         assert digests(work / stage).keys() == digests(work_folder(tiny_site) / stage).keys()
