@@ -30,7 +30,7 @@ SHOWN = 5
 """Tokens kept on each side."""
 _ROWS_AT_ONCE = 256
 _AT_ONCE = 1 << 28
-"""Numbers held at once, of probabilities or of logits: one gigabyte."""
+"""Numbers in memory at once, of probabilities or of logits: one gigabyte."""
 _SORTED_AT_ONCE = 1 << 24
 
 
