@@ -116,7 +116,10 @@ class BatchRun:
                     self._finish(commit, layer)
 
             tokens = torch.from_numpy(self._read.stack(batch[rows])).to(self._device)
-            self._units.run(tokens, visit, last)
+            if last is None:
+                self._units.run(tokens, visit)
+            else:
+                self._units.run(tokens, visit, last)
 
         def on_halving(contexts: int, half: int) -> None:
             self.fit(half * length)

@@ -23,7 +23,7 @@ _ADDED_AT_ONCE = 65_536
 _SEED = 1
 
 
-def write_index(points: Points, path: Path) -> None:
+def write_inverted_file(points: Points, path: Path) -> None:
     """Write an inverted file of (n, width) directions, in inner product."""
     import faiss
 

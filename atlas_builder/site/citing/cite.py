@@ -310,5 +310,7 @@ def _tex(text: str) -> str:
 @lru_cache(maxsize=64)
 def _tex_name(name: Name) -> str:
     """A name, protected where BibTeX would split it."""
-    whole = not name.given or str(name).count(",") > 1 or re.search(r"\band\b", str(name), re.IGNORECASE)
+    splits = str(name).count(",") > 1 or re.search(r"\band\b", str(name), re.IGNORECASE)
+    # A part of nothing but signs is no name for readers of BibTeX.
+    whole = splits or not (re.search(r"[^\W_]", name.given) and re.search(r"[^\W_]", name.family))
     return f"{{{_tex(str(name))}}}" if whole else _tex(str(name))

@@ -100,6 +100,7 @@ _names = st.lists(_printed_text.map(lambda text: text[:80]), max_size=3)
 @settings(deadline=None)
 @given(title=_title, authors=_names, label=_hostile)
 @example(title=TEX, authors=["Smith and Sons, Inc.", "von Neumann, John", "a,b, c", "Doe, J., Jr."], label=TEX)
+@example(title="0", authors=["Doe, J. & Co.", "&, 0"], label="")
 def test_every_form_parses_back_to_the_same_title_and_authors(
     kind: str, title: str, authors: list[str], label: str
 ) -> None:
