@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from marionette_driver import Wait
@@ -40,6 +41,10 @@ def _find(firefox: Marionette, selector: str):  # type: ignore[no-untyped-def]
     return firefox.find_element("css selector", selector)
 
 
+def _click(firefox: Marionette, element: Any) -> None:
+    firefox.execute_script("arguments[0].click()", script_args=[element])
+
+
 @pytest.mark.usefixtures("faults")
 def test_firefox_leads_from_home_to_a_sorted_layer_a_unit_and_a_search_hit(address: str, firefox: Marionette) -> None:
     firefox.navigate(f"{address}/index.html")
@@ -49,7 +54,8 @@ def test_firefox_leads_from_home_to_a_sorted_layer_a_unit_and_a_search_hit(addre
     """)
     _until(firefox, "/Layer 1/.test(document.title)")
 
-    firefox.find_element("xpath", "//th/button[.='Maximum']").click()
+    # Nor does it scroll, in newer versions, to what is in a table that scrolls itself.
+    _click(firefox, firefox.find_element("xpath", "//th/button[.='Maximum']"))
     values = firefox.execute_script("""
         const head = document.querySelector('th[aria-sort]'), place = head.cellIndex;
         return Array.from(head.closest('table').tBodies[0].rows, row => parseFloat(row.cells[place].textContent));
@@ -57,7 +63,7 @@ def test_firefox_leads_from_home_to_a_sorted_layer_a_unit_and_a_search_hit(addre
     assert len(values) == 200
     assert values == sorted(values, reverse=True)
 
-    _find(firefox, "table.units tbody th a").click()
+    _click(firefox, _find(firefox, "table.units tbody th a"))
     _until(firefox, "/L1\\/N\\d+\\.html$/.test(location.pathname)")
     assert re.fullmatch(r"Neuron \d+ of layer 1", _find(firefox, "h1").text)
     assert _find(firefox, "#b1 mark").is_displayed()
@@ -65,7 +71,7 @@ def test_firefox_leads_from_home_to_a_sorted_layer_a_unit_and_a_search_hit(addre
     box = _find(firefox, "input[type=search]")
     box.send_keys("return", Keys.ENTER)
     _until(firefox, "document.querySelector('#results li a') !== null")
-    _find(firefox, "#results li a").click()
+    _click(firefox, _find(firefox, "#results li a"))
     _until(firefox, "/N\\d+\\.html$/.test(location.pathname)")
     assert "return" in _find(firefox, "main").text
 
