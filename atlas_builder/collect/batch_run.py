@@ -12,7 +12,7 @@ from torch import Tensor
 
 from atlas_builder.collect.checkpoints import Collectors
 from atlas_builder.collect.engine import Commit, Engine, Loops
-from atlas_builder.collect.layer import NotFiniteError
+from atlas_builder.collect.layer import LayerBatch, NotFiniteError
 from atlas_builder.collect.own import OTHER, UNKNOWN
 from atlas_builder.collect.second_run import LayerReading
 from atlas_builder.corpus.contexts import Contexts
@@ -146,7 +146,8 @@ class BatchRun:
     def _look(self, layer: int, part: NDArray[np.int64], inputs: Tensor, activations: Tensor) -> Commit:
         """Look at some contexts; what this returns collects them."""
         with self._naming(layer, activations.shape[2]):
-            commit = self.engine.look(layer, part, inputs, activations, self._head, self._own(part))
+            batch = LayerBatch(part, inputs, activations, self._head, self._own(part))
+            commit = self.engine.look(layer, batch)
 
         def collect() -> None:
             with self._naming(layer, activations.shape[2]):

@@ -29,7 +29,7 @@ from atlas_builder.collect.device_candidates import (
 )
 from atlas_builder.collect.device_counts import BlockCounts, DeviceCounts, count_block
 from atlas_builder.collect.gather import Gatherer
-from atlas_builder.collect.layer import LayerCollector, NotFiniteError, joined_places
+from atlas_builder.collect.layer import LayerBatch, LayerCollector, NotFiniteError, joined_places
 from atlas_builder.collect.replay import UnitBlock, chances_of, replay_peaks, replay_tokens
 from atlas_builder.collect.sampling import SIDE_BY_SIDE
 from atlas_builder.collect.vector_log import RowLog
@@ -73,31 +73,24 @@ class DeviceLayer:
         """How many contexts of `tokens` tokens to show next: as many as all before, since bounds are low at first."""
         return max(1, self._tokens // tokens)
 
-    def look(
-        self,
-        batch: NDArray[np.int64],
-        inputs: Tensor,
-        activations: Tensor,
-        head: int,
-        own: NDArray[np.int32] | None = None,
-    ) -> Callable[[], None]:
-        """Look at a batch, as `LayerCollector.visit` says; it is collected by what this returns.
+    def look(self, batch: LayerBatch) -> Callable[[], None]:
+        """Look at a batch, whose tensors are on the device; it is collected by what this returns.
 
-        Tensors are on the device and of any precision. Raises `NotFiniteError`, and torch's errors where
+        Raises `NotFiniteError`, and torch's errors where
         the device's memory is too small, before anything is collected.
         """
-        text = activations[:, head:]
+        text, inputs = batch.activations[:, batch.head :], batch.inputs[:, batch.head :]
         column = text.shape[0] * text.shape[1]  # activations of one unit
         while True:
             try:
-                found = self._look(batch, text, own)
+                found = self._look(batch.contexts, text, batch.own)
             except RuntimeError as error:
                 used = min(self._room, column * text.shape[2])
                 if not is_out_of_memory(error) or used <= column * SIDE_BY_SIDE:
                     raise
                 self._room = used // 2  # fewer units at once, before there are fewer contexts
             else:
-                return partial(self._collect, batch, inputs[:, head:], text, own, found)
+                return partial(self._collect, batch.contexts, inputs, text, batch.own, found)
 
     def _look(self, batch: NDArray[np.int64], activations: Tensor, own: NDArray[np.int32] | None) -> list[_Found]:
         """Look at (batch, tokens, units) activations, some units at a time."""

@@ -6,12 +6,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-from torch import Tensor
-
 from atlas_builder.collect.device import DeviceLayer
-from atlas_builder.collect.layer import LayerCollector
+from atlas_builder.collect.layer import LayerBatch, LayerCollector
 from atlas_builder.config import ModelSettings
 from atlas_builder.errors import OutOfMemoryError
 from atlas_builder.models.memory import as_float32, is_out_of_memory
@@ -26,16 +22,8 @@ class Engine(Protocol):
     def contexts_at_once(self, layer: int, tokens: int) -> int | None:
         """Most contexts of `tokens` tokens to be looked at next; None for any number."""
 
-    def look(
-        self,
-        layer: int,
-        batch: NDArray[np.int64],
-        inputs: Tensor,
-        activations: Tensor,
-        head: int,
-        own: NDArray[np.int32] | None,
-    ) -> Commit:
-        """Look at a batch, as `LayerCollector.visit` says, on any device; what this returns collects it.
+    def look(self, layer: int, batch: LayerBatch) -> Commit:
+        """Look at a batch; what this returns collects it.
 
         Where the device's memory is too small, it fails before anything is collected.
         """
@@ -54,18 +42,10 @@ class Loops:
         """No limit: loops raise their bounds as they go."""
         return None
 
-    def look(
-        self,
-        layer: int,
-        batch: NDArray[np.int64],
-        inputs: Tensor,
-        activations: Tensor,
-        head: int,
-        own: NDArray[np.int32] | None,
-    ) -> Commit:
+    def look(self, layer: int, batch: LayerBatch) -> Commit:
         """Take a batch to the processor; the loops then look at it and collect it in one go."""
-        on_cpu = as_float32(inputs), as_float32(activations)
-        return partial(self._collectors[layer].visit, batch, *on_cpu, head, own)
+        on_cpu = batch._replace(inputs=as_float32(batch.inputs), activations=as_float32(batch.activations))
+        return partial(self._collectors[layer].visit, *on_cpu)
 
     def settle(self) -> None:
         """Nothing: collectors are complete after every batch."""
@@ -93,17 +73,9 @@ class OnDevice:
         """Few at first."""
         return self._layers[layer].contexts_at_once(tokens)
 
-    def look(
-        self,
-        layer: int,
-        batch: NDArray[np.int64],
-        inputs: Tensor,
-        activations: Tensor,
-        head: int,
-        own: NDArray[np.int32] | None,
-    ) -> Commit:
+    def look(self, layer: int, batch: LayerBatch) -> Commit:
         """Count a batch on the device and take candidates to the host."""
-        return self._layers[layer].look(batch, inputs, activations, head, own)
+        return self._layers[layer].look(batch)
 
     def settle(self) -> None:
         """Take the counts to the host."""

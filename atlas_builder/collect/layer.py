@@ -6,7 +6,7 @@ import itertools
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +48,21 @@ class LayerShape:
     """Tokens drawn from the whole range of a unit, as `CollectedLayer.draws` says; 0 for none."""
     predicts: bool = False
     """Whether each unit is a token, so that its own positions are kept apart from others."""
+
+
+class LayerBatch(NamedTuple):
+    """What a layer computes of some contexts of one length, on any device and of any precision."""
+
+    contexts: NDArray[np.int64]
+    """Their numbers: (batch,)."""
+    inputs: Tensor
+    """(batch, context, width)"""
+    activations: Tensor
+    """(batch, context, units)"""
+    head: int
+    """Tokens at the head of every context that are left out."""
+    own: NDArray[np.int32] | None = None
+    """For units that are tokens, which of them comes next, as `OwnPositions` has it: (batch, tokens)."""
 
 
 class LayerCollector:

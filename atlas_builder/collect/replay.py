@@ -29,6 +29,13 @@ class UnitBlock(NamedTuple):
 
 
 @njit(nogil=True, cache=True)
+def _found(block: UnitBlock, flat: int) -> tuple[int, int, int]:
+    """Unit, context and position of a place in a block, flat."""
+    token = flat // block.units
+    return block.first + flat % block.units, token // block.tokens, token % block.tokens
+
+
+@njit(nogil=True, cache=True)
 def replay_peaks(
     rule: SelectionRule,
     pool: Pool,
@@ -44,8 +51,7 @@ def replay_peaks(
     unit's negative side.
     """
     for i in range(start, len(flat)):
-        token, unit = flat[i] // block.units, block.first + flat[i] % block.units
-        place, position = token // block.tokens, token % block.tokens
+        unit, place, position = _found(block, flat[i])
         column = unit * rule.signs + np.int64(value[i] < 0)
         magnitude = abs(value[i])
         if magnitude >= rule.bound[column]:
@@ -67,8 +73,7 @@ def replay_tokens(
 ) -> int:
     """Offer tokens to a draw from number `start` on; the number at which the pool was full, or their count."""
     for i in range(start, len(flat)):
-        token, unit = flat[i] // block.units, block.first + flat[i] % block.units
-        place, position = token // block.tokens, token % block.tokens
+        unit, place, position = _found(block, flat[i])
         chance = chance_of_token(draw.stream, batch[place], position)
         if not bands.consider_token(draw, pool, unit, value[i], chance, batch[place], position, -1 - place):
             return i

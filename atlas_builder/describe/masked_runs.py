@@ -19,7 +19,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from atlas_builder.models.memory import as_float32
-from atlas_builder.models.packing import Packing
+from atlas_builder.models.packing import Packing, Rows
 from atlas_builder.units.base import ActivationHook, Units
 
 
@@ -79,7 +79,7 @@ def packed(units: Units, keys: KeyTokens, masked: int, mask: int) -> NDArray[np.
     last, device = int(keys.layer.max()), keys.text.device
     ends = torch.from_numpy(keys.ends).to(device)
     cache: Any = DynamicCache()
-    units.run(keys.text, keys.read(found[:, :1], lambda seen: seen), last, cache, at=ends[:, None])
+    units.run(keys.text, keys.read(found[:, :1], lambda seen: seen), last, Rows(cache, at=ends[:, None]))
     layout = RowLayout.of(masked)
     cache.crop(-1)  # no run sees the last token but its own
     if cached := cache.get_seq_length():
@@ -92,7 +92,7 @@ def packed(units: Units, keys: KeyTokens, masked: int, mask: int) -> NDArray[np.
     def by_place(seen: Tensor) -> Tensor:
         return seen.reshape(len(ends), -1, seen.shape[-1])[:, order]  # (keys, masked, units)
 
-    units.run(rows, keys.read(found[:, 1:], by_place), last, cache, packing, at)
+    units.run(rows, keys.read(found[:, 1:], by_place), last, Rows(cache, packing, at))
     return found
 
 
@@ -163,7 +163,7 @@ def _unpacked(units: Units, keys: KeyTokens, masked: int, mask: int) -> NDArray[
     cache = None
     if before.shape[1]:
         cache = DynamicCache()
-        units.run(before, lambda *_: None, last, cache)
+        units.run(before, lambda *_: None, last, Rows(cache))
         if cache.get_seq_length() == before.shape[1]:
             cache.batch_repeat_interleave(1 + masked)
         else:  # a model without one takes it and passes it over
@@ -171,7 +171,7 @@ def _unpacked(units: Units, keys: KeyTokens, masked: int, mask: int) -> NDArray[
             runs = torch.cat([same, runs], dim=2)
     found = np.zeros((len(keys.key), 1 + masked))
     last_slot = torch.full((len(runs) * (1 + masked), 1), runs.shape[2] - 1, device=runs.device)
-    units.run(runs.flatten(0, 1), keys.read(found, _by_run(masked)), last, cache, at=last_slot)
+    units.run(runs.flatten(0, 1), keys.read(found, _by_run(masked)), last, Rows(cache, at=last_slot))
     return found
 
 
@@ -184,7 +184,7 @@ def whole(units: Units, keys: KeyTokens, masked: int, mask: int) -> NDArray[np.f
     runs = keys.text[:, None].repeat(1, 1 + masked, 1)
     runs[row, torch.arange(1, 1 + masked, device=ends.device), places] = mask
     at = ends.repeat_interleave(1 + masked)[:, None]
-    units.run(runs.flatten(0, 1), keys.read(found, _by_run(masked)), int(keys.layer.max()), at=at)
+    units.run(runs.flatten(0, 1), keys.read(found, _by_run(masked)), int(keys.layer.max()), Rows(at=at))
     return found
 
 

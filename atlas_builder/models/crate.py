@@ -33,7 +33,7 @@ from atlas_builder.models.checkpoint import (
     safe_tensors,
 )
 from atlas_builder.models.completeness import check_finite
-from atlas_builder.models.packing import Packing, at_places
+from atlas_builder.models.packing import PLAIN, Rows, at_places
 from atlas_builder.models.wording import and_more, named, reason, shortened
 
 KIND = "crate"
@@ -165,17 +165,15 @@ class Crate(nn.Module):
         tokens: Tensor,
         see: See | None = None,
         last: int | None = None,
-        cache: Any = None,
         change: Change | None = None,
-        packing: Packing | None = None,
-        at: Tensor | None = None,
+        rows: Rows = PLAIN,
     ) -> Tensor:
         """The residual stream after the last layer, or after the layer `last`: (batch, context, width).
 
         `see` is called with each layer's input and code, and `change` returns what replaces
-        the code. A transformers `cache` is read and extended; the tokens are those that
-        follow the cached ones. `packing` and `at` are as in `Units.run`.
+        the code. `rows` is as in `Units.run`.
         """
+        cache, packing, at = rows.cache, rows.packing, rows.at
         past = 0 if cache is None else int(cache.get_seq_length())
         places = torch.arange(past, past + tokens.shape[1], device=tokens.device)
         places = places if packing is None else packing.positions

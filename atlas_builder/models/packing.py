@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,6 +33,21 @@ class Packing:
             visible = visible & (self.positions[:, :, None] - self.places[:, None] < window)
         hidden = torch.full((), torch.finfo(dtype).min, dtype=dtype, device=visible.device)
         return torch.where(visible, torch.zeros_like(hidden), hidden)[:, None]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """How rows of tokens are run, where that is not each a text of its own that is wanted whole."""
+
+    cache: Any = None
+    """A transformers cache of keys and values, which is extended; the tokens are those that follow the cached ones."""
+    packing: Packing | None = None
+    """What the tokens of ends of several texts see; a model may not obey it."""
+    at: Tensor | None = None
+    """The places that are wanted of each row: (rows, k)."""
+
+
+PLAIN = Rows()
 
 
 def at_places(tensor: Tensor, at: Tensor | None) -> Tensor:

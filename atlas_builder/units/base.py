@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from atlas_builder.errors import ConfigurationError
-from atlas_builder.models.packing import Packing
+from atlas_builder.models.packing import PLAIN, Packing, Rows
 
 ActivationHook = Callable[[int, Tensor, Tensor], None]
 """Called as `visit(layer, inputs, activations)` with shapes `(batch, context, width)`
@@ -42,22 +42,13 @@ class Units(Protocol):
     def activation(self) -> str | None:
         """Name of the activation function; None if it is not known."""
 
-    def run(
-        self,
-        tokens: Tensor,
-        visit: ActivationHook,
-        last: int | None = None,
-        cache: Any = None,
-        packing: Packing | None = None,
-        at: Tensor | None = None,
-    ) -> None:
+    def run(self, tokens: Tensor, visit: ActivationHook, last: int | None = None, rows: Rows = PLAIN) -> None:
         """Run the model on `(batch, context)` tokens and visit each layer once, in order.
 
         Nothing after the last layer of the units is computed, nor after the layer `last` where
-        that comes first. A transformers `cache` of keys and values is extended; the tokens
-        are those that follow the cached ones. Rows with a `packing` hold ends of several texts;
-        a model may not obey it. Where places (batch, k) are given as `at`, `visit` is shown
-        these alone, (batch, k, …), and the last layer's units are computed only there.
+        that comes first. `rows` says what the tokens see and which are wanted, where that is
+        not all; of wanted places (batch, k), `visit` is shown these alone, (batch, k, …), and the
+        last layer's units are computed only there.
         """
 
     def run_to_logits(self, tokens: Tensor, visit: ActivationHook) -> Tensor:
@@ -118,20 +109,14 @@ class StopForwardPass(Exception):  # noqa: N818 - a signal, not an error
     """Ends a forward run whose remaining layers are not needed."""
 
 
-def run_with_hooks(
-    bridge: Any,
-    tokens: Tensor,
-    hooks: Sequence[tuple[str, Any]],
-    cache: Any = None,
-    packing: Packing | None = None,
-) -> None:
-    """Run a TransformerLens bridge until a hook raises `StopForwardPass`; `cache` and `packing` are as in `Units.run`.
+def run_with_hooks(bridge: Any, tokens: Tensor, hooks: Sequence[tuple[str, Any]], rows: Rows = PLAIN) -> None:
+    """Run a TransformerLens bridge until a hook raises `StopForwardPass`; `rows` is as in `Units.run`.
 
     TransformerLens's own stop_at_layer stops before a block: after the last one, it runs the unembedding too.
     """
-    more: dict[str, Any] = {} if cache is None else {"past_key_values": cache, "use_cache": True}
-    if packing is not None:
-        more |= {"position_ids": packing.positions, "attention_mask": _attention_mask(bridge, packing)}
+    more: dict[str, Any] = {} if rows.cache is None else {"past_key_values": rows.cache, "use_cache": True}
+    if rows.packing is not None:
+        more |= {"position_ids": rows.packing.positions, "attention_mask": _attention_mask(bridge, rows.packing)}
     with torch.inference_mode(), suppress(StopForwardPass):
         bridge.run_with_hooks(tokens, fwd_hooks=list(hooks), return_type=None, **more)
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from atlas_builder.models.crate import CODES, Crate
 from atlas_builder.models.memory import as_float32
-from atlas_builder.models.packing import Packing
+from atlas_builder.models.packing import PLAIN, Rows
 from atlas_builder.units.base import ActivationHook, chosen_layers, clamped
 
 
@@ -38,15 +38,7 @@ class CrateUnits:
         """Codes are never below zero."""
         return False
 
-    def run(
-        self,
-        tokens: Tensor,
-        visit: ActivationHook,
-        last: int | None = None,
-        cache: Any = None,
-        packing: Packing | None = None,
-        at: Tensor | None = None,
-    ) -> None:
+    def run(self, tokens: Tensor, visit: ActivationHook, last: int | None = None, rows: Rows = PLAIN) -> None:
         """Run the model on (batch, context) tokens up to the last layer of the units, visiting each."""
         layers = [layer for layer in self.layers if last is None or layer <= last]
 
@@ -55,7 +47,7 @@ class CrateUnits:
                 visit(layer, inputs, code)
 
         with torch.inference_mode():
-            self._model.stream(tokens, see, layers[-1], cache, packing=packing, at=at)
+            self._model.stream(tokens, see, layers[-1], rows=rows)
 
     def run_to_logits(self, tokens: Tensor, visit: ActivationHook) -> Tensor:
         """Run the whole model on (batch, context) tokens, visiting each layer: (batch, context, vocabulary)."""

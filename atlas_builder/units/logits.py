@@ -10,7 +10,7 @@ from torch import Tensor
 
 from atlas_builder.errors import ModelError
 from atlas_builder.models.memory import as_float32
-from atlas_builder.models.packing import Packing, at_places
+from atlas_builder.models.packing import PLAIN, Rows, at_places
 from atlas_builder.units.base import ActivationHook, StopForwardPass, logits_with_hooks, run_with_hooks
 
 _PLACE = "unembed.hook_in"
@@ -52,17 +52,9 @@ class LogitUnits:
         """No examples are of contexts where a token is least expected."""
         return False
 
-    def run(
-        self,
-        tokens: Tensor,
-        visit: ActivationHook,
-        last: int | None = None,
-        cache: Any = None,
-        packing: Packing | None = None,
-        at: Tensor | None = None,
-    ) -> None:
+    def run(self, tokens: Tensor, visit: ActivationHook, last: int | None = None, rows: Rows = PLAIN) -> None:
         """Run the model on (batch, context) tokens up to its unembedding, of which only the units' part is computed."""
-        run_with_hooks(self._bridge, tokens, [self._hook(visit, at)], cache, packing)
+        run_with_hooks(self._bridge, tokens, [self._hook(visit, rows.at)], rows)
 
     def run_to_logits(self, tokens: Tensor, visit: ActivationHook) -> Tensor:
         """Run the whole model on (batch, context) tokens, visiting the layer: (batch, context, vocabulary)."""

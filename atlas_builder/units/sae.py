@@ -9,7 +9,7 @@ from torch import Tensor
 
 from atlas_builder.errors import ConfigurationError
 from atlas_builder.models.memory import as_float32
-from atlas_builder.models.packing import Packing, at_places
+from atlas_builder.models.packing import PLAIN, Rows, at_places
 from atlas_builder.models.sae import SAE
 from atlas_builder.units.base import ActivationHook, StopForwardPass, chosen_layers, logits_with_hooks, run_with_hooks
 
@@ -55,18 +55,10 @@ class SAEUnits:
         """Latents are never below zero."""
         return False
 
-    def run(
-        self,
-        tokens: Tensor,
-        visit: ActivationHook,
-        last: int | None = None,
-        cache: Any = None,
-        packing: Packing | None = None,
-        at: Tensor | None = None,
-    ) -> None:
+    def run(self, tokens: Tensor, visit: ActivationHook, last: int | None = None, rows: Rows = PLAIN) -> None:
         """Run the model on (batch, context) tokens up to the last layer with an SAE, visiting each."""
         layers = [layer for layer in self.layers if last is None or layer <= last]
-        run_with_hooks(self._bridge, tokens, self._hooks(visit, layers, at), cache, packing)
+        run_with_hooks(self._bridge, tokens, self._hooks(visit, layers, rows.at), rows)
 
     def run_to_logits(self, tokens: Tensor, visit: ActivationHook) -> Tensor:
         """Run the whole model on (batch, context) tokens, visiting each layer: (batch, context, vocabulary)."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,7 +24,7 @@ from atlas_builder.describe.ablation import Masking, wanted_examples
 from atlas_builder.describe.masked_runs import unpacked
 from atlas_builder.models.language_model import load_model
 from atlas_builder.models.memory import keep_memory
-from atlas_builder.models.packing import at_places
+from atlas_builder.models.packing import PLAIN, Rows, at_places
 from atlas_builder.units.base import ActivationHook, Units
 from atlas_builder.units.open import open_units
 from atlas_builder.workspace import work_folder
@@ -38,19 +39,11 @@ class _Everywhere:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._units, name)
 
-    def run(
-        self,
-        tokens: Tensor,
-        visit: ActivationHook,
-        last: int | None = None,
-        cache: Any = None,
-        packing: None = None,
-        at: Tensor | None = None,
-    ) -> None:
+    def run(self, tokens: Tensor, visit: ActivationHook, last: int | None = None, rows: Rows = PLAIN) -> None:
         def show(layer: int, inputs: Tensor, activations: Tensor) -> None:
-            visit(layer, at_places(inputs, at), at_places(activations, at))
+            visit(layer, at_places(inputs, rows.at), at_places(activations, rows.at))
 
-        self._units.run(tokens, show, last, cache)
+        self._units.run(tokens, show, last, replace(rows, at=None))
 
 
 def main(config: str, output: str, examples: int = 600, times: int = 3) -> None:

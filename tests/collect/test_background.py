@@ -23,13 +23,13 @@ from atlas_builder.collect.results import Collected
 from atlas_builder.collect.sampling import background_stream
 from atlas_builder.collect.vector_log import RowLog
 from atlas_builder.config import Configuration
-from atlas_builder.models import language_model, memory, sae
+from atlas_builder.models import language_model, memory
 from atlas_builder.pipeline.build import build
 from atlas_builder.rerun.models import second_reading
 from atlas_builder.workspace import work_folder
 from tests.support import reference
 from tests.support.atlases import Configure
-from tests.support.saes import an_sae
+from tests.support.saes import trained_units
 
 LAYER, LENGTH, WIDTH, HEAD = 3, 5, 2, 1
 
@@ -141,13 +141,8 @@ def test_a_background_is_independent_of_what_bands_draw() -> None:
 @pytest.fixture(params=["gpt2", "gated", "sae", "crate"])
 def kind(request: pytest.FixtureRequest, configure: Configure, tmp_path: Path) -> Configuration:
     """Settings of a tiny model with units of one kind."""
-    if request.param == "sae":
-        for layer, place in ((0, "hook_resid_post"), (1, "mlp.hook_in")):
-            sae.save_sae(an_sae("topk", layer, place), tmp_path / "saes" / str(layer))
-        return configure(units={"kind": "sae", "path": str(tmp_path / "saes")})
-    if request.param == "crate":
-        folder = request.getfixturevalue("crate_folder")
-        return configure(model={"name": str(folder)}, units={"kind": "crate"})
+    if request.param in ("sae", "crate"):
+        return trained_units(request, configure, tmp_path)
     folder = request.getfixturevalue("llama_folder" if request.param == "gated" else "gpt2_folder")
     return configure(model={"name": str(folder)})
 

@@ -21,14 +21,14 @@ from atlas_builder.collect.layer import LayerShape
 from atlas_builder.collect.results import Collected
 from atlas_builder.config import Configuration, ExampleSettings
 from atlas_builder.errors import AtlasError
-from atlas_builder.models import memory, sae
+from atlas_builder.models import memory
 from atlas_builder.pipeline import shards
 from atlas_builder.pipeline.build import build
 from atlas_builder.workspace import portable_configuration, work_folder
 from tests.support.atlases import Configure, Listener, digests
 from tests.support.crossings import Crossings
 from tests.support.engines import compare_engines
-from tests.support.saes import an_sae
+from tests.support.saes import trained_units
 
 KINDS = ("mlp", "gated", "sae", "crate", "basis", "logits", "associations")
 
@@ -36,13 +36,8 @@ KINDS = ("mlp", "gated", "sae", "crate", "basis", "logits", "associations")
 @pytest.fixture(params=KINDS)
 def kind(request: pytest.FixtureRequest, configure: Configure, tmp_path: Path) -> Configuration:
     """Settings of a tiny model with units of one kind."""
-    if request.param == "sae":
-        for layer, place in ((0, "hook_resid_post"), (1, "mlp.hook_in")):
-            sae.save_sae(an_sae("topk", layer, place), tmp_path / "saes" / str(layer))
-        return configure(units={"kind": "sae", "path": str(tmp_path / "saes")})
-    if request.param == "crate":
-        folder = request.getfixturevalue("crate_folder")
-        return configure(model={"name": str(folder)}, units={"kind": "crate"})
+    if request.param in ("sae", "crate"):
+        return trained_units(request, configure, tmp_path)
     if request.param == "basis":
         return configure(units={"kind": "basis"}, interaction={"max_tokens": 2000})
     if request.param == "logits":

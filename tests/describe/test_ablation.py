@@ -25,7 +25,7 @@ from atlas_builder.describe.ablation import Masking, Wanted
 from atlas_builder.describe.results import Described
 from atlas_builder.errors import OutOfMemoryError
 from atlas_builder.models import language_model, memory
-from atlas_builder.models.packing import Packing, at_places
+from atlas_builder.models.packing import PLAIN, Packing, Rows, at_places
 from atlas_builder.pipeline.build import build
 from atlas_builder.records.record import LayerRecords
 from atlas_builder.records.schema import Record
@@ -156,23 +156,15 @@ class _Rotor:
     def __init__(self, obeys: bool = True) -> None:
         self.obeys = obeys
 
-    def run(
-        self,
-        tokens: Tensor,
-        visit: Callable[..., None],
-        last: int | None = None,
-        cache: Any = None,
-        packing: Packing | None = None,
-        at: Tensor | None = None,
-    ) -> None:
+    def run(self, tokens: Tensor, visit: Callable[..., None], last: int | None = None, rows: Rows = PLAIN) -> None:
         new = tokens.shape[1]
-        if cache is not None:
+        if rows.cache is not None:
             past = tokens[:, None, :, None].double()
-            tokens = cache.update(past, past, 0)[0][:, 0, :, 0]
+            tokens = rows.cache.update(past, past, 0)[0][:, 0, :, 0]
         for layer in self.layers:
             if last is None or layer <= last:
-                seen = self.activations(tokens, layer, packing if self.obeys else None)[:, -new:]
-                visit(layer, None, at_places(seen, at))
+                seen = self.activations(tokens, layer, rows.packing if self.obeys else None)[:, -new:]
+                visit(layer, None, at_places(seen, rows.at))
 
     def run_to_logits(self, tokens: Tensor, visit: Callable[..., None]) -> Tensor:
         raise AssertionError("masking needs no logits")
@@ -349,24 +341,18 @@ def test_a_batch_that_does_not_fit_is_parted_and_nothing_is_lost(
     whole_run, refused = MLPUnits.run, 0
 
     def small_device(
-        self: MLPUnits,
-        tokens: Tensor,
-        visit: Callable[..., None],
-        last: int | None = None,
-        cache: Any = None,
-        packing: Packing | None = None,
-        at: Tensor | None = None,
+        self: MLPUnits, tokens: Tensor, visit: Callable[..., None], last: int | None = None, rows: Rows = PLAIN
     ) -> None:
-        rows, slots = tokens.shape
+        count, slots = tokens.shape
 
         def narrow(layer: int, inputs: Tensor, activations: Tensor) -> None:
             nonlocal refused
             visit(layer, inputs, activations)
-            if packing is not None and rows > slots // 2 + 1:
+            if rows.packing is not None and count > slots // 2 + 1:
                 refused += 1
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.00 GiB")
 
-        whole_run(self, tokens, narrow, last, cache, packing, at)
+        whole_run(self, tokens, narrow, last, rows)
 
     monkeypatch.setattr(MLPUnits, "run", small_device)
     again = _undescribed(atlas, tmp_path / "site")

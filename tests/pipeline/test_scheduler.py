@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -138,7 +139,7 @@ def test_a_worker_that_is_killed_amid_a_shard_costs_no_byte(
             checkpoint(self)
             os.kill(os.getpid(), signal.SIGKILL)
 
-        Collectors.checkpoint = dying  # type: ignore[method-assign]
+        patch.object(Collectors, "checkpoint", dying).start()
         return os.getpid()
 
     with distributed.Client(cluster.scheduler_address, set_as_default=False) as client:

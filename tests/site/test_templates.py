@@ -44,8 +44,13 @@ values = (
 
 
 def _pair() -> tuple[Environment, RecordTemplates]:
-    kinds = {"loader": DictLoader(TEMPLATES), "autoescape": True, "undefined": StrictUndefined, "trim_blocks": True}
-    return Environment(**kinds), RecordTemplates(**kinds)  # type: ignore[arg-type]
+    kinds: dict[str, Any] = {
+        "loader": DictLoader(TEMPLATES),
+        "autoescape": True,
+        "undefined": StrictUndefined,
+        "trim_blocks": True,
+    }
+    return Environment(**kinds), RecordTemplates(**kinds)
 
 
 JINJA, OURS = _pair()

@@ -16,7 +16,7 @@ from torch import Tensor
 from atlas_builder.collect import batch_run, checkpoints, run
 from atlas_builder.collect.device import DeviceLayer
 from atlas_builder.collect.engine import Commit, Loops, OnDevice
-from atlas_builder.collect.layer import LayerCollector, LayerShape
+from atlas_builder.collect.layer import LayerBatch, LayerCollector, LayerShape
 from atlas_builder.collect.second_run import LayerReading, bytes_logged
 from atlas_builder.collect.write import finish
 from atlas_builder.config_file import validate
@@ -48,9 +48,8 @@ class DeviceCollector(LayerCollector):
         done = 0
         while done < len(batch):
             these = slice(done, done + self._device.contexts_at_once(activations.shape[1] - head))
-            self._device.look(
-                batch[these], inputs[these], activations[these], head, None if own is None else own[these]
-            )()
+            part = inputs[these], activations[these], head, None if own is None else own[these]
+            self._device.look(LayerBatch(batch[these], *part))()
             done += len(batch[these])
         self._device.settle()
 
@@ -97,12 +96,12 @@ class _Both:
     def contexts_at_once(self, layer: int, tokens: int) -> int | None:
         return self._device.contexts_at_once(layer, tokens)
 
-    def look(self, layer: int, batch: Any, inputs: Tensor, activations: Tensor, head: int, own: Any) -> Commit:
+    def look(self, layer: int, batch: LayerBatch) -> Commit:
         started = time.process_time()
-        self._loops.look(layer, batch, inputs, activations, head, own)()
+        self._loops.look(layer, batch)()
         between = time.process_time()
         with self._crossings:
-            self._device.look(layer, batch, inputs, activations, head, own)()
+            self._device.look(layer, batch)()
         self._seconds["loops"] += between - started
         self._seconds["device"] += time.process_time() - between
         return lambda: None

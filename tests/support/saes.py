@@ -6,10 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from safetensors.torch import save_file
 
-from atlas_builder.models.sae import SAE
+from atlas_builder.config import Configuration
+from atlas_builder.models.sae import SAE, save_sae
+from tests.support.atlases import Configure
 
 WIDTH, LATENTS = 16, 40
 ARCHITECTURES = ("standard", "gated", "jumprelu", "topk", "batchtopk")
@@ -75,3 +78,12 @@ def slow_latents(cfg: dict[str, Any], tensors: dict[str, torch.Tensor], x: torch
     threshold = weights["log_threshold"].exp() if "log_threshold" in weights else weights.get("threshold")
     threshold = weights["topk_threshold"] if threshold is None else threshold
     return before.relu() * (before > threshold)
+
+
+def trained_units(request: pytest.FixtureRequest, configure: Configure, folder: Path) -> Configuration:
+    """Settings of a tiny model with latents of two SAEs, or of a tiny CRATE, as the fixture's parameter says."""
+    if request.param == "crate":
+        return configure(model={"name": str(request.getfixturevalue("crate_folder"))}, units={"kind": "crate"})
+    for layer, place in ((0, "hook_resid_post"), (1, "mlp.hook_in")):
+        save_sae(an_sae("topk", layer, place), folder / "saes" / str(layer))
+    return configure(units={"kind": "sae", "path": str(folder / "saes")})
