@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import secrets
 import shutil
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -25,7 +26,7 @@ from atlas_builder.models.precision import DTYPES
 from atlas_builder.progress import Progress
 from atlas_builder.units.base import Units
 
-_BATCHES_A_FILE = 8
+_BATCHES_A_FILE = 2
 _PARTS, _DIVISION = "importance", "division.npz"
 
 
@@ -44,8 +45,7 @@ def measure_importance(
     masking = _masking(loaded, units, collected, config, division)
     with progress.task("importance", total=len(division.examples), unit="examples") as advance:
         for part in range(count):
-            _measure(masking, division, folder, part)
-            advance(sum(map(len, division.batches(part))))
+            _measure(masking, division, folder, part, advance)
     assemble_importance(folder)
 
 
@@ -71,7 +71,7 @@ def measure_part(
 ) -> None:
     """Measure a part of the examples, numbered from 0, unless its file is there."""
     division = _Division.of(folder)
-    _measure(_masking(loaded, units, collected, config, division), division, folder, part)
+    _measure(_masking(loaded, units, collected, config, division), division, folder, part, lambda examples: None)
 
 
 def assemble_importance(folder: Path) -> None:
@@ -121,15 +121,21 @@ class _Division(NamedTuple):
         return [np.arange(first, last) for first, last in pairwise(ends)]
 
 
-def _measure(masking: Masking, division: _Division, folder: Path, part: int) -> None:
-    path = _file(folder, part)
+def _measure(
+    masking: Masking, division: _Division, folder: Path, part: int, on_examples: Callable[[int], object]
+) -> None:
+    """Measure a part, and say after each batch of how many examples; all at once where its file is there."""
+    path, batches = _file(folder, part), division.batches(part)
     if path.exists():
+        on_examples(sum(map(len, batches)))
         return
+    measured = []
+    for batch in batches:
+        measured.append(masking.importance(division.examples, batch))
+        on_examples(len(batch))
     draft = _draft(folder)
     with draft.open("wb") as file:
-        np.save(
-            file, np.concatenate([masking.importance(division.examples, batch) for batch in division.batches(part)])
-        )
+        np.save(file, np.concatenate(measured))
     draft.replace(path)
 
 
