@@ -52,10 +52,12 @@ def test_firefox_leads_from_home_to_a_sorted_layer_a_unit_and_a_search_hit(addre
     firefox.execute_script("""
         document.querySelector('main a[href="L1/index.html"]').dispatchEvent(new MouseEvent('click', {bubbles: true}));
     """)
-    _until(firefox, "/Layer 1/.test(document.title)")
+    # The title is there before the scripts that sort have run.
+    _until(firefox, "/Layer 1/.test(document.title) && document.readyState === 'complete'")
 
     # Nor does it scroll, in newer versions, to what is in a table that scrolls itself.
     _click(firefox, firefox.find_element("xpath", "//th/button[.='Maximum']"))
+    _until(firefox, "document.querySelector('th[aria-sort]') !== null")
     values = firefox.execute_script("""
         const head = document.querySelector('th[aria-sort]'), place = head.cellIndex;
         return Array.from(head.closest('table').tBodies[0].rows, row => parseFloat(row.cells[place].textContent));
@@ -64,7 +66,7 @@ def test_firefox_leads_from_home_to_a_sorted_layer_a_unit_and_a_search_hit(addre
     assert values == sorted(values, reverse=True)
 
     _click(firefox, _find(firefox, "table.units tbody th a"))
-    _until(firefox, "/L1\\/N\\d+\\.html$/.test(location.pathname)")
+    _until(firefox, "/L1\\/N\\d+\\.html$/.test(location.pathname) && document.readyState === 'complete'")
     assert re.fullmatch(r"Neuron \d+ of layer 1", _find(firefox, "h1").text)
     assert _find(firefox, "#b1 mark").is_displayed()
 

@@ -17,6 +17,7 @@ from atlas_builder.config_file import validate
 from atlas_builder.errors import ConfigurationError, ModelError
 from atlas_builder.models import crate, language_model
 from atlas_builder.models.crate import Crate, CrateShape
+from atlas_builder.models.packing import Rows
 from atlas_builder.units.crate import CrateUnits
 from atlas_builder.units.open import open_units
 from tests.support.models import CRATE_SHAPE, RunsCode
@@ -92,10 +93,10 @@ def test_codes_and_logits_are_those_of_the_equations(made: Crate) -> None:
 
 
 def test_tokens_after_a_cache_are_coded_as_in_one_run(made: Crate) -> None:
-    units, whole, parts, cache = CrateUnits(made, [1]), {}, {}, DynamicCache()
+    units, whole, parts, rows = CrateUnits(made, [1]), {}, {}, Rows(DynamicCache())
     units.run(TOKENS, lambda layer, _, code: whole.update({layer: code.clone()}))
-    units.run(TOKENS[:, :2], lambda *_: None, 1, cache)
-    units.run(TOKENS[:, 2:], lambda layer, _, code: parts.update({layer: code.clone()}), 1, cache)
+    units.run(TOKENS[:, :2], lambda *_: None, 1, rows)
+    units.run(TOKENS[:, 2:], lambda layer, _, code: parts.update({layer: code.clone()}), 1, rows)
     torch.testing.assert_close(parts[1], whole[1][:, 2:])
 
 
