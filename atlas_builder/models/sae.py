@@ -204,7 +204,10 @@ def save_sae(sae: SAE, folder: Path, **more: Any) -> None:
         **({"d_out": sae.written_width} if sae.writes else {}),
         "metadata": {
             "hook_name": f"blocks.{sae.layer}.{sae.place}",
-            **({"hook_name_out": f"blocks.{sae.layer}.{sae.writes}"} if sae.writes else {}),
+            # Without a version SAELens reads a file as one of before 6, whose hook it does not keep.
+            **(
+                {"hook_name_out": f"blocks.{sae.layer}.{sae.writes}", "sae_lens_version": "6.0.0"} if sae.writes else {}
+            ),
             "model_name": sae.model,
             "prepend_bos": sae.prepends_bos,
             "model_from_pretrained_kwargs": {"center_writing_weights": sae.centred, "fold_ln": sae.folded},

@@ -164,8 +164,8 @@ def _agreed_bos(saes: Sequence[SAE]) -> bool:
     if len(said := {sae.prepends_bos for sae in saes}) > 1:
         one = next(sae for sae in saes if not sae.prepends_bos)
         raise ConfigurationError(
-            f"units.layers: the {one.noun} of layer {one.layer} has prepend_bos false, others true: an atlas has contexts "
-            "of one kind, so build one for each."
+            f"units.layers: the {one.noun} of layer {one.layer} has prepend_bos false, others true: an atlas has "
+            "contexts of one kind, so build one for each."
         )
     return said != {False}
 
