@@ -17,7 +17,7 @@ class UnitSettings(Section):
 
     kind: Literal["mlp", "sae", "transcoder", "crate", "basis", "logits"] = "mlp"
     """`mlp`: neurons of the MLPs, plain or gated; `sae`: latents of sparse autoencoders; `transcoder`: features of
-    transcoders of the MLPs; `crate`: coordinates of a CRATE's sparse codes; `basis`: directions of what enters each MLP;
+    transcoders of the MLPs; `crate`: coordinates of a CRATE's sparse codes; `basis`: directions of what enters MLPs;
     `logits`: output neurons, the logits of tokens, each less the mean over the vocabulary."""
     tokens: list[TokenName] | None = Field(default=None, min_length=1)
     """For kind `logits`, tokens with a page: the text of each, such as `" def"`, or its number in the vocabulary."""
