@@ -282,7 +282,7 @@ def _refuse_others(settings: _Settings, hook: str, is_transcoder: bool) -> None:
     if settings.get("hook_head_index", int, None) is not None:
         raise settings.refuse("hook_head_index", "names a head of attention, which no supported hook has")
     if not is_transcoder and (out := settings.get("hook_name_out", str, None)) not in (None, hook):
-        raise settings.refuse("hook_name_out", f"is {shortened(out, 40)!r}, but an SAE writes what it reads")
+        raise settings.refuse("hook_name_out", f"is {shortened(out, 40)!r}: only transcoders write another hook")
     if is_transcoder and settings.get("apply_b_dec_to_input", bool, False):
         raise settings.refuse("apply_b_dec_to_input", "is true, which no transcoder can obey: set it to false")
     if settings.get("hook_head_index_out", int, None) is not None:
