@@ -28,7 +28,7 @@ HOOKS = (
 """Hooks of a block that an SAE may read, by TransformerLens's names."""
 TRANSCODERS = ("transcoder", "skip_transcoder", "jumprelu_transcoder", "jumprelu_skip_transcoder")
 """Architectures of SAELens that read what enters an MLP and write what leaves it."""
-_MLP_INPUTS = ("mlp.hook_in", "hook_mlp_in", "ln2.hook_normalized")
+_MLP_INPUTS = ("mlp.hook_in", "ln2.hook_normalized")
 _MLP_OUTPUTS = ("hook_mlp_out", "mlp.hook_out")
 
 _OLD_NAMES = {
@@ -116,6 +116,12 @@ def parse_description(config: Mapping[str, Any], whose: str) -> SAEDescription:
         )
     hook = settings.get("hook_name", str, "")
     is_transcoder = architecture in TRANSCODERS
+    if hook.endswith(".hook_mlp_in"):
+        raise settings.refuse(
+            "hook_name",
+            "is hook_mlp_in, which in some files is the stream before the norm, in others what the MLP reads: set it to "
+            "mlp.hook_in where it is the latter",
+        )
     layer, place = _place(hook, settings, _MLP_INPUTS if is_transcoder else HOOKS)
     writes = _written_place(layer, settings) if is_transcoder else None
     centred, folded, checkpoint = _loading(settings)
@@ -123,7 +129,7 @@ def parse_description(config: Mapping[str, Any], whose: str) -> SAEDescription:
     return SAEDescription(
         architecture=architecture,
         layer=layer,
-        place="mlp.hook_in" if place == "hook_mlp_in" else place,  # the same place of a TransformerBridge
+        place=place,
         k=k,
         b_dec_first=settings.get("apply_b_dec_to_input", bool, not is_transcoder),
         normalization=_normalization(settings),

@@ -37,7 +37,6 @@ class PlainSAE:
                 array[dead] = 0
         hook = str(self._first("hook_name", "hook_point"))
         _, layer, self.hook = hook.split(".", 2)
-        self.hook = "mlp.hook_in" if self.hook == "hook_mlp_in" else self.hook
         self.layer = int(self._first("hook_layer", "hook_point_layer")) if layer == "{layer}" else int(layer)
         self.prepends_bos = self._said.get("prepend_bos") is not False
         self._lengths: Numbers = np.ones(1)

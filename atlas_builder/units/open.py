@@ -107,7 +107,7 @@ def _check_trained_on(loaded: sae.SAE, settings: ModelSettings) -> None:
     if trained_on and model and trained_on != model:
         raise ConfigurationError(
             f"units: the {loaded.noun} of layer {loaded.layer} was trained on {loaded.model}, not on {settings.name}: "
-            "change model.name, or choose {loaded.noun}s of this model."
+            f"change model.name, or choose {loaded.noun}s of this model."
         )
     if loaded.checkpoint and loaded.checkpoint not in (settings.revision or ""):
         raise ConfigurationError(
