@@ -50,8 +50,7 @@ def converted(file: Path, dtype: str) -> Path:
         from platformdirs import user_cache_path
     except ImportError:
         raise ModelError(
-            f"model {named(file)} is a GGUF file, which is read by the package gguf: "
-            "pip install 'atlas-builder[gguf]'."
+            f"model {named(file)} is a GGUF file, which is read by the package gguf: pip install 'atlas-builder[gguf]'."
         ) from None
     state = file.stat()
     made_of = json.dumps([str(file.resolve()), state.st_size, state.st_mtime_ns, dtype, _FORMAT])
@@ -139,25 +138,23 @@ def _inspected(file: Path) -> tuple[list[Any], str]:
 
     try:
         reader = GGUFReader(file)
-        fields = {
-            name: field.contents() if field is not None else None
-            for name in ("general.architecture", "split.count", "split.no")
-            for field in (reader.get_field(name),)
-        }
+        architecture, parts = (reader.get_field(name) for name in ("general.architecture", "split.count"))
+        name = "" if architecture is None else str(architecture.contents())
+        count = 1 if parts is None else int(str(parts.contents()))
         tensors, size = list(reader.tensors), file.stat().st_size
         ends = [int(tensor.data_offset + tensor.n_bytes) for tensor in tensors]
     except Exception as error:  # numpy's kinds, for what lies beyond the end of the file
         raise _unreadable(file, error) from error
-    if int(fields["split.count"] or 1) > 1:
+    if count > 1:
         raise ModelError(
-            f"model {named(file)} is one of {int(fields['split.count']):,} parts of a model: put them together with "
+            f"model {named(file)} is one of {count:,} parts of a model: put them together with "
             "llama.cpp's gguf-split --merge, and give the whole file."
         )
     if not tensors:
         raise ModelError(f"model {named(file)} holds no tensor: give the GGUF file of a model.")
     if max(ends) > size:
         raise ModelError(f"model {named(file)} is not whole: it ends before its last tensor does; copy it again.")
-    return tensors, str(fields["general.architecture"])
+    return tensors, name
 
 
 def _check_size(file: Path, config: Any, tensors: list[Any]) -> None:
@@ -165,7 +162,7 @@ def _check_size(file: Path, config: Any, tensors: list[Any]) -> None:
     from transformers import AutoModelForCausalLM
 
     if int(getattr(config, "num_hidden_layers", 0)) > len(tensors):
-        raise ModelError(f"model {named(file)} describes more layers than it has tensors: it is damaged; copy it again.")
+        raise ModelError(f"model {named(file)} has more layers than tensors: it is damaged; copy it again.")
     with torch.device("meta"):
         shell = AutoModelForCausalLM.from_config(config)
     needed = sum(parameter.numel() for parameter in shell.parameters())

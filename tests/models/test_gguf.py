@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import multiprocessing
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from gguf import GGMLQuantizationType
+from transformers import LlamaForCausalLM
 
 from atlas_builder.config import ModelSettings
 from atlas_builder.errors import ModelError
@@ -91,19 +94,22 @@ def _refused(file: Path, match: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("lie", "said"),
+    ("write", "said"),
     [
-        ({"architecture": "unheardof"}, "of the architecture unheardof, which transformers cannot read: give the model"),
-        ({"without": "blk.1.ffn_up"}, r"lacks model\.layers\.1\.mlp\.up_proj\.weight: copy or convert it again"),
-        ({"layers": 10_000_000}, "describes more layers than it has tensors: it is damaged"),
-        ({"layers": 20}, "describes [0-9,]+ parameters, but holds [0-9,]+: it is damaged"),
-        ({"parts": 3}, r"is one of 3 parts of a model: put them together with llama\.cpp's gguf-split --merge"),
+        (partial(write_gguf, architecture="unheardof"), "of the architecture unheardof, which transformers cannot"),
+        (
+            partial(write_gguf, without="1.ffn_up"),
+            r"lacks model\.layers\.1\.mlp\.up_proj\.weight: copy or convert it again",
+        ),
+        (partial(write_gguf, layers=10_000_000), "has more layers than tensors: it is damaged"),
+        (partial(write_gguf, layers=20), "describes [0-9,]+ parameters, but holds [0-9,]+: it is damaged"),
+        (partial(write_gguf, parts=3), r"is one of 3 parts of a model: put them together with llama\.cpp's gguf-split"),
     ],
 )
 def test_a_file_that_is_not_a_whole_model_of_a_known_kind_is_refused(
-    lie: dict[str, object], said: str, tmp_path: Path, cache: Path
+    write: Callable[[LlamaForCausalLM, Path], None], said: str, tmp_path: Path, cache: Path
 ) -> None:
-    write_gguf(made_llama(), tmp_path / "model.gguf", **lie)  # type: ignore[arg-type]
+    write(made_llama(), tmp_path / "model.gguf")
     _refused(tmp_path / "model.gguf", said)
     assert not list(cache.iterdir()), "nothing is left behind"
 
