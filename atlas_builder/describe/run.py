@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import Executor
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,32 +53,36 @@ def _describe_layer(
     collected_folder: Path, layer: CollectedLayer, clustered: Path, window: tuple[int, int], folder: Path
 ) -> None:
     collected = Collected(collected_folder)
-    units = Clustered(layer.layer, clustered)
-    examples = layer.examples
-    behaviour = behaviour_of_examples(units, layer.starts)
-    contexts, reads = collected.contexts, collected.reads
-    tokens = window_tokens(reads, contexts.starts, examples["context"], examples["position"], *window)
-    shares = token_shares(
-        tokens, examples["window"] * examples["sign"][:, None], behaviour, len(units.behaviours), TOKENS_SHOWN
-    )
-    following = next_tokens(
-        reads, contexts.starts, contexts.document, examples["context"], examples["position"], contexts.begins
-    )
-    coming = next_shares(following, behaviour, len(units.behaviours), NEXT_SHOWN)
     with gc_paused():  # many small objects, none of which is in a cycle
-        scenes = _scenes(collected, examples, behaviour, len(units.behaviours), window)
-        worded = describe_words(scenes, units.behaviours["unit"].tolist())
-    write_json(
-        folder / f"L{layer.layer}.behaviours.json",
-        [
-            {"label": label, "words": words, "tokens": share, "next": after}
-            for (label, words), share, after in zip(worded, shares, coming, strict=True)
-        ],
-    )
+        write_json(
+            folder / f"L{layer.layer}.behaviours.json",
+            _behaviours(collected, layer, Clustered(layer.layer, clustered), window),
+        )
     np.savez(folder / f"L{layer.layer}.bands.npz", **_novelty(collected, layer, layer.bands)._asdict())
     if layer.own_bands is not None:
         np.savez(folder / f"L{layer.layer}.own_bands.npz", **_novelty(collected, layer, layer.own_bands)._asdict())
     np.savez(folder / f"L{layer.layer}.logits.npz", **_effects(layer, collected)._asdict())
+
+
+def _behaviours(
+    collected: Collected, layer: CollectedLayer, units: Clustered, window: tuple[int, int]
+) -> list[dict[str, Any]]:
+    """Each behaviour of a layer as `Described.behaviours` reads it."""
+    examples, count = layer.examples, len(units.behaviours)
+    behaviour = behaviour_of_examples(units, layer.starts)
+    contexts, reads = collected.contexts, collected.reads
+    tokens = window_tokens(reads, contexts.starts, examples["context"], examples["position"], *window)
+    shares = token_shares(tokens, examples["window"] * examples["sign"][:, None], behaviour, count, TOKENS_SHOWN)
+    following = next_tokens(
+        reads, contexts.starts, contexts.document, examples["context"], examples["position"], contexts.begins
+    )
+    coming = next_shares(following, behaviour, count, NEXT_SHOWN)
+    scenes = _scenes(collected, examples, behaviour, count, window)
+    worded = describe_words(scenes, units.behaviours["unit"].tolist())
+    return [
+        {"label": label, "words": words, "tokens": share, "next": after}
+        for (label, words), share, after in zip(worded, shares, coming, strict=True)
+    ]
 
 
 def _effects(layer: CollectedLayer, collected: Collected) -> Effects:
