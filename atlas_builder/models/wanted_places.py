@@ -24,19 +24,22 @@ class KeysKnownError(Exception):
     """Ends a block whose keys and values are known."""
 
 
-class RowCache(DynamicCache):
-    """Keys and values of texts, some rows each: rows see those of their text, and keep none of their own.
+class RowCache:
+    """A cache of transformers with keys and values of texts, some rows each, which keep none of their own.
 
     Without `texts` there are none yet: those of the rows are kept. Where it `trims`, the last block of
     a run has its keys and values computed before anything else of it.
     """
 
     def __init__(self, texts: RowCache | None = None, *, trims: bool) -> None:
-        super().__init__()
         self.trims = trims
         self._texts = texts
+        self._own: Any = DynamicCache()
         self._known: tuple[Tensor, Tensor] | None = None
         self._waits = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._own, name)  # what else models ask of a cache
 
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
@@ -45,18 +48,18 @@ class RowCache(DynamicCache):
         if self._known is not None:  # the last block, once more
             return self._known
         if self._texts is None:
-            seen = super().update(key_states, value_states, layer_idx, *args, **kwargs)
+            keys, values = self._own.update(key_states, value_states, layer_idx, *args, **kwargs)
         else:
             text = self._texts.layers[layer_idx]
-            seen = _after(text.keys, key_states), _after(text.values, value_states)
+            keys, values = _after(text.keys, key_states), _after(text.values, value_states)
         if self._waits:
-            self._known = seen
+            self._known = keys, values
             raise KeysKnownError
-        return seen
+        return keys, values
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Tokens of the texts; none in a model that passes a cache over."""
-        return int(super().get_seq_length(layer_idx) if self._texts is None else self._texts.get_seq_length(layer_idx))
+        return int((self._own if self._texts is None else self._texts).get_seq_length(layer_idx))
 
     def learn(self, run_block: Callable[[], Any]) -> bool:
         """Run the last block until its keys and values are known, which it has from then on; False if it has none."""
@@ -71,18 +74,22 @@ class RowCache(DynamicCache):
 
 def _after(text: Tensor, own: Tensor) -> Tensor:
     """(texts, heads, before, width) and (texts · rows, heads, tokens, width): (texts · rows, heads, both, width)."""
-    rows = own.unflatten(0, (len(text), -1))
+    rows = own.reshape(len(text), -1, *own.shape[1:])
     before = text[:, None].expand(-1, rows.shape[1], -1, -1, -1)
     return torch.cat([before, rows], dim=3).flatten(0, 1)
 
 
 @contextmanager
 def at_wanted_places(block: nn.Module, cache: RowCache, at: Tensor) -> Iterator[Callable[[], bool]]:
-    """Within it, a block runs for places `at`, (rows, k), alone; yields whether it is at keys and values of all."""
+    """Within it, a block runs for places `at`, (rows, k), alone; yields whether it is at keys and values of all.
+
+    What comes after the block has zeros at other places.
+    """
+    tokens = 0  # that the block was given, once it runs for some
     waits = False
 
     def enter(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any] | None:
-        nonlocal waits
+        nonlocal tokens, waits
         waits = True
         try:
             known = cache.learn(lambda: module.forward(*args, **kwargs))
@@ -90,15 +97,31 @@ def at_wanted_places(block: nn.Module, cache: RowCache, at: Tensor) -> Iterator[
             waits = False
         if not known:
             return None
-        hidden = args[0] if args else kwargs["hidden_states"]
-        narrow = partial(_narrow, at=at, tokens=hidden.shape[1])
+        hidden: Tensor = args[0] if args else kwargs["hidden_states"]
+        tokens = hidden.shape[1]
+        narrow = partial(_narrow, at=at, tokens=tokens)
         return tuple(map(narrow, args)), {name: narrow(value) for name, value in kwargs.items()}
 
-    handle = block.register_forward_pre_hook(enter, with_kwargs=True)
+    def leave(module: nn.Module, given: Any, output: Any) -> Any:
+        if not tokens:
+            return output
+        return (
+            (_spread(output[0], at, tokens), *output[1:]) if isinstance(output, tuple) else _spread(output, at, tokens)
+        )
+
+    handles = block.register_forward_pre_hook(enter, with_kwargs=True), block.register_forward_hook(leave)
     try:
         yield lambda: waits
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()
+
+
+def _spread(output: Tensor, at: Tensor, tokens: int) -> Tensor:
+    """(rows, k, width) at their places among all, (rows, tokens, width)."""
+    spread = output.new_zeros(len(output), tokens, output.shape[2])
+    spread[torch.arange(len(at), device=at.device)[:, None], at] = output
+    return spread
 
 
 def _narrow(value: Any, at: Tensor, tokens: int) -> Any:
@@ -122,7 +145,7 @@ def fused_activations(model: nn.Module) -> Iterator[None]:
     """Within it, GELU by tanh, which transformers writes as eight operations, is torch's one; it rounds otherwise."""
     changed = [module for module in model.modules() if type(module) is NewGELUActivation]
     for module in changed:
-        module.forward = partial(functional.gelu, approximate="tanh")  # type: ignore[method-assign]
+        module.forward = partial(functional.gelu, approximate="tanh")
     try:
         yield
     finally:
