@@ -2,9 +2,28 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+from types import CodeType
 from typing import Any
 
 from jinja2 import Environment
+from markupsafe import Markup, escape
+
+_ESCAPED = "from atlas_builder.site.templates import escaped as escape\n"
+"""What stands at the end of a compiled template."""
+
+
+_text = lru_cache(maxsize=1 << 14)(escape)
+
+
+def escaped(value: Any) -> str:
+    """What Jinja writes of a value, as `markupsafe.escape`, which makes a new object of what is escaped already."""
+    kind = type(value)
+    if kind is Markup:
+        return value  # type: ignore
+    if kind is str:
+        return _text(value)
+    return str(value) if kind is int else escape(value)
 
 
 class RecordTemplates(Environment):
@@ -21,6 +40,9 @@ class RecordTemplates(Environment):
             except AttributeError:
                 pass
         return super().getattr(obj, attribute)
+
+    def _compile(self, source: str, filename: str) -> CodeType:
+        return super()._compile(f"{source}\n{_ESCAPED}", filename)
 
     def page(self, template: str, values: dict[str, Any]) -> str:
         """A page: what `render` of the template of this name returns.
