@@ -17,13 +17,15 @@ _text = lru_cache(maxsize=1 << 14)(escape)
 
 
 def escaped(value: Any) -> str:
-    """What Jinja writes of a value, as `markupsafe.escape`, which makes a new object of what is escaped already."""
-    kind = type(value)
-    if kind is Markup:
-        return value  # type: ignore
-    if kind is str:
+    """What a page shows of a value, as `markupsafe.escape` has it, which makes a new object of what is escaped already.
+
+    The same short texts, such as shares, come on every page: each is escaped once.
+    """
+    if isinstance(value, Markup):
+        return value
+    if type(value) is str:
         return _text(value)
-    return str(value) if kind is int else escape(value)
+    return str(value) if type(value) is int else escape(value)
 
 
 class RecordTemplates(Environment):

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import gc
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jinja2 import DictLoader, Environment, StrictUndefined, UndefinedError
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
-from atlas_builder.site.templates import RecordTemplates
+from atlas_builder.site.templates import RecordTemplates, escaped
+from atlas_builder.site.theme import environment
 from tests.support.atlases import HOSTILE
 
 TEMPLATES = {
@@ -84,3 +86,16 @@ def test_a_page_leaves_nothing_for_the_search_for_cycles() -> None:
         assert gc.collect() < 50  # a handful around what templates import, but no record
     finally:
         gc.enable()
+
+
+@given(st.one_of(st.text(), st.integers(), st.floats(), st.booleans(), st.none(), st.text().map(Markup)))
+def test_values_are_written_as_markupsafe_escapes_them(value: object) -> None:
+    assert escaped(value) == escape(value)
+
+
+def test_templates_escape_what_is_no_markup(tmp_path: Path) -> None:
+    (tmp_path / "page.html").write_text(
+        "{{ text }} {{ done }} {{ text ~ done }}{% macro m(x) %}{{ x }}{% endmacro %} {{ m(text) }}"
+    )
+    page = environment(tmp_path).page("page.html", {"text": '<a b="&">', "done": Markup("<i>")})
+    assert page == "&lt;a b=&#34;&amp;&#34;&gt; <i> &lt;a b=&#34;&amp;&#34;&gt;<i> &lt;a b=&#34;&amp;&#34;&gt;"
