@@ -77,17 +77,20 @@ def nearest(
     count: int,
     thresholds: Doubles,
     at_once: tuple[int, int] = (ROWS_AT_ONCE, COLUMNS_AT_ONCE),
+    bounds: Floats | None = None,
 ) -> tuple[Nearest, Nearest]:
     """The `count` behaviours of other units with the highest cosine, among pairs of a row and a column.
 
     `rows` and `columns` are the same range or lie apart, the rows first; a pair is compared once, for
     both of its behaviours. `thresholds` are the smallest cosines of neighbours in each two layers,
-    (layers, layers), the same either way. Exact; a zero vector has no neighbours. As many rows and
-    columns as `at_once` says are compared at once, which does not change the result. Returns the
-    neighbours of the rows and of the columns, the same arrays where these are one range.
+    (layers, layers), the same either way. `bounds` are cosines that `count` others reach with each
+    behaviour, (behaviours,), −∞ where it is not known: pairs below those of both are left out.
+    Exact; a zero vector has no neighbours. As many rows and columns as `at_once` says are compared at
+    once, which does not change the result. Returns the neighbours of the rows and of the columns, the
+    same arrays where these are one range.
     """
-    of_rows = none_yet(rows.stop - rows.start, count)
-    of_columns = of_rows if rows == columns else none_yet(columns.stop - columns.start, count)
+    of_rows = _none_below(bounds, rows, count)
+    of_columns = of_rows if rows == columns else _none_below(bounds, columns, count)
     room = np.empty(at_once[0] * at_once[1], dtype=np.float32)
     for layer, block in blocks_between(points.starts, rows, at_once[0]) if count else ():
         right = slice(block.start, columns.stop) if rows == columns else columns
@@ -103,7 +106,17 @@ def nearest(
                     of_rows.numbers[here:], of_rows.cosines[here:],
                     of_columns.numbers[there:], of_columns.cosines[there:],
                 )  # fmt: skip
+    for found in (of_rows, of_columns):
+        found.cosines[found.numbers < 0] = -np.inf
     return of_rows, of_columns
+
+
+def _none_below(bounds: Floats | None, part: slice, count: int) -> Nearest:
+    """No neighbours yet, in whose place only cosines at or above the bounds are taken."""
+    empty = none_yet(part.stop - part.start, count)
+    if bounds is not None:
+        empty.cosines[:] = np.nextafter(bounds[part], np.float32(-np.inf))[:, None]
+    return empty
 
 
 def merge_nearest(to: Nearest, other: Nearest) -> None:

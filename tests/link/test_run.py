@@ -57,12 +57,15 @@ def slow_threshold(points: Points, a: int, b: int) -> float:
 def all_nearest(
     points: Points, count: int, least: np.ndarray, size: int, at_once: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Of all points, in ranges of one size, merged in another order than theirs."""
+    """Of all points, in ranges of one size, first each with itself, merged in another order than theirs."""
     total = len(points.unit)
     ranges = [slice(first, min(first + size, total)) for first in range(0, total, size)]
     best = none_yet(total, count)
-    for rows, columns in reversed(list(itertools.combinations_with_replacement(ranges, 2))):
-        sides = nearest(points, rows, columns, count, least, at_once)
+    bounds = None
+    for rows, columns in [*zip(ranges, ranges, strict=True), *reversed(list(itertools.combinations(ranges, 2)))]:
+        if rows != columns and bounds is None and count:
+            bounds = best.cosines[:, -1].copy()
+        sides = nearest(points, rows, columns, count, least, at_once, bounds)
         for part, side in list(zip((rows, columns), sides, strict=True))[: 1 if rows == columns else 2]:
             merge_nearest(Nearest(best.numbers[part], best.cosines[part]), side)
     return best.numbers, best.cosines
