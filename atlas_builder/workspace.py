@@ -21,9 +21,7 @@ from atlas_builder.system.processes import Workers, ended_on_failure
 CONFIGURATION = "configuration.json"
 """The file in the work folder with the configuration of the last build."""
 
-_PACKAGES = (
-    "torch", "transformer-lens", "transformers", "tokenizers", "numpy", "hdbscan", "scikit-learn", "scipy", "openTSNE"
-)  # fmt: skip
+_PACKAGES = ("torch", "transformer-lens", "transformers", "tokenizers", "numpy", "hdbscan", "scikit-learn", "scipy")
 
 
 def work_folder(output: Path) -> Path:

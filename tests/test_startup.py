@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-BUILDS = {"torch", "transformers", "transformer_lens", "datasets", "openTSNE", "networkx", "mkdocs"}
+BUILDS = {"torch", "transformers", "transformer_lens", "datasets", "networkx", "mkdocs"}
 """What only builds, or runs the model again."""
 ONE_METHOD = {"hdbscan", "sklearn", "pandas"}
 """What one method of clustering of four loads."""

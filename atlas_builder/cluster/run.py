@@ -15,13 +15,14 @@ from threadpoolctl import threadpool_limits
 from atlas_builder.cluster import clustering, stability
 from atlas_builder.cluster.background import LayerBackground, UnitBackground
 from atlas_builder.cluster.clustering import Measures, paper_distances
-from atlas_builder.cluster.diversity import DiversityMeasures, diversity_measures
+from atlas_builder.cluster.diversity import DiversityMeasures, diversity_measures, frequency_counts
 from atlas_builder.cluster.embeddings import cosine_distances, neuron_embeddings, principal_coordinates
 from atlas_builder.cluster.stability import StabilityMeasures, stability_measures
 from atlas_builder.collect.results import Collected, CollectedLayer
 from atlas_builder.config import ClusterSettings
 from atlas_builder.files import read_array
 from atlas_builder.progress import Progress, gc_paused
+from atlas_builder.system.compiled import submit_all
 
 _UNITS_AT_ONCE = 64  # whatever the number of workers: products over a block round by its shape
 
@@ -115,11 +116,11 @@ def cluster_units(
     total = sum(layer.units for layer in collected.layers)
     with progress.task("cluster", total=total, unit="units") as advance:
         for layer in collected.layers:
-            firsts = range(0, layer.units, _UNITS_AT_ONCE)
-            tasks = [
-                executor.submit(_cluster_units, layer, first, min(first + _UNITS_AT_ONCE, layer.units), settings)
-                for first in firsts
+            blocks = [
+                (layer, first, min(first + _UNITS_AT_ONCE, layer.units), settings)
+                for first in range(0, layer.units, _UNITS_AT_ONCE)
             ]
+            tasks = submit_all(executor, _cluster_units, blocks, frequency_counts)
             parts = []
             for task in tasks:
                 parts.append(task.result())

@@ -101,7 +101,7 @@ def nearest(
                 rough = room[: shape[0] * shape[1]].reshape(shape)
                 np.matmul(points.vectors[block], points.vectors[part].T, out=rough)
                 here, there = block.start - rows.start, part.start - columns.start
-                _keep_best(
+                keep_best(
                     rough, block.start, part.start, points.vectors, points.unit, points.zero, minimum,
                     of_rows.numbers[here:], of_rows.cosines[here:],
                     of_columns.numbers[there:], of_columns.cosines[there:],
@@ -147,7 +147,7 @@ def nearest_among(
 
 
 @njit(nogil=True, cache=True)
-def _keep_best(
+def keep_best(
     rough: Floats,
     row: int,
     column: int,

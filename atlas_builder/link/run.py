@@ -31,13 +31,16 @@ from atlas_builder.link.exact_knn import (
     cosines_of,
     directions,
     dots,
+    keep_best,
     lengths,
     merge_nearest,
     nearest,
+    nearest_among,
     none_yet,
 )
 from atlas_builder.link.tsne import NEIGHBOURS, narrowed, places
 from atlas_builder.progress import Progress
+from atlas_builder.system.compiled import submit_all
 
 _RANGES, _LARGEST_RANGE = 16, 8192
 """Ranges of behaviours that are compared, about so many or of so many each."""
@@ -178,7 +181,8 @@ def _thresholds(
         return np.full((len(layers), len(layers)), settings.threshold, dtype=np.float64)
     thresholds = np.full((len(layers), len(layers)), np.inf)
     pairs = list(combinations_with_replacement(range(len(layers)), 2))
-    tasks = [executor.submit(_threshold_on_disk, folder, a, b, [_SEED, layers[a], layers[b]]) for a, b in pairs]
+    seeds = [(folder, a, b, [_SEED, layers[a], layers[b]]) for a, b in pairs]
+    tasks = submit_all(executor, _threshold_on_disk, seeds, cosines_of)
     with progress.task("threshold", total=len(pairs), unit="pairs of layers") as advance:
         for (a, b), task in zip(pairs, tasks, strict=True):
             thresholds[a, b] = thresholds[b, a] = task.result()
@@ -252,7 +256,8 @@ def _neighbours(
     with progress.task(name, total=sum(map(len, rounds)), unit="blocks of behaviours") as advance:
         for pairs in rounds:
             np.save(folder / "bounds.npy", best.cosines[:, -1] if count else np.zeros(total, np.float32))
-            tasks = [executor.submit(_nearest_on_disk, folder, *pair, count, thresholds, index) for pair in pairs]
+            searches = [(folder, *pair, count, thresholds, index) for pair in pairs]
+            tasks = submit_all(executor, _nearest_on_disk, searches, keep_best if index is None else nearest_among)
             for (rows, columns), task in zip(pairs, tasks, strict=True):
                 path = task.result()
                 _take_in(best, path, rows, columns)
