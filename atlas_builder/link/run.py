@@ -19,7 +19,7 @@ from atlas_builder.cluster.run import Clustered
 from atlas_builder.collect.results import Collected, CollectedLayer
 from atlas_builder.config import LinkSettings
 from atlas_builder.files import read_array
-from atlas_builder.link.approximate_knn import nearest_by_index, write_inverted_file
+from atlas_builder.link.approximate_knn import nearest_by_index, write_inverted_files
 from atlas_builder.link.exact_knn import (
     ROWS_AT_ONCE,
     Doubles,
@@ -244,9 +244,9 @@ def _neighbours(
     itself: what that finds bounds from below what others must reach.
     """
     total = len(read_array(folder / "unit.npy", on_disk=True))
-    index = folder / "index.faiss" if is_approximate(total, settings) else None
+    index = folder / "index" if is_approximate(total, settings) else None
     if index is not None:
-        write_inverted_file(_read_points(folder), index)
+        write_inverted_files(_read_points(folder), index)
     size = min(_LARGEST_RANGE, max(ROWS_AT_ONCE, -(-total // _RANGES)))
     ranges = [slice(first, min(first + size, total)) for first in range(0, total, size)]
     rounds = [[(part, part) for part in ranges]]
