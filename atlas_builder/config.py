@@ -72,7 +72,8 @@ class ModelSettings(Section):
     """The language model whose units the atlas describes."""
 
     name: Annotated[str, IsPath(names=MODELS)] = Field(min_length=1)
-    """Shipped model (`demo`, `relu-demo`, `crate-demo`), Hugging Face name, or folder with weights and tokenizer."""
+    """Shipped model (`demo`, `relu-demo`, `crate-demo`), Hugging Face name, folder with weights and tokenizer, or a
+    GGUF file, whose weights are dequantised (extra `gguf`)."""
     revision: str | None = None
     """Commit of a Hugging Face model, so that every build uses the same weights."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"

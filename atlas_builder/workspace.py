@@ -73,6 +73,7 @@ def atlas_facts(
             "dtype": config.model.dtype,
             "activation": collected["activation"],
             **{name: collected[name] for name in ("architecture", "layers", "width", "vocabulary")},
+            **({"quantisation": collected["quantisation"]} if "quantisation" in collected else {}),
             "causal": collected.get("causal", True),
             "loss": loss,
         },

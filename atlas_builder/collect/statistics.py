@@ -86,7 +86,7 @@ class Counts(NamedTuple):
     low: NDArray[np.float32]
     total: NDArray[np.float64]
     squares: NDArray[np.float64]
-    positive: NDArray[np.float64]
+    positive: NDArray[np.int32]
 
 
 @njit(nogil=True, cache=True)
@@ -94,7 +94,11 @@ def no_counts() -> Counts:
     """Buffers for the counts of a tile."""
     width = SIDE_BY_SIDE
     return Counts(
-        np.zeros(width, np.float32), np.zeros(width, np.float32), np.zeros(width), np.zeros(width), np.zeros(width)
+        np.zeros(width, np.float32),
+        np.zeros(width, np.float32),
+        np.zeros(width),
+        np.zeros(width),
+        np.zeros(width, np.int32),
     )
 
 
@@ -104,7 +108,21 @@ def find_peaks(tile: NDArray[np.float32], counts: Counts) -> None:
     high, low = counts.high, counts.low
     for w in range(SIDE_BY_SIDE):
         high[w] = low[w] = tile[0, w]
-    for t in range(1, len(tile)):
+    whole = len(tile) - len(tile) % 4
+    # Four tokens at a time, so that what is counted is read and written a quarter as often.
+    for t in range(0, whole, 4):
+        for w in range(SIDE_BY_SIDE):
+            most, least = high[w], low[w]
+            a, b, c, d = tile[t, w], tile[t + 1, w], tile[t + 2, w], tile[t + 3, w]
+            most = a if a > most else most
+            least = a if a < least else least
+            most = b if b > most else most
+            least = b if b < least else least
+            most = c if c > most else most
+            least = c if c < least else least
+            high[w] = d if d > most else most
+            low[w] = d if d < least else least
+    for t in range(whole, len(tile)):
         for w in range(SIDE_BY_SIDE):
             value = tile[t, w]
             high[w] = value if value > high[w] else high[w]
@@ -130,10 +148,7 @@ def count_activations(
         _add_exactly(tally.sums[unit], 0, counts.total[w])
         _add_exactly(tally.sums[unit], 2, counts.squares[w])
     _find_bins(tile.view(np.int32), bins)
-    for w in range(units):
-        histogram = tally.histogram[first + w]
-        for t in range(len(tile)):
-            histogram[np.uintp(bins[t, w])] += np.uint32(1)
+    _count_bins(bins, units, tally.histogram[first : first + units].reshape(-1))
     return True
 
 
@@ -151,17 +166,45 @@ def count_peaks(units: int, first: int, signs: int, counts: Counts, tally: Tally
 
 @njit(nogil=True, cache=True)
 def _sum(tile: NDArray[np.float32], counts: Counts) -> None:
-    # In float64 throughout: a small deviation around a large mean would be lost in float32.
+    # In float64 throughout: a small deviation around a large mean would be lost in float32. Four tokens at a
+    # time, added one after the other, so that the sums are rounded as one by one.
     total, squares, positive = counts.total, counts.squares, counts.positive
+    bits = tile.view(np.int32)
     total[:] = 0
     squares[:] = 0
     positive[:] = 0
-    for t in range(len(tile)):
+    whole = len(tile) - len(tile) % 4
+    for t in range(0, whole, 4):
+        for w in range(SIDE_BY_SIDE):
+            a, b = np.float64(tile[t, w]), np.float64(tile[t + 1, w])
+            c, d = np.float64(tile[t + 2, w]), np.float64(tile[t + 3, w])
+            total[w] = (((total[w] + a) + b) + c) + d
+            squares[w] = (((squares[w] + a * a) + b * b) + c * c) + d * d
+    for t in range(whole, len(tile)):
         for w in range(SIDE_BY_SIDE):
             value = np.float64(tile[t, w])
             total[w] += value
             squares[w] += value * value
-            positive[w] += np.float64(value > 0)
+    # A number is above zero where its bits are.
+    for t in range(len(tile)):
+        for w in range(SIDE_BY_SIDE):
+            positive[w] += np.int32(bits[t, w] > 0)
+
+
+@njit(nogil=True, cache=True)
+def _count_bins(bins: NDArray[np.int32], units: int, histogram: NDArray[np.uint32]) -> None:
+    """Count (tokens, SIDE_BY_SIDE) bins of adjacent units into their histograms, one after the other: (units × BINS,).
+
+    Token by token: a processor waits where it counts twice into one bin, as neighbours of one unit often do.
+    """
+    if units == SIDE_BY_SIDE:
+        for t in range(len(bins)):
+            for w in range(SIDE_BY_SIDE):
+                histogram[np.uintp(w * BINS + bins[t, w])] += np.uint32(1)
+    else:
+        for t in range(len(bins)):
+            for w in range(units):
+                histogram[np.uintp(w * BINS + bins[t, w])] += np.uint32(1)
 
 
 @njit(nogil=True, cache=True)

@@ -20,7 +20,7 @@ from atlas_builder.cluster.run import Clustered
 from atlas_builder.collect.results import Collected
 from atlas_builder.config import Configuration
 from atlas_builder.corpus.contexts import Contexts
-from atlas_builder.describe.masked_runs import KeyTokens, Way, packed, unpacked, whole
+from atlas_builder.describe.masked_runs import KeyTokens, Way, packed, trimmed, unpacked, whole
 from atlas_builder.describe.shown_examples import Shown
 from atlas_builder.models.memory import batch_tokens, in_halves, tokens_that_fit
 from atlas_builder.models.precision import epsilon
@@ -29,6 +29,8 @@ from atlas_builder.units.base import Units
 _TIMES = 4
 """So often what a CPU is given at once is a batch: other devices may take it all at once."""
 _UNITS_TRIED = 64
+
+_WAYS: dict[str, Way] = {way.__name__: way for way in (trimmed, packed, unpacked, whole)}
 
 Wanted = np.dtype([("layer", "<i4"), ("unit", "<i4"), ("context", "<i4"), ("position", "<i4")])
 """An example to explain: its unit, and the place of its key token in a context."""
@@ -65,8 +67,8 @@ class Masking:
     Examples are given as `Wanted`. `mask` is the token that replaces a masked one, `reach`
     how many tokens before a key token are masked besides itself. A model that is not `causal`
     reads whole contexts. `shape` is TransformerLens's configuration: where it is known, a device
-    other than the CPU is given as much at once as its memory takes. `dtype` is the model's. Whether
-    it obeys a packing is tried where `obeys_packing` does not say.
+    other than the CPU is given as much at once as its memory takes. `dtype` is the model's. `way` names
+    one of the ways of `masked_runs`; where it does not, the model is tried.
     """
 
     def __init__(
@@ -79,13 +81,13 @@ class Masking:
         causal: bool = True,
         shape: Any = None,
         dtype: torch.dtype = torch.float32,
-        obeys_packing: bool | None = None,
+        way: str | None = None,
     ) -> None:
         self._units, self._read, self._mask, self.reach = units, read, mask, reach
         self._device, self._causal, self._shape = device, causal, shape
         self._slack = epsilon(dtype) ** 0.5
         self._tokens = batch_tokens(max(units.count(layer) for layer in units.layers))
-        self._way: Way | None = {None: None, False: unpacked, True: packed}[obeys_packing] if causal else whole
+        self._way = whole if not causal else None if way is None else _WAYS[way]
 
     def batches(self, examples: np.ndarray) -> list[NDArray[np.int64]]:
         """Divide the examples into batches in which as many tokens are masked for each, of near key positions.
@@ -133,9 +135,9 @@ class Masking:
             importance[:, self.reach + 1 - masked :] = np.where(without != 0, 1 - at_key[:, 1:] / without, np.nan)
         return importance
 
-    def is_packed(self, examples: np.ndarray) -> bool:
-        """Whether no token is run that need not be: the model obeys a packing, tried on some of the examples."""
-        return self._chosen_way(examples) is packed
+    def way(self, examples: np.ndarray) -> str:
+        """The way that the model is run, by its name in `masked_runs`; what a model obeys is tried on some examples."""
+        return self._chosen_way(examples).__name__
 
     def _keys(self, examples: np.ndarray) -> KeyTokens:
         """The key tokens of some examples: of one length, where the model reads whole contexts."""
@@ -183,11 +185,11 @@ class Masking:
 
     def _chosen_way(self, examples: np.ndarray) -> Way:
         if self._way is None:
-            self._way = packed if self._obeys_packing(examples) else unpacked
+            self._way = self._obeyed(examples)
         return self._way
 
-    def _obeys_packing(self, examples: np.ndarray) -> bool:
-        """Whether runs in rows of two come to what each comes to alone, at the farthest key token and a near one.
+    def _obeyed(self, examples: np.ndarray) -> Way:
+        """The fastest way that comes to what each run comes to alone, at the farthest key token and a near one.
 
         Not all models take places and masks, some have attention that reaches less far, some none.
         The largest difference may be the square root of the precision's machine epsilon, relative to
@@ -208,12 +210,17 @@ class Masking:
         ]
         keys = self._keys(np.array(every, dtype=Wanted))
         expected = self._run(unpacked, keys, self._masked(keys))
+        ways = (trimmed, packed)
+        return next((way for way in ways if self._is_near(way, keys, expected)), unpacked)
+
+    def _is_near(self, way: Way, keys: KeyTokens, expected: NDArray[np.float64]) -> bool:
+        """Whether a way comes to what is expected of each layer, (examples, 1 + masked), but for rounding."""
         try:
-            found = self._run(packed, keys, self._masked(keys))
+            found = self._run(way, keys, self._masked(keys))
         except Exception:  # models raise many kinds for what they do not take
             return False
         return all(
             np.abs(found - expected)[keys.layer == layer].max()
             <= self._slack * np.abs(expected[keys.layer == layer]).max()
-            for layer in layers
+            for layer in np.unique(keys.layer)
         )

@@ -40,7 +40,7 @@ def measure_importance(
     """
     count = divide_importance(loaded, units, collected, clustered, config, folder)
     division = _Division.of(folder)
-    if loaded.is_causal and len(division.examples) and not division.packed:
+    if len(division.examples) and str(division.way) == "unpacked":
         progress.say("importance: this architecture does not take rows of several masked texts, so each runs alone")
     masking = _masking(loaded, units, collected, config, division)
     with progress.task("importance", total=len(division.examples), unit="examples") as advance:
@@ -61,8 +61,8 @@ def divide_importance(
         batches = masking.batches(examples)
         order = np.concatenate([np.zeros(0, np.int64), *batches])
         layers, ends = np.array([layer for layer, _, _ in chosen]), np.cumsum([0, *map(len, batches)])
-        is_packed = np.array(bool(len(examples)) and masking.is_packed(examples))
-        _Division(examples[order], place[order], ends, layers, np.array(masking.reach + 1), is_packed).save(folder)
+        way = np.array(masking.way(examples) if len(examples) else "unpacked")
+        _Division(examples[order], place[order], ends, layers, np.array(masking.reach + 1), way).save(folder)
     return _Division.of(folder).parts
 
 
@@ -96,8 +96,8 @@ class _Division(NamedTuple):
     """The layers that have results, of examples or none."""
     tokens: NDArray[np.int64]
     """How many tokens of each are masked, the key token included: ()."""
-    packed: NDArray[np.bool_]
-    """Whether the model obeys a packing of masked texts, which is tried once: ()."""
+    way: NDArray[np.str_]
+    """The way of `masked_runs` that the model obeys, which is tried once: ()."""
 
     @classmethod
     def of(cls, folder: Path) -> _Division:
@@ -161,5 +161,5 @@ def _masking(
         loaded.is_causal,
         loaded.bridge.cfg,
         DTYPES[config.model.dtype],
-        None if division is None else bool(division.packed),
+        None if division is None else str(division.way),
     )

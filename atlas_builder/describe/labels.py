@@ -19,32 +19,16 @@ labelled alike all the same are continued, `the (after of)`, by what differs bet
 from __future__ import annotations
 
 import math
-import re
-from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Sequence
-from functools import lru_cache
-from itertools import accumulate
-from typing import NamedTuple, TypeVar
+from itertools import pairwise
+from typing import NamedTuple
 
-import regex
+import numpy as np
+from numpy.typing import NDArray
 
-from atlas_builder.corpus.characters import beginning, split_at
-from atlas_builder.describe.terms import Terms
+from atlas_builder.describe.terms import Numbers, RankedTerms, Terms, place_in_row
+from atlas_builder.describe.window_words import PIECES, WindowWords
 
-_Key = TypeVar("_Key", bound=Hashable)
-_ASCII_WORD = re.compile(r"\w+|[^\w\s]+|\s+", re.ASCII)  # in text of ASCII the same as below, in half the time
-# Scripts without spaces between words: each character is a word, but those of foreign words are together.
-_SOLO = "".join(rf"\p{{Script={name}}}" for name in ("Han", "Hiragana", "Thai", "Lao", "Khmer", "Myanmar"))
-_KATAKANA = r"\p{Script=Katakana}\u30fc"
-_WORD = regex.compile(
-    rf"[{_SOLO}][\p{{M}}\u0e33\u0eb3]*"  # the vowel am of Thai and Lao follows as a letter, but is no character
-    rf"|\p{{Script=Katakana}}[{_KATAKANA}\p{{M}}]*"
-    r"|(?=\p{Extended_Pictographic}|\p{Regional_Indicator})\X"
-    rf"|(?![{_SOLO}{_KATAKANA}])[\w\p{{M}}](?:(?![{_SOLO}{_KATAKANA}])(?:[\w\p{{M}}]|[\u200c\u200d](?=\w)))*"
-    r"|(?:(?![\p{Extended_Pictographic}\p{Regional_Indicator}])[^\w\p{M}\s]\p{M}*)+"
-    r"|\n\s*|\s+|."
-)
 _SHARE_OF_A_KEY = 0.2
 _SHARE_OF_A_PART = 0.4
 _SHARE_OF_A_CUE = 0.4
@@ -55,68 +39,8 @@ _CONTINUED_RARITY = math.log1p(10)  # around a key token in at most a tenth of t
 _EXAMPLES_OF_A_CUE = 2
 _EXAMPLES_OF_A_THEME = 3
 _WORDS = 3
+_LEAST_OF_BEST = 1 / 4
 _WORDS_KEPT = 8
-_LONGEST = 24
-_WORDS_REMEMBERED = 1 << 16
-
-
-class Piece(NamedTuple):
-    """The key token within its word: its text, and whether the word goes on before and after it."""
-
-    text: str
-    before: bool = False
-    after: bool = False
-
-
-class Scene(NamedTuple):
-    """The words of one example: that of the key token, its `piece`, the word before, and all words around."""
-
-    key: str
-    piece: Piece
-    before: str
-    around: frozenset[str]
-
-
-def scene(tokens: Sequence[str], key: int) -> Scene:
-    """Split an example's window into words; `key` is the key token's place in it.
-
-    The key word is the whole word that contains the key token, so that a label
-    reads `kind` where the token is `nd`. A token that is part of a character, such as
-    one byte of it, stands for that character.
-    """
-    lead, token, rest = split_at(tokens, key)
-    start = len(lead)
-    # A token belongs to the word of its first visible character: " kind" to "kind".
-    target = start + (len(token) - len(token.lstrip()) if token.strip() else 0)
-    text = lead + token + rest
-    end = start + len(token.rstrip()) if token.strip() else target + 1
-    words: list[str] = (_ASCII_WORD if text.isascii() else _WORD).findall(text)  # all of the text
-    ends = list(accumulate(map(len, words)))
-    place = bisect_right(ends, target)
-    key_word, piece = "", Piece("")
-    if place < len(words):
-        word, last = words[place], ends[place]
-        key_word = _visible(word)
-        piece = Piece(key_word)
-        if word.strip():
-            core = beginning(text[target : min(end, last)], _LONGEST)
-            piece = Piece(core, last - len(word) < target, end < last)
-    before = next((_visible(word) for word in reversed(words[:place]) if word.strip()), "")
-    return Scene(key_word, piece, before, frozenset(filter(None, map(_named, set(words)))))
-
-
-@lru_cache(maxsize=_WORDS_REMEMBERED)
-def _named(word: str) -> str:
-    """A word around as a label shows it; empty for what has neither a letter nor a digit."""
-    return _visible(word) if any(map(str.isalnum, word)) else ""
-
-
-@lru_cache(maxsize=_WORDS_REMEMBERED)
-def _visible(word: str) -> str:
-    """A word as a label shows it, never empty: ␣ for space, ↵ for line ends."""
-    if not word.strip():
-        return "↵" if "\n" in word else "␣"
-    return beginning(word, _LONGEST)
 
 
 class Wording(NamedTuple):
@@ -126,8 +50,13 @@ class Wording(NamedTuple):
     words: list[tuple[str, float]]
 
 
-def describe_words(behaviours: Sequence[Sequence[Scene]], units: Sequence[int]) -> list[Wording]:
+def describe_words(
+    windows: WindowWords, window: Numbers, behaviour: Numbers, units: NDArray[np.integer]
+) -> list[Wording]:
     """A label for each behaviour of a layer, given its examples and its unit, and its commonest key words.
+
+    `window` (examples,) is the place of each example's window among `windows`, `behaviour` (examples,) that of its
+    behaviour among those whose `units` are given, (behaviours,).
 
     The label lists the key words, `and, for`; where they differ but share the part that is
     the key token, that part first, `“ed” in wanted, started`; where both differ but the word
@@ -135,27 +64,10 @@ def describe_words(behaviours: Sequence[Sequence[Scene]], units: Sequence[int]) 
     What two behaviours of a unit would share is continued by the word before or a word around,
     `the (after of)`, `“ed” in wanted, started (near piano)`.
     """
-    layer = _Layer(behaviours)
-    labels: dict[int, _Label] = {}
-    for siblings in _groups(range(len(behaviours)), units):
-        of_unit = {one: layer.label(one, _without(siblings, one)) for one in siblings}
-        labels |= of_unit
-        for alike in _groups(siblings, [of_unit[one].what for one in siblings]):
-            for one in alike:
-                labels[one] = layer.continued(of_unit[one], one, _without(alike, one))
-    return [Wording(str(labels[one]), layer.commonest(one)) for one in range(len(behaviours))]
-
-
-def _groups(items: Iterable[int], keys: Sequence[_Key]) -> list[list[int]]:
-    """Items of the same key, in their order."""
-    groups: defaultdict[_Key, list[int]] = defaultdict(list)
-    for item, key in zip(items, keys, strict=True):
-        groups[key].append(item)
-    return list(groups.values())
-
-
-def _without(items: Sequence[int], one: int) -> list[int]:
-    return [item for item in items if item != one]
+    layer = _Layer(windows, window, behaviour, units)
+    labels = layer.labels()
+    layer.continue_alike(labels)
+    return [Wording(str(label), words) for label, words in zip(labels, layer.commonest(), strict=True)]
 
 
 class _Label(NamedTuple):
@@ -176,92 +88,137 @@ class _Label(NamedTuple):
 
 
 class _Layer:
-    """The behaviours of a layer by the words of their examples; `others` are behaviours to tell one from."""
+    """The behaviours of a layer by the words of their examples."""
 
-    def __init__(self, behaviours: Sequence[Sequence[Scene]]) -> None:
-        self.keys = Terms.one_an_example([scene.key for scene in scenes if scene.key] for scenes in behaviours)
-        self.pieces = Terms.one_an_example(
-            [scene.piece for scene in scenes if scene.piece.text] for scenes in behaviours
+    def __init__(self, windows: WindowWords, window: Numbers, behaviour: Numbers, units: NDArray[np.integer]) -> None:
+        self._windows, self._units = windows, units
+        self._count = len(units)
+        self._keys, self._pieces, self._befores = (
+            self._one_an_example(terms[window], behaviour) for terms in (windows.key, windows.piece, windows.before)
         )
-        self.befores = Terms.one_an_example([scene.before for scene in scenes if scene.before] for scenes in behaviours)
-        self.arounds = Terms.many_an_example([[scene.around for scene in scenes] for scenes in behaviours])
+        sizes = np.diff(windows.starts)[window]
+        place = np.repeat(windows.starts[window] - (np.cumsum(sizes) - sizes), sizes) + np.arange(sizes.sum())
+        totals = np.bincount(behaviour, minlength=self._count)
+        self._arounds = Terms(np.repeat(behaviour, sizes), windows.around[place], totals)
+        self._siblings = np.unique(units, return_inverse=True)[1].reshape(-1)
+        folds: dict[str, int] = {}
+        self._fold = np.array([folds.setdefault(text.casefold(), len(folds)) for text in windows.texts], np.int64)
 
-    def commonest(self, one: int) -> list[tuple[str, float]]:
-        """The commonest key words of a behaviour, with their shares."""
-        ranked = sorted(self.keys.shares(one).items(), key=lambda item: (-item[1], item[0]))
-        return ranked[:_WORDS_KEPT]
+    def _one_an_example(self, terms: Numbers, behaviour: Numbers) -> Terms:
+        """Of examples that have one term each, or none: −1."""
+        has = terms >= 0
+        return Terms(behaviour[has], terms[has], np.bincount(behaviour[has], minlength=self._count))
 
-    def label(self, one: int, others: Sequence[int]) -> _Label:
-        """The label of a behaviour beside `others`, its siblings."""
-        pieces, keys = self.pieces.shares(one), self.keys.shares(one)
-        piece, share = max(pieces.items(), key=lambda item: (item[1], item[0]), default=(Piece(""), 0.0))
-        common = max(keys.values(), default=0.0)
-        if (piece.before or piece.after) and share >= _SHARE_OF_A_PART and common < share / 2:
-            return _Label(self._key_words(one, others)[:2], f"“{piece.text}” in ", piece.text)
-        if common >= _SHARE_OF_A_KEY:
-            return _Label(self._key_words(one, others))
-        if cue := self._cue(one, others):
-            return _Label([cue], "after ")
-        themes = self._themes(one, others)
-        return _Label(_best(themes), "near ") if themes else _Label(self._key_words(one, others))
+    def commonest(self) -> list[list[tuple[str, float]]]:
+        """The commonest key words of each behaviour, with their shares."""
+        keys = self._keys
+        order = np.lexsort([keys.term, -keys.count, keys.behaviour])
+        order = order[place_in_row(keys.behaviour[order]) < _WORDS_KEPT]
+        words = list(zip(self._texts(keys.term[order]), keys.share[order].tolist(), strict=True))
+        ends = np.searchsorted(keys.behaviour[order], np.arange(self._count + 1)).tolist()
+        return [words[low:high] for low, high in pairwise(ends)]
 
-    def continued(self, label: _Label, one: int, others: Sequence[int]) -> _Label:
-        """A label continued by what tells it from `others`, siblings labelled alike, if something does.
+    def labels(self) -> list[_Label]:
+        """The label of each behaviour beside its siblings."""
+        piece, piece_count = _commonest_of_each(self._pieces, self._count)
+        piece_share = piece_count / np.maximum(self._pieces.totals, 1)
+        common = _commonest_of_each(self._keys, self._count)[1] / np.maximum(self._keys.totals, 1)
+        goes_on = (piece >= 0) & (piece % PIECES > 0)
+        has_part = goes_on & (piece_share >= _SHARE_OF_A_PART) & (common < piece_share / 2)
+        has_key = ~has_part & (common >= _SHARE_OF_A_KEY)
+        cue = self._cues(~has_part & ~has_key)
+        themes = self._best_words(self._arounds, _SHARE_OF_A_THEME, ~has_part & ~has_key & (cue < 0))
+        keys = self._best_words(self._keys, 0.0, np.ones(self._count, np.bool_))
+        labels = []
+        for one, kind in enumerate(np.select([has_part, has_key, cue >= 0], [0, 1, 2], 3).tolist()):
+            if kind == 0:
+                text = self._windows.texts[piece[one] // PIECES]
+                labels.append(_Label(keys[one][:2], f"“{text}” in ", text))
+            elif kind == 2:
+                labels.append(_Label([self._windows.texts[cue[one]]], "after "))
+            elif kind == 3 and one in themes:
+                labels.append(_Label(themes[one], "near "))
+            else:
+                labels.append(_Label(keys.get(one, [])))
+        return labels
+
+    def continue_alike(self, labels: list[_Label]) -> None:
+        """Continue labels by what tells behaviours from siblings labelled alike, if something does.
 
         That is the word before or else a word around. It must be in half of the behaviour's
-        examples, twice as common as in `others`, and no accident: the word before in two
+        examples, twice as common as in those labelled alike, and no accident: the word before in two
         examples; one around, of which there are many to choose from, in three, and not a word
         such as “the” that more than a tenth of the layer's behaviours have around.
         """
-        if not others or label.lead == "near ":
-            return label
-        cues = self._distinct(self.befores, one, others, _EXAMPLES_OF_A_CUE)
-        if cues and label.lead != "after ":
-            return label._replace(end=f" (after {_best(cues)[0]})")
-        themes = {
-            word: score
-            for word, score in self._distinct(self.arounds, one, others, _EXAMPLES_OF_A_THEME).items()
-            if self.arounds.rarity[word] >= _CONTINUED_RARITY and word not in label.words
-        }
-        return label._replace(end=f" (near {_best(themes)[0]})") if themes else label
+        groups: defaultdict[tuple[int, tuple[str, frozenset[str]]], list[int]] = defaultdict(list)
+        for one, (unit, label) in enumerate(zip(self._siblings.tolist(), labels, strict=True)):
+            groups[unit, label.what].append(one)
+        alike = np.full(self._count, len(groups))
+        for number, members in enumerate(groups.values()):
+            if len(members) > 1 and labels[members[0]].lead != "near ":
+                alike[members] = number
+        asked = alike < len(groups)
+        cues = self._distinct(self._befores, asked, alike, _EXAMPLES_OF_A_CUE)
+        themes = self._distinct(self._arounds, asked, alike, _EXAMPLES_OF_A_THEME)
+        for one in np.flatnonzero(asked).tolist():
+            label = labels[one]
+            if label.lead != "after " and one in cues:
+                labels[one] = label._replace(end=f" (after {cues[one][0]})")
+            elif theme := next((word for word in themes.get(one, ()) if word not in label.words), ""):
+                labels[one] = label._replace(end=f" (near {theme})")
 
-    def _distinct(self, terms: Terms[str], one: int, others: Sequence[int], examples: int) -> dict[str, float]:
-        """The scores of words that are common in a behaviour, in so many examples at least, and less so in `others`."""
-        return {
-            word: score
-            for word, score in self._scores(terms, one, others, _CONTINUED_SHARE).items()
-            if terms.counts[one][word] >= examples and terms.separation(one, word, others) >= _CONTINUED_SEPARATION
-        }
+    def _distinct(self, terms: Terms, asked: NDArray[np.bool_], group: Numbers, examples: int) -> dict[int, list[str]]:
+        """By behaviour the words that are common in it, in so many examples at least, and less so in its group."""
+        pairs = terms.common(_CONTINUED_SHARE, asked)
+        pairs = pairs[terms.count[pairs] >= examples]
+        if terms is self._arounds:
+            pairs = pairs[terms.rarity[terms.term[pairs]] >= _CONTINUED_RARITY]
+        pairs = pairs[terms.separation(pairs, group) >= _CONTINUED_SEPARATION]
+        scores = terms.scores(pairs, group)
+        order = np.lexsort([terms.term[pairs], -scores, terms.behaviour[pairs]])
+        return self._by_behaviour(RankedTerms(terms.behaviour[pairs][order], terms.term[pairs][order]))
 
-    def _key_words(self, one: int, others: Sequence[int]) -> list[str]:
-        return _best(self._scores(self.keys, one, others))
+    def _cues(self, asked: NDArray[np.bool_]) -> Numbers:
+        """The word before that is common in a behaviour and sets it apart most, −1 without: (behaviours,)."""
+        terms = self._befores
+        pairs = terms.common(_SHARE_OF_A_CUE, asked)
+        scores = terms.share[pairs] * terms.separation(pairs, self._siblings)
+        order = pairs[np.lexsort([terms.term[pairs], scores])]
+        cues = np.full(self._count, -1)
+        cues[terms.behaviour[order]] = terms.term[order]  # the last of a behaviour stays
+        return cues
 
-    def _cue(self, one: int, others: Sequence[int]) -> str:
-        """The word before that is common in a behaviour and sets it apart most; none is common enough: empty."""
-        shares = self.befores.shares(one, _SHARE_OF_A_CUE)
-        scores = {word: share * self.befores.separation(one, word, others) for word, share in shares.items()}
-        return max(scores, key=lambda word: (scores[word], word), default="")
+    def _best_words(self, terms: Terms, least: float, asked: NDArray[np.bool_]) -> dict[int, list[str]]:
+        """By behaviour the words of the highest score beside siblings, of those of a share of at least `least`.
 
-    def _themes(self, one: int, others: Sequence[int]) -> dict[str, float]:
-        """The scores of the words around that are common in a behaviour."""
-        return self._scores(self.arounds, one, others, _SHARE_OF_A_THEME)
+        They go down to a quarter of the best; of spellings that differ in case only, one.
+        """
+        pairs = terms.common(least, asked)
+        scores = terms.scores(pairs, self._siblings)
+        best = np.zeros(self._count)
+        np.maximum.at(best, terms.behaviour[pairs], scores)
+        near = scores >= best[terms.behaviour[pairs]] * _LEAST_OF_BEST
+        pairs, scores = pairs[near], scores[near]
+        pairs = pairs[np.lexsort([terms.term[pairs], -scores, terms.behaviour[pairs]])]
+        spelling = terms.behaviour[pairs] * (len(self._fold) + 1) + self._fold[terms.term[pairs]]
+        pairs = pairs[np.sort(np.unique(spelling, return_index=True)[1])]
+        pairs = pairs[place_in_row(terms.behaviour[pairs]) < _WORDS]
+        return self._by_behaviour(RankedTerms(terms.behaviour[pairs], terms.term[pairs]))
 
-    @staticmethod
-    def _scores(terms: Terms[str], one: int, others: Sequence[int], least: float = 0.0) -> dict[str, float]:
-        """f(t, c) · ln(1 + N / n(t)) · separation(t, c) of terms whose share in a behaviour is at least `least`."""
-        rarity = terms.rarity
-        return {
-            term: share * rarity[term] * terms.separation(one, term, others)
-            for term, share in terms.shares(one, least).items()
-        }
+    def _by_behaviour(self, ranked: RankedTerms) -> dict[int, list[str]]:
+        words: defaultdict[int, list[str]] = defaultdict(list)
+        for one, text in zip(ranked.behaviour.tolist(), self._texts(ranked.term), strict=True):
+            words[one].append(text)
+        return words
+
+    def _texts(self, terms: Numbers) -> list[str]:
+        texts = self._windows.texts
+        return [texts[term] for term in terms.tolist()]
 
 
-def _best(scores: dict[str, float]) -> list[str]:
-    """The words of the highest score, down to a quarter of the best; of spellings that differ in case only, one."""
-    ranked = sorted(scores.items(), key=lambda item: (-item[1], item[0]))
-    chosen: dict[str, str] = {}
-    for word, score in ranked:
-        if len(chosen) == _WORDS or score < ranked[0][1] / 4:
-            break
-        chosen.setdefault(word.casefold(), word)
-    return list(chosen.values())
+def _commonest_of_each(terms: Terms, behaviours: int) -> tuple[Numbers, Numbers]:
+    """The commonest term of each behaviour, of equals the last, −1 without, and in how many examples it is."""
+    order = np.lexsort([terms.term, terms.count])
+    term, count = np.full(behaviours, -1), np.zeros(behaviours, np.int64)
+    term[terms.behaviour[order]], count[terms.behaviour[order]] = terms.term[order], terms.count[order]
+    return term, count

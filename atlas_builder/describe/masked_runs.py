@@ -1,8 +1,9 @@
-"""Activations at key tokens with one token before masked: three ways to run a model, with the same numbers.
+"""Activations at key tokens with one token before masked: four ways to run a model, with the same numbers.
 
 Packed: the text runs once, and after its cached keys and values, the runs with a masked token, each from
 that token to the key token. These are of lengths 1 to `masked`, so that two together fill a row, and
 the rows half a square: no token is run that need not be. Each token is given its place and what it sees.
+Trimmed: packed, and the last layer is computed at key tokens alone, but for keys and values.
 Unpacked: each run holds all tokens that may be masked. Whole: each run holds the whole text.
 """
 
@@ -10,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from transformers import DynamicCache
 
 from atlas_builder.models.memory import as_float32
 from atlas_builder.models.packing import Packing, Rows
+from atlas_builder.models.wanted_places import RowCache
 from atlas_builder.units.base import ActivationHook, Units
 
 
@@ -75,17 +76,25 @@ a masked token, then with each of the last `masked` tokens up to the key token r
 
 def packed(units: Units, keys: KeyTokens, masked: int, mask: int) -> NDArray[np.float64]:
     """A `Way`: no token runs twice but the masked ones and those after them."""
+    return _packed(units, keys, masked, mask, trims=False)
+
+
+def trimmed(units: Units, keys: KeyTokens, masked: int, mask: int) -> NDArray[np.float64]:
+    """A `Way`: packed, and of the last layer, all tokens have keys and values, but only key tokens the rest."""
+    return _packed(units, keys, masked, mask, trims=True)
+
+
+def _packed(units: Units, keys: KeyTokens, masked: int, mask: int, trims: bool) -> NDArray[np.float64]:
     found = np.zeros((len(keys.key), 1 + masked))
     last, device = int(keys.layer.max()), keys.text.device
     ends = torch.from_numpy(keys.ends).to(device)
-    cache: Any = DynamicCache()
-    units.run(keys.text, keys.read(found[:, :1], lambda seen: seen), last, Rows(cache, at=ends[:, None]))
+    texts = RowCache(trims=trims)
+    plain = Packing.plain(keys.text.shape[1], device)
+    units.run(keys.text, keys.read(found[:, :1], lambda seen: seen), last, Rows(texts, plain, ends[:, None]))
     layout = RowLayout.of(masked)
-    cache.crop(-1)  # no run sees the last token but its own
-    if cached := cache.get_seq_length():
-        cache.batch_repeat_interleave(len(layout.start))
-    else:
-        cache = None
+    texts.crop(-1)  # no run sees the last token but its own
+    cached = texts.get_seq_length()
+    cache = RowCache(texts if cached else None, trims=trims)
     rows, packing, at = layout.pack(keys.text, ends, mask, cached)
     order = torch.from_numpy(layout.order).to(device)
 

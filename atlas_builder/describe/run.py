@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from concurrent.futures import Executor
-from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +13,11 @@ from threadpoolctl import threadpool_limits
 from atlas_builder.cluster.run import Clustered
 from atlas_builder.collect.results import Collected, CollectedLayer
 from atlas_builder.config import ExampleSettings
-from atlas_builder.describe.labels import Scene, describe_words, scene
+from atlas_builder.describe.labels import Wording, describe_words
 from atlas_builder.describe.logits import Effects, logit_effects, named_tokens, strongest
 from atlas_builder.describe.novelty import Novelty, novelty, reads_like
 from atlas_builder.describe.token_shares import next_shares, next_tokens, token_shares, window_tokens
+from atlas_builder.describe.window_words import WindowWords
 from atlas_builder.files import write_json
 from atlas_builder.progress import Progress, gc_paused
 
@@ -52,32 +53,35 @@ def _describe_layer(
     collected_folder: Path, layer: CollectedLayer, clustered: Path, window: tuple[int, int], folder: Path
 ) -> None:
     collected = Collected(collected_folder)
-    units = Clustered(layer.layer, clustered)
-    examples = layer.examples
-    behaviour = behaviour_of_examples(units, layer.starts)
-    contexts, reads = collected.contexts, collected.reads
-    tokens = window_tokens(reads, contexts.starts, examples["context"], examples["position"], *window)
-    shares = token_shares(
-        tokens, examples["window"] * examples["sign"][:, None], behaviour, len(units.behaviours), TOKENS_SHOWN
-    )
-    following = next_tokens(
-        reads, contexts.starts, contexts.document, examples["context"], examples["position"], contexts.begins
-    )
-    coming = next_shares(following, behaviour, len(units.behaviours), NEXT_SHOWN)
     with gc_paused():  # many small objects, none of which is in a cycle
-        scenes = _scenes(collected, examples, behaviour, len(units.behaviours), window)
-        worded = describe_words(scenes, units.behaviours["unit"].tolist())
-    write_json(
-        folder / f"L{layer.layer}.behaviours.json",
-        [
-            {"label": label, "words": words, "tokens": share, "next": after}
-            for (label, words), share, after in zip(worded, shares, coming, strict=True)
-        ],
-    )
+        write_json(
+            folder / f"L{layer.layer}.behaviours.json",
+            _behaviours(collected, layer, Clustered(layer.layer, clustered), window),
+        )
     np.savez(folder / f"L{layer.layer}.bands.npz", **_novelty(collected, layer, layer.bands)._asdict())
     if layer.own_bands is not None:
         np.savez(folder / f"L{layer.layer}.own_bands.npz", **_novelty(collected, layer, layer.own_bands)._asdict())
     np.savez(folder / f"L{layer.layer}.logits.npz", **_effects(layer, collected)._asdict())
+
+
+def _behaviours(
+    collected: Collected, layer: CollectedLayer, units: Clustered, window: tuple[int, int]
+) -> list[dict[str, Any]]:
+    """Each behaviour of a layer as `Described.behaviours` reads it."""
+    examples, count = layer.examples, len(units.behaviours)
+    behaviour = behaviour_of_examples(units, layer.starts)
+    contexts, reads = collected.contexts, collected.reads
+    tokens = window_tokens(reads, contexts.starts, examples["context"], examples["position"], *window)
+    shares = token_shares(tokens, examples["window"] * examples["sign"][:, None], behaviour, count, TOKENS_SHOWN)
+    following = next_tokens(
+        reads, contexts.starts, contexts.document, examples["context"], examples["position"], contexts.begins
+    )
+    coming = next_shares(following, behaviour, count, NEXT_SHOWN)
+    worded = _worded(collected, examples, behaviour, units.behaviours["unit"], window)
+    return [
+        {"label": label, "words": words, "tokens": share, "next": after}
+        for (label, words), share, after in zip(worded, shares, coming, strict=True)
+    ]
 
 
 def _effects(layer: CollectedLayer, collected: Collected) -> Effects:
@@ -108,23 +112,18 @@ def behaviour_of_examples(units: Clustered, example_starts: NDArray[np.int64]) -
     return np.where(units.labels >= 0, units.starts[owner] + units.labels, -1)
 
 
-def _scenes(
+def _worded(
     collected: Collected,
     examples: np.ndarray,
     behaviour: NDArray[np.int64],
-    count: int,
+    units: NDArray[np.int32],
     window: tuple[int, int],
-) -> list[list[Scene]]:
-    """The words of the examples of each of `count` behaviours; those at one place of the text are read once."""
-    contexts, texts = collected.contexts, collected.token_texts
+) -> list[Wording]:
+    """The words of each behaviour of some `units`; examples at one place of the text are read once."""
+    contexts = collected.contexts
     clustered = np.flatnonzero(behaviour >= 0)
-    clustered = clustered[np.argsort(behaviour[clustered], kind="stable")]
     context, position = examples["context"][clustered], examples["position"][clustered]
     _, first_at, place = np.unique(contexts.starts[context] + position, return_index=True, return_inverse=True)
     whole = contexts.windows(context[first_at], position[first_at], *window).whole(contexts.begins)
-    tokens = np.asarray(contexts.tokens)
-    spans = zip(whole.first.tolist(), whole.last.tolist(), (whole.key - whole.first).tolist(), strict=True)
-    read = [scene([texts[token] for token in tokens[first:last].tolist()], key) for first, last, key in spans]
-    ends = np.searchsorted(behaviour[clustered], np.arange(count + 1)).tolist()
-    at = place.tolist()
-    return [[read[one] for one in at[low:high]] for low, high in pairwise(ends)]
+    words = WindowWords.of_windows(np.asarray(contexts.tokens), collected.token_texts, whole)
+    return describe_words(words, place, behaviour[clustered], units)

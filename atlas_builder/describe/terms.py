@@ -3,54 +3,88 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain
-from typing import Generic, TypeVar
+from typing import NamedTuple
 
-Term = TypeVar("Term", bound=Hashable)
+import numpy as np
+from numpy.typing import NDArray
+
+Numbers = NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class Terms(Generic[Term]):
-    """The terms of one kind, such as key words, of all behaviours of a layer."""
+class Terms:
+    """The terms of one kind, such as key words, of all behaviours of a layer: each behaviour's own once, rising.
 
-    counts: Sequence[Mapping[Term, int]]
-    """Of each behaviour, in how many of its examples each term is."""
-    totals: Sequence[int]
-    """Of each behaviour, out of how many examples."""
+    A term is a number. Arrays are (pairs,) of a behaviour and a term of it, unless said otherwise.
+    """
 
-    @classmethod
-    def one_an_example(cls, behaviours: Iterable[Iterable[Term]]) -> Terms[Term]:
-        """Of examples that have one term each."""
-        counts = [Counter(terms) for terms in behaviours]
-        return cls(counts, [count.total() for count in counts])
-
-    @classmethod
-    def many_an_example(cls, behaviours: Sequence[Sequence[frozenset[Term]]]) -> Terms[Term]:
-        """Of examples that have any number of terms."""
-        counts = [Counter(chain.from_iterable(examples)) for examples in behaviours]
-        return cls(counts, [len(examples) for examples in behaviours])
+    def __init__(self, behaviour: Numbers, term: Numbers, totals: Numbers) -> None:
+        """From the behaviour and the term of each example that has it, (n,), and examples by behaviour, `totals`."""
+        self.totals = totals
+        self._terms = int(term.max(initial=-1)) + 1
+        codes = np.sort(behaviour * self._terms + term)
+        firsts = first_of_each(codes)
+        self.count: Numbers = np.diff(firsts, append=len(codes))
+        """In how many examples of the behaviour the term is."""
+        self.behaviour, self.term = np.divmod(codes[firsts], max(1, self._terms))
 
     @cached_property
-    def rarity(self) -> Mapping[Term, float]:
-        """ln(1 + N / n(t)) of each term: N behaviours, of which n(t) have it."""
-        behaviours_with: Counter[Term] = Counter()
-        for count in self.counts:
-            behaviours_with.update(count.keys())
-        return {term: math.log1p(len(self.counts) / number) for term, number in behaviours_with.items()}
+    def share(self) -> NDArray[np.float64]:
+        """f(t, c)."""
+        return np.asarray(self.count / self.totals[self.behaviour])
 
-    def shares(self, behaviour: int, least: float = 0.0) -> dict[Term, float]:
-        """f(t, c) of each term of a behaviour whose share is at least `least`."""
-        total = self.totals[behaviour]
-        return {term: count / total for term, count in self.counts[behaviour].items() if count >= least * total}
+    @cached_property
+    def rarity(self) -> NDArray[np.float64]:
+        """ln(1 + N / n(t)) of each term, (terms,): N behaviours, of which n(t) have it."""
+        number = np.bincount(self.term, minlength=self._terms)
+        few = np.unique(number)
+        logarithm = [math.log1p(len(self.totals) / one) if one else math.nan for one in few.tolist()]
+        return np.array(logarithm, np.float64)[np.searchsorted(few, number)]
 
-    def separation(self, behaviour: int, term: Term, others: Sequence[int]) -> float:
-        """f / (f + g) of a term of a behaviour: g is the share of all examples of `others` that have it."""
-        share = self.counts[behaviour][term] / self.totals[behaviour]
-        elsewhere = sum(self.counts[other].get(term, 0) for other in others)
-        if not elsewhere:
-            return 1.0
-        return share / (share + elsewhere / sum(self.totals[other] for other in others))
+    def common(self, least: float, behaviours: NDArray[np.bool_] | None = None) -> Numbers:
+        """The places of pairs whose share is at least `least`, of some `behaviours` (behaviours,) or of all."""
+        enough = self.count >= least * self.totals[self.behaviour]
+        return np.flatnonzero(enough if behaviours is None else enough & behaviours[self.behaviour])
+
+    def separation(self, pairs: Numbers, group: Numbers) -> NDArray[np.float64]:
+        """f / (f + g) of some pairs: g is the share of all examples of others in the behaviour's group that have it.
+
+        `group` is a number of each behaviour, (behaviours,); others are those of the same number.
+        """
+        asked = group[self.behaviour[pairs]] * self._terms + self.term[pairs]
+        is_asked = np.zeros(self._terms, np.bool_)
+        is_asked[self.term[pairs]] = True
+        kept = np.flatnonzero(is_asked[self.term])
+        codes, place = np.unique(group[self.behaviour[kept]] * self._terms + self.term[kept], return_inverse=True)
+        sums = np.bincount(place, weights=self.count[kept], minlength=len(codes))
+        elsewhere = sums[np.searchsorted(codes, asked)] - self.count[pairs]
+        of_group = np.bincount(group, weights=self.totals, minlength=int(group.max(initial=0)) + 1)
+        others = of_group[group] - self.totals  # (behaviours,)
+        share = self.share[pairs]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            separation = share / (share + elsewhere / others[self.behaviour[pairs]])
+        return np.asarray(np.where(elsewhere > 0, separation, 1.0))
+
+    def scores(self, pairs: Numbers, group: Numbers) -> NDArray[np.float64]:
+        """f(t, c) · ln(1 + N / n(t)) · separation(t, c) of some pairs."""
+        return np.asarray(self.share[pairs] * self.rarity[self.term[pairs]] * self.separation(pairs, group))
+
+
+class RankedTerms(NamedTuple):
+    """Terms of behaviours, those of a behaviour in a row: (n,) each."""
+
+    behaviour: Numbers
+    term: Numbers
+
+
+def first_of_each(sorted_numbers: NDArray[np.integer]) -> Numbers:
+    """Where each number begins in a row of them that rises."""
+    is_first = np.ones(len(sorted_numbers), np.bool_)
+    is_first[1:] = sorted_numbers[1:] != sorted_numbers[:-1]
+    return np.flatnonzero(is_first)
+
+
+def place_in_row(owner: Numbers) -> Numbers:
+    """How many of the same owner come before, owners rising: (n,)."""
+    firsts = first_of_each(owner)
+    return np.arange(len(owner)) - np.repeat(firsts, np.diff(firsts, append=len(owner)))

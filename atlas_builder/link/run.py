@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations_with_replacement, pairwise
@@ -19,7 +19,7 @@ from atlas_builder.cluster.run import Clustered
 from atlas_builder.collect.results import Collected, CollectedLayer
 from atlas_builder.config import LinkSettings
 from atlas_builder.files import read_array
-from atlas_builder.link.approximate_knn import nearest_by_index, write_inverted_file
+from atlas_builder.link.approximate_knn import nearest_by_index, write_inverted_files
 from atlas_builder.link.exact_knn import (
     ROWS_AT_ONCE,
     Doubles,
@@ -119,8 +119,12 @@ def link(
         scratch = Path(name)
         _write_points(layers, behaviours, address, scratch)
         thresholds = _thresholds([layer.layer for layer in layers], settings, scratch, executor, progress)
+        # Places are found step by step on one core: the others search meanwhile.
+        placed = _place(scratch, settings, executor, progress)
         neighbours, similarities = _neighbours(scratch, settings, settings.neighbours, thresholds, executor, progress)
-        np.save(folder / "map.npy", _map(scratch, settings, executor, progress))
+        with progress.task("map", total=1, unit="map") as advance:
+            np.save(folder / "map.npy", read_array(placed.result()))
+            advance(1)
     np.save(folder / "address.npy", address)
     np.save(folder / "thresholds.npy", thresholds)
     np.save(folder / "neighbours.npy", neighbours)
@@ -235,9 +239,9 @@ def _neighbours(
     search is approximate; results are on disk, for workers on other machines.
     """
     total = len(read_array(folder / "unit.npy", on_disk=True))
-    index = folder / "index.faiss" if is_approximate(total, settings) else None
+    index = folder / "index" if is_approximate(total, settings) else None
     if index is not None:
-        write_inverted_file(_read_points(folder), index)
+        write_inverted_files(_read_points(folder), index)
     size = min(_LARGEST_RANGE, max(ROWS_AT_ONCE, -(-total // _RANGES)))
     ranges = [slice(first, min(first + size, total)) for first in range(0, total, size)]
     pairs = list(combinations_with_replacement(ranges, 2)) if index is None else [(part, part) for part in ranges]
@@ -284,22 +288,33 @@ def _take_in(best: Nearest, path: Path, rows: slice, columns: slice) -> None:
                 merge_nearest(here, Nearest(saved[f"{side}_numbers"], saved[f"{side}_cosines"]))
 
 
-def _map(folder: Path, settings: LinkSettings, executor: Executor, progress: Progress) -> Floats:
-    """`Links.map`, for points on disk: (behaviours, 2)."""
+def _place(folder: Path, settings: LinkSettings, executor: Executor, progress: Progress) -> Future[Path]:
+    """The file of `Links.map`, (behaviours, 2), for points on disk, once a worker has written it."""
     points = _read_points(folder)
-    positions = np.full((len(points.unit), 2), np.nan, dtype=np.float32)
     placed = np.flatnonzero(~points.zero)
-    if not settings.map:
-        return positions
-    vectors = narrowed(points.vectors[placed])
-    with tempfile.TemporaryDirectory(dir=folder) as name:
+    narrow = folder / "narrow"
+    narrow.mkdir()
+    if settings.map:
+        vectors = narrowed(points.vectors[placed])
         # Each behaviour as a unit of its own, in one layer: here behaviours of one unit may be neighbours.
         separate = Points(vectors, np.arange(len(placed)), np.zeros(len(placed), np.bool_), np.array([0, len(placed)]))
-        _save_points(separate, Path(name))
+        _save_points(separate, narrow)
         everything = np.full((1, 1), -1.0)
-        neighbours, _ = _neighbours(Path(name), settings, NEIGHBOURS, everything, executor, progress, "map")
-    positions[placed] = places(vectors, neighbours)
-    return positions
+        neighbours, _ = _neighbours(narrow, settings, NEIGHBOURS, everything, executor, progress, "map")
+        np.save(narrow / "neighbours.npy", neighbours)
+    return executor.submit(_place_on_disk, folder, settings.map)
+
+
+def _place_on_disk(folder: Path, wanted: bool) -> Path:
+    """Write `Links.map` for points and their neighbours on disk."""
+    zero = read_array(folder / "zero.npy")
+    positions = np.full((len(zero), 2), np.nan, dtype=np.float32)
+    if wanted:
+        narrow = folder / "narrow"
+        neighbours = read_array(narrow / "neighbours.npy")
+        positions[~zero] = places(np.asarray(read_array(narrow / "vectors.npy", on_disk=True)), neighbours)
+    np.save(folder / "map.npy", positions)
+    return folder / "map.npy"
 
 
 def weight_cosine(layers: Sequence[CollectedLayer], address: NDArray[np.int32], neighbours: Neighbours) -> Floats:

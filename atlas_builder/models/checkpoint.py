@@ -68,6 +68,8 @@ def read_config(folder: Path) -> dict[str, Any]:
         hint = (
             f"give the folder in it that has one, such as {shortened(inner[-1].relative_to(folder))}" if inner else hint
         )
+        if not inner and (files := sorted(folder.glob("*.gguf"))):
+            hint = f"give the file in it, {shortened(files[0].name)}"
     return read_settings(folder / CONFIG, f"model folder {named(folder)}", hint)
 
 

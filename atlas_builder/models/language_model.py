@@ -23,6 +23,7 @@ from atlas_builder.errors import ConfigurationError, ModelError
 from atlas_builder.models import crate
 from atlas_builder.models.checkpoint import Checkpoint, read_checkpoint, read_settings
 from atlas_builder.models.confinement import confined
+from atlas_builder.models.gguf import converted, is_gguf, quantisation
 from atlas_builder.models.hub import fetched_model
 from atlas_builder.models.memory import as_float32
 from atlas_builder.models.precision import DTYPES, epsilon
@@ -41,6 +42,8 @@ class LanguageModel:
 
     bridge: Any
     tokenizer: Any
+    quantisation: str | None = None
+    """The types of numbers that its weights were dequantised from, such as `Q4_1, Q8_0`; None for others."""
 
     @property
     def bos(self) -> int | None:
@@ -76,6 +79,7 @@ class LanguageModel:
             "direct_logits": self.has_direct_logits,
             "bos_token": None if self.bos is None else self.tokenizer.convert_ids_to_tokens(self.bos),
             "mask_token": self.tokenizer.convert_ids_to_tokens(self.mask),
+            **({"quantisation": self.quantisation} if self.quantisation else {}),
         }
 
     def encode(self, texts: list[str]) -> list[list[int]]:
@@ -159,7 +163,7 @@ def first_token(tokenizer: Any) -> int | None:
 
 
 def load_model(model: ModelSettings) -> LanguageModel:
-    """Load a model by Hugging Face name or from a folder.
+    """Load a model by Hugging Face name, from a folder, or from a GGUF file.
 
     Raises `ModelError` with one sentence where weights or tokenizer are missing, damaged,
     of another model or unsafe, and `ConfigurationError` where the device is not available.
@@ -174,23 +178,31 @@ def load_model(model: ModelSettings) -> LanguageModel:
             checkpoint = read_checkpoint(folder)
             tokenizer = _tokenizer(folder)
             bridge = _bridge(checkpoint, tokenizer, model)
-    loaded = LanguageModel(bridge, tokenizer)
+    loaded = LanguageModel(bridge, tokenizer, quantisation(folder))
     _check_tokens(loaded, folder)
     return loaded
 
 
 def folder_of(model: ModelSettings) -> Path:
-    """The folder of a model, fetched from Hugging Face where it is not on this machine; raises `ModelError`."""
+    """The folder of a model: fetched from Hugging Face where it is not on this machine, dequantised from a GGUF file.
+
+    Raises `ModelError`.
+    """
     name = place(model)
     try:
         if Path(name).is_dir():
             return Path(name).resolve()
     except ValueError:  # a NUL in the name
         raise ModelError(f"model.name: {shortened(name)} cannot be a name: correct it.") from None
+    if is_gguf(Path(name)):
+        with quiet(), confined():
+            return converted(Path(name), model.dtype)
     if Path(name).is_file():
         raise ModelError(f"model.name: {shortened(name)} is a file: give the folder that it lies in.")
     if name.startswith((".", "/", "~")):
-        raise ModelError(f"model.name: folder {shortened(name)} is not found: give a folder or a Hugging Face name.")
+        raise ModelError(
+            f"model.name: {shortened(name)} is not found: give a folder, a GGUF file or a Hugging Face name."
+        )
     return fetched_model(name, model.revision)
 
 

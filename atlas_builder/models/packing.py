@@ -14,9 +14,15 @@ class Packing:
     """What each token of some rows sees, where that is not simply all before it in its row."""
 
     places: Tensor
-    """The place in its own text of each cached token and of each token after these: (rows, cached + tokens)."""
+    """The place in its own text of each cached token and of each token after these: (rows or 1, cached + tokens)."""
     visible: Tensor
-    """Which of these each token sees, itself among them: (rows, tokens, cached + tokens), bool."""
+    """Which of these each token sees, itself among them: (rows or 1, tokens, cached + tokens), bool."""
+
+    @classmethod
+    def plain(cls, tokens: int, device: torch.device) -> Packing:
+        """Of texts as they are, all alike: each token sees those before it."""
+        places = torch.arange(tokens, device=device)
+        return cls(places[None], (places[:, None] >= places)[None])
 
     @property
     def positions(self) -> Tensor:
@@ -51,5 +57,10 @@ PLAIN = Rows()
 
 
 def at_places(tensor: Tensor, at: Tensor | None) -> Tensor:
-    """Of (rows, tokens, width) those at the places (rows, k) of each row: (rows, k, width); all without places."""
-    return tensor if at is None else tensor[torch.arange(len(at), device=at.device)[:, None], at]
+    """Of (rows, tokens, …) those at the places (rows, k) of each row: (rows, k, …); all without places.
+
+    What holds as many tokens as there are places holds these alone, and is returned as it is.
+    """
+    if at is None or tensor.shape[1] == at.shape[1]:
+        return tensor
+    return tensor[torch.arange(len(at), device=at.device)[:, None], at]

@@ -115,13 +115,13 @@ def plane(points: NDArray[np.float32], labels: NDArray[np.int32], colours: Seque
     none, all are.
     """
     width, height, margin = 160, 115, 8
-    low, high = points.min(axis=0), points.max(axis=0)
+    low, high = np.minimum.reduce(points), np.maximum.reduce(points)  # (2,)
     room = np.array([width - 2 * margin, height - 2 * margin])
     scale = (room / np.maximum(high - low, 1e-6)).min()
     places = np.rint((points - (low + high) / 2) * [scale, -scale] + [width / 2, height / 2]).astype(int)
     order = np.lexsort((places[:, 1], places[:, 0], labels))
     places = places[order]
-    steps = np.diff(places, axis=0, prepend=places[:1])
+    steps = places[1:] - places[:-1]  # (examples - 1, 2)
     sizes = np.bincount(labels, minlength=len(colours))
     main = is_main(sizes, len(labels))
     count = int(np.count_nonzero(sizes[1:]))
@@ -135,7 +135,7 @@ def plane(points: NDArray[np.float32], labels: NDArray[np.int32], colours: Seque
             continue
         first, last = last, last + size
         # A line of no length with a round end is a dot; from the last one it takes half a dozen bytes.
-        others = slice(first + 1, last)
+        others = slice(first, last - 1)  # the step to a dot stands one before it
         path = [_dot(xs[first], ys[first]), *map(_next_dot, steps_x[others], steps_y[others])]
         dots.append(f'<path class={colours[number]} d="{"".join(path)}"/>')
         if number and numbered[number]:

@@ -78,21 +78,20 @@ def highlight(
     if not (text := "".join(tokens)).isascii() or "<0x" in text:
         tokens, values, key, importance, which = _by_character(tokens, values, key, importance, maximum)
     levels = _levels(values, maximum, key)
-    weights = _levels(importance, 1.0, key) if importance else []
-    weights += [0] * (len(tokens) - len(weights))
-    out = list(map(_content, tokens))
-    marked = key + 1 if marks_next and not which else None
-    for place, (level, weight) in enumerate(zip(levels, weights, strict=True)):
-        if not (level or weight or place == marked):
-            continue
-        tag = "mark" if place == key else "i"
-        shade = f'"a{level} w{weight}"' if level and weight else f"a{level}" if level else f"w{weight}"
-        # The key token's activation stands beside the example, in full.
-        title = which if place == key else f" title={values[place]:.2g}" if titles and level else ""
-        if level or weight:
-            out[place] = f"<{tag} class={shade}{title}>{out[place]}</{tag}>"
-        if place == marked:
-            out[place] = f"<b>{out[place]}</b>"
+    weights = _levels(importance, 1.0, key) if importance else {}
+    # Most examples have nothing to escape, which one look at the whole text says.
+    is_plain = text.isascii() and text.isprintable() and not ("&" in text or "<" in text or ">" in text)
+    out = list(tokens if is_plain else map(_content, tokens))
+    # The key token's activation stands beside the example, in full.
+    shade = _shade(levels.pop(key), weights.pop(key, 0))
+    out[key] = f"<mark class={shade}{which}>{out[key]}</mark>"
+    for place in levels.keys() | weights.keys() if weights else levels:
+        level = levels.get(place, 0)
+        out[place] = (
+            f"{_opening(level, weights.get(place, 0), values[place] if titles and level else None)}{out[place]}</i>"
+        )
+    if marks_next and not which and key + 1 < len(out):
+        out[key + 1] = f"<b>{out[key + 1]}</b>"
     line = "".join(out)
     return Markup(_BLANKS.sub(" ", line) if "  " in line else line)
 
@@ -156,9 +155,25 @@ def _by_character(
     return [join_tokens(tokens[low:high]) for low, high in groups], strongest, home, weights, which
 
 
-def _levels(values: Sequence[float | None], maximum: float, key: int) -> list[int]:
-    """The level of highlighting of each value, 0 for none; the key token has at least 1."""
+def _levels(values: Sequence[float | None], maximum: float, key: int) -> dict[int, int]:
+    """The level of highlighting by place, of those values that have one; the key token has at least 1."""
     scale, faintest = LEVELS / maximum if maximum else 0.0, _FAINTEST * LEVELS
-    levels = [min(LEVELS, round(share)) if value and (share := value * scale) >= faintest else 0 for value in values]
-    levels[key] = max(1, levels[key])
+    levels = {
+        place: round(share) if share < LEVELS else LEVELS
+        for place, value in enumerate(values)
+        if value and (share := value * scale) >= faintest
+    }
+    levels[key] = levels.get(key, 1)
     return levels
+
+
+def _shade(level: int, weight: int) -> str:
+    """The classes of a token, at least one of whose levels is not 0."""
+    return f'"a{level} w{weight}"' if level and weight else f"a{level}" if level else f"w{weight}"
+
+
+# Activations of three digits and nine levels: the same come again and again.
+@lru_cache(maxsize=1 << 14)
+def _opening(level: int, weight: int, value: float | None) -> str:
+    """The tag before a token that is not the key token, with its activation as a title if it is given."""
+    return f"<i class={_shade(level, weight)}{'' if value is None else f' title={value:.2g}'}>"

@@ -7,7 +7,7 @@ works on it. Shapes are written `(units, d_model)`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from atlas_builder.errors import ConfigurationError
 from atlas_builder.models.packing import PLAIN, Packing, Rows
+from atlas_builder.models.wanted_places import RowCache, at_wanted_places, fused_activations
 
 ActivationHook = Callable[[int, Tensor, Tensor], None]
 """Called as `visit(layer, inputs, activations)` with shapes `(batch, context, width)`
@@ -109,16 +110,29 @@ class StopForwardPass(Exception):  # noqa: N818 - a signal, not an error
     """Ends a forward run whose remaining layers are not needed."""
 
 
-def run_with_hooks(bridge: Any, tokens: Tensor, hooks: Sequence[tuple[str, Any]], rows: Rows = PLAIN) -> None:
+def run_with_hooks(
+    bridge: Any, tokens: Tensor, hooks: Sequence[tuple[str, Any]], rows: Rows = PLAIN, last: int | None = None
+) -> None:
     """Run a TransformerLens bridge until a hook raises `StopForwardPass`; `rows` is as in `Units.run`.
 
+    With a `RowCache`, the block `last` is run for the wanted places alone, and hooks are shown these.
     TransformerLens's own stop_at_layer stops before a block: after the last one, it runs the unembedding too.
     """
     more: dict[str, Any] = {} if rows.cache is None else {"past_key_values": rows.cache, "use_cache": True}
     if rows.packing is not None:
         more |= {"position_ids": rows.packing.positions, "attention_mask": _attention_mask(bridge, rows.packing)}
-    with torch.inference_mode(), suppress(StopForwardPass):
+    with ExitStack() as stack, torch.inference_mode(), suppress(StopForwardPass):
+        if isinstance(rows.cache, RowCache):
+            stack.enter_context(fused_activations(bridge.original_model))
+            if rows.cache.trims and rows.at is not None and last is not None:
+                waits = stack.enter_context(at_wanted_places(bridge.blocks[last], rows.cache, rows.at))
+                hooks = [(name, _unless(waits, function)) for name, function in hooks]
         bridge.run_with_hooks(tokens, fwd_hooks=list(hooks), return_type=None, **more)
+
+
+def _unless(waits: Callable[[], bool], function: Any) -> Any:
+    """A hook that is silent while a block runs for its keys and values alone."""
+    return lambda tensor, hook: None if waits() else function(tensor, hook=hook)
 
 
 def _attention_mask(bridge: Any, packing: Packing) -> Tensor | dict[str, Tensor]:

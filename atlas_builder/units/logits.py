@@ -54,7 +54,7 @@ class LogitUnits:
 
     def run(self, tokens: Tensor, visit: ActivationHook, last: int | None = None, rows: Rows = PLAIN) -> None:
         """Run the model on (batch, context) tokens up to its unembedding, of which only the units' part is computed."""
-        run_with_hooks(self._bridge, tokens, [self._hook(visit, rows.at)], rows)
+        run_with_hooks(self._bridge, tokens, [self._hook(visit, rows.at)], rows, self.layers[0] - 1)
 
     def run_to_logits(self, tokens: Tensor, visit: ActivationHook) -> Tensor:
         """Run the whole model on (batch, context) tokens, visiting the layer: (batch, context, vocabulary)."""

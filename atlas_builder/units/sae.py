@@ -61,7 +61,7 @@ class SAEUnits:
     def run(self, tokens: Tensor, visit: ActivationHook, last: int | None = None, rows: Rows = PLAIN) -> None:
         """Run the model on (batch, context) tokens up to the last layer with an SAE, visiting each."""
         layers = [layer for layer in self.layers if last is None or layer <= last]
-        run_with_hooks(self._bridge, tokens, self._hooks(visit, layers, rows.at), rows)
+        run_with_hooks(self._bridge, tokens, self._hooks(visit, layers, rows.at), rows, layers[-1])
 
     def run_to_logits(self, tokens: Tensor, visit: ActivationHook) -> Tensor:
         """Run the whole model on (batch, context) tokens, visiting each layer: (batch, context, vocabulary)."""

@@ -3,6 +3,7 @@
 Batch by batch in turn, in one process: the trunk alone, with hooks that do nothing, the
 whole model with logits, and the pass as a build makes it, checkpoints included. SHAPE
 is demo, stories260k, gpt2, or a model's name; brief leaves out the second and third.
+Times are of the processor, all threads together, so that other work on the machine changes ratios little.
 """
 
 from __future__ import annotations
@@ -117,20 +118,20 @@ def _compile(opened: checkpoints.Collectors) -> None:
 
 
 def _timed(name: str, spent: dict[str, float], work: Callable[[], Any]) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     work()
-    spent[name] += time.perf_counter() - started
+    spent[name] += time.process_time() - started
 
 
 def _watch(owner: Any, name: str, label: str, spent: dict[str, float]) -> None:
     method = getattr(owner, name)
 
     def timed(*args: Any, **options: Any) -> Any:
-        started = time.perf_counter()
+        started = time.process_time()
         try:
             return method(*args, **options)
         finally:
-            spent[label] += time.perf_counter() - started
+            spent[label] += time.process_time() - started
 
     setattr(owner, name, timed)
 

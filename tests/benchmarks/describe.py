@@ -22,9 +22,17 @@ from atlas_builder.describe import run as describe
 from atlas_builder.pipeline import build as pipeline
 from atlas_builder.progress import Progress
 
-_PARTS = [(held_out, "measure_held_out")] + [
-    (describe, part) for part in ("_scenes", "describe_words", "token_shares", "_effects", "_novelty")
-]
+_NAMED = (
+    "_worded",
+    "describe_words",
+    "window_tokens",
+    "token_shares",
+    "next_shares",
+    "_effects",
+    "_novelty",
+    "write_json",
+)
+_PARTS = [(held_out, "measure_held_out")] + [(describe, part) for part in _NAMED]
 
 
 class InOneProcess(Executor):

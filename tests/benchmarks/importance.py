@@ -66,7 +66,7 @@ def main(config: str, output: str, examples: int = 600, times: int = 3) -> None:
     keep_memory()
     spent: dict[str, list[float]] = {"each run alone": [], "packed": []}
     results: dict[str, np.ndarray] = {}
-    print(f"{count:,} of {len(wanted):,} examples, packed: {masking.is_packed(wanted)}, torch {torch.__version__}")
+    print(f"{count:,} of {len(wanted):,} examples, way: {masking.way(wanted)}, torch {torch.__version__}")
     for _ in range(times):
         for name, way in (("each run alone", slow), ("packed", masking)):
             started = time.process_time()

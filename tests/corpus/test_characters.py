@@ -13,7 +13,7 @@ from transformers import AutoTokenizer
 from atlas_builder.corpus.characters import beginning, begins_character, readings, split_at
 from atlas_builder.corpus.token_text import token_texts
 from atlas_builder.corpus.windows import Windows
-from atlas_builder.describe.labels import scene
+from atlas_builder.describe.scenes import scene
 from atlas_builder.rerun import borders
 from atlas_builder.shipped import MODEL
 from atlas_builder.verify.wording import words_of

@@ -6,14 +6,19 @@ import math
 import random
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from atlas_builder.corpus.characters import beginning, split_at
-from atlas_builder.describe import labels
-from atlas_builder.describe.labels import Piece, Scene, describe_words, scene
+from atlas_builder.corpus.windows import Windows
+from atlas_builder.describe import scenes
+from atlas_builder.describe.labels import Wording, describe_words
+from atlas_builder.describe.scenes import Piece, Scene, scene
 from atlas_builder.describe.terms import Terms
+from atlas_builder.describe.window_words import WindowWords
+from tests.support.labels import slow_words
 
 
 def test_a_key_word_is_the_whole_word_of_the_key_token() -> None:
@@ -81,7 +86,7 @@ def _slow_scene(tokens: list[str], key: int) -> Scene:
     text = lead + token + rest
     key_word, piece, before = "", Piece(""), ""
     around = set()
-    for match in labels._WORD.finditer(text):
+    for match in scenes._WORD.finditer(text):
         word = match.group()
         shown = beginning(word, 24) if word.strip() else "↵" if "\n" in word else "␣"
         if match.start() <= target < match.end():
@@ -95,9 +100,16 @@ def _slow_scene(tokens: list[str], key: int) -> Scene:
     return Scene(key_word, piece, before, frozenset(around))
 
 
+def _worded(behaviours: Sequence[Sequence[Scene]], units: Sequence[int]) -> list[Wording]:
+    """The words of behaviours, given the examples of each."""
+    words = WindowWords.of_scenes([one for examples in behaviours for one in examples])
+    behaviour = np.repeat(np.arange(len(behaviours)), [len(examples) for examples in behaviours])
+    return describe_words(words, np.arange(len(behaviour)), behaviour, np.array(units, np.int64))
+
+
 def _label(*windows: tuple[list[str], int]) -> str:
     others = [[scene(["some", " other", " words", " here"], 1)] * 3]
-    return describe_words([[scene(*window) for window in windows], *others], [0, 1])[0].label
+    return _worded([[scene(*window) for window in windows], *others], [0, 1])[0].label
 
 
 def test_a_label_is_the_words_it_fires_on() -> None:
@@ -148,7 +160,7 @@ def _scenes(text: str, number: int = 6) -> list[Scene]:
 
 
 def _labels(behaviours: Sequence[list[Scene]], units: Sequence[int]) -> list[str]:
-    return [wording.label for wording in describe_words(behaviours, units)]
+    return [wording.label for wording in _worded(behaviours, units)]
 
 
 def _layer_of_others(number: int = 20) -> list[list[Scene]]:
@@ -238,12 +250,67 @@ def test_separation_is_the_chance_that_an_example_with_a_word_is_of_the_behaviou
 ) -> None:
     """Against the docstring's formula, counted example by example."""
     behaviours = [[scene.around for text in texts for scene in _scenes(text, 1)] for _, texts in layer]
-    terms = Terms.many_an_example(behaviours)
-    others = [place for place in range(1, len(layer)) if layer[place][0] == layer[0][0]]
-    elsewhere = [words for other in others for words in behaviours[other]]
-    for word in frozenset().union(*behaviours[0]):
+    names = sorted(frozenset().union(*(words for examples in behaviours for words in examples)))
+    rows = [(one, names.index(word)) for one, examples in enumerate(behaviours) for words in examples for word in words]
+    behaviour, term = np.array(rows, np.int64).reshape(-1, 2).T
+    terms = Terms(behaviour, term, np.array([len(examples) for examples in behaviours]))
+    separation = terms.separation(np.arange(len(terms.term)), np.array([unit for unit, _ in layer]))
+    elsewhere = [
+        words for other in range(1, len(layer)) if layer[other][0] == layer[0][0] for words in behaviours[other]
+    ]
+    assert {names[one] for one in terms.term[terms.behaviour == 0]} == frozenset().union(*behaviours[0])
+    for place in np.flatnonzero(terms.behaviour == 0).tolist():
+        word = names[terms.term[place]]
         here = sum(word in words for words in behaviours[0]) / len(behaviours[0])
         there = sum(word in words for words in elsewhere) / max(1, len(elsewhere))
-        assert terms.separation(0, word, others) == pytest.approx(here / (here + there))
+        assert separation[place] == pytest.approx(here / (here + there))
         having = sum(any(word in words for words in examples) for examples in behaviours)
-        assert terms.rarity[word] == pytest.approx(math.log(1 + len(behaviours) / having))
+        assert terms.rarity[terms.term[place]] == pytest.approx(math.log(1 + len(behaviours) / having))
+
+
+_WORDS = st.sampled_from(["", "of", "Of", "the", "re", "wanted", "␣", "日本", "pianos"])
+_SCENES = st.builds(
+    Scene,
+    key=_WORDS,
+    piece=st.builds(Piece, _WORDS, st.booleans(), st.booleans()),
+    before=_WORDS,
+    around=st.frozensets(_WORDS.filter(bool), max_size=5),
+)
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.lists(_SCENES, min_size=1, max_size=5)), max_size=9))
+def test_labels_are_those_of_counting_example_by_example(layer: list[tuple[int, list[Scene]]]) -> None:
+    units, behaviours = [unit for unit, _ in layer], [examples for _, examples in layer]
+    assert _worded(behaviours, units) == slow_words(behaviours, units)
+
+
+_TOKENS = st.one_of(
+    st.text("ab_1 \n\t.-()", max_size=4),
+    st.sampled_from(["é", "<0xC3>", "<0xA9>", "日", "\x1c", "  ", "", "wordsthat" * 4]),
+)
+
+
+@given(st.lists(_TOKENS, min_size=1, max_size=14), st.data())
+def test_words_of_windows_are_those_of_each_window_alone(tokens: list[str], data: st.DataObject) -> None:
+    texts = sorted(set(tokens))
+    places = st.lists(st.integers(0, len(tokens)), min_size=3, max_size=3).map(sorted)
+    rows = data.draw(st.lists(places.filter(lambda row: row[1] < row[2]), max_size=6))
+    first, key, last = np.array(rows, np.int64).reshape(-1, 3).T
+    windows = Windows(first, last, key, first, last)
+    found = WindowWords.of_windows(np.array([texts.index(one) for one in tokens], np.int32), texts, windows)
+    alone = WindowWords.of_scenes([scene(tokens[low:high], at - low) for low, at, high in rows])
+    assert _named(found) == _named(alone)
+
+
+def _named(words: WindowWords) -> list[tuple[str, tuple[str, int], str, list[str]]]:
+    """The words of each window in letters."""
+    texts = [*words.texts, ""]
+    return [
+        (
+            texts[words.key[one]],
+            (texts[words.piece[one] // 4], int(words.piece[one]) % 4),
+            texts[words.before[one]],
+            [texts[word] for word in words.around[words.starts[one] : words.starts[one + 1]]],
+        )
+        for one in range(len(words.key))
+    ]

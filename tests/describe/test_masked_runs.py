@@ -91,7 +91,7 @@ def test_importance_is_what_whole_texts_lose_in_models_of_all_families(family: s
     loaded = load_model(ModelSettings(name=str(tmp_path)))
     masking = _compare(MLPUnits(loaded.bridge, FAMILIES[family].layers), bos=0)
     wanted = np.array([(0, 0, 0, 23)], dtype=Wanted)
-    assert masking.is_packed(wanted) is (family in _PACKED)
+    assert masking.way(wanted) == ("trimmed" if family in _PACKED else "unpacked")
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta"])
@@ -107,7 +107,7 @@ def test_a_model_that_reads_in_both_directions_loses_what_whole_texts_lose(famil
 def test_units_of_every_kind_are_packed(kind: str, bos: int | None, gpt2_folder: Path, crate_folder: Path) -> None:
     loaded = load_model(ModelSettings(name=str(crate_folder if kind == "crate" else gpt2_folder)))
     masking = _compare(_units(kind, loaded.bridge), bos)
-    assert masking.is_packed(np.array([(0, 0, 0, 23)], dtype=Wanted))
+    assert masking.way(np.array([(0, 0, 0, 23)], dtype=Wanted)) == "trimmed"
 
 
 def _units(kind: str, bridge: Any) -> Units:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atlas_builder.describe.token_shares import next_shares, next_tokens, token_shares, window_tokens
+from atlas_builder.describe.token_shares import next_shares, next_tokens, numbered_pairs, token_shares, window_tokens
 
 
 def test_token_shares_are_of_the_positive_activation_and_noise_counts_for_nothing() -> None:
@@ -67,3 +67,34 @@ def test_shares_of_next_tokens_are_those_of_counting(pairs: list[tuple[int, int]
         counted = Counter(token for token, whose in pairs if whose == owner and token >= 0)
         ranked = sorted(counted.items(), key=lambda item: (-item[1], item[0]))[:most]
         assert found[owner] == [(token, count / counted.total()) for token, count in ranked]
+
+
+@given(
+    st.lists(st.tuples(st.integers(-1, 3), st.integers(0, 4), st.integers(1, 1 << 20)), max_size=40), st.integers(1, 5)
+)
+def test_shares_of_tokens_are_those_of_adding_in_order(rows: list[tuple[int, int, int]], most: int) -> None:
+    tokens = np.array([[token] for _, token, _ in rows], np.int32).reshape(-1, 1)
+    values = np.array([[value / 3] for _, _, value in rows], np.float32).reshape(-1, 1)
+    found = token_shares(tokens, values, np.array([owner for owner, _, _ in rows], np.int64), 4, most)
+    for owner in range(4):
+        sums: dict[int, float] = {}
+        for (whose, token, _), value in zip(rows, values[:, 0].tolist(), strict=True):
+            if whose == owner:
+                sums[token] = sums.get(token, 0.0) + value
+        total = sum(sums[token] for token in sorted(sums))
+        ranked = sorted(((token, share / total) for token, share in sums.items()), key=lambda one: (-one[1], one[0]))
+        assert found[owner] == ranked[:most]
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), max_size=20), st.sampled_from([1, 1 << 28]))
+def test_pairs_are_numbered_in_their_order_however_large_their_numbers_are(
+    rows: list[tuple[int, int]], factor: int
+) -> None:
+    owner = np.array([one * factor for one, _ in rows], np.int64)
+    token = np.array([min(other * factor, 2**31 - 1) for _, other in rows], np.int32)
+    pairs, (place, number) = numbered_pairs(owner, token)
+    codes = list(zip(owner.tolist(), token.tolist(), strict=True))
+    assert [(pair >> 32, pair & 0xFFFFFFFF) for pair in pairs.tolist()] == sorted(set(codes))
+    assert [codes[one] for one in place.tolist()] == [sorted(set(codes))[one] for one in number.tolist()]
+    for pair in range(len(pairs)):
+        assert sorted(place[number == pair].tolist()) == place[number == pair].tolist()
