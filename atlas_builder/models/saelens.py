@@ -119,7 +119,7 @@ def parse_description(config: Mapping[str, Any], whose: str) -> SAEDescription:
     if hook.endswith(".hook_mlp_in"):
         raise settings.refuse(
             "hook_name",
-            "is hook_mlp_in, which in some files is the stream before the norm, in others what the MLP reads: set it to "
+            "is hook_mlp_in, in some files the stream before the norm, in others what the MLP reads: set it to "
             "mlp.hook_in where it is the latter",
         )
     layer, place = _place(hook, settings, _MLP_INPUTS if is_transcoder else HOOKS)

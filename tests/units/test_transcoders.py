@@ -134,7 +134,7 @@ def test_what_does_not_fit_is_refused_in_a_sentence(tmp_path: Path) -> None:
     now(metadata={"hook_name": "blocks.0.hook_resid_pre", "hook_name_out": "blocks.0.hook_mlp_out"})
     _refused(tmp_path, r"'blocks.0.hook_resid_pre' is not supported: it must be one of blocks.N.mlp.hook_in")
     now(metadata={"hook_name": "blocks.0.hook_mlp_in", "hook_name_out": "blocks.0.hook_mlp_out"})
-    _refused(tmp_path, r"is hook_mlp_in, which in some files .*: set it to mlp\.hook_in where it is the latter")
+    _refused(tmp_path, r"is hook_mlp_in, in some files .*: set it to mlp\.hook_in where it is the latter")
     now(metadata={"hook_name": "blocks.0.mlp.hook_in", "hook_name_out": "blocks.1.hook_mlp_out"})
     _refused(tmp_path, r"hook_name_out in cfg.json is 'blocks.1.hook_mlp_out': a transcoder of layer 0 writes blocks.0")
     now(metadata={"hook_name": "blocks.0.mlp.hook_in"})
