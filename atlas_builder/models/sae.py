@@ -1,4 +1,4 @@
-"""Sparse autoencoders in SAELens's layout: a folder with cfg.json and sae_weights.safetensors.
+"""Sparse autoencoders and transcoders in SAELens's layout: a folder with cfg.json and sae_weights.safetensors.
 
 Each architecture computes what SAELens 6 computes (`SAE.encode`).
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from atlas_builder.errors import ModelError
 from atlas_builder.models.checkpoint import read_settings, safe_tensors
-from atlas_builder.models.saelens import CONFIG, parse_description
+from atlas_builder.models.saelens import CONFIG, TRANSCODERS, parse_description
 from atlas_builder.models.wording import and_more, named, reason, shortened
 
 WEIGHTS = "sae_weights.safetensors"
@@ -30,13 +30,21 @@ _ENCODERS = {
     "jumprelu": ("b_enc", "threshold"),
     "topk": ("b_enc",),
     "batchtopk": ("b_enc", "threshold"),
+    "transcoder": ("b_enc",),
+    "skip_transcoder": ("b_enc",),
+    "jumprelu_transcoder": ("b_enc", "threshold"),
+    "jumprelu_skip_transcoder": ("b_enc", "threshold"),
 }
 """Architectures, and the (latents,) tensors of their encoders besides `W_enc`."""
 
 
 @dataclass(frozen=True)
 class SAE:
-    """One sparse autoencoder: `W_enc` is (width, latents), `W_dec` (latents, width)."""
+    """One sparse autoencoder or transcoder: `W_enc` is (width, latents), `W_dec` (latents, written width).
+
+    A transcoder writes the output of the MLP whose input it reads (Dunefsky et al. 2024, arXiv 2406.11944). `W_skip`,
+    (written width, width), of a skip transcoder (Paulo et al. 2025, arXiv 2501.18823) counts in `reconstruct` alone.
+    """
 
     architecture: str
     layer: int
@@ -61,6 +69,8 @@ class SAE:
     """The model that the SAE was trained on, by its metadata."""
     checkpoint: str | None = None
     """The model's revision or checkpoint that it was trained on, where that is not the last."""
+    writes: str | None = None
+    """The hook of the layer that a transcoder writes; None for an SAE, which writes what it reads."""
     notes: tuple[str, ...] = ()
     """What its user should know of its files, a sentence each."""
 
@@ -68,6 +78,16 @@ class SAE:
     def width(self) -> int:
         """Width of its input."""
         return int(self.tensors["W_enc"].shape[0])
+
+    @property
+    def noun(self) -> str:
+        """What it is called in messages."""
+        return "transcoder" if self.architecture in TRANSCODERS else "SAE"
+
+    @property
+    def written_width(self) -> int:
+        """Width of what it writes."""
+        return int(self.tensors["W_dec"].shape[1])
 
     @property
     def latents(self) -> int:
@@ -105,6 +125,20 @@ class SAE:
         """Reconstruction of the hook's output, where inputs are not normalised: (…, width)."""
         return latents @ self.written() + self.tensors["b_dec"]
 
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """What it makes of the output of its hook, where that is not normalised: (…, written width)."""
+        made = self.decode(self.encode(self.read(x)))
+        return made + x @ self.tensors["W_skip"].T if "W_skip" in self.tensors else made
+
+    def unexplained(self, x: Tensor, target: Tensor) -> float:
+        """Fraction of variance unexplained: squared error of the reconstruction over the target's variance.
+
+        `x` are values of its hook, (tokens, width), `target` those of what it writes, (tokens, written width): of a
+        transcoder the MLP's true outputs, of an SAE `x` again. NaN where the target does not vary.
+        """
+        error = (target - self.reconstruct(x)).double().square().sum()
+        return float(error / (target - target.mean(0)).double().square().sum())
+
     def decoder_norms(self) -> Tensor:
         """Lengths of the decoder rows: (latents,)."""
         norms: Tensor = self.tensors["W_dec"].norm(dim=-1)
@@ -126,26 +160,30 @@ class SAE:
         return replace(self, tensors=moved)
 
 
-def load_sae(folder: Path) -> SAE:
-    """Read one SAE.
+def load_sae(folder: Path, kind: Literal["sae", "transcoder"] = "sae") -> SAE:
+    """Read one SAE, or one transcoder.
 
     Latents whose weights are not numbers are read as dead, and `notes` say so. Raises
-    `ModelError` where the folder is not an SAE, its architecture or hook is unknown, a
+    `ModelError` where the folder is not of that kind, its architecture or hook is unknown, a
     setting cannot be obeyed, or tensors are missing, unexpected, have mismatched shapes or
     are not numbers.
     """
-    whose = f"SAE {named(folder)}"
+    whose = f"{'SAE' if kind == 'sae' else 'transcoder'} {named(folder)}"
     hint = f"it requires {CONFIG} and {WEIGHTS}"
     said = parse_description(read_settings(folder / CONFIG, whose, hint), whose)
+    known = ", ".join(name for name in _ENCODERS if (name in TRANSCODERS) == (kind == "transcoder"))
+    if (said.architecture in TRANSCODERS) != (kind == "transcoder") and said.architecture in _ENCODERS:
+        fitting = "sae" if kind == "transcoder" else "transcoder"
+        raise ModelError(f"{whose}: architecture {said.architecture} is not of this kind: set units.kind to {fitting}.")
     if said.architecture not in _ENCODERS:
-        known = ", ".join(_ENCODERS)
         raise ModelError(f"{whose}: architecture {said.architecture!r} is unknown: it must be one of {known}.")
     settings = {name: value for name, value in vars(said).items() if name != "widths"}
     sae = SAE(tensors=_tensors(folder / WEIGHTS, whose, hint, said.architecture), **settings)
     _check(sae, whose)
-    for key, size in (("d_in", sae.width), ("d_sae", sae.latents)):
+    sizes = {"d_in": ("W_enc", sae.width), "d_sae": ("W_enc", sae.latents), "d_out": ("W_dec", sae.written_width)}
+    for key, (name, size) in sizes.items():
         if (given := said.widths.get(key, size)) != size:
-            raise ModelError(f"{whose}: {key} is {shortened(given, 20)}, but W_enc has {size}: correct {CONFIG}.")
+            raise ModelError(f"{whose}: {key} is {shortened(given, 20)}, but {name} has {size}: correct {CONFIG}.")
     return _without_broken(sae, whose)
 
 
@@ -163,8 +201,13 @@ def save_sae(sae: SAE, folder: Path, **more: Any) -> None:
         "reshape_activations": "none",
         **({"k": sae.k} if sae.architecture == "topk" else {}),
         **({"rescale_acts_by_decoder_norm": sae.by_decoder_norm} if "topk" in sae.architecture else {}),
+        **({"d_out": sae.written_width} if sae.writes else {}),
         "metadata": {
             "hook_name": f"blocks.{sae.layer}.{sae.place}",
+            # Without a version SAELens reads a file as one of before 6, whose hook it does not keep.
+            **(
+                {"hook_name_out": f"blocks.{sae.layer}.{sae.writes}", "sae_lens_version": "6.0.0"} if sae.writes else {}
+            ),
             "model_name": sae.model,
             "prepend_bos": sae.prepends_bos,
             "model_from_pretrained_kwargs": {"center_writing_weights": sae.centred, "fold_ln": sae.folded},
@@ -200,7 +243,7 @@ def _without_broken(sae: SAE, whose: str) -> SAE:
     by_latent = {
         name: tensor.T if name == "W_enc" else tensor[:, None] if tensor.ndim == 1 else tensor
         for name, tensor in sae.tensors.items()
-        if name != "b_dec" and tensor.shape and tensor.numel() >= sae.latents
+        if name not in ("b_dec", "W_skip") and tensor.shape and tensor.numel() >= sae.latents
     }  # (latents, …) each
     damaged = [name for name, tensor in sae.tensors.items() if not tensor.isfinite().all()]
     if not damaged:
@@ -220,7 +263,12 @@ def _check(sae: SAE, whose: str) -> None:
     if encoder is None or encoder.ndim != 2 or not encoder.numel():
         raise ModelError(f"{whose} lacks the matrix W_enc.")
     width, latents = encoder.shape
-    expected: dict[str, tuple[int, ...]] = {"W_dec": (latents, width), "b_dec": (width,)}
+    written = width
+    if sae.architecture in TRANSCODERS and "W_dec" in sae.tensors and sae.tensors["W_dec"].ndim == 2:
+        written = sae.written_width
+    expected: dict[str, tuple[int, ...]] = {"W_dec": (latents, written), "b_dec": (written,)}
+    if "skip" in sae.architecture:
+        expected["W_skip"] = (written, width)
     expected |= dict.fromkeys(_ENCODERS[sae.architecture], (latents,))
     if sae.architecture == "batchtopk":
         expected["threshold"] = ()

@@ -1,4 +1,4 @@
-"""What a cfg.json of SAELens says of an SAE, in the layouts of its versions 1 to 6.
+"""What a cfg.json of SAELens says of an SAE or a transcoder, in the layouts of its versions 1 to 6.
 
 Every key that SAELens 6 reads is obeyed or refused; keys of training are left alone, and any other is named in a note.
 """
@@ -6,7 +6,7 @@ Every key that SAELens 6 reads is obeyed or refused; keys of training are left a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,10 @@ HOOKS = (
     "hook_resid_post",
 )
 """Hooks of a block that an SAE may read, by TransformerLens's names."""
+TRANSCODERS = ("transcoder", "skip_transcoder", "jumprelu_transcoder", "jumprelu_skip_transcoder")
+"""Architectures of SAELens that read what enters an MLP and write what leaves it."""
+_MLP_INPUTS = ("mlp.hook_in", "ln2.hook_normalized")
+_MLP_OUTPUTS = ("hook_mlp_out", "mlp.hook_out")
 
 _OLD_NAMES = {
     "hook_point": "hook_name",
@@ -95,24 +99,39 @@ class SAEDescription:
     model: str | None
     checkpoint: str | None
     notes: tuple[str, ...]
+    writes: str | None
+    """The hook of the layer that a transcoder writes; None for an SAE, which writes what it reads."""
     widths: Mapping[str, int]
-    """`d_in` and `d_sae`, as far as they are given."""
+    """`d_in`, `d_sae` and `d_out`, as far as they are given."""
 
 
 def parse_description(config: Mapping[str, Any], whose: str) -> SAEDescription:
     """Read a cfg.json; raises `ModelError`, a sentence that names the key, for what cannot be obeyed."""
     settings = _merged(config, whose)
     architecture, k = _activation(settings)
+    if "clt" in architecture or "cross_layer" in architecture:
+        raise settings.refuse(
+            "architecture",
+            f"is {architecture!r}, and SAELens has no format for cross-layer transcoders: use those of one layer each",
+        )
     hook = settings.get("hook_name", str, "")
-    layer, place = _place(hook, settings)
+    is_transcoder = architecture in TRANSCODERS
+    if hook.endswith(".hook_mlp_in"):
+        raise settings.refuse(
+            "hook_name",
+            "is hook_mlp_in, in some files the stream before the norm, in others what the MLP reads: set it to "
+            "mlp.hook_in where it is the latter",
+        )
+    layer, place = _place(hook, settings, _MLP_INPUTS if is_transcoder else HOOKS)
+    writes = _written_place(layer, settings) if is_transcoder else None
     centred, folded, checkpoint = _loading(settings)
-    _refuse_others(settings, hook)
+    _refuse_others(settings, hook, is_transcoder)
     return SAEDescription(
         architecture=architecture,
         layer=layer,
         place=place,
         k=k,
-        b_dec_first=settings.get("apply_b_dec_to_input", bool, True),
+        b_dec_first=settings.get("apply_b_dec_to_input", bool, not is_transcoder),
         normalization=_normalization(settings),
         by_decoder_norm=_scaled(settings, architecture),
         centred=centred,
@@ -121,7 +140,8 @@ def parse_description(config: Mapping[str, Any], whose: str) -> SAEDescription:
         model=settings.get("model_name", str, None),
         checkpoint=checkpoint,
         notes=tuple(_notes(settings, whose)),
-        widths={key: size for key in ("d_in", "d_sae") if (size := settings.get(key, int, None)) is not None},
+        writes=writes,
+        widths={key: size for key in ("d_in", "d_sae", "d_out") if (size := settings.get(key, int, None)) is not None},
     )
 
 
@@ -219,12 +239,12 @@ def _scaled(settings: _Settings, architecture: str) -> bool:
     return scaled
 
 
-def _place(hook: str, settings: _Settings) -> tuple[int, str]:
+def _place(hook: str, settings: _Settings, hooks: Sequence[str]) -> tuple[int, str]:
     """Layer and place of a hook; the oldest files have `{layer}` in its name, and the number beside it."""
     layer = settings.get("hook_layer", int, None)
     match = re.fullmatch(r"blocks\.(\d{1,6}|\{layer\})\.(.+)", hook)
-    if not match or match[2] not in HOOKS:
-        known = f"blocks.N.{', .'.join(HOOKS)}"
+    if not match or match[2] not in hooks:
+        known = f"blocks.N.{', .'.join(hooks)}"
         name = settings.name("hook_name")
         raise ModelError(
             f"{settings.whose}: {name} {shortened(hook, 28)!r} is not supported: it must be one of {known}."
@@ -236,6 +256,16 @@ def _place(hook: str, settings: _Settings) -> tuple[int, str]:
     if layer is not None and layer != int(match[1]):
         raise settings.refuse("hook_layer", f"is {shortened(layer, 20)}, but {shortened(hook, 40)} is another layer")
     return int(match[1]), match[2]
+
+
+def _written_place(layer: int, settings: _Settings) -> str:
+    """The place of the layer's MLP that a transcoder writes; raises `ModelError` for any other."""
+    given = settings.get("hook_name_out", str, "")
+    for place in _MLP_OUTPUTS:
+        if given == f"blocks.{layer}.{place}":
+            return place
+    known = " or ".join(f"blocks.{layer}.{place}" for place in _MLP_OUTPUTS)
+    raise settings.refuse("hook_name_out", f"is {shortened(given, 40)!r}: a transcoder of layer {layer} writes {known}")
 
 
 def _loading(settings: _Settings) -> tuple[bool, bool, str | None]:
@@ -253,16 +283,18 @@ def _loading(settings: _Settings) -> tuple[bool, bool, str | None]:
     return centred, folded, next((shortened(given, 40) for given in checkpoints if given is not None), None)
 
 
-def _refuse_others(settings: _Settings, hook: str) -> None:
+def _refuse_others(settings: _Settings, hook: str, is_transcoder: bool) -> None:
     """Refuse what is known to SAELens and cannot be obeyed."""
     if settings.get("hook_head_index", int, None) is not None:
         raise settings.refuse("hook_head_index", "names a head of attention, which no supported hook has")
-    if (out := settings.get("hook_name_out", str, None)) not in (None, hook):
-        raise settings.refuse("hook_name_out", f"is {shortened(out, 40)!r}: transcoders are not supported")
+    if not is_transcoder and (out := settings.get("hook_name_out", str, None)) not in (None, hook):
+        raise settings.refuse("hook_name_out", f"is {shortened(out, 40)!r}: only transcoders write another hook")
+    if is_transcoder and settings.get("apply_b_dec_to_input", bool, False):
+        raise settings.refuse("apply_b_dec_to_input", "is true, which no transcoder can obey: set it to false")
     if settings.get("hook_head_index_out", int, None) is not None:
         raise settings.refuse("hook_head_index_out", "names a head of attention, which no supported hook has")
-    if settings.get("d_out", int, None) not in (None, settings.values.get("d_in")):
-        raise settings.refuse("d_out", "is not d_in: transcoders are not supported")
+    if not is_transcoder and settings.get("d_out", int, None) not in (None, settings.values.get("d_in")):
+        raise settings.refuse("d_out", "is not d_in, but an SAE writes what it reads")
     if (shape := settings.get("reshape_activations", str, "none")) != "none":
         raise settings.refuse("reshape_activations", f"is {shape!r}, but no supported hook has heads: it must be none")
     if (dtype := settings.get("dtype", str, "float32")).removeprefix("torch.") not in _DTYPES:

@@ -17,6 +17,7 @@ class Kind(NamedTuple):
 KINDS = {
     "mlp": Kind("neuron", "MLP"),
     "sae": Kind("latent", "encoder"),
+    "transcoder": Kind("transcoder feature", "MLP"),
     "crate": Kind("coordinate", "dictionary"),
     "basis": Kind("direction", "MLP"),
     "logits": Kind("output neuron", "unembedding"),

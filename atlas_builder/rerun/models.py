@@ -57,7 +57,7 @@ def second_reading(
         return _Codes(crate.load_crate(folder).double().state_dict(), loaded.bridge.cfg.n_heads)
     place = loaded.bridge.adapter.translate_transformer_lens_path
     plain = language_model.load_plain(config.model)
-    if config.units.kind == "sae":
+    if config.units.kind in ("sae", "transcoder"):
         return _Latents(plain, place, _plain_saes(config.units))
     if config.units.kind == "basis":
         assert directions is not None

@@ -1,4 +1,4 @@
-"""SAEs read a second time, straight from their files: SAELens's definitions in float64, token by token.
+"""SAEs and transcoders read a second time, straight from their files: SAELens's definitions in float64, token by token.
 
 Nothing is shared with `models.sae`, by which a build reads them, so that both cannot make the same mistake.
 """
@@ -16,6 +16,10 @@ from safetensors import safe_open
 from atlas_builder.errors import ModelError
 
 Numbers = NDArray[np.float64]
+_KNOWN = (
+    *("standard", "gated", "jumprelu", "topk", "batchtopk", "matryoshka_batchtopk"),
+    *("transcoder", "skip_transcoder", "jumprelu_transcoder", "jumprelu_skip_transcoder"),
+)
 
 
 class PlainSAE:
@@ -29,7 +33,7 @@ class PlainSAE:
         dead = self._dead()
         self._numbers["W_enc"][:, dead] = 0
         for name, array in self._numbers.items():
-            if name not in ("W_enc", "b_dec") and array.size >= len(dead):
+            if name not in ("W_enc", "b_dec", "W_skip") and array.size >= len(dead):
                 array[dead] = 0
         hook = str(self._first("hook_name", "hook_point"))
         _, layer, self.hook = hook.split(".", 2)
@@ -70,6 +74,8 @@ class PlainSAE:
             token = token * np.sqrt(token.size) / max(float(np.sqrt(token @ token)), 1e-8)
         elif how != "none":
             raise self._unknown("normalize_activations", how)
+        if "transcoder" in self._architecture:  # its b_dec is of what it writes
+            return token
         return token if self._said.get("apply_b_dec_to_input") is False else token - self._numbers["b_dec"]
 
     def _active(self, drive: Numbers) -> Numbers:
@@ -85,7 +91,7 @@ class PlainSAE:
                 out[latent] = max(drive[latent], 0)
             return out
         least = np.zeros(1)
-        if architecture != "standard":
+        if architecture not in ("standard", "transcoder", "skip_transcoder"):
             least = np.exp(numbers["log_threshold"]) if "log_threshold" in numbers else self._threshold
         return np.where((drive > least) & (drive > 0), drive, 0.0)
 
@@ -94,7 +100,7 @@ class PlainSAE:
         named = self._said.get("architecture") or "standard"
         if self._first("activation_fn", "activation_fn_str") == "topk":
             return "topk"
-        if named not in ("standard", "gated", "jumprelu", "topk", "batchtopk", "matryoshka_batchtopk"):
+        if named not in _KNOWN:
             raise self._unknown("architecture", named)
         return str(named)
 
@@ -115,7 +121,7 @@ class PlainSAE:
         latents = self._numbers["W_enc"].shape[1]
         dead = np.asarray(np.logical_not(np.isfinite(self._numbers["W_enc"])).any(axis=0))
         for name, array in self._numbers.items():
-            if name not in ("W_enc", "b_dec") and array.size >= latents:
+            if name not in ("W_enc", "b_dec", "W_skip") and array.size >= latents:
                 dead |= np.logical_not(np.isfinite(array.reshape(latents, -1))).any(axis=1)
         return dead
 

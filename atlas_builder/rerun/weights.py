@@ -36,7 +36,7 @@ class Weights:
 
     def count(self, layer: int) -> int:
         """The number of units of a layer; 0 where there is no such layer."""
-        if self._kind == "sae":
+        if self._kind in ("sae", "transcoder"):
             return len(self._saes[layer].decoder) if layer in self._saes else 0
         if self._kind == "logits":
             return len(self._tokens) if layer == int(self._loaded.bridge.cfg.n_layers) else 0
@@ -46,7 +46,7 @@ class Weights:
 
     def read(self, layer: int, units: Sequence[int]) -> NDArray[np.float32]:
         """Input weights, of a gated unit those of the gate first: (parts, units, width)."""
-        if self._kind == "sae":
+        if self._kind in ("sae", "transcoder"):
             parts = [torch.from_numpy(self._saes[layer].encoder)]
         elif self._kind == "crate":
             parts = [self._write(layer)]
@@ -113,7 +113,7 @@ class Weights:
         return norm and copy.deepcopy(norm).cpu().double(), _array(head).astype(np.float64).T
 
     def _write(self, layer: int) -> Tensor:
-        if self._kind == "sae":
+        if self._kind in ("sae", "transcoder"):
             return torch.from_numpy(self._saes[layer].decoder)
         if self._kind == "crate":
             return Tensor(self._loaded.bridge.state_dict()[f"blocks.{layer}.ista.dictionary"])

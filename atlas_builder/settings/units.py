@@ -15,10 +15,10 @@ TokenName = Annotated[str, Field(min_length=1, max_length=1000)] | Annotated[int
 class UnitSettings(Section):
     """Which units get a page."""
 
-    kind: Literal["mlp", "sae", "crate", "basis", "logits"] = "mlp"
-    """`mlp`: neurons of the MLPs, plain or gated; `sae`: latents of sparse autoencoders; `crate`: coordinates of a
-    CRATE's sparse codes; `basis`: directions of what enters each MLP; `logits`: output neurons, the logits of tokens,
-    each less the mean over the vocabulary."""
+    kind: Literal["mlp", "sae", "transcoder", "crate", "basis", "logits"] = "mlp"
+    """`mlp`: neurons of the MLPs, plain or gated; `sae`: latents of sparse autoencoders; `transcoder`: features of
+    transcoders of the MLPs; `crate`: coordinates of a CRATE's sparse codes; `basis`: directions of what enters MLPs;
+    `logits`: output neurons, the logits of tokens, each less the mean over the vocabulary."""
     tokens: list[TokenName] | None = Field(default=None, min_length=1)
     """For kind `logits`, tokens with a page: the text of each, such as `" def"`, or its number in the vocabulary."""
     top: int | None = Field(default=None, ge=1, le=2**31 - 1)
@@ -31,7 +31,7 @@ class UnitSettings(Section):
     (arXiv 2405.10927) by the effect on the logits, `global`, or on the directions of the next layer, `local`;
     `principal` components; a `random` rotation of whitened inputs."""
     path: Annotated[str | None, IsPath()] = None
-    """Folder of one SAE in SAELens's layout, or of several, one per layer."""
+    """Folder of one SAE or transcoder in SAELens's layout, or of several, one per layer."""
     release: str | None = None
     """`demo`, a Hugging Face repository of SAEs (`owner/name`), or a release that sae-lens knows; requires `id`."""
     id: str | None = None
@@ -41,9 +41,10 @@ class UnitSettings(Section):
 
     @model_validator(mode="after")
     def _has_its_saes(self) -> UnitSettings:
-        if self.kind == "sae" and bool(self.path) == bool(self.release and self.id):
-            raise ValueError("kind sae requires units.path, or units.release and units.id")
-        if self.kind != "sae" and (self.path or self.release or self.id):
+        coders = ("sae", "transcoder")
+        if self.kind in coders and bool(self.path) == bool(self.release and self.id):
+            raise ValueError(f"kind {self.kind} requires units.path, or units.release and units.id")
+        if self.kind not in coders and (self.path or self.release or self.id):
             raise ValueError(f"kind {self.kind} has no path, release or id: remove them, or set units.kind to sae")
         if self.basis != "global" and self.kind not in ("basis", "mlp"):
             raise ValueError(f"kind {self.kind} has no basis: remove it, or set units.kind to basis")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -22,7 +22,7 @@ from atlas_builder.units.crate import CrateUnits
 from atlas_builder.units.logits import LogitUnits
 from atlas_builder.units.mlp import MLPUnits
 from atlas_builder.units.output_tokens import output_tokens
-from atlas_builder.units.sae import SAEUnits
+from atlas_builder.units.sae import SAEUnits, TranscoderUnits
 
 
 def open_units(
@@ -47,11 +47,12 @@ def open_units(
     opened: Units
     if units.kind == "crate":
         opened = CrateUnits(model.bridge, units.layers)
-    elif units.kind == "sae":
+    elif units.kind in ("sae", "transcoder"):
         saes = load_saes(units)
         for loaded in saes:
             _check_trained_on(loaded, config.model)
-        opened = SAEUnits(model.bridge, saes, units.layers)
+        coders = TranscoderUnits if units.kind == "transcoder" else SAEUnits
+        opened = coders(model.bridge, saes, units.layers)
     elif units.kind == "logits":
         opened = LogitUnits(
             model.bridge, output_tokens(model, config) if tokens is None else tokens, is_causal=model.is_causal
@@ -94,9 +95,10 @@ def _try_out(units: Units, model: LanguageModel, config: Configuration) -> None:
 
 
 def load_saes(units: UnitSettings) -> list[sae.SAE]:
-    """The SAEs of a configuration, by `sae_folders`."""
+    """The SAEs or transcoders of a configuration, by `sae_folders`."""
     with sae_folders(units) as folders:
-        return [sae.load_sae(folder) for folder in folders]
+        kind: Literal["sae", "transcoder"] = "transcoder" if units.kind == "transcoder" else "sae"
+        return [sae.load_sae(folder, kind) for folder in folders]
 
 
 def _check_trained_on(loaded: sae.SAE, settings: ModelSettings) -> None:
@@ -104,13 +106,13 @@ def _check_trained_on(loaded: sae.SAE, settings: ModelSettings) -> None:
     trained_on, model = _official(loaded.model or ""), _official(settings.name)
     if trained_on and model and trained_on != model:
         raise ConfigurationError(
-            f"units: the SAE of layer {loaded.layer} was trained on {loaded.model}, not on {settings.name}: "
-            "change model.name, or choose SAEs of this model."
+            f"units: the {loaded.noun} of layer {loaded.layer} was trained on {loaded.model}, not on {settings.name}: "
+            f"change model.name, or choose {loaded.noun}s of this model."
         )
     if loaded.checkpoint and loaded.checkpoint not in (settings.revision or ""):
         raise ConfigurationError(
-            f"units: the SAE of layer {loaded.layer} was trained on checkpoint {loaded.checkpoint} of its model: "
-            "set model.revision to it."
+            f"units: the {loaded.noun} of layer {loaded.layer} was trained on checkpoint {loaded.checkpoint} of its "
+            "model: set model.revision to it."
         )
 
 

@@ -1,4 +1,4 @@
-"""Latents of sparse autoencoders of a model's MLPs or its residual stream."""
+"""Latents of sparse autoencoders, and of transcoders, of a model's MLPs or its residual stream."""
 
 from __future__ import annotations
 
@@ -33,7 +33,10 @@ class SAEUnits:
         self._saes = {sae.layer: sae for sae in _fitting(saes, depth, int(bridge.cfg.d_model))}
         chosen = chosen_layers(layers, depth)
         if layers != "all" and (missing := [layer for layer in chosen if layer not in self._saes]):
-            raise ConfigurationError(f"units.layers: there is no SAE of layer {missing[0]}: choose layers with an SAE.")
+            noun, one = next(((sae.noun, _a(sae)) for sae in saes), ("SAE", "an SAE"))
+            raise ConfigurationError(
+                f"units.layers: there is no {noun} of layer {missing[0]}: choose layers with {one}."
+            )
         self.layers = [layer for layer in chosen if layer in self._saes]
         read = [self._saes[layer] for layer in self.layers]
         self._sources = {sae.layer: _source(bridge, sae) for sae in read}
@@ -88,21 +91,42 @@ class SAEUnits:
         return as_float32(self._saes[layer].written())
 
 
+class TranscoderUnits(SAEUnits):
+    """A unit is a latent of its layer's transcoder, which reads what enters the MLP and writes what leaves it.
+
+    Its embedding is the MLP's input ⊙ its encoder row, as of a neuron; its decoder row is added to the residual stream
+    where the MLP's output is, so that its direct logit effect is that of a neuron.
+    """
+
+    kind = "transcoder"
+
+
+def _a(sae: SAE) -> str:
+    return "a transcoder" if sae.noun == "transcoder" else "an SAE"
+
+
 def _fitting(saes: Sequence[SAE], depth: int, width: int) -> list[SAE]:
     """The SAEs, each of a layer of its own; raises `ConfigurationError` where one is of another model."""
     layers: set[int] = set()
     for sae in saes:
         if sae.layer >= depth:
             raise ConfigurationError(
-                f"units.path: an SAE reads layer {sae.layer}, but the model has layers 0 to {depth - 1}."
+                f"units.path: {_a(sae)} reads layer {sae.layer}, but the model has layers 0 to {depth - 1}."
             )
         if sae.width != width:
             raise ConfigurationError(
-                f"units.path: the SAE of layer {sae.layer} has width {sae.width}, but the model has "
-                f"width {width}: choose an SAE of this model."
+                f"units.path: the {sae.noun} of layer {sae.layer} has width {sae.width}, but the model has "
+                f"width {width}: choose {_a(sae)} of this model."
+            )
+        if sae.written_width != width and sae.writes is not None:
+            raise ConfigurationError(
+                f"units.path: the transcoder of layer {sae.layer} writes width {sae.written_width}, but the model has "
+                f"width {width}: choose a transcoder of this model."
             )
         if sae.layer in layers:
-            raise ConfigurationError(f"units.path: two SAEs read layer {sae.layer}: name the folder of one of them.")
+            raise ConfigurationError(
+                f"units.path: two {sae.noun}s read layer {sae.layer}: name the folder of one of them."
+            )
         layers.add(sae.layer)
     return list(saes)
 
@@ -117,8 +141,8 @@ def _source(bridge: Any, sae: SAE) -> tuple[str, Callable[[Tensor], Tensor]]:
     name = f"blocks.{sae.layer}.{place}"
     if name not in bridge.hook_dict:
         raise ConfigurationError(
-            f"units.path: the SAE of layer {sae.layer} reads {name}, which a model of this architecture "
-            f"({bridge.cfg.architecture}) does not have: choose an SAE of another hook."
+            f"units.path: the {sae.noun} of layer {sae.layer} reads {name}, which a model of this architecture "
+            f"({bridge.cfg.architecture}) does not have: choose {_a(sae)} of another hook."
         )
     if sae.centred and sae.place in _STREAM and not _is_rms(bridge):
         if hasattr(bridge, "embed_ln") or not getattr(bridge.adapter, "supports_center_writing_weights", True):
@@ -140,8 +164,8 @@ def _agreed_bos(saes: Sequence[SAE]) -> bool:
     if len(said := {sae.prepends_bos for sae in saes}) > 1:
         one = next(sae for sae in saes if not sae.prepends_bos)
         raise ConfigurationError(
-            f"units.layers: the SAE of layer {one.layer} has prepend_bos false, others true: an atlas has contexts of "
-            "one kind, so build one for each."
+            f"units.layers: the {one.noun} of layer {one.layer} has prepend_bos false, others true: an atlas has "
+            "contexts of one kind, so build one for each."
         )
     return said != {False}
 
@@ -150,7 +174,7 @@ def _notes(bridge: Any, sae: SAE) -> list[str]:
     if sae.place != "ln2.hook_normalized" or sae.folded or _is_rms(bridge):
         return []
     return [
-        f"the SAE of layer {sae.layer} reads ln2.hook_normalized, which TransformerLens 3 and later have before the "
-        "norm's gain; if it was trained with TransformerLens 2, set its hook_name to "
+        f"the {sae.noun} of layer {sae.layer} reads ln2.hook_normalized, which TransformerLens 3 and later have before "
+        "the norm's gain; if it was trained with TransformerLens 2, set its hook_name to "
         f"blocks.{sae.layer}.mlp.hook_in"
     ]

@@ -36,7 +36,7 @@ def main(behaviours: int = 110_000, width: int = 768) -> None:
             Points(vectors, np.arange(behaviours), np.zeros(behaviours, np.bool_), np.array([0, behaviours])), folder
         )
         started, used = time.perf_counter(), time.process_time()
-        found = run._map(folder, LinkSettings(), pool, Progress())
+        found = np.load(run._place(folder, LinkSettings(), pool, Progress()).result())
         print(f"{behaviours:,} behaviours of width {width}, {CORES} processes")
         print(
             f"the map {time.perf_counter() - started:.1f} s, {time.process_time() - used:.1f} s of them in one process"

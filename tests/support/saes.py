@@ -16,6 +16,7 @@ from tests.support.atlases import Configure
 
 WIDTH, LATENTS = 16, 40
 ARCHITECTURES = ("standard", "gated", "jumprelu", "topk", "batchtopk")
+TRANSCODERS = ("transcoder", "skip_transcoder", "jumprelu_transcoder", "jumprelu_skip_transcoder")
 
 
 def an_sae(architecture: str, layer: int = 1, place: str = "mlp.hook_in", **settings: Any) -> SAE:
@@ -35,6 +36,16 @@ def an_sae(architecture: str, layer: int = 1, place: str = "mlp.hook_in", **sett
     if architecture == "batchtopk":
         tensors["threshold"] = torch.tensor(1.5)
     return SAE(architecture, layer, place, tensors, k=5 if architecture == "topk" else 0, **settings)
+
+
+def a_transcoder(architecture: str, layer: int = 1, place: str = "mlp.hook_in", **settings: Any) -> SAE:
+    """A random transcoder whose latents are active here and there."""
+    plain = an_sae("jumprelu" if "jumprelu" in architecture else "standard", layer, place)
+    tensors = dict(plain.tensors)
+    if "skip" in architecture:
+        tensors["W_skip"] = 0.3 * torch.randn(WIDTH, WIDTH, generator=torch.Generator().manual_seed(99 + layer))
+    settings = {"b_dec_first": False, "writes": "hook_mlp_out", **settings}
+    return SAE(architecture, layer, place, tensors, **settings)
 
 
 def write_sae(folder: Path, cfg: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Path:
