@@ -55,7 +55,6 @@ def environment(theme: Path) -> RecordTemplates:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        auto_reload=False,  # a page asks for four templates, each of which would be looked at on the disk
     )
     jinja.filters.update(
         token=html.token,

@@ -99,10 +99,12 @@ def argument(module: Any, name: str, change: Callable[[Any], Any]) -> Callable[[
 
 
 ALTERATIONS: list[tuple[str, str, Callable[[Patch], None], str]] = [
-    ("rarity", "describe", constant(terms.Terms, "rarity", property(lambda self: dict.fromkeys(
-        {term for count in self.counts for term in count}, 1.0
-    ))), "label is"),
-    ("separation", "describe", constant(terms.Terms, "separation", lambda *given: 1.0), "label is"),
+    ("rarity", "describe", constant(terms.Terms, "rarity", property(
+        lambda self: np.ones(int(self.term.max(initial=-1)) + 1)
+    )), "label is"),
+    ("separation", "describe", constant(
+        terms.Terms, "separation", lambda self, pairs, group: np.ones(len(pairs))
+    ), "label is"),
     ("key words", "describe", constant(labels, "_SHARE_OF_A_KEY", 0.9), "label is"),
     ("words listed", "describe", constant(labels, "_WORDS", 2), "label is"),
     ("token shares", "describe", argument(
