@@ -7,6 +7,8 @@ import itertools
 import numpy as np
 from numpy.typing import NDArray
 
+from atlas_builder.describe.terms import first_of_each
+
 
 def window_tokens(
     tokens: NDArray[np.int32],
@@ -102,9 +104,9 @@ def numbered_pairs(
         return pairs, (np.arange(len(owner)), inverse)
     keys = np.sort((owner << middle | token) << low | np.arange(len(owner)))
     place, pair = keys & ((1 << low) - 1), keys >> low
-    is_new = np.concatenate([np.ones(min(1, len(pair)), bool), pair[1:] != pair[:-1]])
-    once = pair[is_new]
-    return once >> middle << 32 | once & ((1 << middle) - 1), (place, np.cumsum(is_new) - 1)
+    firsts = first_of_each(pair)
+    once, number = pair[firsts], np.repeat(np.arange(len(firsts)), np.diff(firsts, append=len(pair)))
+    return once >> middle << 32 | once & ((1 << middle) - 1), (place, number)
 
 
 def largest_of_each(values: NDArray[np.float64], owner: NDArray[np.int64], limit: int) -> NDArray[np.int64]:
@@ -113,14 +115,13 @@ def largest_of_each(values: NDArray[np.float64], owner: NDArray[np.int64], limit
     Shapes (values,) each; owners rise, values are above zero.
     """
     left = values.copy()
-    firsts = np.flatnonzero(np.concatenate([np.ones(min(1, len(owner)), bool), owner[1:] != owner[:-1]]))
+    firsts = first_of_each(owner)
     sizes = np.diff(firsts, append=len(owner))
     rounds = []
     for _ in range(min(limit, int(sizes.max(initial=0)))):
         most = np.maximum.reduceat(left, firsts)
         hits = np.flatnonzero((left == np.repeat(most, sizes)) & (left > 0))
-        whose = owner[hits]
-        chosen = hits[np.concatenate([np.ones(min(1, len(hits)), bool), whose[1:] != whose[:-1]])]
+        chosen = hits[first_of_each(owner[hits])]
         left[chosen] = 0
         rounds.append(chosen)
     every = np.concatenate([np.zeros(0, np.int64), *rounds])

@@ -9,11 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
 import torch
+from platformdirs import user_cache_path
 
 from atlas_builder.errors import ModelError
 from atlas_builder.models.precision import DTYPES
@@ -45,13 +47,10 @@ def converted(file: Path, dtype: str) -> Path:
     package gguf is missing, or the file is broken, in parts, or of a model that transformers
     cannot read.
     """
-    try:
-        import gguf  # noqa: F401
-        from platformdirs import user_cache_path
-    except ImportError:
+    if find_spec("gguf") is None:
         raise ModelError(
             f"model {named(file)} is a GGUF file, which is read by the package gguf: pip install 'atlas-builder[gguf]'."
-        ) from None
+        )
     state = file.stat()
     made_of = json.dumps([str(file.resolve()), state.st_size, state.st_mtime_ns, dtype, _FORMAT])
     key = hashlib.sha256(made_of.encode()).hexdigest()[:16]
