@@ -28,7 +28,8 @@ def handbook(share: Path) -> Iterator[tuple[str, str]]:
             node.decompose()
         for block in tree.css("div, h1, h2, h3, h4, h5, p, pre, li, dt, dd"):
             block.insert_after("\n")
-        lines = (" ".join(line.split()) for line in tree.root.text().splitlines())
+        text = tree.body.text() if tree.body else ""
+        lines = (" ".join(line.split()) for line in text.splitlines())
         yield f"handbook/{page.stem}", "\n".join(line for line in lines if line)
 
 

@@ -33,7 +33,7 @@ from atlas_builder.corpus.contexts import Contexts
 from atlas_builder.errors import ConfigurationError
 from atlas_builder.files import read_json, write_json
 from atlas_builder.models.language_model import LanguageModel
-from atlas_builder.models.memory import keep_memory, tokens_that_fit
+from atlas_builder.models.memory import keep_memory, return_freed_memory, tokens_that_fit
 from atlas_builder.progress import Progress
 from atlas_builder.units.base import OutputUnits, TrainedUnits, Units
 
@@ -183,6 +183,7 @@ def _pass(run: BatchRun, opened: Collectors, batches: list[NDArray[np.int64]], n
             if not opened.at_once or opened.at_once[-1][1] != run.tokens:
                 opened.at_once.append([opened.done, run.tokens])
             contexts_done += len(batch)
+            return_freed_memory()
             checkpoints.after(batch)
             advance(run.tokens_of(batch), f"{contexts_done:,} of {contexts_in_all:,} contexts")
         checkpoints.write()

@@ -1,4 +1,4 @@
-"""Models and SAEs of the Hugging Face hub, as folders on this machine; only files that are read are fetched."""
+"""Models, SAEs and transcoders of the Hugging Face hub, as folders here; only files that are read are fetched."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def fetched_model(name: str, revision: str | None) -> Path:
     return folder
 
 
-def fetched_sae(release: str, name: str) -> Path:
-    """The folder of an SAE of a repository; raises `ModelError` where the hub does not give it."""
+def fetched_sae(release: str, name: str, noun: str) -> Path:
+    """The folder of an SAE or, as `noun` says, transcoder of a repository; raises `ModelError` where there is none."""
     from huggingface_hub import snapshot_download
 
     try:
@@ -48,7 +48,7 @@ def fetched_sae(release: str, name: str) -> Path:
             return Path(snapshot_download(release, allow_patterns=[f"{name}/*"])) / name
     except Exception as error:  # the hub's client raises many kinds
         raise ModelError(
-            f"SAE {shortened(name)} of {shortened(release)} cannot be loaded from Hugging Face ({reason(error)}): "
+            f"{noun} {shortened(name)} of {shortened(release)} cannot be loaded from Hugging Face ({reason(error)}): "
             "check units.release, units.id and the network."
         ) from error
 

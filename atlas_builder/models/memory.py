@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import psutil
@@ -20,6 +20,9 @@ BATCH_TOKENS = 8192
 """Most tokens per batch."""
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
+_KEPT_BYTES = 1 << 28
+"""More freed memory than this goes back to the system after a batch: a large model's lies between what stays."""
+_MALLINFO2 = ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost")
 _SHARE = 0.5  # of free memory: the estimate is rough, and other processes need some
 
 
@@ -33,6 +36,23 @@ def keep_memory() -> None:
         libc = ctypes.CDLL("libc.so.6")
         libc.mallopt(_M_MMAP_THRESHOLD, REUSED_BYTES)
         libc.mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
+    except (OSError, AttributeError):
+        return  # another C library
+
+
+class _Malloc(ctypes.Structure):
+    """glibc's `struct mallinfo2`."""
+
+    _fields_: ClassVar = [(name, ctypes.c_size_t) for name in _MALLINFO2]
+
+
+def return_freed_memory() -> None:
+    """Give back to the system what `keep_memory` keeps, where it is so much that page faults do not count."""
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallinfo2.restype = _Malloc
+        if libc.mallinfo2().fordblks > _KEPT_BYTES:
+            libc.malloc_trim(0)
     except (OSError, AttributeError):
         return  # another C library
 

@@ -173,7 +173,7 @@ _REFUSED = {
     "corpus.context": ("1", "1.5", "'128'", "true", "1_000_001", "-1", "0x7fffffff", "1:30:00:00"),
     "corpus.max_tokens": ("0", "-1", "1e30", "9007199254740993000"),
     "units.layers": ("[]", "[-1]", "[4294967296]", "[1.5]", "['0']", "some", "{0: 1}", "[[0]]", "null"),
-    "units.path": ("x",), "units.kind": ("sae", "MLP"), "examples.threshold": ("0.5",), "clusters.cut": ("0.5",),
+    "units.path": ("x",), "units.kind": ("sae", "transcoder", "MLP"), "examples.threshold": ("0.5",), "clusters.cut": ("0.5",),
     "examples.share": (".nan", ".inf", "0", "1.1", "-0.1", "'0.5'", "0.1"),
     "examples.bands": ("[]", "[0]", "[1, 0]", "[0, 0]", "[0, .nan]", "[0, 2]", "x"),
     "examples.window": ("[1]", "[1, 2, 3]", "[-1, 1]", "[501, 0]", "3", "[a, b]"),

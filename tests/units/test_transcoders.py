@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from concurrent.futures import Executor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from atlas_builder.config import Configuration, ModelSettings
+from atlas_builder.comparison import compare
+from atlas_builder.config import Configuration, ModelSettings, UnitSettings
 from atlas_builder.config_file import validate
 from atlas_builder.errors import ConfigurationError, ModelError
 from atlas_builder.models import language_model, sae
@@ -22,7 +25,7 @@ from atlas_builder.pipeline.build import build
 from atlas_builder.progress import Progress
 from atlas_builder.rerun.models import second_reading
 from atlas_builder.site.hosting.check import check
-from atlas_builder.units.open import open_units
+from atlas_builder.units.open import load_saes, open_units
 from atlas_builder.units.sae import TranscoderUnits
 from atlas_builder.verify.run import verify
 from tests.support.atlases import Configure
@@ -182,7 +185,34 @@ def test_a_transcoder_of_another_model_or_layer_is_refused(gpt2_folder: Path) ->
         TranscoderUnits(bridge, [a_transcoder("transcoder"), a_transcoder("skip_transcoder")])
 
 
-def test_an_atlas_of_transcoders_is_checked_and_verified(configure: Configure, pool: Executor, tmp_path: Path) -> None:
+def test_a_transcoder_of_a_release_is_what_saelens_saves_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, str]] = []
+
+    class Release:
+        """Stands in for `sae_lens.SAE`, which loads over the network."""
+
+        @staticmethod
+        def from_pretrained(release: str, name: str) -> Release:
+            asked.append((release, name))
+            if name == "nowhere":
+                raise ValueError("ID nowhere not found in release")
+            return Release()
+
+        def save_model(self, folder: str) -> None:
+            sae.save_sae(a_transcoder("jumprelu_transcoder"), Path(folder))
+
+    monkeypatch.setitem(sys.modules, "sae_lens", SimpleNamespace(SAE=Release))
+    units = {"kind": "transcoder", "release": "gemma-scope-2b-pt-transcoders", "id": "layer_1"}
+    (found,) = load_saes(UnitSettings.model_validate(units))
+    assert (found.architecture, found.writes) == ("jumprelu_transcoder", "hook_mlp_out")
+    assert asked == [("gemma-scope-2b-pt-transcoders", "layer_1")]
+    with pytest.raises(ModelError, match=r"^transcoder nowhere of .* cannot be loaded by SAELens"):
+        load_saes(UnitSettings.model_validate({**units, "id": "nowhere"}))
+
+
+def test_an_atlas_of_transcoders_is_checked_verified_and_compared_with_the_neurons_of_its_layers(
+    configure: Configure, pool: Executor, tiny_site: Path, tmp_path: Path
+) -> None:
     for layer, architecture in ((0, "skip_transcoder"), (1, "jumprelu_transcoder")):
         sae.save_sae(a_transcoder(architecture, layer), tmp_path / "coders" / str(layer))
     settings = configure(units={"kind": "transcoder", "path": str(tmp_path / "coders")})
@@ -196,3 +226,6 @@ def test_an_atlas_of_transcoders_is_checked_and_verified(configure: Configure, p
     page = (site / "L0" / "N0.html").read_text(encoding="utf-8")
     assert "<h1>Transcoder feature 0 of layer 0</h1>" in page
     assert "This transcoder feature <strong>" in page
+    compared = compare([tiny_site, site], tmp_path / "compared").read_text(encoding="utf-8")
+    assert "transcoder feature" in compared
+    assert compared.count("<svg class=") >= 5
