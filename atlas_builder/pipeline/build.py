@@ -7,6 +7,7 @@ depends on is unchanged and its files are there.
 
 from __future__ import annotations
 
+import gc
 import shutil
 import sys
 import time
@@ -186,9 +187,18 @@ def _collect(config: Configuration, store: Store, folder: Path, pool: Executor, 
     if not is_merged(folder):  # else the last build was stopped while removing the merged pass
         loaded = language_model.load_model(config.model)
         collect(loaded, open_built_units(loaded, config, store.folder("rotate")), config, whole, progress)
-        del loaded  # its memory is better used
+        del loaded
+        _free_memory()
         merge_passes([whole], config, folder, progress)
     clear_passes(folder)
+
+
+def _free_memory() -> None:
+    """Free what a model took, which is better used by the processes of the stages after it."""
+    from atlas_builder.models.memory import return_freed_memory
+
+    gc.collect()
+    return_freed_memory()
 
 
 def _cluster(config: Configuration, store: Store, folder: Path, pool: Executor, progress: Progress) -> None:
@@ -214,6 +224,7 @@ def _describe(config: Configuration, store: Store, folder: Path, pool: Executor,
         measure_remotely(pool, config, store, folder, progress)
     else:
         measure_here(config, store, folder, progress)
+        _free_memory()
 
 
 def _link(config: Configuration, store: Store, folder: Path, pool: Executor, progress: Progress) -> None:
