@@ -174,7 +174,8 @@ class ChatTemplate:
             own = next((form for form in forms if text.startswith(form + behind, end)), None)
             if own is None:
                 return None
-            spans.append((end, end + len(own), role))
+            if own.strip():
+                spans.append((end, end + len(own), role))
             end += len(own) + len(behind)
         return spans if end == len(text) else None
 
