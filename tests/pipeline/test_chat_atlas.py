@@ -56,9 +56,11 @@ def test_what_counts_is_what_stands_in_messages(chat_site: Path) -> None:
     assert read.special is not None
     assert read.roles is not None
     texts = np.array(collected.token_texts)[read.tokens]
-    said = ("".join(texts[~read.special])).split()
-    words = "".join(str(line["talk"]) for line in conversations())
-    assert all(word.strip("'") in words for word in said)
+    borders = np.flatnonzero(np.diff(read.special)) + 1
+    runs = zip(np.split(texts, borders), np.split(read.special, borders), strict=True)
+    said = {"".join(run) for run, special in runs if not special[0]}
+    whole = " ".join(str(line["talk"]) for line in conversations())
+    assert all(text.strip() in whole for text in said)
     assert "Be of use." in "".join(texts[read.special])
     assert facts["chat"]["counted"] == int((~read.special).sum()) == read.counted < facts["tokens"]
     assert all(record["stats"]["tokens"] == read.counted for record in records_of(chat_site))
