@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from atlas_builder.collect.results import Collected
+from atlas_builder.corpus.token_text import join_tokens
 from atlas_builder.errors import ConfigurationError, CorpusError
 from atlas_builder.models import memory
 from atlas_builder.pipeline import shards
@@ -58,7 +59,7 @@ def test_what_counts_is_what_stands_in_messages(chat_site: Path) -> None:
     texts = np.array(collected.token_texts)[read.tokens]
     borders = np.flatnonzero(np.diff(read.special)) + 1
     runs = zip(np.split(texts, borders), np.split(read.special, borders), strict=True)
-    said = {"".join(run) for run, special in runs if not special[0]}
+    said = {join_tokens(run.tolist()) for run, special in runs if not special[0]}
     whole = " ".join(str(line["talk"]) for line in conversations())
     assert all(text.strip() in whole for text in said)
     assert "Be of use." in "".join(texts[read.special])
