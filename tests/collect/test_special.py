@@ -94,7 +94,8 @@ def test_all_but_special_tokens_are_examples_and_count(talk: Talk, rule: Example
 
 def _check_unit(talk: Talk, rule: ExampleSettings, layer: CollectedLayer, unit: int) -> None:
     values = [float(talk.activations[place][unit]) for place in talk.counted]
-    wanted = [max(values), min(values), np.mean(values), np.std(values), np.mean(np.array(values) > 0)]
+    array = np.array(values)
+    wanted = [float(part) for part in (array.max(), array.min(), array.mean(), array.std(), (array > 0).mean())]
     np.testing.assert_allclose([part[unit] for part in layer.moments], wanted, rtol=1e-9, atol=1e-9)
     assert layer.histogram[unit].sum() == layer.tokens == len(values)
     known = reference.Rule(**{field.name: getattr(rule, field.name) for field in fields(reference.Rule)})
