@@ -38,11 +38,9 @@ def scan(
 ) -> int:
     """Collect units `first` to `last - 1` of (batch, context, units) float32 activations.
 
-    The first `head` tokens of each context are left out; `batch` contains the contexts'
-    numbers. No band is drawn from tokens that are a unit's `own` (batch, tokens), which is empty
-    where none are. Tokens that are `special` (batch, tokens), empty where none are, count nowhere. Returns
-    `DONE`, `POOL_FULL`, or the place in the batch of a context with an activation that is not a number. `first`
-    is a multiple of `SIDE_BY_SIDE`.
+    The first `head` tokens of each context are left out; `batch` contains the contexts' numbers, `first` is a multiple
+    of `SIDE_BY_SIDE`. No band is drawn from a unit's `own` tokens, and `special` ones count nowhere, (batch, tokens)
+    each, or empty. Returns `DONE`, `POOL_FULL`, or the place in the batch of a context with an activation that is NaN.
     """
     tokens = activations.shape[1] - head
     tile = np.zeros((tokens, SIDE_BY_SIDE), np.float32)
@@ -60,11 +58,9 @@ def scan(
             units = min(SIDE_BY_SIDE, last - start)
             for place in range(group, min(group + _TOGETHER, len(activations))):
                 _load(activations[place], head, start, units, tile)
-                counted = tile
-                if len(special):
-                    counted = _without_special(special[place], tile, others)
-                    if not len(counted):
-                        continue
+                counted = _without_special(special[place], tile, others) if len(special) else tile
+                if not len(counted):
+                    continue
                 find_peaks(counted, counts)
                 if counting:
                     if not count_activations(counted, units, start, counts, bins[: len(counted)], tally):

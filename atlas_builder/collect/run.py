@@ -32,7 +32,7 @@ from atlas_builder.corpus.attributes import check_attributes
 from atlas_builder.corpus.contexts import Contexts
 from atlas_builder.errors import ConfigurationError
 from atlas_builder.files import read_json, write_json
-from atlas_builder.models.chat import write_text
+from atlas_builder.models.chat import write_corpus
 from atlas_builder.models.language_model import LanguageModel
 from atlas_builder.models.memory import keep_memory, tokens_that_fit
 from atlas_builder.progress import Progress
@@ -108,7 +108,7 @@ def prepare_pass(model: LanguageModel, units: Units, config: Configuration, fold
     skipped = documents.Skipped()
     token_texts = model.token_texts
     bos = None if isinstance(units, TrainedUnits) and not units.prepends_bos else model.bos
-    read = write_text(model, config.corpus, folder / "contexts", bos, skipped, progress)
+    read = write_corpus(model, config.corpus, folder / "contexts", bos, skipped, progress)
     check_attributes(config.corpus, read.attributes, skipped.fields)
     for note in units.notes if isinstance(units, TrainedUnits) else ():
         progress.say(note)

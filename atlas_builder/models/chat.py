@@ -32,7 +32,7 @@ _STAND_INS = "\ue0b5\uf6c3\U000f4a2d\U0010c9e1"  # characters that nobody means,
 _DATE = "{% macro strftime_now(format) %}26 Jul 2024{% endmacro +%}"
 
 
-def write_text(
+def write_corpus(
     model: LanguageModel,
     corpus: CorpusSettings,
     folder: Path,

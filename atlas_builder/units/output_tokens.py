@@ -12,7 +12,7 @@ import orjson
 from atlas_builder.config import Configuration, UnitSettings
 from atlas_builder.corpus.text_files import BrokenFileError, text_of
 from atlas_builder.errors import ConfigurationError, brief
-from atlas_builder.models.chat import write_text
+from atlas_builder.models.chat import write_corpus
 from atlas_builder.models.language_model import LanguageModel
 
 _LARGEST_FILE = 100_000_000
@@ -109,7 +109,7 @@ def _most_frequent(model: LanguageModel, config: Configuration, count: int) -> l
     A chat template's own are left out.
     """
     with tempfile.TemporaryDirectory() as folder:
-        read = write_text(model, config.corpus, Path(folder), model.bos)
+        read = write_corpus(model, config.corpus, Path(folder), model.bos)
         tokens = np.asarray(read.tokens)
         counts = np.bincount(
             tokens if read.special is None else tokens[~read.special], minlength=int(model.bridge.cfg.d_vocab)
