@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from atlas_builder.settings.corpus import CorpusSettings as CorpusSettings
 from atlas_builder.settings.section import IsPath as IsPath
 from atlas_builder.settings.section import Section
 from atlas_builder.settings.section import paths_in as paths_in
@@ -83,79 +84,6 @@ class ModelSettings(Section):
     engine: Literal["auto", "loops", "device"] = "auto"
     """Where the pass looks at activations: `loops`, on the processor, to which all of them cross; `device`, where they
     are computed; `auto`: loops on `cpu`, else the device. The results are the same."""
-
-
-_HUB = ("huggingface",)
-
-
-class CorpusSettings(Section):
-    """The text on which activations are collected."""
-
-    source: Literal["stdlib", "text", "jsonl", "parquet", "huggingface"]
-    """`stdlib`: topics, docstrings and source of the running Python interpreter; `text`: text files; `jsonl`: a
-    document per line, or per item of a JSON list; `parquet`: a document per row of Parquet tables; `huggingface`: a
-    data set of the Hugging Face hub."""
-    path: Annotated[str | None, IsPath()] = None
-    """For `text`, `jsonl` and `parquet`, a file, or a folder: its `.txt` and `.md`, its `.jsonl`, `.ndjson` and
-    `.json`, or its `.parquet` and `.pq` files. The first two kinds may be packed by gzip, bzip2, xz or zstd; they are
-    UTF-8 or, with a byte order mark, UTF-16."""
-    suffixes: list[Annotated[str, Field(pattern=r"^\.[^/\s]+$", max_length=40)]] | None = Field(
-        default=None, min_length=1, max_length=100
-    )
-    """Ends of the names of the files of a folder that are read, such as `[.py, .rst]`; those of the source when
-    empty."""
-    name: str | None = None
-    """Name of the data set, for `huggingface`."""
-    split: str = "train"
-    """Split of the data set, for `huggingface`."""
-    field: str = "text"
-    """Key of the text in a line of `jsonl`, or column of the table or the data set."""
-    attributes: list[Annotated[str, Field(min_length=1, max_length=200)]] = Field(default=[], max_length=100)
-    """Other keys or columns, such as `[genre, year]`, kept beside the text of each document: text of which the first
-    100 characters count, numbers, true or false."""
-    revision: str | None = None
-    """Commit of the data set, required for `huggingface`, so that every build uses the same text."""
-    context: int = Field(default=128, ge=2, le=1_000_000)
-    """Length of a context in tokens, a beginning-of-sequence token included."""
-    max_tokens: int | None = Field(default=None, ge=1, le=2**40)
-    """Use at most this many tokens; all when empty."""
-    max_documents: int | None = Field(default=None, ge=1, le=2**40)
-    """Use at most this many documents; all when empty."""
-    on_error: Literal["fail", "skip"] = "fail"
-    """At a line, row or file that holds no text, or text that is no UTF-8: `fail` ends the build, `skip` leaves it
-    out and counts it."""
-
-    @model_validator(mode="after")
-    def _has_its_place(self) -> CorpusSettings:
-        if self.source in ("text", "jsonl", "parquet") and not self.path:
-            raise ValueError(f"source {self.source} requires corpus.path")
-        if self.source == "huggingface" and not (self.name and self.revision):
-            raise ValueError("source huggingface requires corpus.name and corpus.revision (a commit)")
-        return self
-
-    @model_validator(mode="after")
-    def _has_nothing_of_another_source(self) -> CorpusSettings:
-        of_files = ("text", "jsonl", "parquet")
-        for key, sources in (("path", of_files), ("suffixes", of_files), ("name", _HUB), ("revision", _HUB)):
-            if self.source not in sources and getattr(self, key) is not None:
-                others = " or ".join(sources)
-                raise ValueError(
-                    f"source {self.source} does not read corpus.{key}: remove it, or set source to {others}"
-                )
-        return self
-
-    @model_validator(mode="after")
-    def _has_attributes_beside_its_text(self) -> CorpusSettings:
-        if self.attributes and self.source not in ("jsonl", "parquet", "huggingface"):
-            raise ValueError(
-                f"source {self.source} has no fields: remove corpus.attributes, or set source to jsonl, parquet or "
-                "huggingface"
-            )
-        if self.field in self.attributes:
-            raise ValueError("attributes has corpus.field, which is the text: remove it there")
-        if len(set(self.attributes)) < len(self.attributes):
-            raise ValueError("attributes has a field twice: name each once")
-        return self
 
 
 class InteractionSettings(Section):
@@ -350,6 +278,11 @@ class Configuration(Section):
     def _report_has_its_neurons(self) -> Configuration:
         if self.interaction.report and self.units.kind not in ("mlp", "basis"):
             raise ValueError(f"interaction.report: kind {self.units.kind} has none: set units.kind to mlp or basis")
+        if self.corpus.chat and self.rotates:
+            raise ValueError(
+                "corpus.chat: directions of what enters each MLP are found on plain text alone: set units.kind to "
+                "another than basis and interaction.report to false, or corpus.chat to false"
+            )
         return self
 
     @property

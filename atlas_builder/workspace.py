@@ -85,6 +85,7 @@ def atlas_facts(
             "revision": config.corpus.revision,
             "sha256": collected["corpus_sha256"],
             **{name: collected[name] for name in ("documents", "contexts", "tokens", "lines_skipped")},
+            **({"chat": collected["chat"]} if "chat" in collected else {}),
         },
         "layers": collected["units"],
         "metadata": METADATA,

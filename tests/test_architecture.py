@@ -93,6 +93,7 @@ _OF_OUTPUT_NEURONS = {
 }
 _NOT_OF_OUTPUT_NEURONS = {"L0/write.npy", "L0.steering.npz", "L0.importance.npz"}
 _OF_CHARACTERS = {"contexts/begins.b1", "contexts/reads.i32"}  # none where every token begins a character
+_OF_CHAT = {"contexts/special.b1", "contexts/roles.u1"}
 
 
 def _compare(folder: Path, tables: dict[str, Row], optional: set[str]) -> None:
@@ -115,9 +116,9 @@ def _compare(folder: Path, tables: dict[str, Row], optional: set[str]) -> None:
             if row.shape:
                 assert sizes.setdefault((layer, row.shape), len(json.loads(path.read_bytes()))) > 0
         else:
-            assert row.dtype in ("int32, raw", "float32, raw", "bool, raw")
-            assert path.stat().st_size % (1 if row.dtype == "bool, raw" else 4) == 0
-    assert tables.keys() - met <= optional | _OF_CHARACTERS
+            assert row.dtype in ("int32, raw", "float32, raw", "bool, raw", "uint8, raw")
+            assert path.stat().st_size % (1 if row.dtype in ("bool, raw", "uint8, raw") else 4) == 0
+    assert tables.keys() - met <= optional | _OF_CHARACTERS | _OF_CHAT
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +146,12 @@ def test_files_of_output_neurons_are_as_described(logits_site: Path, stage: str)
     }
     optional = {"importance/<first batch>.npy", "unembedding.npy", *_OF_DIRECTIONS, *missing}
     _compare(work_folder(logits_site) / stage, tables, optional)
+
+
+def test_files_of_conversations_are_as_described(chat_site: Path) -> None:
+    folder = work_folder(chat_site) / "collect"
+    assert all((folder / name).exists() for name in _OF_CHAT)
+    _compare(folder, _tables("collect"), {"unembedding.npy", *_OF_OUTPUT_NEURONS, *_OF_DIRECTIONS})
 
 
 def test_files_of_a_shard_are_as_described(configure: Configure, tmp_path: Path) -> None:

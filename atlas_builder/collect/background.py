@@ -36,17 +36,27 @@ class Background:
             self._row = saved["background_row"]
         self._chances = self._chances_of(self.context, self.position)
 
-    def visit(self, batch: NDArray[np.int64], inputs: Tensor, head: int) -> None:
-        """Take in the inputs of a batch, (batch, context, width), but for the first `head` tokens of every context."""
-        place, position = self.places(batch, inputs.shape[1] - head)
+    def visit(
+        self, batch: NDArray[np.int64], inputs: Tensor, head: int, special: NDArray[np.bool_] | None = None
+    ) -> None:
+        """Take in the inputs of a batch, (batch, context, width), but for the first `head` tokens of every context.
+
+        Nor are those that are `special`, (batch, tokens).
+        """
+        place, position = self.places(batch, inputs.shape[1] - head, special)
         if len(place):
             # Indexed by numpy: torch would wake all its threads for these few rows.
             self.add(batch[place], position, inputs.numpy()[place, head + position])
 
-    def places(self, batch: NDArray[np.int64], tokens: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def places(
+        self, batch: NDArray[np.int64], tokens: int, special: NDArray[np.bool_] | None = None
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The places in a batch of contexts of `tokens` tokens, and the positions, of those that are in the sample."""
         context, position = np.repeat(batch, tokens), np.tile(np.arange(tokens), len(batch))
-        return np.divmod(self._chosen(self._chances_of(context, position)), tokens)
+        if special is None:
+            return np.divmod(self._chosen(self._chances_of(context, position)), tokens)
+        counted = np.flatnonzero(~special)
+        return np.divmod(counted[self._chosen(self._chances_of(context[counted], position[counted]))], tokens)
 
     def merge(self, other: Background) -> None:
         """Merge in the sample of other contexts."""

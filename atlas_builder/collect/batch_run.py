@@ -146,7 +146,8 @@ class BatchRun:
     def _look(self, layer: int, part: NDArray[np.int64], inputs: Tensor, activations: Tensor) -> Commit:
         """Look at some contexts; what this returns collects them."""
         with self._naming(layer, activations.shape[2]):
-            batch = LayerBatch(part, inputs, activations, self._head, self._own(part))
+            special = self._read.special_in(part)
+            batch = LayerBatch(part, inputs, activations, self._head, self._own(part, special), special)
             commit = self.engine.look(layer, batch)
 
         def collect() -> None:
@@ -169,13 +170,17 @@ class BatchRun:
                 "run the model in float32 or check its weights."
             ) from None
 
-    def _own(self, part: NDArray[np.int64]) -> NDArray[np.int32] | None:
-        """The unit of the next token of some contexts, as `OwnPositions` has it; None for units that are no tokens."""
+    def _own(self, part: NDArray[np.int64], special: NDArray[np.bool_] | None) -> NDArray[np.int32] | None:
+        """The unit of the next token of some contexts, as `OwnPositions` has it; None for units that are no tokens.
+
+        Of special tokens, it is unknown.
+        """
         if self._unit_of is None:
             return None
         following = self._read.next_tokens(part)
         units = self._unit_of[np.minimum(following, len(self._unit_of) - 1)]
-        return np.where(following < 0, UNKNOWN, units).astype(np.int32)
+        unknown = following < 0 if special is None else (following < 0) | special
+        return np.where(unknown, UNKNOWN, units).astype(np.int32)
 
 
 def _unit_of(units: Units) -> NDArray[np.int64] | None:

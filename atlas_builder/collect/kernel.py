@@ -34,13 +34,13 @@ def scan(
     wide_draw: BandSampling,
     wide: Pool,
     own: NDArray[np.int32],
+    special: NDArray[np.bool_],
 ) -> int:
     """Collect units `first` to `last - 1` of (batch, context, units) float32 activations.
 
-    The first `head` tokens of each context are left out; `batch` contains the contexts'
-    numbers. No band is drawn from tokens that are a unit's `own` (batch, tokens), which is empty
-    where none are. Returns `DONE`, `POOL_FULL`, or the place in the batch of a context with an
-    activation that is not a number. `first` is a multiple of `SIDE_BY_SIDE`.
+    The first `head` tokens of each context are left out; `batch` contains the contexts' numbers, `first` is a multiple
+    of `SIDE_BY_SIDE`. No band is drawn from a unit's `own` tokens, and `special` ones count nowhere, (batch, tokens)
+    each, or empty. Returns `DONE`, `POOL_FULL`, or the place in the batch of a context with an activation that is NaN.
     """
     tokens = activations.shape[1] - head
     tile = np.zeros((tokens, SIDE_BY_SIDE), np.float32)
@@ -49,6 +49,7 @@ def scan(
         for t in range(tokens):
             chances[place, t] = chance_of_token(draw.stream, batch[place], t)
     bins = np.zeros((tokens, SIDE_BY_SIDE), np.int32)
+    others = np.zeros((tokens, SIDE_BY_SIDE), np.float32)
     counts = no_counts()
     crowded = False
     # A few contexts at a time, so that both the counts and the activations of adjacent units stay in the cache.
@@ -57,9 +58,12 @@ def scan(
             units = min(SIDE_BY_SIDE, last - start)
             for place in range(group, min(group + _TOGETHER, len(activations))):
                 _load(activations[place], head, start, units, tile)
-                find_peaks(tile, counts)
+                counted = _without_special(special[place], tile, others) if len(special) else tile
+                if not len(counted):
+                    continue
+                find_peaks(counted, counts)
                 if counting:
-                    if not count_activations(tile, units, start, counts, bins, tally):
+                    if not count_activations(counted, units, start, counts, bins[: len(counted)], tally):
                         return place
                     count_peaks(units, start, rule.signs, counts, tally)
                 room = _offer_peaks(rule, near, tile, counts, units, start, counting, batch[place], -1 - place)
@@ -82,6 +86,21 @@ def _load(activations: NDArray[np.float32], head: int, start: int, units: int, t
     for t in range(len(tile)):
         for w in range(units):
             tile[t, w] = activations[head + t, start + w]
+
+
+@njit(nogil=True, cache=True)
+def _without_special(
+    special: NDArray[np.bool_], tile: NDArray[np.float32], others: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """The activations at all other tokens, in `others`; in the tile, of which places count, special ones become NaN."""
+    count = 0
+    for t in range(len(tile)):
+        if special[t]:
+            tile[t] = np.float32(np.nan)
+        else:
+            others[count] = tile[t]
+            count += 1
+    return others[:count]
 
 
 @njit(nogil=True, cache=True)

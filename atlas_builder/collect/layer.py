@@ -24,6 +24,7 @@ from atlas_builder.collect.vector_log import RowLog
 from atlas_builder.config import ExampleSettings
 
 _NONE = np.zeros((0, 0), np.int32)
+_NOTHING_SPECIAL = np.zeros((0, 0), np.bool_)
 _ROOM = 64  # spare candidates of a column beyond those it keeps
 
 
@@ -63,6 +64,8 @@ class LayerBatch(NamedTuple):
     """Tokens at the head of every context that are left out."""
     own: NDArray[np.int32] | None = None
     """For units that are tokens, which of them comes next, as `OwnPositions` has it: (batch, tokens)."""
+    special: NDArray[np.bool_] | None = None
+    """Tokens that count nowhere, where there are some: (batch, tokens)."""
 
 
 class LayerCollector:
@@ -116,16 +119,18 @@ class LayerCollector:
         activations: Tensor,
         head: int,
         own: NDArray[np.int32] | None = None,
+        special: NDArray[np.bool_] | None = None,
     ) -> None:
         """Collect a batch: (batch, context, width) and (batch, context, units), float32 on the CPU.
 
-        The first `head` tokens of every context are left out. For units that are tokens, `own` says
-        which of them comes next, (batch, tokens), as `OwnPositions` has it. Raises `NotFiniteError`
-        where an activation is not a number.
+        The first `head` tokens of every context are left out, and those that are `special`, (batch, tokens).
+        For units that are tokens, `own` says which of them comes next, (batch, tokens), as `OwnPositions` has
+        it. Raises `NotFiniteError` where an activation is not a number.
         """
         values = activations.numpy()
-        self._scan(batch, values, head, counting=True, own=own)
-        self.tally.tokens[0] += len(batch) * (values.shape[1] - head)
+        self._scan(batch, values, head, True, own, special)
+        left_out = 0 if special is None else int(np.count_nonzero(special))
+        self.tally.tokens[0] += len(batch) * (values.shape[1] - head) - left_out
         tokens = self._log_candidates(self.top_candidates, self.windows, values, head, self.shape.signs)
         self._log_candidates(self.band_candidates, self.band_windows, values, head, 1)
         if self.own is not None and own is not None:
@@ -142,7 +147,7 @@ class LayerCollector:
             place, position = np.divmod(np.flatnonzero(is_key), values.shape[1])
             self.inputs.append(inputs[place, head + position].numpy())
             self.input_tokens = np.append(self.input_tokens, joined_places(batch[place], position))
-        self.background.visit(batch, inputs, head)
+        self.background.visit(batch, inputs, head, special)
 
     def _scan(
         self,
@@ -151,6 +156,7 @@ class LayerCollector:
         head: int,
         counting: bool,
         own: NDArray[np.int32] | None = None,
+        special: NDArray[np.bool_] | None = None,
     ) -> None:
         def part(units: tuple[int, int]) -> int:
             outcome: int = scan(
@@ -167,21 +173,23 @@ class LayerCollector:
                 self.wide_draw,
                 self.wide_candidates,
                 _NONE if own is None else own,
+                _NOTHING_SPECIAL if special is None else special,
             )
             return outcome
 
         outcomes = list(self._executor.map(part, self._parts))
         if bad := [place for place in outcomes if place >= 0]:
             place = min(bad)
-            squares = np.square(values[place, head:], dtype=np.float64).sum(axis=0)  # (units,)
+            counted = values[place, head:] if special is None else values[place, head:][~special[place]]
+            squares = np.square(counted, dtype=np.float64).sum(axis=0)  # (units,)
             units = np.flatnonzero(~(squares < LARGEST_SQUARES))
-            raise NotFiniteError(int(batch[place]), units, too_large=bool(np.isfinite(values[place]).all()))
+            raise NotFiniteError(int(batch[place]), units, too_large=bool(np.isfinite(counted).all()))
         if POOL_FULL in outcomes:
             # Rare: by chance, some unit has more candidates than usual.
             self.top_candidates = candidates.widened(self.top_candidates, self.top_candidates.value.shape[1] * 2)
             self.band_candidates = candidates.widened(self.band_candidates, self.band_candidates.value.shape[1] * 2)
             self.wide_candidates = candidates.widened(self.wide_candidates, self.wide_candidates.value.shape[1] * 2)
-            self._scan(batch, values, head, counting=False, own=own)
+            self._scan(batch, values, head, False, own, special)
 
     def _log_candidates(
         self, pool: Pool, log: RowLog, values: NDArray[np.float32], head: int, signs: int

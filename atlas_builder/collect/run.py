@@ -32,6 +32,7 @@ from atlas_builder.corpus.attributes import check_attributes
 from atlas_builder.corpus.contexts import Contexts
 from atlas_builder.errors import ConfigurationError
 from atlas_builder.files import read_json, write_json
+from atlas_builder.models.chat import write_corpus
 from atlas_builder.models.language_model import LanguageModel
 from atlas_builder.models.memory import keep_memory, return_freed_memory, tokens_that_fit
 from atlas_builder.progress import Progress
@@ -62,7 +63,9 @@ def collect(
     """
     folder.mkdir(parents=True, exist_ok=True)
     name = "collect" if shard == WHOLE else f"collect {shard}"
-    on_device = looks_on_device(config.model)
+    on_device = looks_on_device(config.model) and not config.corpus.chat
+    if config.corpus.chat and looks_on_device(config.model):
+        progress.say(f"{name}: activations on chat text are looked at by loops, which leave out special tokens")
     if harm := checkpoint_damage(folder, on_device=on_device):
         progress.say(f"{name}: begins again, since {harm}")
         shutil.rmtree(folder)
@@ -104,18 +107,8 @@ def prepare_pass(model: LanguageModel, units: Units, config: Configuration, fold
     folder.mkdir(parents=True)
     skipped = documents.Skipped()
     token_texts = model.token_texts
-    with progress.task("tokenise", total=config.corpus.max_tokens, unit="tokens") as advance:
-        read = contexts.write_contexts(
-            documents.documents(config.corpus, skipped),
-            model.encode,
-            folder / "contexts",
-            context=config.corpus.context,
-            bos=None if isinstance(units, TrainedUnits) and not units.prepends_bos else model.bos,
-            max_tokens=config.corpus.max_tokens,
-            max_documents=config.corpus.max_documents,
-            texts=token_texts,
-            on_tokens=advance,
-        )
+    bos = None if isinstance(units, TrainedUnits) and not units.prepends_bos else model.bos
+    read = write_corpus(model, config.corpus, folder / "contexts", bos, skipped, progress)
     check_attributes(config.corpus, read.attributes, skipped.fields)
     for note in units.notes if isinstance(units, TrainedUnits) else ():
         progress.say(note)
@@ -153,6 +146,7 @@ def prepare_pass(model: LanguageModel, units: Units, config: Configuration, fold
         "documents": len(read.names),
         "contexts": len(read),
         "tokens": read.token_count,
+        **({"chat": {"counted": read.counted, "roles": [*read.role_names][1:]}} if config.corpus.chat else {}),
         "lines_skipped": skipped.lines,
     }
     write_json(folder / _FACTS, facts)

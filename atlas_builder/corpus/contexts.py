@@ -7,19 +7,23 @@ points. Contexts are flat arrays on disk, so a corpus of any size costs no memor
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from atlas_builder.corpus.characters import begins_character, readings
+from atlas_builder.corpus.context_files import (
+    TOO_FEW,
+    CharacterFiles,
+    ChatTokens,
+    ContextCuts,
+    RoleFiles,
+    end_within,
+)
 from atlas_builder.corpus.documents import Document
-from atlas_builder.corpus.token_text import raw_bytes
 from atlas_builder.corpus.windows import Windows
 from atlas_builder.errors import ConfigurationError
 from atlas_builder.files import read_array, read_json, write_json
@@ -27,11 +31,9 @@ from atlas_builder.files import read_array, read_json, write_json
 Tokens = int | NDArray[np.int64]
 Encode = Callable[[list[str]], list[list[int]]]
 
-_TOO_FEW = (
-    "corpus.{key}: a character of this text is of more than {tokens} tokens, so that it would be cut: set "
-    "corpus.{key} to at least 8."
-)
-_WITHIN = frozenset(bytes([byte]) for byte in range(0x80, 0xC0))
+
+EncodeChat = Callable[[list[Document]], list[ChatTokens]]
+
 _DOCUMENTS_AT_ONCE = 64
 _CHARACTERS_AT_ONCE = 1_000_000  # a tokenizer takes two hundred bytes for each
 
@@ -57,12 +59,19 @@ class Contexts:
     reads: NDArray[np.int32] | None = None
     """What each token reads as: the id of a token or, from the vocabulary's end on, a place in `characters`.
 
-    None where all tokens read as themselves: else one that is bytes of a character reads as that.
+    None where all tokens read as themselves: else one that is bytes of a character reads as that, and special ones
+    read as nothing, −1.
     """
     characters: Sequence[str] = ()
     """Characters that tokens are parts of, and that are no tokens."""
     attributes: list[dict[str, str]] = field(default_factory=list)
     """The fields of `corpus.attributes` of each document, as text; {} where it has none."""
+    special: NDArray[np.bool_] | None = None
+    """Whether each token is the chat template's own, and so no example and in no statistic; None without `chat`."""
+    roles: NDArray[np.uint8] | None = None
+    """The role of the message that each token is of, a place in `role_names`; None without `chat`."""
+    role_names: Sequence[str] = ()
+    """The roles, the first empty: that of the template's own tokens."""
 
     def __len__(self) -> int:
         return len(self.document)
@@ -71,6 +80,22 @@ class Contexts:
     def token_count(self) -> int:
         """Number of tokens of text, without beginning-of-sequence tokens."""
         return int(self.starts[-1])
+
+    @property
+    def counted(self) -> int:
+        """Number of tokens of text that can be examples and count in statistics."""
+        return self.token_count if self.special is None else int(np.count_nonzero(~self.special))
+
+    def special_in(self, batch: NDArray[np.integer]) -> NDArray[np.bool_] | None:
+        """Whether each token of some contexts of one length is special: (batch, tokens); None without `chat`."""
+        if self.special is None:
+            return None
+        place = self.starts[batch][:, None] + np.arange(int(np.diff(self.starts)[batch[0]]))
+        return np.asarray(self.special[place])
+
+    def role_at(self, places: NDArray[np.integer]) -> list[str] | None:
+        """The roles of tokens at some places of the text; None without `chat`."""
+        return None if self.roles is None else [self.role_names[role] for role in self.roles[places].tolist()]
 
     def text_of(self, context: int) -> NDArray[np.int32]:
         """The tokens of one context, without the beginning-of-sequence token."""
@@ -127,55 +152,58 @@ def write_contexts(
     max_documents: int | None = None,
     texts: Sequence[str] | None = None,
     on_tokens: Callable[[int], None] = lambda count: None,
+    chat: EncodeChat | None = None,
 ) -> Contexts:
     """Tokenise documents, cut them into contexts and write these to a folder.
 
     `texts` are those of the vocabulary's tokens; without them every token counts as whole characters.
-    `on_tokens` is called with the number of tokens that each step added. Raises `ConfigurationError`
-    where not even one code point fits into a context, or into `max_tokens`.
+    `on_tokens` is called with the number of tokens that each step added. With `chat`, documents that a chat template
+    made are tokenised by it in place of `encode`. Raises `ConfigurationError` where not even one code point fits into
+    a context, or into `max_tokens`.
     """
     room = context - (bos is not None)
     folder.mkdir(parents=True, exist_ok=True)
-    digest = hashlib.sha256()
-    starts, document_of, offset_of = [0], list[int](), list[int]()
+    cuts = ContextCuts(room, context)
     used: list[Document] = []
     stream = iter(islice(documents, max_documents))
     left = max_tokens
-    with (folder / "tokens.i32").open("wb") as out, _Characters(texts or (), folder) as characters:
+    with (
+        (folder / "tokens.i32").open("wb") as out,
+        CharacterFiles(texts or (), folder) as characters,
+        RoleFiles(folder, is_chat=chat is not None) as roles,
+    ):
         while (left is None or left > 0) and (chunk := _chunk(stream)):
-            before = starts[-1]
-            for document, ids in zip(chunk, encode([document.text for document in chunk]), strict=True):
+            before = cuts.starts[-1]
+            encoded = chat(chunk) if chat else [_plain(ids) for ids in encode([document.text for document in chunk])]
+            for document, tokens in zip(chunk, encoded, strict=True):
+                ids = tokens.ids
                 borders = characters.borders(ids)
                 if left is not None:
                     is_cut = len(ids) > left
                     end = end_within(borders, 0, left) if is_cut else len(ids)
-                    if not end and not starts[-1]:
-                        raise ConfigurationError(_TOO_FEW.format(key="max_tokens", tokens=max_tokens))
+                    if not end and not cuts.starts[-1]:
+                        raise ConfigurationError(TOO_FEW.format(key="max_tokens", tokens=max_tokens))
                     ids = ids[:end]
                     left = 0 if is_cut else left - len(ids)
                 if not ids:
                     continue
-                raw = np.asarray(ids, dtype="<i4").tobytes()
-                out.write(raw)
-                characters.write(ids, borders)
-                digest.update(len(raw).to_bytes(8, "little") + raw)
-                base, offset = starts[-1], 0
-                while offset < len(ids):
-                    document_of.append(len(used))
-                    offset_of.append(offset)
-                    end = end_within(borders, offset, offset + room) if offset + room < len(ids) else len(ids)
-                    if end == offset:
-                        raise ConfigurationError(_TOO_FEW.format(key="context", tokens=context))
-                    offset = end
-                    starts.append(base + offset)
-                used.append(document._replace(text=""))
-            on_tokens(starts[-1] - before)
-    np.save(folder / "starts.npy", np.asarray(starts, dtype=np.int64))
-    np.save(folder / "document.npy", np.asarray(document_of, dtype=np.int32))
-    np.save(folder / "offset.npy", np.asarray(offset_of, dtype=np.int32))
-    facts = {**_named(used), "bos": bos, "sha256": digest.hexdigest(), "characters": list(characters.texts)}
+                out.write(np.asarray(ids, dtype="<i4").tobytes())
+                characters.write(ids, borders, tokens.special[: len(ids)] if chat else None)
+                roles.write(ids, tokens)
+                cuts.cut(len(used), len(ids), borders)
+                used.append(document._replace(text="", messages=(), turns=()))
+            on_tokens(cuts.starts[-1] - before)
+    cuts.write(folder)
+    facts = {**_named(used), "bos": bos, **roles.facts(), "characters": list(characters.texts)}
     write_json(folder / "contexts.json", facts)
     return read_contexts(folder)
+
+
+def _plain(ids: list[int]) -> ChatTokens:
+    return ChatTokens(ids, _NOTHING_SPECIAL, [])
+
+
+_NOTHING_SPECIAL = np.zeros(0, np.bool_)
 
 
 def _named(documents: list[Document]) -> dict[str, list[str] | list[dict[str, str]]]:
@@ -184,82 +212,6 @@ def _named(documents: list[Document]) -> dict[str, list[str] | list[dict[str, st
     if any(document.attributes for document in documents):
         named["attributes"] = [dict(document.attributes) for document in documents]
     return named
-
-
-class Borders(NamedTuple):
-    """Whether each token of a document begins a character, and whether it begins a code point: (tokens,) each."""
-
-    characters: NDArray[np.bool_]
-    points: NDArray[np.bool_]
-
-
-def end_within(borders: Borders | None, first: int, end: int) -> int:
-    """The last place of a document, after `first` and up to `end`, where a character begins, else a code point.
-
-    `first` without any; `end` where all tokens begin characters, None.
-    """
-    if borders is None:
-        return end
-    for begins in borders:
-        places = np.flatnonzero(begins[first + 1 : end + 1])
-        if len(places):
-            return first + 1 + int(places[-1])
-    return first
-
-
-class _Characters:
-    """Writes which tokens of documents begin a character and what they read as, where not all do as themselves."""
-
-    def __init__(self, texts: Sequence[str], folder: Path) -> None:
-        self._texts, self._folder = texts, folder
-        self._plain = np.array([text.isascii() and "<0x" not in text for text in texts], dtype=np.bool_)
-        self._bytes = np.array(["<0x" in text and raw_bytes(text) != text.encode() for text in texts], dtype=np.bool_)
-        # In UTF-8 these bytes go on with a code point.
-        self._points = np.array([raw_bytes(text)[:1] not in _WITHIN for text in texts], dtype=np.bool_)
-        self._ids: dict[str, int] | None = None
-        self._found = False
-        self.texts: list[str] = []
-        """The characters that are no tokens."""
-
-    def __enter__(self) -> _Characters:
-        self._begins, self._reads = ((self._folder / name).open("wb") for name in ("begins.b1", "reads.i32"))
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._begins.close()
-        self._reads.close()
-        if not self._found:
-            (self._folder / "begins.b1").unlink()
-            (self._folder / "reads.i32").unlink()
-
-    def borders(self, ids: list[int]) -> Borders | None:
-        """Of each token of a document; None where all begin characters."""
-        if not len(self._plain) or self._plain[ids].all():
-            return None
-        begins = np.array(begins_character([self._texts[token] for token in ids]))
-        return None if begins.all() else Borders(begins, self._points[ids])
-
-    def write(self, ids: list[int], borders: Borders | None) -> None:
-        """Write a document, given its tokens, and the borders of these and of those that are cut off."""
-        reads = np.asarray(ids, dtype="<i4")
-        begins = np.ones(len(ids), np.bool_) if borders is None else borders.characters[: len(ids)]
-        if borders is not None:
-            self._found = True
-            places = np.flatnonzero(self._bytes[ids])
-            read = readings([self._texts[token] for token in ids], places.tolist())
-            reads[places] = [self._id(text) for text in read]
-        self._begins.write(begins.tobytes())
-        self._reads.write(reads.tobytes())
-
-    def _id(self, text: str) -> int:
-        if self._ids is None:
-            self._ids = {}
-            for token, known in enumerate(self._texts):
-                self._ids.setdefault(known, token)
-        if text not in self._ids:
-            self._ids[text] = len(self._texts) + len(self.texts)
-            self.texts.append(text)
-        return self._ids[text]
 
 
 def _chunk(stream: Iterator[Document]) -> list[Document]:
@@ -283,6 +235,11 @@ def read_contexts(folder: Path) -> Contexts:
     reads: NDArray[np.int32] | None = None
     if starts[-1]:
         tokens = np.memmap(folder / "tokens.i32", dtype="<i4", mode="r")
+    special: NDArray[np.bool_] | None = None
+    roles: NDArray[np.uint8] | None = None
+    if "roles" in facts and starts[-1]:
+        special = np.memmap(folder / "special.b1", dtype=np.bool_, mode="r")
+        roles = np.memmap(folder / "roles.u1", dtype=np.uint8, mode="r")
     if (folder / "begins.b1").exists():
         begins = np.memmap(folder / "begins.b1", dtype=np.bool_, mode="r")
         reads = np.memmap(folder / "reads.i32", dtype="<i4", mode="r")
@@ -298,4 +255,7 @@ def read_contexts(folder: Path) -> Contexts:
         reads=reads,
         characters=facts["characters"],
         attributes=facts.get("attributes", [{}] * len(facts["names"])),
+        special=special,
+        roles=roles,
+        role_names=facts.get("roles", ()),
     )

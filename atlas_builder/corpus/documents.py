@@ -25,6 +25,7 @@ from typing import NamedTuple
 from atlas_builder.config import CorpusSettings
 from atlas_builder.corpus import folders, json_list, parquet, text_files
 from atlas_builder.corpus.attributes import NoAttributeError, attributes_of, encodable, json_kind, note_fields
+from atlas_builder.corpus.messages import Message, NoMessageError, Turn, messages_in
 from atlas_builder.corpus.text_files import BrokenFileError
 from atlas_builder.errors import ConfigurationError, CorpusError, brief
 
@@ -41,6 +42,10 @@ class Document(NamedTuple):
     text: str
     attributes: Mapping[str, str] = MappingProxyType({})
     """The fields of `corpus.attributes` that it has, as text."""
+    messages: tuple[Message, ...] = ()
+    """With `corpus.chat`, the conversation that it is; the text is then empty until a chat template makes it."""
+    turns: tuple[Turn, ...] = ()
+    """Where the contents of its messages stand in the text that a chat template made."""
 
 
 class Skipped:
@@ -72,19 +77,20 @@ class Skipped:
 def documents(corpus: CorpusSettings, skipped: Skipped | None = None) -> Iterator[Document]:
     """Yield the documents of a configured corpus, always in the same order.
 
-    A document of more than `MOST_CHARACTERS` comes in parts, divided at the end of a line
-    where it has lines. Raises `ConfigurationError` where the corpus is missing and `CorpusError` where
-    it is empty or a line of it is broken.
+    A document of more than `MOST_CHARACTERS` comes in parts, divided at the end of a line where it has lines. With
+    `corpus.chat`, a text is one message of a user. Raises `ConfigurationError` where the corpus is missing and
+    `CorpusError` where it is empty or a line of it is broken.
     """
     skipped = skipped if skipped is not None else Skipped()
     empty = True
     for document in _stream(corpus, skipped):
         for part in (document,) if len(document.text) <= MOST_CHARACTERS else _parts(document):
-            if part.text.strip():
+            if any(message.content.strip() for message in part.messages) or part.text.strip():
                 empty = False
                 text = encodable(part.text)
                 skipped.mended += text != part.text
-                yield Document(encodable(part.name), text, part.attributes)
+                messages = part.messages or (Message("user", text),) if corpus.chat else ()
+                yield Document(encodable(part.name), "" if messages else text, part.attributes, messages)
     if empty:
         raise CorpusError(f"corpus {brief(_where(corpus), 100)} contains no text: give it at least one document.")
 
@@ -221,9 +227,7 @@ def jsonl_documents(path: Path, corpus: CorpusSettings, skipped: Skipped) -> Ite
             for number, piece in enumerate(pieces, start=1):
                 if is_list or piece is None or piece.strip():
                     with _allowed(corpus, skipped, file, f", {'item' if is_list else 'line'} {number}"):
-                        record = _record_in(piece)
-                        text = record if isinstance(record, str) else _text_at(record, corpus.field)
-                        yield Document(f"{name}:{number}", text, _attributes_at(record, corpus, skipped))
+                        yield _document(f"{name}:{number}", _record_in(piece), corpus, skipped)
 
 
 def parquet_documents(path: Path, corpus: CorpusSettings, skipped: Skipped) -> Iterator[Document]:
@@ -235,8 +239,7 @@ def parquet_documents(path: Path, corpus: CorpusSettings, skipped: Skipped) -> I
                 note_fields(skipped.fields, parquet.column_names(file))
             for number, row in enumerate(parquet.table_rows(file, columns)):
                 with _allowed(corpus, skipped, file, f", row {number}"):
-                    text = _text_at({corpus.field: row[corpus.field]}, corpus.field)
-                    yield Document(f"{name}:{number}", text, _attributes_at(row, corpus, skipped))
+                    yield _document(f"{name}:{number}", row, corpus, skipped, others=False)
 
 
 def _files(path: Path, corpus: CorpusSettings, skipped: Skipped) -> Iterator[tuple[Path, str]]:
@@ -302,19 +305,34 @@ def _record_in(line: bytes | None) -> object:
     return record
 
 
-def _text_at(record: object, field: str) -> str:
-    """The text at a key of a record."""
-    value = record.get(field) if isinstance(record, dict) else None
-    if isinstance(value, str):
-        return value
-    said = "it is a list: a file of one list is named .json" if isinstance(record, list) else ""
+def _document(name: str, record: object, corpus: CorpusSettings, skipped: Skipped, *, others: bool = True) -> Document:
+    """The document of a record, or of a text or a list of messages in place of one; `others` names its other fields."""
+    value = record.get(corpus.field) if isinstance(record, dict) else record
+    if corpus.chat and isinstance(value, list):
+        try:
+            messages = messages_in(value, MOST_CHARACTERS)
+        except NoMessageError as problem:
+            raise _BrokenLineError(str(problem)) from None
+        return Document(name, "", _attributes_at(record, corpus, skipped), messages)
+    if not isinstance(value, str):
+        raise _no_text(record if others else {corpus.field: value}, corpus)
+    return Document(name, value, _attributes_at(record, corpus, skipped))
+
+
+def _no_text(record: object, corpus: CorpusSettings) -> _BrokenLineError:
+    """What a record has in place of a text."""
+    field, said = corpus.field, "it is a list: a file of one list is named .json" if isinstance(record, list) else ""
     if isinstance(record, dict):
-        texts = sorted(key for key, other in record.items() if isinstance(other, str) and key.strip())
+        value, kinds = record.get(field), (str, list) if corpus.chat else str
+        texts = sorted(key for key, other in record.items() if isinstance(other, kinds) and key.strip())
         said = f"it is {json_kind(value)}" if field in record else ""
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            said += ", of messages where corpus.chat is true"
         keys = f"corpus.field may be {brief(', '.join(texts), 60)}" if texts else f"its keys are {_keys(record)}"
         if texts or (record and not said):
             said += f"{'; ' * bool(said)}{keys}"
-    raise _BrokenLineError(f"has no text field '{brief(field, 40)}'{f' ({said})' if said else ''}")
+    what = "no text and no list of messages in field" if corpus.chat else "no text field"
+    return _BrokenLineError(f"has {what} '{brief(field, 40)}'{f' ({said})' if said else ''}")
 
 
 def _keys(record: dict[str, object]) -> str:
@@ -333,9 +351,7 @@ def huggingface_documents(corpus: CorpusSettings, skipped: Skipped) -> Iterator[
         while (numbered := next(rows, None)) is not None:
             number, row = numbered
             try:
-                document = Document(
-                    f"{corpus.name}:{number}", _text_at(row, corpus.field), _attributes_at(row, corpus, skipped)
-                )
+                document = _document(f"{corpus.name}:{number}", row, corpus, skipped)
             except _BrokenLineError as problem:
                 if corpus.on_error == "fail":
                     fields = f": set corpus.field to one of {brief(', '.join(sorted(row)), 80)}, or"

@@ -70,22 +70,26 @@ class _HeldOutText:
     def count(self, batch: Numbers) -> None:
         """Run held-out contexts of one length for the predictors."""
         text = self._read.stack(batch)
-        self._units.run(self._on_device(text), self._visit(text, np.arange(len(batch))))
+        self._units.run(self._on_device(text), self._visit(text, np.arange(len(batch)), self._read.special_in(batch)))
 
-    def losses(self, batch: Numbers) -> tuple[NDArray[np.float64], int]:
+    def losses(self, batch: Numbers) -> tuple[NDArray[np.float64], int | Numbers]:
         """The same of any contexts, to the logits: each one's summed cross-entropy, and over how many tokens."""
         text = self._read.stack(batch)
         on_device = self._on_device(text)
         held_out = np.flatnonzero(is_held_out(batch))
-        logits = self._units.run_to_logits(on_device, self._visit(text, held_out))
-        return context_losses(logits, on_device), text.shape[1] - 1
+        special = self._read.special_in(batch)
+        logits = self._units.run_to_logits(on_device, self._visit(text, held_out, special))
+        if special is None:
+            return context_losses(logits, on_device), text.shape[1] - 1
+        counted = ~special[:, 1 - self._head :]  # of the tokens that have another before them
+        return context_losses(logits, on_device, torch.from_numpy(counted)), counted.sum(axis=1)
 
     def _on_device(self, text: Numbers) -> Tensor:
         return torch.from_numpy(text).to(self._device)
 
-    def _visit(self, text: Numbers, held_out: Numbers) -> ActivationHook:
+    def _visit(self, text: Numbers, held_out: Numbers, special: NDArray[np.bool_] | None) -> ActivationHook:
         """What counts a layer's activations on those contexts of a batch that are held out."""
-        order = TextOrder(text[held_out, self._head :])
+        order = TextOrder(text[held_out, self._head :], None if special is None else ~special[held_out])
         rows = slice(None) if len(held_out) == len(text) else torch.from_numpy(held_out)
 
         def visit(layer: int, _: Tensor, activations: Tensor) -> None:

@@ -14,6 +14,7 @@ from atlas_builder.describe.token_scores import held_out_contexts
 
 CONTEXTS = 512
 """Most contexts on which the loss is measured."""
+_LEFT_OUT = -100  # the target that cross-entropy passes over
 LEAST_CONTEXTS = 16
 """Fewest, where the corpus has as many: from fewer, a standard error says little."""
 
@@ -45,12 +46,16 @@ def _evenly(number: int, most: int) -> NDArray[np.int64]:
     return np.unique(np.linspace(0, number - 1, most).astype(np.int64)) if number else np.zeros(0, np.int64)
 
 
-def context_losses(logits: Tensor, text: Tensor) -> NDArray[np.float64]:
+def context_losses(logits: Tensor, text: Tensor, counted: Tensor | None = None) -> NDArray[np.float64]:
     """The summed cross-entropy of each context's tokens that have another before them: (contexts,).
 
     `logits` (contexts, context, vocabulary) of the tokens of `text`, (contexts, context), the beginning-of-sequence
-    token included where there is one.
+    token included where there is one. Of the tokens behind the first, those alone that are `counted`, (contexts,
+    context − 1), where it is given.
     """
+    if counted is not None:
+        text = text.clone()
+        text[:, 1:][~counted.to(text.device)] = _LEFT_OUT
     sums = [  # context by context, so that what is computed on the way stays in reused memory
         functional.cross_entropy(row[:-1].float(), tokens[1:], reduction="sum")
         for row, tokens in zip(logits, text, strict=True)

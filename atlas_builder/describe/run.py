@@ -125,5 +125,5 @@ def _worded(
     context, position = examples["context"][clustered], examples["position"][clustered]
     _, first_at, place = np.unique(contexts.starts[context] + position, return_index=True, return_inverse=True)
     whole = contexts.windows(context[first_at], position[first_at], *window).whole(contexts.begins)
-    words = WindowWords.of_windows(np.asarray(contexts.tokens), collected.token_texts, whole)
+    words = WindowWords.of_windows(np.asarray(contexts.tokens), collected.token_texts, whole, contexts.special)
     return describe_words(words, place, behaviour[clustered], units)

@@ -46,6 +46,8 @@ class LayerPredictors:
         These are compared where they are; only the places where a unit fires come to the processor.
         """
         fires = activations.float() >= self._threshold
+        if text.counted is not None:
+            fires &= torch.from_numpy(text.counted[:, :, None]).to(fires.device)
         where = fires.flatten().nonzero()[:, 0].cpu().numpy()
         place, unit = np.divmod(where, len(self._counts))
         count_predictions(self._counts, self._look_up, self._patterns, text, place, unit)

@@ -92,10 +92,13 @@ class Patterns:
         unit, key = np.array([entry[:2] for entry in rows], np.int64).reshape(-1, 2).T
         return cls(unit, key, before, token)
 
-    def met(self, tokens: Numbers, order: Numbers | None = None) -> tuple[Numbers, Numbers]:
+    def met(
+        self, tokens: Numbers, order: Numbers | None = None, counted: NDArray[np.bool_] | None = None
+    ) -> tuple[Numbers, Numbers]:
         """Where in (contexts, context) tokens a whole pattern matches: place in the flat text and unit, none twice.
 
         `order` is that of the flat tokens by their ids, places of one id rising; it is found where it is not given.
+        Key tokens are those alone that are `counted`, where it is given.
         """
         flat, context = tokens.ravel(), tokens.shape[1]
         order = np.argsort(flat, kind="stable") if order is None else order
@@ -103,6 +106,9 @@ class Patterns:
         counts = last - first
         pattern = np.repeat(np.arange(len(self.key)), counts)
         place = order[np.arange(len(pattern)) + np.repeat(first - (np.cumsum(counts) - counts), counts)]
+        if counted is not None:
+            may = counted.ravel()[place]
+            pattern, place = pattern[may], place[may]
         for column in range(self.before.shape[1]):
             before, token = self.before[pattern, column], self.token[pattern, column]
             matches = (before == 0) | ((place % context >= before) & (flat[np.maximum(place - before, 0)] == token))
@@ -157,6 +163,8 @@ class TextOrder:
 
     tokens: Numbers
     """(contexts, context)"""
+    counted: NDArray[np.bool_] | None = None
+    """Whether each counts, (contexts, context); None where all do."""
 
     @cached_property
     def flat(self) -> Numbers:
@@ -170,8 +178,8 @@ class TextOrder:
 
     @cached_property
     def often(self) -> Numbers:
-        """How often each token is there, up to the highest that is."""
-        return np.bincount(self.flat)
+        """How often each token is there and counts, up to the highest that does."""
+        return np.bincount(self.flat if self.counted is None else self.flat[self.counted.ravel()])
 
 
 def count_predictions(
@@ -186,7 +194,7 @@ def count_predictions(
     right = look_up.predicts(unit, text.flat[place])
     counts["lookup_true_positives"] += np.bincount(unit[right], minlength=units)
     if len(patterns.key):
-        where, whose = patterns.met(text.tokens, text.order)
+        where, whose = patterns.met(text.tokens, text.order, text.counted)
         counts["context_predicted"] += np.bincount(whose, minlength=units)
         fires = _is_among(where * units + whose, place * units + unit)
         counts["context_true_positives"] += np.bincount(whose[fires], minlength=units)

@@ -19,6 +19,8 @@ from atlas_builder.describe.terms import Numbers, first_of_each
 
 PIECES = 4
 """A piece is numbered `PIECES` · text + 2 · whether the word goes on before it + whether it does after."""
+SPECIAL = "\n"
+"""What the words of a window have in place of a chat template's own tokens."""
 _SEPARATORS = frozenset("\x1c\x1d\x1e\x1f")  # space to `str.strip`, but to no pattern for ASCII
 
 
@@ -44,9 +46,20 @@ class WindowWords(NamedTuple):
         return _Words().of(np.zeros(0, np.int64), _no_columns(0), np.arange(len(scenes)), scenes)
 
     @classmethod
-    def of_windows(cls, tokens: NDArray[np.int32], texts: Sequence[str], windows: Windows) -> WindowWords:
-        """Of windows of a text, of which only the tokens in them are read; `texts` are those of the vocabulary."""
-        words, text = _Words(), _Text(tokens, texts, windows)
+    def of_windows(
+        cls,
+        tokens: NDArray[np.int32],
+        texts: Sequence[str],
+        windows: Windows,
+        special: NDArray[np.bool_] | None = None,
+    ) -> WindowWords:
+        """Of windows of a text, of which only the tokens in them are read; `texts` are those of the vocabulary.
+
+        In place of tokens that are `special`, where it is given, a line ends.
+        """
+        if special is not None:
+            texts = [*texts, SPECIAL]
+        words, text = _Words(), _Text(tokens, texts, windows, special)
         plain = np.flatnonzero(text.is_plain)
         columns = text.columns(words, plain)
         others = np.flatnonzero(~text.is_plain)
@@ -54,7 +67,8 @@ class WindowWords(NamedTuple):
             windows.first[others].tolist(), windows.last[others].tolist(), windows.key[others].tolist(), strict=True
         )
         scenes = [
-            scene([texts[token] for token in tokens[first:last].tolist()], key - first) for first, last, key in spans
+            scene([texts[token] for token in _shown(tokens, slice(first, last), special).tolist()], key - first)
+            for first, last, key in spans
         ]
         return words.of(plain, columns, others, scenes)
 
@@ -112,8 +126,10 @@ class _Words:
 class _Text:
     """The text of all tokens that are in a window, and its words, by place of the character."""
 
-    def __init__(self, tokens: NDArray[np.int32], texts: Sequence[str], windows: Windows) -> None:
-        read, self._first, self._last, self._key = _read_once(tokens, windows)
+    def __init__(
+        self, tokens: NDArray[np.int32], texts: Sequence[str], windows: Windows, special: NDArray[np.bool_] | None
+    ) -> None:
+        read, self._first, self._last, self._key = _read_once(tokens, windows, special)
         ids, token = np.unique(read, return_inverse=True)
         own = [texts[one] for one in ids.tolist()]
         is_plain = [bool(one) and one.isascii() and "<0x" not in one and _SEPARATORS.isdisjoint(one) for one in own]
@@ -181,7 +197,14 @@ class _Text:
         return np.asarray(of_spans[place])
 
 
-def _read_once(tokens: NDArray[np.int32], windows: Windows) -> tuple[NDArray[np.int32], Numbers, Numbers, Numbers]:
+def _shown(tokens: NDArray[np.int32], places: slice | Numbers, special: NDArray[np.bool_] | None) -> NDArray[np.int32]:
+    """Tokens at some places; −1, the last of the texts, in place of special ones."""
+    return np.asarray(tokens[places] if special is None else np.where(special[places], -1, tokens[places]))
+
+
+def _read_once(
+    tokens: NDArray[np.int32], windows: Windows, special: NDArray[np.bool_] | None
+) -> tuple[NDArray[np.int32], Numbers, Numbers, Numbers]:
     """The tokens in any window, once, and where windows begin and end and have their key tokens among them."""
     order = np.argsort(windows.first, kind="stable")
     first, last = windows.first[order], np.maximum.accumulate(windows.last[order])
@@ -191,7 +214,7 @@ def _read_once(tokens: NDArray[np.int32], windows: Windows) -> tuple[NDArray[np.
     ends = last[np.append(np.flatnonzero(is_new)[1:], len(last)) - 1] if len(last) else last
     sizes = ends - begins
     shift = begins - (np.cumsum(sizes) - sizes)
-    read = np.asarray(tokens[np.repeat(shift, sizes) + np.arange(sizes.sum())])
+    read = _shown(tokens, np.repeat(shift, sizes) + np.arange(sizes.sum()), special)
     of_window = np.empty(len(first), np.int64)
     of_window[order] = shift[np.cumsum(is_new) - 1]
     return read, windows.first - of_window, windows.last - of_window, windows.key - of_window

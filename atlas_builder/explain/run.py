@@ -142,7 +142,7 @@ class _Asking:
         """The excerpts of a plan, part by part."""
         reader, text = self.source.reader, self.source.text
         values = {
-            number: seen[layer][1][row, :, unit].numpy().copy()
+            number: np.where(text.special_in(number), 0, seen[layer][1][row, :, unit].numpy())
             for batch, seen in reader.run(text, planned.contexts, [layer])
             for row, number in enumerate(batch)
         }

@@ -89,6 +89,11 @@ class LanguageModel:
         """
         encoded = self.tokenizer(texts, add_special_tokens=False, verbose=False)
         tokens = [list(ids) for ids in encoded["input_ids"]]
+        self.check_known(tokens)
+        return tokens
+
+    def check_known(self, tokens: list[list[int]]) -> None:
+        """Raise `ModelError` for a token that the model has no embedding of."""
         size = int(self.bridge.cfg.d_vocab)
         if (largest := max((max(ids) for ids in tokens if ids), default=0)) >= size:
             token = shortened(self.tokenizer.convert_ids_to_tokens(largest), 40)
@@ -96,7 +101,6 @@ class LanguageModel:
                 f"the text contains {token}, token {largest:,} of the tokenizer, but the model has {size:,} tokens: "
                 "use the tokenizer that it was trained with, or take this text out."
             )
-        return tokens
 
     @cached_property
     def is_causal(self) -> bool:

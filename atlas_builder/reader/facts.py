@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -26,6 +27,12 @@ def read_facts(place: Source | str | os.PathLike[str]) -> dict[str, Any]:
     facts = read_object(content, files.url(FILE))
     check_schema(facts, ATLAS_SCHEMA, files.url(FILE))
     return facts
+
+
+def counted_tokens(facts: Mapping[str, Any]) -> int:
+    """The tokens of an atlas's text that count in statistics: all but a chat template's own."""
+    corpus = facts["corpus"]
+    return int(corpus["chat"]["counted"] if "chat" in corpus else corpus["tokens"])
 
 
 def read_object(text: bytes, name: str) -> dict[str, Any]:

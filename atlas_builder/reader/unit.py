@@ -301,6 +301,11 @@ class Example:
         return self.record.get("source")
 
     @property
+    def role(self) -> str | None:
+        """The role of the message that the key token is of; None but in an atlas of conversations."""
+        return self.record.get("role")
+
+    @property
     def position(self) -> int:
         """The place of the key token among the document's tokens, from 0."""
         return int(self.record["position"])

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from atlas_builder.collect.histogram import BINS, coarse_histogram
 from atlas_builder.collect.results import CollectedLayer
 from atlas_builder.config import Configuration, SiteSettings
+from atlas_builder.corpus.windows import Windows
 from atlas_builder.describe.shown_examples import Shown
 from atlas_builder.describe.token_scores import WAYS, PredictorScores, predictor_scores
 from atlas_builder.records.address import UnitAddress
@@ -267,7 +268,7 @@ class LayerRecords:
         context, kept = tokens["context"], self.config.examples.window
         whole = self._contexts.windows(context, tokens["position"], *around).whole(self._contexts.begins, kept)
         offsets = kept[0] - whole.key
-        return [
+        records = [
             {
                 "document": document,
                 "position": position,
@@ -287,6 +288,19 @@ class LayerRecords:
                 strict=True,
             )
         ]
+        for record, own in zip(records, self._of_chat(whole), strict=False):
+            record.update(own)
+        return records
+
+    def _of_chat(self, places: Windows) -> list[Record]:
+        """The roles of key tokens, and which tokens around are a chat template's own; nothing without one."""
+        roles, special = self._contexts.role_at(places.key), self._contexts.special
+        if roles is None or special is None:
+            return []
+        own = [
+            np.flatnonzero(special[first:last]).tolist() for first, last in zip(places.first, places.last, strict=True)
+        ]
+        return [{"role": role, **({"special": found} if found else {})} for role, found in zip(roles, own, strict=True)]
 
     def _logits(self, unit: int) -> Record:
         return {

@@ -24,6 +24,7 @@ from atlas_builder.corpus import documents
 from atlas_builder.models import language_model
 from atlas_builder.models.memory import as_float32
 from atlas_builder.rerun.borders import Readings, borders, contexts_of, room_for
+from atlas_builder.rerun.chat import Conversations, ReadTokens
 from atlas_builder.rerun.directions import GradientReader, PublishedDirections
 from atlas_builder.rerun.models import Clampable, HookedReading, second_reading
 from atlas_builder.rerun.weights import Weights
@@ -46,6 +47,20 @@ class Text:
     """The texts of tokens, and characters that tokens are parts of."""
     attributes: list[Mapping[str, str]] = field(default_factory=list)
     """The fields of `corpus.attributes` of each document."""
+    special: list[list[bool]] = field(default_factory=list)
+    """Of each context, whether each token is a chat template's own and counts nowhere; empty without one."""
+    roles: list[list[str]] = field(default_factory=list)
+    """Of each context, the role of the message that each token is of; empty as `special` is."""
+
+    def special_in(self, context: int) -> list[bool]:
+        """Whether each token of a context counts nowhere."""
+        return self.special[context] if self.special else [False] * len(self.contexts[context][2])
+
+    @cached_property
+    def counted(self) -> NDArray[np.bool_]:
+        """Whether each token of the text can be an example and counts in statistics: (tokens,)."""
+        every = [special for of_context in self.special for special in of_context]
+        return ~np.array(every, np.bool_) if every else np.ones(self.tokens, np.bool_)
 
     def fields_of(self, context: int) -> list[tuple[str, str]]:
         """The fields of a context's document, and their values."""
@@ -68,8 +83,13 @@ class Text:
         """The place of each context's first token in the whole text, and the text's end: (contexts + 1,)."""
         return np.concatenate([[0], np.cumsum([len(tokens) for _, _, tokens in self.contexts], dtype=np.int64)])
 
-    @cached_property
+    @property
     def next_tokens(self) -> NDArray[np.int64]:
+        """The token after each that counts, in its document, −1 at its end: (counted,)."""
+        return self.following[self.counted]
+
+    @cached_property
+    def following(self) -> NDArray[np.int64]:
         """The token after each in its document, −1 at its end: (tokens,)."""
         following: list[int] = []
         for _, contexts in groupby(self.contexts, lambda context: context[0]):
@@ -78,19 +98,31 @@ class Text:
 
     @property
     def sha256(self) -> str:
-        """Digest of the corpus as in `atlas.json`: for each document its length in bytes, then its tokens."""
-        digest = hashlib.sha256()
-        for _, contexts in groupby(self.contexts, lambda context: context[0]):
-            raw = np.array([token for _, _, tokens in contexts for token in tokens], "<i4").tobytes()
+        """Digest of the corpus as in `atlas.json`: for each document its length in bytes, then its tokens.
+
+        With a chat template, a byte for each that says whether it counts nowhere, one for its role, by the order in
+        which roles come, and in the end the roles' names.
+        """
+        digest, names = hashlib.sha256(), [""]
+        for _, group in groupby(range(len(self)), lambda number: self.contexts[number][0]):
+            of_document = list(group)
+            raw = np.array([token for number in of_document for token in self.contexts[number][2]], "<i4").tobytes()
             digest.update(len(raw).to_bytes(8, "little") + raw)
+            if self.special:
+                roles = [role for number in of_document for role in self.roles[number]]
+                names += [role for role in dict.fromkeys(roles) if role not in names]
+                digest.update(bytes(special for number in of_document for special in self.special[number]))
+                digest.update(bytes(map(names.index, roles)))
+        if self.special:
+            digest.update("\0".join(names).encode())
         return digest.hexdigest()
 
 
 class UnitTrace(NamedTuple):
     """The trace of some units of one layer over the corpus.
 
-    `high` and `low` are the extremes of each context and the positions of the first
-    tokens that reach them: (contexts, units) each. `values` are the activations at every
+    `high` and `low` are the extremes of each context over the tokens that count, and the positions of
+    the first that reach them, infinite where none does: (contexts, units) each. `values` are the activations at every
     token, in the order of the text, of the units asked for: (tokens, units kept).
     """
 
@@ -157,10 +189,12 @@ class Reader:
         readings = Readings(self.token_texts)
         names: list[str] = []
         attributes: list[Mapping[str, str]] = []
-        for number, document in enumerate(documents.documents(settings)):
+        special: list[list[bool]] = []
+        roles: list[list[str]] = []
+        for number, (document, encoded) in enumerate(self._documents()):
             if left <= 0 or number == settings.max_documents:
                 break
-            ids = self.tokenizer(document.text, add_special_tokens=False, verbose=False)["input_ids"]
+            ids = encoded.ids
             own = borders([self.token_texts[token] for token in ids])
             if len(ids) > left:
                 ids, left = ids[: room_for(own, 0, left)], 0
@@ -170,12 +204,27 @@ class Reader:
                 contexts.append((len(names), start, ids[start:end]))
                 begins.append([begin == 2 for begin in own[start:end]])
                 reads.append(read[start:end])
+                special.append(encoded.special[start:end])
+                roles.append(encoded.roles[start:end])
             if ids:
                 names.append(document.name)
                 attributes.append(document.attributes)
         if all(map(all, begins)):
             begins, reads = [], []
-        return Text(contexts, names, begins, reads, readings.texts, attributes)
+        if not settings.chat:
+            special, roles = [], []
+        return Text(contexts, names, begins, reads, readings.texts, attributes, special, roles)
+
+    def _documents(self) -> Iterator[tuple[documents.Document, ReadTokens]]:
+        """The documents and their tokens, without those that a chat template does not take."""
+        settings = self._config.corpus
+        conversations = Conversations(self.tokenizer, self._head) if settings.chat else None
+        for document in documents.documents(settings):
+            if conversations is None:
+                ids = self.tokenizer(document.text, add_special_tokens=False, verbose=False)["input_ids"]
+                yield document, ReadTokens(ids, [], [])
+            elif (encoded := conversations.read(document.messages)) is not None:
+                yield document, encoded
 
     def run(
         self, text: Text, contexts: Sequence[int], layers: Sequence[int]
@@ -228,8 +277,10 @@ def trace_units(
     for batch, seen in reader.run(text, range(len(text)), list(units)):
         for layer, (_, activations) in seen.items():
             trace, values = traces[layer], activations[:, :, units[layer]].numpy()
-            trace.high[batch], trace.high_at[batch] = values.max(1), values.argmax(1)
-            trace.low[batch], trace.low_at[batch] = values.min(1), values.argmin(1)
+            special = np.array([text.special_in(number) for number in batch])[:, :, None]
+            above, below = np.where(special, -np.inf, values), np.where(special, np.inf, values)
+            trace.high[batch], trace.high_at[batch] = above.max(1), above.argmax(1)
+            trace.low[batch], trace.low_at[batch] = below.min(1), below.argmin(1)
             if kept[layer]:
                 at = text.starts[batch][:, None] + np.arange(values.shape[1])
                 trace.values[at] = activations[:, :, kept[layer]].numpy()

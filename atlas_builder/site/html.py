@@ -55,7 +55,7 @@ def _spaces(count: int) -> str:
 
 def highlight(
     tokens: Sequence[str],
-    values: Sequence[float],
+    values: Sequence[float | None],
     key: int,
     maximum: float,
     importance: Sequence[float | None] = (),
@@ -68,7 +68,8 @@ def highlight(
     For negative activations that is the minimum, and negative tokens are highlighted. With
     the `importance` of the first tokens, these can be highlighted by it instead; tokens that
     lower the activation stay plain. `titles` show a token's activation under the pointer;
-    `marks_next` marks the token after the key token, where it begins a character.
+    `marks_next` marks the token after the key token, where it begins a character. Tokens without an activation, a
+    chat template's own, are quiet.
 
     Only active or important tokens get an element, which keeps a page of two dozen
     examples small. Tokens that are parts of one character share an element with the whole
@@ -77,6 +78,7 @@ def highlight(
     which = ""
     if not (text := "".join(tokens)).isascii() or "<0x" in text:
         tokens, values, key, importance, which = _by_character(tokens, values, key, importance, maximum)
+    quiet = [] if None not in values else [place for place, value in enumerate(values) if value is None]
     levels = _levels(values, maximum, key)
     weights = _levels(importance, 1.0, key) if importance else {}
     # Most examples have nothing to escape, which one look at the whole text says.
@@ -92,17 +94,19 @@ def highlight(
         )
     if marks_next and not which and key + 1 < len(out):
         out[key + 1] = f"<b>{out[key + 1]}</b>"
+    for place in quiet:
+        out[place] = f"{'' if place - 1 in quiet else '<small>'}{out[place]}{'' if place + 1 in quiet else '</small>'}"
     line = "".join(out)
     return Markup(_BLANKS.sub(" ", line) if "  " in line else line)
 
 
-def example(shown: Markup, value: float, source: str, position: int, *, weighed: bool) -> Markup:
-    """A line of a list of examples: the running text, the key token's activation, where it is from.
+def example(shown: Markup, value: float, source: str, position: int, *, weighed: bool, role: str = "") -> Markup:
+    """A line of a list of examples: the running text, the key token's activation, where it is from, and the role there.
 
     In Python rather than in a template: a page has a dozen, and an atlas half a million.
     """
     kind = " class=weighed" if weighed else ""
-    cited = f"<cite>{_content(plain(source))} @{position}</cite>"
+    cited = f"<cite>{_content(plain(f'{role} · {source}' if role else source))} @{position}</cite>"
     return Markup(f"<li><p{kind}>{shown}</p><b>{number(value)}</b>{cited}")
 
 
@@ -132,8 +136,8 @@ def in_per_cent(measure: Measure) -> bool:
 
 
 def _by_character(
-    tokens: Sequence[str], values: Sequence[float], key: int, importance: Sequence[float | None], maximum: float
-) -> tuple[list[str], list[float], int, list[float | None], str]:
+    tokens: Sequence[str], values: Sequence[float | None], key: int, importance: Sequence[float | None], maximum: float
+) -> tuple[list[str], list[float | None], int, list[float | None], str]:
     """Text, values, key and importance of whole characters, or of tokens of several.
 
     The last is the title of the key token's, empty where it is no part of a character.
@@ -149,7 +153,11 @@ def _by_character(
         if low < len(importance)
     ]
     strongest = [
-        values[low] if high - low == 1 else max(values[low:high], key=lambda value: value * maximum)
+        values[low]
+        if high - low == 1
+        else max(
+            (value for value in values[low:high] if value is not None), key=lambda one: one * maximum, default=None
+        )
         for low, high in groups
     ]
     return [join_tokens(tokens[low:high]) for low, high in groups], strongest, home, weights, which

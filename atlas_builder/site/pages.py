@@ -13,6 +13,7 @@ from atlas_builder.collect.results import Selection
 from atlas_builder.config import Configuration
 from atlas_builder.corpus import token_text
 from atlas_builder.errors import ConfigurationError
+from atlas_builder.reader.facts import counted_tokens
 from atlas_builder.records.address import UnitAddress
 from atlas_builder.records.directions import STABLE
 from atlas_builder.records.kinds import BASES, kind_of
@@ -170,7 +171,7 @@ class Pages:
 
     def scarcity(self, units: Sequence[Summary]) -> str | None:
         """What to say of a text that shows too little of the atlas's units."""
-        return evidence.scarcity(units, self.facts["corpus"]["tokens"], self._noun, self.config.examples.policy)
+        return evidence.scarcity(units, counted_tokens(self.facts), self._noun, self.config.examples.policy)
 
     def _threshold(self, selection: Selection) -> float | None:
         """The activation from which a context can be an example; None where the examples are the highest."""

@@ -134,10 +134,12 @@ def shown_examples(record: Record, places: ExamplePlaces) -> list[Markup]:
 def _shown(example: dict[str, Any], extreme: float, *, in_a_band: bool, is_own: bool) -> Markup:
     """The text of an example of a band; the whole line of another, with activation and source."""
     key, importance = example["key"], example.get("importance", ())
-    text = html.highlight(
-        example["tokens"], example["values"], key, extreme, importance, titles=not in_a_band, marks_next=is_own
-    )
+    values = list(example["values"])
+    for place in example.get("special", ()):
+        values[place] = None
+    text = html.highlight(example["tokens"], values, key, extreme, importance, titles=not in_a_band, marks_next=is_own)
     if in_a_band:
         return text
     value, source = example["values"][key], example["source"]
-    return html.example(text, value, source, example["position"], weighed=bool(importance))
+    role = example.get("role", "")
+    return html.example(text, value, source, example["position"], weighed=bool(importance), role=role)

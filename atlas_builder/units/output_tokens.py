@@ -10,9 +10,9 @@ import numpy as np
 import orjson
 
 from atlas_builder.config import Configuration, UnitSettings
-from atlas_builder.corpus import contexts, documents
 from atlas_builder.corpus.text_files import BrokenFileError, text_of
 from atlas_builder.errors import ConfigurationError, brief
+from atlas_builder.models.chat import write_corpus
 from atlas_builder.models.language_model import LanguageModel
 
 _LARGEST_FILE = 100_000_000
@@ -104,19 +104,15 @@ def _read(file: str) -> list[str | int]:
 
 
 def _most_frequent(model: LanguageModel, config: Configuration, count: int) -> list[int]:
-    """The tokens that come most often in the text, ties by number; fewer where not so many come."""
-    corpus = config.corpus
+    """The tokens that come most often in the text, ties by number; fewer where not so many come.
+
+    A chat template's own are left out.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        read = contexts.write_contexts(
-            documents.documents(corpus),
-            model.encode,
-            Path(folder),
-            context=corpus.context,
-            bos=model.bos,
-            max_tokens=corpus.max_tokens,
-            max_documents=corpus.max_documents,
-            texts=model.token_texts,
+        read = write_corpus(model, config.corpus, Path(folder), model.bos)
+        tokens = np.asarray(read.tokens)
+        counts = np.bincount(
+            tokens if read.special is None else tokens[~read.special], minlength=int(model.bridge.cfg.d_vocab)
         )
-        counts = np.bincount(np.asarray(read.tokens), minlength=int(model.bridge.cfg.d_vocab))
     order = np.argsort(-counts, kind="stable")[:count]
     return [int(token) for token in order if counts[token]]

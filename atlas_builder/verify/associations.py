@@ -127,7 +127,10 @@ def _tested(case: UnitCase, drawn: Sequence[DrawnToken]) -> dict[Name, FoundAsso
     spelt: dict[str, Counter[str]] = defaultdict(Counter)
     for place, row in enumerate(rows):
         first = max(0, row.position - case.config.examples.window[0])
-        texts = [case.texts_read[read] for read in case.text.read(row.context)[first : row.position + 1]]
+        around = slice(first, row.position + 1)
+        special = case.text.special_in(row.context)[around]
+        reads = zip(case.text.read(row.context)[around], special, strict=True)
+        texts = [case.texts_read[read] for read, left_out in reads if not left_out]
         for text in texts:
             having[_reading(text)].add(place)
             if row.part != "below":

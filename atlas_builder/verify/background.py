@@ -25,13 +25,17 @@ _FLOOR_QUANTILE, _LARGEST_FLOOR = 0.2, 0.4
 Matrix = NDArray[np.float64]
 
 
-def background_places(lengths: Sequence[int], seed: int, layer: int) -> list[tuple[int, int]]:
+def background_places(
+    lengths: Sequence[int], seed: int, layer: int, counted: NDArray[np.bool_] | None = None
+) -> list[tuple[int, int]]:
     """Context and position of the tokens of a layer's background, in contexts of these lengths.
 
-    Of all tokens those of smallest chance, the smallest first.
+    Of all tokens, or of those that are `counted`, (tokens,), those of smallest chance, the smallest first.
     """
     context = np.repeat(np.arange(len(lengths)), lengths)
     position = np.concatenate([np.arange(length) for length in lengths] or [context])
+    if counted is not None:
+        context, position = context[counted], position[counted]
     first = np.argsort(chances_in_background(seed, layer, context, position))[:_TOKENS]
     return list(zip(context[first].tolist(), position[first].tolist(), strict=True))
 

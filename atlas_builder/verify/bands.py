@@ -42,7 +42,7 @@ class FoundBand(NamedTuple):
 
 
 def bands_of(case: UnitCase, places: NDArray[np.int64], values: NDArray[np.float64]) -> list[FoundBand]:
-    """The bands of activations `values`, (tokens,); `places` are contexts and positions of all tokens: (tokens, 2)."""
+    """The bands of activations `values`, (counted,); `places` are contexts and positions of these: (counted, 2)."""
     rule = case.config.examples
     if case.config.units.kind == "logits":
         return _of_sides(case, ranges_of(case, places, values, rule.per_band * _DRAWN))
@@ -81,7 +81,7 @@ def _of_sides(case: UnitCase, ranges: Sequence[OwnRange]) -> list[FoundBand]:
 
 def bands_unsure(case: UnitCase) -> bool:
     """Whether activations are so near to an edge between bands that another run may see them in another band."""
-    values = case.values.astype(np.float64)
+    values = case.counted.astype(np.float64)
     if case.config.units.kind == "logits":
         return True  # their edges are activations themselves
     inner = [edge for edge in (edges_of_bands(np.sort(values), case.config.examples.bands) or ())[1:-1] if edge > 0]

@@ -65,8 +65,8 @@ def _numbered(record: Record) -> list[tuple[int, Record]]:
 
 def check_statistics(case: UnitCase) -> None:
     """Compare maximum, minimum, mean, standard deviation, density, histogram and number of tokens."""
-    stats, report, tokens = case.record["stats"], case.report, case.text.tokens
-    ordered = np.sort(case.values).astype(np.float64)
+    stats, report, tokens = case.record["stats"], case.report, len(case.counted)
+    ordered = np.sort(case.counted).astype(np.float64)
     mean = float(ordered.mean())
     size = float(np.sqrt((ordered**2).mean()))
     deviation = float(np.sqrt(max(0.0, size**2 - mean**2)))
@@ -119,7 +119,7 @@ def check_steering(case: UnitCase, changes: NDArray[np.float64] | None) -> None:
                 f"{case.name} is published with{'out' * (claimed is None)} steering, against the settings or its kind"
             )
         return
-    maximum = float(case.values.max(initial=0))
+    maximum = float(case.counted.max(initial=0))
     case.report.compare(
         "clamped units", f"{case.name}, clamped: value", claimed["value"], maximum, case.tolerance * maximum
     )

@@ -125,7 +125,7 @@ class _Checker:
             report.wrong(f"{what}: document {line['document']} has no token {line['position']}")
             return
         at = int(self.text.starts[key.context]) + key.position
-        following = int(self.text.next_tokens[at])
+        following = int(self.text.following[at])
         url = self.config.atlas.url
         text, span = self._shown(key)
         attributes = self.text.attributes[line["document"]] if self.text.attributes else {}
@@ -159,15 +159,15 @@ class _Checker:
     ) -> None:
         """Compare the side, and the place of the activation among those that its quantiles are of."""
         side = "positive" if token is None else "own" if following == token else "others"
-        if line["side"] != side or (token is not None and following < 0):
+        if line["side"] != side or (token is not None and following < 0) or not self.text.counted[at]:
             report.wrong(f"{what}: side is {brief(line['side'], 20)!r}, but is {side!r}")
             return
         if token is None:
-            reference = np.sort(values[values >= LOWEST])
+            reference = np.sort(values[(values >= LOWEST) & self.text.counted])
             # By the lower edge of its bin, as far as rounding may move it.
             ends = [EDGES[max(0, int(np.searchsorted(EDGES, values[at] + by, "right")) - 1)] for by in (-near, near)]
         else:
-            reference = np.sort(values[self.text.next_tokens == token])
+            reference = np.sort(values[(self.text.following == token) & self.text.counted])
             ends = [values[at] - near, values[at] + near]
         low, high = (float(np.searchsorted(reference, end, "left")) / max(1, len(reference)) for end in ends)
         report.count("quantiles")

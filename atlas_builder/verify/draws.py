@@ -38,7 +38,7 @@ def drawn_tokens(case: UnitCase, places: NDArray[np.int64], values: _Values) -> 
     following = case.text.next_tokens
     is_own = following == int(case.record["token"]["id"])
     # Edges are activations themselves: another token as active may in another run be a little less so.
-    edges = _own_edges(case.values.astype(np.float64), float(values.max()), is_own, case.config.examples.own_bands)
+    edges = _own_edges(case.counted.astype(np.float64), float(values.max()), is_own, case.config.examples.own_bands)
     of_own = chances_of_own(seed, case.layer, *places.T)
     return [
         *_from_bands(case, places, values, edges, 0, np.argsort(of_others), ~is_own & (following >= 0)),

@@ -111,6 +111,21 @@ def _check_source(case: UnitCase, report: VerificationReport, what: str, example
         report.wrong(f"{what}: its source is published as {example.get('source')!r}, but is {source!r}")
 
 
+def _check_roles(case: UnitCase, report: VerificationReport, what: str, example: Record, key: Key) -> None:
+    """Compare the role of the message that an example is of, and which of its tokens are the chat template's own."""
+    role, special = None, []
+    if case.text.roles:
+        first = key.position - example["key"]
+        role = case.text.roles[key.context][key.position]
+        of_window = case.text.special_in(key.context)[first : first + len(example["tokens"])]
+        special = [place for place, left_out in enumerate(of_window) if left_out]
+        report.count("roles")
+    if example.get("role") != role:
+        report.wrong(f"{what}: its role is published as {example.get('role')!r}, but is {role!r}")
+    if example.get("special", []) != special:
+        report.wrong(f"{what}: other tokens are published as the chat template's own than are")
+
+
 def _check_example(
     case: UnitCase, report: VerificationReport, what: str, example: Record, key: Key, shown: tuple[int, int]
 ) -> None:
@@ -118,18 +133,21 @@ def _check_example(
     if example["key"] != key.position - first or [case.texts[token] for token in tokens] != example["tokens"]:
         report.wrong(f"{what}: the text around it differs from the corpus")
         return
+    _check_roles(case, report, what, example, key)
     expected = activations(case.text, case.values, key.context)[first : first + len(tokens)].astype(np.float64)
     if len(example["values"]) != len(expected):
         report.wrong(f"{what}: has {len(example['values'])} activations of {len(expected)} tokens")
         return
     by_band = example["behaviour"] is None and "source" not in example
-    lowest, highest = float(case.values.min()), float(case.values.max())
+    lowest, highest = float(case.counted.min()), float(case.counted.max())
     is_negative = case.activation(key) < 0 and not by_band if highest > 0 else True
     extreme = -lowest if is_negative else highest
     differences = np.abs(np.array(example["values"]) - expected)
     report.count("activations", len(differences))
-    report.note("activations", float(differences.max()) / case.largest)
-    if differences.max() > case.tolerance * case.largest + 0.501 * grain_of(extreme):
+    # A chat template's own tokens may have far larger ones than count.
+    largest = max(case.largest, float(np.abs(expected).max()))
+    report.note("activations", float(differences.max()) / largest)
+    if differences.max() > case.tolerance * largest + 0.501 * grain_of(extreme):
         worst = int(differences.argmax())
         report.wrong(
             f"{what}: the activation {worst - example['key']:+d} tokens on is published as "

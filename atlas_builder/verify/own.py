@@ -41,7 +41,12 @@ def check_output_tokens(
     settings = config.units
     report.count("names")
     if settings.top is not None:
-        counts = Counter(token for _, _, ids in text.contexts for token in ids)
+        every = (
+            (number, token, place)
+            for number, (_, _, ids) in enumerate(text.contexts)
+            for place, token in enumerate(ids)
+        )
+        counts = Counter(token for number, token, place in every if not text.special_in(number)[place])
         wanted = sorted(counts, key=lambda token: (-counts[token], token))[: settings.top]
         if tokens != wanted:
             report.wrong("the tokens of the output neurons are not those that come most often in the text")
@@ -55,7 +60,7 @@ def check_output_tokens(
 def ranges_of(case: UnitCase, places: NDArray[np.int64], values: NDArray[np.float64], keep: int) -> list[OwnRange]:
     """The bands of others and of own positions; none for a token that never comes next.
 
-    `places` are contexts and positions of all tokens, (tokens, 2), `values` the activations there;
+    `places` are contexts and positions of all tokens that count, (tokens, 2), `values` the activations there;
     at most `keep` are drawn from a band of own positions, and for others at or above its lower edge.
     """
     rule, following = case.config.examples, case.text.next_tokens

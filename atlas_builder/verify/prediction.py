@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,6 +18,14 @@ Pattern = tuple[int, tuple[tuple[int, int], ...]]
 """A key token, and other tokens with their distance before it."""
 
 
+class _HeldOut(NamedTuple):
+    """A held-out context: its tokens, the activations there, and whether each token counts."""
+
+    tokens: Sequence[int]
+    values: np.ndarray
+    counted: np.ndarray
+
+
 def check_prediction(case: UnitCase, importance: Mapping[Key, Importance] | None) -> None:
     """Compare all scores; `importance` is None where that of no unit of the layer was measured."""
     claimed: dict[str, Any] | None = case.record["prediction"]
@@ -25,22 +33,25 @@ def check_prediction(case: UnitCase, importance: Mapping[Key, Importance] | None
         case.report.wrong(f"{case.name}: prediction is {'not ' * (claimed is None)}published, against the settings")
     if claimed is None:
         return
-    maximum = float(case.values.max(initial=0))
+    maximum = float(case.counted.max(initial=0))
     near = case.exactness * case.largest
     held_out = [
-        (case.text.contexts[number][2], activations(case.text, case.values, number))
+        _HeldOut(
+            case.text.contexts[number][2],
+            activations(case.text, case.values, number),
+            ~np.array(case.text.special_in(number), np.bool_),
+        )
         for number in range(_HELD_OUT - 1, len(case.text), _HELD_OUT)
     ]
     border = _FIRES * maximum
-    if maximum > 0 and any((np.abs(values - border) <= near).any() for _, values in held_out):
+    if maximum > 0 and any((np.abs(one.values[one.counted] - border) <= near).any() for one in held_out):
         return  # in another run a token there may fire or not
-    fires = [(values >= border) & (maximum > 0) for _, values in held_out]
+    fires = [(one.values >= border) & one.counted & (maximum > 0) for one in held_out]
     positives = int(sum(fired.sum() for fired in fires))
     case.report.compare("token predictors", f"{case.name}: tokens on which it fires", claimed["fired"], positives, 0.0)
-    texts = [tokens for tokens, _ in held_out]
     learnt = [key for side in case.sides if side.sign > 0 for key in keys_of(side) if _is_learnt(key)]
     look_up: set[Pattern] = {(token_at(case.text, key), ()) for key in learnt}
-    _compare(case, "lookup", claimed["lookup"], _counts(look_up, texts, fires), positives)
+    _compare(case, "lookup", claimed["lookup"], _counts(look_up, held_out, fires), positives)
     if importance is None:
         _compare(case, "context", claimed["context"], None, positives)
         return
@@ -50,7 +61,7 @@ def check_prediction(case: UnitCase, importance: Mapping[Key, Importance] | None
             if (np.abs(values[:-1] - _NEEDED) <= slack_of_importance(case, key)).any():
                 return  # in another run a token may belong to the pattern or not
             patterns.add(_pattern(case, key, values))
-    _compare(case, "context", claimed["context"], _counts(patterns, texts, fires), positives)
+    _compare(case, "context", claimed["context"], _counts(patterns, held_out, fires), positives)
 
 
 def _is_learnt(key: Key) -> bool:
@@ -63,17 +74,15 @@ def _pattern(case: UnitCase, key: Key, importance: Importance) -> Pattern:
     return token_at(case.text, key), tuple((int(back), tokens[key.position - back]) for back in before)
 
 
-def _counts(
-    patterns: Iterable[Pattern], texts: Sequence[Sequence[int]], fires: Sequence[np.ndarray]
-) -> tuple[int, int]:
+def _counts(patterns: Iterable[Pattern], texts: Sequence[_HeldOut], fires: Sequence[np.ndarray]) -> tuple[int, int]:
     """On how many tokens a pattern matches, and on how many of these the unit fires."""
     by_key: dict[int, list[tuple[tuple[int, int], ...]]] = {}
     for key, others in patterns:
         by_key.setdefault(key, []).append(others)
     predicted = right = 0
-    for tokens, fired in zip(texts, fires, strict=True):
+    for (tokens, _, counted), fired in zip(texts, fires, strict=True):
         for place, token in enumerate(tokens):
-            if any(
+            if counted[place] and any(
                 all(place >= back and tokens[place - back] == other for back, other in others)
                 for others in by_key.get(token, ())
             ):

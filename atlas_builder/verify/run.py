@@ -92,7 +92,7 @@ class Verification:
         self.places = np.stack(
             [np.repeat(np.arange(len(lengths)), lengths), np.concatenate([np.arange(length) for length in lengths])],
             axis=1,
-        )
+        )[self.text.counted]
         self.lengths = lengths
         self._inputs: dict[int, dict[Key, NDArray[np.float32]]] = {layer: {} for layer in self.counts}
 
@@ -118,7 +118,10 @@ class Verification:
                 read[layer],
                 trace,
                 choose_examples(trace, layer, read[layer], weights.has_negative(layer), self.config),
-                [Key(*place) for place in background_places(self.lengths, self.config.examples.seed, layer)],
+                [
+                    Key(*place)
+                    for place in background_places(self.lengths, self.config.examples.seed, layer, self.text.counted)
+                ],
             )
             for layer, trace in traces.items()
         }
@@ -303,12 +306,12 @@ class Verification:
 
     @staticmethod
     def _nudged(case: UnitCase, nudge: float, of_any_sign: bool = False) -> NDArray[np.float64]:
-        exact = case.values.astype(np.float64)
+        exact = case.counted.astype(np.float64)
         return exact + nudge * case.exactness * (np.abs(exact) + case.grain) * ((exact > 0) | of_any_sign)
 
     def _clamped(self, case: UnitCase) -> np.ndarray | None:
         """Clamp the unit to its maximum on its strongest examples, up to their key tokens; None where it is not."""
-        maximum = float(case.values.max(initial=0))
+        maximum = float(case.counted.max(initial=0))
         if not self.config.describe.steering or not maximum > 0:
             return None
         rows = _strongest(self.text, case)

@@ -12,6 +12,7 @@ from atlas_builder.verify.unit import UnitCase
 from atlas_builder.verify.wording import BehaviourWords, labels_of, words_of
 from atlas_builder.verify.words import LayerVocabulary
 
+_BREAK = "\n"  # in place of a chat template's own tokens
 _TOKENS, _TOKENS_OF_A_RARE_ONE, _NEXT = 6, 3, 4
 
 
@@ -47,6 +48,7 @@ def _token_shares(case: UnitCase, members: list[Key], sign: int) -> tuple[NDArra
         first, tokens = window(case.text, key, *case.config.examples.window)
         tokens = case.text.read(key.context)[first : first + len(tokens)]
         values = sign * activations(case.text, case.values, key.context)[first : first + len(tokens)].astype(np.float64)
+        values[case.text.special_in(key.context)[first : first + len(tokens)]] = 0  # they count nowhere
         np.add.at(mass, tokens, np.maximum(values, 0))
         np.add.at(largest, tokens, (values > 0) * case.largest)
     total = float(mass.sum()) or 1.0
@@ -65,9 +67,9 @@ def _next_shares(text: Text, members: list[Key], vocabulary: int) -> NDArray[np.
                 (place for place in range(behind, len(tokens)) if text.begins[key.context][place]), len(tokens)
             )
         if behind < len(tokens):
-            counts[text.read(key.context)[behind]] += 1
+            counts[text.read(key.context)[behind]] += not text.special_in(key.context)[behind]
         elif key.context + 1 < len(text) and text.contexts[key.context + 1][0] == document:
-            counts[text.read(key.context + 1)[0]] += 1
+            counts[text.read(key.context + 1)[0]] += not text.special_in(key.context + 1)[0]
     return np.where(counts > 0, counts / (counts.sum() or 1), np.nan)
 
 
@@ -81,7 +83,9 @@ def described_by(text: Text, texts: list[str], around: tuple[int, int], members:
     words = []
     for key in members:
         first, tokens = window(text, key, *whole_window(text, key, *around))
-        words.append(words_of([texts[token] for token in tokens], key.position - first))
+        special = text.special_in(key.context)[first : first + len(tokens)]
+        shown = [_BREAK if left_out else texts[token] for token, left_out in zip(tokens, special, strict=True)]
+        words.append(words_of(shown, key.position - first))
     return BehaviourWords.of(words)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -63,10 +64,15 @@ class UnitCase:
         """Its number in the layer."""
         return int(self.record["unit"])
 
+    @cached_property
+    def counted(self) -> NDArray[np.float32]:
+        """The activations at the tokens that count: (counted,)."""
+        return self.values[self.text.counted] if len(self.values) else self.values
+
     @property
     def largest(self) -> float:
-        """The size of the largest activation, 1 where there is none."""
-        return max(float(np.abs(self.values).max(initial=0)), 0.0) or 1.0
+        """The size of the largest activation that counts, 1 where there is none."""
+        return max(float(np.abs(self.counted).max(initial=0)), 0.0) or 1.0
 
     @property
     def tolerance(self) -> float:

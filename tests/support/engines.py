@@ -43,8 +43,10 @@ class DeviceCollector(LayerCollector):
         activations: Tensor,
         head: int,
         own: NDArray[np.int32] | None = None,
+        special: NDArray[np.bool_] | None = None,
     ) -> None:
-        """Collect a batch, few contexts at a time at first."""
+        """Collect a batch, few contexts at a time at first; loops alone leave out special tokens."""
+        assert special is None
         done = 0
         while done < len(batch):
             these = slice(done, done + self._device.contexts_at_once(activations.shape[1] - head))

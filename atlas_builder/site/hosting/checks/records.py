@@ -11,6 +11,7 @@ import numpy as np
 from scipy.stats import hypergeom
 
 from atlas_builder.describe.novelty import SIGNIFICANT
+from atlas_builder.reader.facts import counted_tokens
 from atlas_builder.records.address import UnitAddress
 from atlas_builder.records.schema import Record, content_hash, serialise
 from atlas_builder.records.validation import schema_problem
@@ -33,7 +34,7 @@ def record_problem(record: Any, content: bytes, address: UnitAddress, facts: Map
 def _disagreements(record: Record, address: UnitAddress, facts: Mapping[str, Any]) -> Iterator[str]:
     """What the schema cannot express: whose record it is, valid indices, sums and bounds that agree."""
     yield from _address(record, address, facts)
-    yield from _examples(record)
+    yield from _examples(record, facts)
     yield from _behaviours(record)
     yield from _statistics(record, facts)
     yield from measure_problems(record)
@@ -61,7 +62,7 @@ def _address(record: Record, address: UnitAddress, facts: Mapping[str, Any]) -> 
             yield f"its {name} is {record.get(name)!r}, but its place in the atlas gives {value!r}"
 
 
-def _examples(record: Record) -> Iterator[str]:
+def _examples(record: Record, facts: Mapping[str, Any]) -> Iterator[str]:
     """Every example is whole, in one list of a behaviour or band at most, and within the unit's range."""
     examples, stats = record["examples"], record["stats"]
     listed = Counter(place for part in (*record["behaviours"], *record["bands"]) for place in part["examples"])
@@ -89,7 +90,10 @@ def _examples(record: Record) -> Iterator[str]:
         if len(example["tokens"]) != len(values) or key >= len(values):
             yield "an example's tokens, values and key do not match"
             return
-        if not low <= min(values) <= max(values) <= high:
+        special = example.get("special", ())
+        yield from _roles(place, example, facts)
+        counted = [value for at, value in enumerate(values) if at not in special] if special else values
+        if not low <= min(counted, default=low) <= max(counted, default=low) <= high:
             yield f"example {place} has an activation beyond the unit's minimum and maximum"
         if not on_grain[place]:
             yield f"example {place} has an activation that is not rounded as the others are"
@@ -103,6 +107,18 @@ def _examples(record: Record) -> Iterator[str]:
             yield f"example {place} begins before its document"
         if "importance" in example and (len(example["importance"]) != key + 1 or not on_hundredths[place]):
             yield f"the token importance of example {place} is not that of the tokens up to its key token"
+
+
+def _roles(place: int, example: Record, facts: Mapping[str, Any]) -> Iterator[str]:
+    """The role of an example of a conversation is one of the atlas's, and its key token is in a message."""
+    roles = facts["corpus"].get("chat", {}).get("roles", ())
+    if (example.get("role") in roles) != bool(roles) or ("role" in example) != bool(roles):
+        yield f"the role of example {place} is none of the atlas's"
+    special = example.get("special", [])
+    if special != sorted(set(special)) or not all(
+        at < len(example["tokens"]) and at != example["key"] for at in special
+    ):
+        yield f"the chat template's own tokens of example {place} are not places beside its key token"
 
 
 def _at_key(example: Record) -> float:
@@ -176,8 +192,8 @@ def _statistics(record: Record, facts: Mapping[str, Any]) -> Iterator[str]:
     """The statistics agree with the histogram, whose bins bound them."""
     stats, counts = record["stats"], record["stats"]["histogram"]["counts"]
     edges = np.array(stats["histogram"]["edges"], dtype=np.float64)
-    if stats["tokens"] != facts["corpus"]["tokens"]:
-        yield f"it counts {stats['tokens']:,} tokens, but the atlas {facts['corpus']['tokens']:,}"
+    if stats["tokens"] != (counted := counted_tokens(facts)):
+        yield f"it counts {stats['tokens']:,} tokens, but the atlas {counted:,}"
     if sum(counts) != stats["tokens"]:
         yield "the histogram does not count every token"
         return
