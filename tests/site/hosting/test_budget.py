@@ -28,10 +28,10 @@ def test_less_is_shown_step_by_step_until_it_fits(monkeypatch: pytest.MonkeyPatc
     assert budget.fitted(settings, [7], size, Progress(quiet=True)) == settings
     listener = Listener()
     less = budget.fitted(settings, [5, 3], size, listener)
-    assert (less.examples_per_unit, less.band_examples_shown) == (8, 2)
+    assert (less.examples_per_unit, less.band_examples_shown) == (8, 1)
     (said,) = listener.lines
     assert "examples_per_unit 10 → 8" in said
-    assert "examples_per_behaviour" not in said
+    assert "examples_at_least" not in said
     assert "75% are for them" in said
     assert budget.fitted(SiteSettings(host="none"), [1000], size, listener) == SiteSettings(host="none")
     # What is less already stays.
@@ -99,6 +99,6 @@ def test_a_site_too_large_for_its_host_shows_less_and_holds_together(
     assert sum(path.stat().st_size for path in pages) <= whole * 0.75 * 1.02
     assert any("less is shown of each unit" in line for line in listener.lines)
     facts = read_json(tmp_path / "site" / "atlas.json")
-    assert facts["shown"]["examples_per_unit"] < facts["configuration"]["site"]["examples_per_unit"]
+    assert facts["shown"]["band_examples_shown"] < facts["configuration"]["site"]["band_examples_shown"]
     problems = [problem for problem in check(tmp_path / "site", Progress(quiet=True)).problems if " MB" not in problem]
     assert not problems
