@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from pathlib import Path
@@ -16,6 +17,8 @@ from atlas_builder.progress import Progress
 from atlas_builder.site.hosting import budget
 from atlas_builder.site.hosting.check import check
 from tests.support.atlases import Configure, Listener
+
+_EXAMPLES = {"examples_per_behaviour", "examples_at_least"}
 
 
 def test_less_is_shown_step_by_step_until_it_fits(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,6 +52,22 @@ def test_where_nothing_suffices_that_is_said(monkeypatch: pytest.MonkeyPatch) ->
     assert less.examples_per_behaviour == 1
     assert "less is shown" in listener.lines[0]
     assert "Publish fewer layers" in listener.lines[1]
+
+
+def test_examples_of_main_behaviours_are_given_up_last() -> None:
+    kept = SiteSettings(examples_at_least=3)
+    shown = [[min(step.get(name, 99), getattr(kept, name)) for step in budget.STEPS] for name in sorted(_EXAMPLES)]
+    assert all(one >= other for steps in shown for one, other in itertools.pairwise(steps))
+    least = [min(values) for values in zip(*shown, strict=True)]
+    assert least[:-3] == [3] * (len(budget.STEPS) - 3)
+    for name in {name for step in budget.STEPS for name in step} - _EXAMPLES - {"tokens_before", "tokens_after"}:
+        assert budget.STEPS[-4][name] == budget.STEPS[-1][name], "it is given up before the third example"
+
+
+def test_many_behaviours_leave_less_for_pages_and_records() -> None:
+    assert budget.share_of_units(10**9, 100_000) == 0.75
+    assert budget.share_of_units(10**9, 800_000) == pytest.approx(0.59)
+    assert budget.share_of_units(10**9, 10**7) == 0
 
 
 def test_small_atlases_are_counted_whole() -> None:
