@@ -14,7 +14,8 @@ _LINES = re.compile(r"\n(?=<|\{%)")
 class RecordTemplates(Environment):
     """Jinja whose `record.stats` looks among the keys of a dict first; pages ask for little else.
 
-    A template that begins with `{# compact #}` breaks its lines before tags for its own readers only: its pages do not.
+    A template that begins with `{# compact #}` breaks its lines before tags for its own readers only: its pages do not,
+    where `trim_blocks` is set. MkDocs's own Jinja does not set it, and keeps all lines.
     """
 
     def getattr(self, obj: Any, attribute: str) -> Any:
@@ -32,7 +33,7 @@ class RecordTemplates(Environment):
     def preprocess(self, source: str, name: str | None = None, filename: str | None = None) -> str:
         """The source without such line ends; as comments they still count in messages."""
         source = super().preprocess(source, name, filename)
-        return _LINES.sub("{#\n#}", source) if source.startswith(_COMPACT) else source
+        return _LINES.sub("{#\n#}", source) if self.trim_blocks and source.startswith(_COMPACT) else source
 
     def page(self, template: str, values: dict[str, Any]) -> str:
         """A page: what `render` of the template of this name returns.
