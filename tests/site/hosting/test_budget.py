@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from pathlib import Path
@@ -121,3 +122,20 @@ def test_a_site_too_large_for_its_host_shows_less_and_holds_together(
     assert facts["shown"]["band_examples_shown"] < facts["configuration"]["site"]["band_examples_shown"]
     problems = [problem for problem in check(tmp_path / "site", Progress(quiet=True)).problems if " MB" not in problem]
     assert not problems
+
+
+def test_pages_without_planes_and_titles_show_their_records_whole(
+    configure: Configure, pool: Executor, tmp_path: Path
+) -> None:
+    shown = {"planes": False, "activation_titles": False, "examples_at_least": 3, "examples_per_unit": 1}
+    build(configure(site=shown), tmp_path / "site", executor=pool, progress=Progress(quiet=True))
+    assert not check(tmp_path / "site", Progress(quiet=True)).problems
+    for path in (tmp_path / "site").glob("L*/N*.html"):
+        page, record = path.read_text(encoding="utf-8"), read_json(path.with_suffix(".json"))
+        assert "<svg class=plane" not in page
+        assert not re.search(r"<i [^>]*title=", page)
+        sides = [record["polysemanticity"], (record["negative"] or {}).get("polysemanticity")]
+        for sign, side in zip((1, -1), sides, strict=True):
+            own = [behaviour for behaviour in record["behaviours"] if behaviour["sign"] == sign]
+            for behaviour in own[: side["main_behaviours"] if side else 0]:
+                assert len(behaviour["examples"]) <= 3
