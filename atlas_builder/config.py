@@ -232,7 +232,14 @@ class SiteSettings(Section):
     examples_per_behaviour: int = Field(default=6, ge=1, le=1000)
     """Most examples shown per behaviour, on a page and in a record; its size counts all, and a rare one shows one."""
     examples_per_unit: int = Field(default=10, ge=1, le=10_000)
-    """Most examples that a unit's behaviours show together, though each main one shows at least two."""
+    """Most examples that a unit's behaviours show together, though each main one shows at least `examples_at_least`."""
+    examples_at_least: int = Field(default=2, ge=1, le=1000)
+    """Examples that each main behaviour shows where it has so many, whatever `examples_per_unit` leaves it; never more
+    than `examples_per_behaviour`."""
+    activation_titles: bool = True
+    """Whether the activation of a highlighted token of an example shows under the pointer; records always have it."""
+    planes: bool = True
+    """Whether a page draws its unit's examples by principal coordinates."""
     tokens_before: int = Field(default=20, ge=0, le=500)
     """Most tokens shown before the key token of an example, out of `examples.window`."""
     tokens_after: int = Field(default=10, ge=0, le=500)

@@ -14,7 +14,7 @@ from atlas_builder.collect.results import CollectedLayer
 from atlas_builder.config import SiteSettings
 from atlas_builder.corpus.contexts import Contexts
 
-SHOWN_BY = ("examples_per_behaviour", "examples_per_unit", "noise_shown")
+SHOWN_BY = ("examples_per_behaviour", "examples_per_unit", "examples_at_least", "noise_shown")
 """The settings of `SiteSettings` that decide it."""
 _ALIKE = 6  # tokens up to the key token by which two examples count as the same text
 
@@ -33,7 +33,8 @@ class Shown:
         begin, end = self.clustered.starts[unit : unit + 2].tolist()
         main = self.main(unit)
         rare = len(main) - sum(main)
-        limit = min(site.examples_per_behaviour, max(2, (site.examples_per_unit - rare) // max(1, sum(main))))
+        share = (site.examples_per_unit - rare) // max(1, sum(main))
+        limit = min(site.examples_per_behaviour, max(site.examples_at_least, share))
         leads: list[bytes] = self._leads[first:last].tolist()
         members: list[list[int]] = [[] for _ in main]
         noise: dict[int, list[int]] = {1: [], -1: []}

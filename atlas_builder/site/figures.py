@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 
 from atlas_builder.cluster.clustering import is_main
 
+_COLUMN = 3  # units of a plane's drawing that a column of dots is wide
+
 
 def histogram(
     edges: Sequence[float], counts: Sequence[int], threshold: float | None = None, marks: Sequence[float] = ()
 ) -> Markup:
     """Tokens by activation, counts on a logarithmic axis; `threshold` draws a line, `marks` are ticks on the axis."""
-    width, height, base = 320, 96, 84
+    width, above, tall = 320, 96, 78  # the text's line is at 0, the axis 12 above it
     if not counts:
         return Markup("")
     low, high = edges[0], edges[-1]
@@ -29,27 +31,29 @@ def histogram(
     def x(value: float) -> int:
         return round((value - low) / span * width)
 
-    outline, at = [f"M0 {base}"], None
+    outline, at, last, wide = ["M0-12"], 0, 0, 0
     for right, count in zip(edges[1:], counts, strict=True):
-        y = round(base - math.log10(count + 1) / top * (base - 6))
-        outline.append(f"H{x(right)}" if y == at else f"V{y}H{x(right)}")
-        at = y
-    ticks = [(low, "start"), (high, "end")]
+        bar = round(math.log10(count + 1) / top * tall)
+        if bar != at:
+            outline.append(f"h{wide}v{at - bar}" if wide else f"v{at - bar}")
+            at, wide = bar, 0
+        wide += x(right) - last
+        last = x(right)
+    outline.append(f"h{wide}V-12z")
+    # The first begins at the left edge and the last ends at the right one, as the style sheet has it.
+    ticks = [f"<text>{_tick(low, span)}</text>", f"<text x={width}>{_tick(high, span)}</text>"]
     if low < 0 < high and 0.12 < -low / span < 0.88:
-        ticks.insert(1, (0.0, "middle"))
-    labels = "".join(
-        f"<text x={x(value)} y={height} text-anchor={anchor}>{_tick(value, span)}</text>" for value, anchor in ticks
-    )
+        ticks.insert(1, f"<text x={x(0)}>0</text>")
     line = ""
     if threshold is not None and low < threshold < high:
-        line = f'<path class=rule d="M{x(threshold)} 4V{base}"/>'
+        line = f'<path class=rule d="M{x(threshold)}-92v80"/>'
     if places := dict.fromkeys(x(mark) for mark in marks if low <= mark <= high):
-        line += f'<path class=marks d="{"".join(f"M{place} {base - 3}v7" for place in places)}"/>'
+        line += f'<path class=marks d="{"".join(f"M{place}-15v7" for place in places)}"/>'
     total = sum(counts)
     summary = escape(f"Histogram of {total:,} activations from {low:.3g} to {high:.3g}")
     return Markup(
-        f'<svg class=histogram viewBox="0 0 {width} {height + 4}" role=img aria-label="{summary}">'
-        f'<path class=bars d="{"".join(outline)}V{base}z"/>{line}{labels}</svg>'
+        f'<svg class=histogram viewBox="0 -{above} {width} {above + 4}" role=img aria-label="{summary}">'
+        f'<path class=bars d="{"".join(outline)}"/>{line}{"".join(ticks)}</svg>'
     )
 
 
@@ -119,7 +123,10 @@ def plane(points: NDArray[np.float32], labels: NDArray[np.int32], colours: Seque
     room = np.array([width - 2 * margin, height - 2 * margin])
     scale = (room / np.maximum(high - low, 1e-6)).min()
     places = np.rint((points - (low + high) / 2) * [scale, -scale] + [width / 2, height / 2]).astype(int)
-    order = np.lexsort((places[:, 1], places[:, 0], labels))
+    # Each behaviour's dots from left to right, up and down by turns: steps are short then.
+    across, down = places.T
+    columns = across // _COLUMN
+    order = np.lexsort((across, np.where(columns % 2, -down, down), columns, labels))
     places = places[order]
     steps = places[1:] - places[:-1]  # (examples - 1, 2)
     sizes = np.bincount(labels, minlength=len(colours))
@@ -134,13 +141,13 @@ def plane(points: NDArray[np.float32], labels: NDArray[np.int32], colours: Seque
         if not size:
             continue
         first, last = last, last + size
-        # A line of no length with a round end is a dot; from the last one it takes half a dozen bytes.
+        # A closed path of no length with a round end is a dot; from the last one it takes five bytes.
         others = slice(first, last - 1)  # the step to a dot stands one before it
         path = [_dot(xs[first], ys[first]), *map(_next_dot, steps_x[others], steps_y[others])]
         dots.append(f'<path class={colours[number]} d="{"".join(path)}"/>')
         if number and numbered[number]:
-            middle = size // 2  # they are in the order of x
-            numbers.append(f"<text x={xs[first + middle]} y={sorted(ys[first:last])[middle] + 2}>{number}</text>")
+            x, y = (sorted(line[first:last])[size // 2] for line in (xs, ys))
+            numbers.append(f"<text x={x} y={y + 2}>{number}</text>")
     summary = f"{len(points):,} examples in {count} behaviour{'s' if count != 1 else ''}, by principal coordinates."
     return Markup(
         f'<svg class=plane viewBox="0 0 {width} {height}" role=img aria-label="{summary}">'
@@ -149,7 +156,7 @@ def plane(points: NDArray[np.float32], labels: NDArray[np.int32], colours: Seque
 
 
 def _dot(x: int, y: int) -> str:
-    return f"m{x} {y}h0" if y >= 0 else f"m{x}{y}h0"
+    return f"m{x} {y}z" if y >= 0 else f"m{x}{y}z"
 
 
 # Neighbours are near each other, so the same steps come again and again.

@@ -7,7 +7,7 @@ characters, bidi overrides, line separators) is escaped or spelt out.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -68,8 +68,9 @@ def highlight(
     For negative activations that is the minimum, and negative tokens are highlighted. With
     the `importance` of the first tokens, these can be highlighted by it instead; tokens that
     lower the activation stay plain. `titles` show a token's activation under the pointer;
-    `marks_next` marks the token after the key token, where it begins a character. Tokens without an activation, a
-    chat template's own, are quiet.
+    without them, neighbours of one level share an element. `marks_next` marks the token
+    after the key token, where it begins a character. Tokens without an activation, a chat
+    template's own, are quiet.
 
     Only active or important tokens get an element, which keeps a page of two dozen
     examples small. Tokens that are parts of one character share an element with the whole
@@ -87,10 +88,16 @@ def highlight(
     # The key token's activation stands beside the example, in full.
     shade = _shade(levels.pop(key), weights.pop(key, 0))
     out[key] = f"<mark class={shade}{which}>{out[key]}</mark>"
-    for place in levels.keys() | weights.keys() if weights else levels:
-        level = levels.get(place, 0)
-        out[place] = (
-            f"{_opening(level, weights.get(place, 0), values[place] if titles and level else None)}{out[place]}</i>"
+    places = levels.keys() | weights.keys() if weights else levels
+    if titles:
+        for place in places:
+            level = levels.get(place, 0)
+            out[place] = f"{_opening(level, weights.get(place, 0), values[place] if level else None)}{out[place]}</i>"
+    else:
+        _highlight_runs(
+            out,
+            {place: _shade(levels.get(place, 0), weights.get(place, 0)) for place in places},
+            key + 1 if marks_next else -2,
         )
     if marks_next and not which and key + 1 < len(out):
         out[key + 1] = f"<b>{out[key + 1]}</b>"
@@ -100,14 +107,23 @@ def highlight(
     return Markup(_BLANKS.sub(" ", line) if "  " in line else line)
 
 
+def _highlight_runs(out: list[str], shades: Mapping[int, str], alone: int) -> None:
+    """Give tokens at the places of `shades` an element, neighbours of one shade the same; `alone` has its own."""
+    for place, shade in shades.items():
+        if place == alone or place - 1 == alone or shades.get(place - 1) != shade:
+            out[place] = f"<i class={shade}>{out[place]}"
+        if place == alone or place + 1 == alone or shades.get(place + 1) != shade:
+            out[place] += "</i>"
+
+
 def example(shown: Markup, value: float, source: str, position: int, *, weighed: bool, role: str = "") -> Markup:
-    """A line of a list of examples: the running text, the key token's activation, where it is from, and the role there.
+    """An example in a list, its last element left open: the key token's activation, its source and role, the text.
 
     In Python rather than in a template: a page has a dozen, and an atlas half a million.
     """
     kind = " class=weighed" if weighed else ""
     cited = f"<cite>{_content(plain(f'{role} · {source}' if role else source))} @{position}</cite>"
-    return Markup(f"<li><p{kind}>{shown}</p><b>{number(value)}</b>{cited}")
+    return Markup(f"<b>{number(value)}</b>{cited}<p{kind}>{shown}")
 
 
 def codes(pairs: Sequence[tuple[str, float]], *, shares: bool = False) -> Markup:
@@ -120,7 +136,7 @@ def codes(pairs: Sequence[tuple[str, float]], *, shares: bool = False) -> Markup
 
 def rows(pairs: Sequence[tuple[str, float]], scale: float = 1) -> Markup:
     """Tokens with a number each, multiplied by `scale`, as rows of a table."""
-    return Markup("\n".join(f"<tr><td>{token(text)}<td>{number(scale * value, 2)}" for text, value in pairs))
+    return Markup("".join(f"<tr><td>{token(text)}<td>{number(scale * value, 2)}" for text, value in pairs))
 
 
 def measured(value: Any, measure: Measure) -> str:
@@ -128,6 +144,12 @@ def measured(value: Any, measure: Measure) -> str:
     if measure.values == "count":
         return str(value)
     return percent(value) if in_per_cent(measure) else number(value, measure.digits)
+
+
+def beside(page: str, folder: str) -> str:
+    """The address of a page, given from the site's root, on one in this folder of the root."""
+    place, _, name = page.partition("/")
+    return name if place == folder else f"../{page}"
 
 
 def in_per_cent(measure: Measure) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import TemplateError
 
 from atlas_builder.collect.results import Selection
-from atlas_builder.config import Configuration
+from atlas_builder.config import Configuration, SiteSettings
 from atlas_builder.corpus import token_text
 from atlas_builder.errors import ConfigurationError
 from atlas_builder.reader.facts import counted_tokens
@@ -106,11 +106,14 @@ class Pages:
         labels: Mapping[tuple[str, int], str],
         around: Neighbourhood,
         selection: Selection,
+        site: SiteSettings | None = None,
     ) -> str:
         """The page of a unit; `planes` are by sign, `labels` name the behaviours that it links to.
 
-        `selection` is how the examples of positive activations were selected.
+        `selection` is how the examples of positive activations were selected; `site` says how
+        much is shown, by default the configuration's settings.
         """
+        site = site or self.config.site
         layer, unit = record["layer"], record["unit"]
         title = self.names.title(layer, unit)
         places, colours = ExamplePlaces.of(record), colours_of(record)
@@ -124,9 +127,9 @@ class Pages:
             unit_title=title,
             noun=kind_of(record["kind"]).noun,
             record=record,
-            shown=shown_examples(record, places),
+            shown=shown_examples(record, places, titles=site.activation_titles),
             explained=any("importance" in example for example in record["examples"]),
-            sides=sides_of(record, places, planes, colours),
+            sides=sides_of(record, places, planes if site.planes else {}, colours),
             colours=colours,
             lines=COLOURS,
             headline=headline(record),

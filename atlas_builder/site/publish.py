@@ -142,7 +142,7 @@ def _fitted(site: Site, executor: Executor, progress: Progress) -> Site:
         return [task.result() for task in tasks]
 
     settings = site.config.site
-    fit = fitted(settings, layers, sizes_of, progress)
+    fit = fitted(settings, layers, sizes_of, progress, len(site.stages.links.address))
     if fit == settings:
         return site
     shown = {name: value for name, value in fit.model_dump().items() if value != getattr(settings, name)}

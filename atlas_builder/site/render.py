@@ -67,7 +67,7 @@ class Worker(threading.local):
         record, content = self.layer.with_bytes(unit, shown)
         planes = {sign: self.layer.plane(unit, sign) for sign in (1, -1)[: self.layer.layer.signs]}
         selection = Selection(*self.layer.layer.selection[unit, 0].tolist())
-        page = self.site.pages.unit(record, planes, self.site.labels, self.site.around(place), selection)
+        page = self.site.pages.unit(record, planes, self.site.labels, self.site.around(place), selection, shown)
         return RenderedUnit(record, content, encoded(page))
 
 

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from jinja2 import Environment
 
+_COMPACT = "{# compact #}"
+_LINES = re.compile(r"\n(?=<|\{%)")
+
 
 class RecordTemplates(Environment):
-    """Jinja whose `record.stats` looks among the keys of a dict first; pages ask for little else."""
+    """Jinja whose `record.stats` looks among the keys of a dict first; pages ask for little else.
+
+    A template that begins with `{# compact #}` breaks its lines before tags for its own readers only: its pages do not,
+    where `trim_blocks` is set. MkDocs's own Jinja does not set it, and keeps all lines.
+    """
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         """What a template means by `obj.attribute`."""
@@ -21,6 +29,11 @@ class RecordTemplates(Environment):
             except AttributeError:
                 pass
         return super().getattr(obj, attribute)
+
+    def preprocess(self, source: str, name: str | None = None, filename: str | None = None) -> str:
+        """The source without such line ends; as comments they still count in messages."""
+        source = super().preprocess(source, name, filename)
+        return _LINES.sub("{#\n#}", source) if self.trim_blocks and source.startswith(_COMPACT) else source
 
     def page(self, template: str, values: dict[str, Any]) -> str:
         """A page: what `render` of the template of this name returns.

@@ -67,6 +67,7 @@ def environment(theme: Path) -> RecordTemplates:
         aligned=rounding.aligned,
         codes=html.codes,
         rows=html.rows,
+        beside=html.beside,
         thousands=lambda value: f"{value:,}",
         sha256=sha256,
     )

@@ -26,14 +26,14 @@ PlanePoints = tuple[NDArray[np.float32], NDArray[np.int32], float]
 
 @dataclass(frozen=True)
 class UnitSide:
-    """A unit's behaviours and measures for one sign of its activations."""
+    """A unit's behaviours and measures for one sign of its activations; `projection` where its plane is drawn."""
 
     sign: int
     behaviours: list[dict[str, Any]]
     noise: list[int]
     measures: dict[str, Any]
     colours: list[str]
-    projection: PlanePoints
+    projection: PlanePoints | None
 
     @property
     def main(self) -> list[dict[str, Any]]:
@@ -52,20 +52,24 @@ class UnitSide:
 
     @property
     def bar(self) -> Markup:
-        """The coverage of its behaviours and of unclustered examples."""
-        parts = [(self.colours[behaviour["id"]], behaviour["coverage"]) for behaviour in self.behaviours]
+        """The coverage of its main behaviours, of all rare ones and of unclustered examples, as the list beside it."""
+        parts = [(self.colours[behaviour["id"]], behaviour["coverage"]) for behaviour in self.main]
+        if self.rare:
+            parts.append(("c0", sum(behaviour["coverage"] for behaviour in self.rare)))
         return figures.shares([*parts, ("c0", self.unexplained)] if self.noise else parts)
 
     @property
     def spread(self) -> float:
         """The share of its examples' variance that the plane shows."""
-        return self.projection[2]
+        return self.projection[2] if self.projection else math.nan
 
     @cached_property
     def plane(self) -> Markup | None:
-        """Its examples by principal coordinates; None where they do not vary."""
-        points, labels, share = self.projection
-        return None if math.isnan(share) else figures.plane(points, labels, self.colours)
+        """Its examples by principal coordinates; None where they do not vary, or are not to be drawn."""
+        if self.projection is None or math.isnan(self.spread):
+            return None
+        points, labels, _ = self.projection
+        return figures.plane(points, labels, self.colours)
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,7 @@ class ExamplePlaces:
 def sides_of(
     record: Record, places: ExamplePlaces, planes: Mapping[int, PlanePoints], colours: list[str]
 ) -> list[UnitSide]:
-    """A unit's positive side, and its negative one where it has negative activations."""
+    """A unit's positive side, and its negative one where it has negative activations; `planes` of those to be drawn."""
     return [
         UnitSide(
             sign,
@@ -103,7 +107,7 @@ def sides_of(
             [place for place in places.unclustered if (place in places.negative) == (sign < 0)],
             measures,
             colours,
-            planes[sign],
+            planes.get(sign),
         )
         for sign, measures in measures_by_sign(record).items()
     ]
@@ -117,27 +121,39 @@ def colours_of(record: Record) -> list[str]:
     return [f"c{rank if rank <= COLOURS else 0}" for rank in ranks]
 
 
-def shown_examples(record: Record, places: ExamplePlaces) -> list[Markup]:
-    """Each example as it is shown, highlighted by shares of the unit's maximum, or of its minimum."""
+def shown_examples(record: Record, places: ExamplePlaces, *, titles: bool) -> list[Markup]:
+    """Each example as it is shown, highlighted by shares of the unit's maximum, or of its minimum.
+
+    Activations of tokens are `titles`, but for those of bands.
+    """
     maximum, minimum = record["stats"]["max"], record["stats"]["min"]
     return [
         _shown(
             example,
             minimum if place in places.negative else max(maximum, 0),  # an output neuron may never be active
             in_a_band=place in places.in_bands,
+            titles=titles,
             is_own=place in places.own,
         )
         for place, example in enumerate(record["examples"])
     ]
 
 
-def _shown(example: dict[str, Any], extreme: float, *, in_a_band: bool, is_own: bool) -> Markup:
+def _shown(example: dict[str, Any], extreme: float, *, in_a_band: bool, titles: bool, is_own: bool) -> Markup:
     """The text of an example of a band; the whole line of another, with activation and source."""
     key, importance = example["key"], example.get("importance", ())
     values = list(example["values"])
     for place in example.get("special", ()):
         values[place] = None
-    text = html.highlight(example["tokens"], values, key, extreme, importance, titles=not in_a_band, marks_next=is_own)
+    text = html.highlight(
+        example["tokens"],
+        values,
+        key,
+        extreme,
+        importance,
+        titles=titles and not in_a_band,
+        marks_next=is_own,
+    )
     if in_a_band:
         return text
     value, source = example["values"][key], example["source"]

@@ -64,7 +64,9 @@ def spread(keys: Sequence[Key], most: int, text: Text, first: Key | None = None)
 
 def per_main(site: SiteSettings, mains: int, rare: int) -> int:
     """The most examples that a main behaviour shows."""
-    return min(site.examples_per_behaviour, max(2, (site.examples_per_unit - rare) // max(1, mains)))
+    return min(
+        site.examples_per_behaviour, max(site.examples_at_least, (site.examples_per_unit - rare) // max(1, mains))
+    )
 
 
 def around(site: SiteSettings, window: tuple[int, int], kind: str) -> tuple[int, int]:

@@ -33,7 +33,7 @@ def test_a_reader_gets_from_home_to_a_layer_a_unit_a_neighbour_a_search_hit_and_
     neighbour.click()
     assert target
     assert page.url.endswith(target.removeprefix("../"))
-    expect(page.locator(f".behaviour#{target.split('#')[1]}")).to_be_visible()
+    expect(page.locator(f"#{target.split('#')[1]}")).to_be_visible()
 
     page.get_by_role("searchbox").first.fill("return")
     page.keyboard.press("Enter")

@@ -47,10 +47,9 @@ def cite_page(tmp_path: Path) -> Callable[[str | None], tuple[str, Citation]]:
             '<!doctype html><html lang="en"><meta charset="utf-8"><title>x</title>{% import "cite.html" as cite %}'
             "<script src=assets/constants.js></script>{{ cite.tags(citation) }}"
             '{{ cite.section(citation, "neuron", "", behaviours) }}'
-            '<p><a href="#cite" data-cite="3">cite</a>'
             '{% for b in behaviours %}<section class="behaviour" id="b{{ b.id }}">'
             '<h2><a href="#b{{ b.id }}">{{ b.id }}</a> '
-            "{{ b.label|visible }}</h2></section>{% endfor %}</html>"
+            "{{ b.label|visible }}</h2><p class=meta>5 of 100 examples<br>Next token</section>{% endfor %}</html>"
         )
         behaviours = [{"id": number, "label": label} for number, label in enumerate(LABELS, start=1)]
         rendered = environment(theme).from_string(page).render(citation=citation, behaviours=behaviours)
@@ -84,7 +83,7 @@ def test_a_behaviour_is_cited_as_the_builder_would_cite_it(
         assert _forms(page) == _expected(citation.behaviour(number, label)), label
     select.select_option("This neuron")
     assert _forms(page) == _expected(citation)
-    page.get_by_role("link", name="cite").click()
+    page.locator("#b3").get_by_role("link", name="cite", exact=True).click()
     assert _forms(page) == _expected(citation.behaviour(3, LABELS[2]))
     assert page.evaluate("window.pwned") is None
     assert errors == []

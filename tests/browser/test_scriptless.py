@@ -79,7 +79,8 @@ def test_a_page_without_scripts_says_all_that_its_record_says(demo_site: Path, s
             assert _letters(behaviour["label"]) in letters, (record["id"], behaviour["label"])
             for near in behaviour["neighbours"]:
                 _, layer, unit = near["id"].split("/")
-                link = f'#b{behaviour["id"]} a[href="../{layer}/{unit}.html#b{near["behaviour"]}"]'
+                place = unit if layer == f"L{record['layer']}" else f"../{layer}/{unit}"
+                link = f'#b{behaviour["id"]} a[href="{place}.html#b{near["behaviour"]}"]'
                 assert scriptless.locator(link).is_visible()
         # Those of its bands and those in no behaviour too.
         for example in record["examples"]:

@@ -20,7 +20,7 @@ def _dots(svg: str, colour: str) -> list[tuple[int, int]]:
         return []
     x = y = 0
     found = []
-    for step in re.findall(r"m(-?\d+) ?(-?\d+)h0", match[1]):
+    for step in re.findall(r"m(-?\d+) ?(-?\d+)z", match[1]):
         x, y = x + int(step[0]), y + int(step[1])
         found.append((x, y))
     return found
@@ -35,9 +35,9 @@ def test_the_plane_holds_every_example_at_its_place_in_its_colour() -> None:
     for number, count in ((0, 4), (1, 30), (2, 6)):
         dots = _dots(svg, f"c{number}")
         assert len(dots) == count
-        # One scale for both axes, upwards as in mathematics; dots are listed from left to right.
+        # One scale for both axes, upwards as in mathematics.
         own = points[labels == number]
-        places += list(zip(dots, own[np.lexsort((-own[:, 1], own[:, 0]))].tolist(), strict=True))
+        places += list(zip(sorted(dots), own[np.lexsort((-own[:, 1], own[:, 0]))].tolist(), strict=True))
     (x0, y0), (a0, b0) = places[0]
     scale = float(np.median([(x - x0) / (a - a0) for (x, _), (a, _) in places[1:] if abs(a - a0) > 1]))
     for (x, y), (a, b) in places:
@@ -48,13 +48,13 @@ def test_the_plane_holds_every_example_at_its_place_in_its_colour() -> None:
 
 
 def _one_by_one(points: list[tuple[int, int]]) -> str:
-    """The path of some dots, a step at a time."""
+    """The path of some dots, a step at a time: up and down by turns in columns three units wide."""
     path, last = "", None
-    for x, y in sorted(points):
+    for x, y in sorted(points, key=lambda place: (place[0] // 3, place[1] * (-1) ** (place[0] // 3), place[0])):
         if (x, y) == last:
             continue
         step_x, step_y = (x, y) if last is None else (x - last[0], y - last[1])
-        path += f"m{step_x} {step_y}h0" if step_y >= 0 else f"m{step_x}{step_y}h0"
+        path += f"m{step_x} {step_y}z" if step_y >= 0 else f"m{step_x}{step_y}z"
         last = (x, y)
     return path
 
@@ -76,11 +76,18 @@ def test_a_histogram_is_as_high_as_the_logarithm_of_its_counts() -> None:
     svg = figures.histogram([-1, 0, 1, 2, 3], [1000, 0, 10, 1], threshold=2.5)
     path = re.search(r'class=bars d="([^"]*)"', svg)
     assert path
-    steps = [(84 - int(y), int(x)) for y, x in re.findall(r"V(\d+)H(\d+)", path[1])]  # no two alike in a row
-    assert [x for _, x in steps] == [80, 160, 240, 320]
+    steps = [(int(up), int(wide)) for up, wide in re.findall(r"v(-?\d+)h(\d+)", path[1])]  # no two alike in a row
+    assert [wide for _, wide in steps] == [80, 80, 80, 80]
     highest = np.log10(1001)
-    assert [tall for tall, _ in steps] == [round(np.log10(count + 1) / highest * 78) for count in (1000, 0, 10, 1)]
-    assert 'd="M280 4V84"' in svg
+    heights = [round(np.log10(count + 1) / highest * 78) for count in (1000, 0, 10, 1)]
+    assert np.cumsum([-up for up, _ in steps]).tolist() == heights
+    assert path[1].startswith("M0-12v")
+    assert path[1].endswith("V-12z")
+    assert 'd="M280-92v80"' in svg
+
+
+def test_bars_of_one_height_are_one_step() -> None:
+    assert 'd="M0-12h80v-78h160v78h80V-12z"' in figures.histogram([0, 1, 2, 3, 4], [0, 5, 5, 0])
 
 
 def test_shares_fill_the_bar() -> None:

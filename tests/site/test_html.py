@@ -60,6 +60,31 @@ def test_only_active_tokens_get_an_element_and_levels_follow_activation() -> Non
     assert highlight(["b", "c"], [0.5, 1.0], 1, 1.0, titles=False) == "<i class=a4>b</i><mark class=a9>c</mark>"
 
 
+def test_without_titles_neighbours_of_one_level_share_an_element_and_the_next_token_has_its_own() -> None:
+    tokens, values = list("abcdef"), [0.5, 0.5, 1.0, 0.5, 0.5, 0.9]
+    shown = highlight(tokens, values, 2, 1.0, titles=False)
+    assert shown == "<i class=a4>ab</i><mark class=a9>c</mark><i class=a4>de</i><i class=a8>f</i>"
+    shown = highlight(tokens, values, 2, 1.0, titles=False, marks_next=True)
+    assert "<mark class=a9>c</mark><b><i class=a4>d</i></b><i class=a4>e</i>" in shown
+    weighed = highlight(tokens, values, 2, 1.0, [0.5, 0.5], titles=False)
+    assert weighed.startswith('<i class="a4 w4">ab</i><mark')
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=12), st.data())
+def test_titles_or_not_every_token_has_the_same_text_and_level(levels: list[int], data: st.DataObject) -> None:
+    tokens, values = [f"{place}," for place in range(len(levels))], [level / 9 for level in levels]
+    key = data.draw(st.integers(0, len(tokens) - 1))
+
+    def shades(*, titles: bool) -> list[tuple[str, str]]:
+        tree = _tree(f"<p>{highlight(tokens, values, key, 1.0, titles=titles)}</p>")
+        runs = [(tree[0].text or "", "")]
+        for part in tree[0]:
+            runs += [(part.text or "", part.get("class")), (part.tail or "", "")]
+        return [(token, shade) for text, shade in runs for token in text.split(",") if token]
+
+    assert shades(titles=True) == shades(titles=False)
+
+
 def test_what_is_only_important_is_tinted_by_importance_only() -> None:
     found = highlight(["a", "b", "c"], [0.01, 0.5, 1.0], 2, 1.0, [0.9, 0.4, 1.0])
     assert found == '<i class=w8>a</i><i class="a4 w4" title=0.5>b</i><mark class="a9 w9">c</mark>'

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from jinja2 import DictLoader, Environment, StrictUndefined, UndefinedError
+from jinja2 import DictLoader, Environment, StrictUndefined, TemplateSyntaxError, UndefinedError
 from markupsafe import Markup
 
 from atlas_builder.site.templates import RecordTemplates
@@ -61,6 +61,25 @@ JINJA, OURS = _pair()
 def test_a_page_is_what_jinja_renders(a: Any, b: Any, listed: list[Any], template: str) -> None:
     given = {"a": a, "b": b, "list": listed, "record": {"key": a, "other": b}}
     assert OURS.page(template, given) == JINJA.get_template(template).render(given)
+
+
+def test_a_compact_template_breaks_lines_for_its_own_readers_only() -> None:
+    lines = "<ul>\n{% for x in list %}\n<li>{{ x }}\n{% endfor %}\n</ul>\ntext\n  <b>{{ a }}</b>\n{{ a.b }}"
+    compact = RecordTemplates(
+        loader=DictLoader({"page": "{# compact #}\n" + lines, "plain": lines}), trim_blocks=True, lstrip_blocks=True
+    )
+    given = {"list": ["1", "2"], "a": Shown()}
+    with pytest.raises(UndefinedError):
+        RecordTemplates(loader=compact.loader, undefined=StrictUndefined).page("page", given)
+    page = compact.page("page", given)
+    assert page.startswith("<ul><li>1<li>2</ul>\ntext\n  <b>")
+    assert compact.page("plain", given).split() == page.replace("<li>", "\n<li>").replace("</ul>", "\n</ul>").split()
+    # As MkDocs renders it, nothing is taken away; and messages name the line that a writer sees.
+    kept = compact.overlay(trim_blocks=False).get_template("page").render(given)
+    assert kept.count("\n") > page.count("\n")
+    with pytest.raises(TemplateSyntaxError) as error:
+        compact.from_string("{# compact #}\n<p>\n<p>\n{% nothing %}")
+    assert error.value.lineno == 4
 
 
 @pytest.mark.parametrize("text", HOSTILE)

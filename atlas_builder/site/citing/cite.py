@@ -17,7 +17,7 @@ from atlas_builder.config import AtlasSettings, Configuration
 from atlas_builder.corpus.token_text import plain
 
 _DIGITS = 16
-"""Digits of a record's hash in what people copy: enough to distinguish contents. JSON-LD has all 64."""
+"""Digits of a record's hash in what people copy: enough to distinguish contents. The record has all 64."""
 
 # BibTeX counts braces whether or not they are escaped, so these are spelt out.
 TEX = {character: f"\\{character}" for character in "&%$#_"}
@@ -161,10 +161,10 @@ class Citation:
 
     @property
     def forms(self) -> list[Form]:
-        """The citations that a page offers to copy; scripts make a unit's others, which its layer's files have too."""
-        forms = [("text", "Text", self.text), ("bibtex", "BibTeX", self.bibtex)]
+        """The citations that a page offers to copy; scripts make those of a unit for programs."""
+        forms = [("text", "Text", self.text)]
         if not self.container:
-            forms += [("csl", "CSL-JSON", self.csl), ("ris", "RIS", self.ris)]
+            forms += [("bibtex", "BibTeX", self.bibtex), ("csl", "CSL-JSON", self.csl), ("ris", "RIS", self.ris)]
         # Quotes need no escape between tags, and JSON has many.
         return [Form(kind, title, Markup(html.escape(form, quote=False))) for kind, title, form in forms]
 

@@ -22,8 +22,12 @@ The deployment itself warns above 2^30 bytes, compressed, and refuses a tar of 1
 stated limit is used here.
 """
 _SHARE = 0.75
-# of the budget for pages and records. Overviews, search, map, tables and prose take up to 0.15; the remainder allows
-# for errors of the estimate, and for growth: labels from outside.
+# of the budget for pages and records, at most. The remainder allows for overviews, search, map, tables and prose, for
+# errors of the estimate, and for growth: labels from outside.
+_RESERVE = 0.05  # of the budget for errors and growth, where the rest of the site takes more than that leaves
+_REST = 450
+# bytes of the rest of the site a behaviour: its row in the tables, its words in the search index, its dot. The demo has
+# 440, two layers of SmolLM2 390.
 _SAMPLE = 256  # units whose size is measured, in all layers
 
 STEPS: Sequence[dict[str, int]] = list(
@@ -31,21 +35,28 @@ STEPS: Sequence[dict[str, int]] = list(
         [
             {},
             {"noise_shown": 1, "neighbours_shown": 2, "band_examples_shown": 3},
-            {"tokens_before": 15, "tokens_after": 6, "band_examples_shown": 2},
-            {"examples_per_unit": 8},
-            {"tokens_before": 12, "tokens_after": 5, "band_examples_shown": 1},
-            {"examples_per_unit": 6, "tokens_before": 10},
-            {"examples_per_behaviour": 2, "examples_per_unit": 4, "neighbours_shown": 1},
-            {"examples_per_behaviour": 1, "noise_shown": 0},
-            {"band_examples_shown": 0},
-            {"tokens_before": 6, "tokens_after": 3, "neighbours_shown": 0},
+            {"activation_titles": False, "band_examples_shown": 2},
+            {"tokens_before": 15, "tokens_after": 7, "band_examples_shown": 1},
+            {"examples_per_behaviour": 4, "examples_per_unit": 8, "neighbours_shown": 1},
+            {"tokens_before": 12, "tokens_after": 5, "noise_shown": 0},
+            {"band_examples_shown": 0, "planes": False},
+            {"examples_per_behaviour": 3, "examples_per_unit": 6, "tokens_before": 10, "tokens_after": 4},
+            {"tokens_before": 8, "tokens_after": 3, "neighbours_shown": 0},
+            {"tokens_before": 6, "tokens_after": 2},
+            {"examples_per_behaviour": 2},
+            {"examples_per_behaviour": 1},
+            {"tokens_before": 4, "tokens_after": 1},
         ],
         or_,
     )
 )
-"""What is left out, step by step; a setting that is already lower is kept."""
+"""What is left out, step by step; a setting that is already lower is kept.
 
-_ROUNDS = ((0, 1), (1, 4), (4, 7), (7, len(STEPS)))
+What surrounds examples goes first, then text around them, and last what a reader would miss most: the third example
+of a main behaviour, and the second.
+"""
+
+_ROUNDS = ((0, 1), (1, 5), (5, 9), (9, len(STEPS)))
 """Steps whose sizes are measured together: most atlases fit as they are, and each round opens every layer anew."""
 
 SizesOf = Callable[[Sequence[SiteSettings], Sequence[NDArray[np.intp]]], Sequence[NDArray[np.int64]]]
@@ -83,10 +94,18 @@ def estimate(layers: Sequence[int], sizes: Sequence[NDArray[np.int64]]) -> Estim
     return Estimate(total, 2 * variance**0.5)
 
 
-def fitted(site: SiteSettings, layers: Sequence[int], sizes: SizesOf, progress: Progress) -> SiteSettings:
+def share_of_units(budget: int, behaviours: int) -> float:
+    """The share of a budget that is for pages and records, in an atlas of so many behaviours."""
+    return max(0.0, min(_SHARE, 1 - _RESERVE - _REST * behaviours / budget))
+
+
+def fitted(
+    site: SiteSettings, layers: Sequence[int], sizes: SizesOf, progress: Progress, behaviours: int = 0
+) -> SiteSettings:
     """The settings with which the units of all layers fit the host's budget; those given, if they fit.
 
-    `layers` are numbers of units; `sizes` gives the bytes of pages and records. Reports what
+    `layers` are numbers of units, which have so many `behaviours` in all; `sizes` gives the
+    bytes of pages and records. Reports what
     is left out, and whether even the last step does not suffice, which is then used. The
     error of the estimate is a few per cent, less than the budget leaves for the rest of the
     site.
@@ -98,10 +117,10 @@ def fitted(site: SiteSettings, layers: Sequence[int], sizes: SizesOf, progress: 
         site.model_copy(update={name: min(limit, getattr(site, name)) for name, limit in step.items()})
         for step in STEPS
     ]
-    sampled = sampled_units(layers)
+    sampled, share = sampled_units(layers), share_of_units(budget, behaviours)
     for first, last in _ROUNDS:  # units are rendered no further than to the first step that fits
         estimates = [estimate(layers, sample) for sample in zip(*sizes(steps[first:last], sampled), strict=True)]
-        fits = [total <= _SHARE * budget for total, _ in estimates]
+        fits = [total <= share * budget for total, _ in estimates]
         if any(fits):
             break
     step = fits.index(True) if any(fits) else -1
@@ -112,7 +131,7 @@ def fitted(site: SiteSettings, layers: Sequence[int], sizes: SizesOf, progress: 
         if getattr(reduced, name) != getattr(site, name)
     ]
     about = f"pages and records take {total / 1e6:,.0f} ± {error / 1e6:,.0f} MB"
-    limit = f"of the {budget / 1e6:,.0f} MB that {site.host} allows, {_SHARE:.0%} are for them"
+    limit = f"of the {budget / 1e6:,.0f} MB that {site.host} allows, {share:.0%} are for them"
     if left_out:
         progress.say(f"less is shown of each unit ({', '.join(left_out)}): {about}; {limit}")
     if not any(fits):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from pathlib import Path
@@ -17,6 +19,8 @@ from atlas_builder.site.hosting import budget
 from atlas_builder.site.hosting.check import check
 from tests.support.atlases import Configure, Listener
 
+_EXAMPLES = {"examples_per_behaviour", "examples_at_least"}
+
 
 def test_less_is_shown_step_by_step_until_it_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(budget.SIZE_BUDGET, "github-pages", 1000)
@@ -28,10 +32,10 @@ def test_less_is_shown_step_by_step_until_it_fits(monkeypatch: pytest.MonkeyPatc
     assert budget.fitted(settings, [7], size, Progress(quiet=True)) == settings
     listener = Listener()
     less = budget.fitted(settings, [5, 3], size, listener)
-    assert (less.examples_per_unit, less.band_examples_shown) == (8, 2)
+    assert (less.examples_per_unit, less.band_examples_shown) == (8, 1)
     (said,) = listener.lines
     assert "examples_per_unit 10 → 8" in said
-    assert "examples_per_behaviour" not in said
+    assert "examples_at_least" not in said
     assert "75% are for them" in said
     assert budget.fitted(SiteSettings(host="none"), [1000], size, listener) == SiteSettings(host="none")
     # What is less already stays.
@@ -49,6 +53,22 @@ def test_where_nothing_suffices_that_is_said(monkeypatch: pytest.MonkeyPatch) ->
     assert less.examples_per_behaviour == 1
     assert "less is shown" in listener.lines[0]
     assert "Publish fewer layers" in listener.lines[1]
+
+
+def test_examples_of_main_behaviours_are_given_up_last() -> None:
+    kept = SiteSettings(examples_at_least=3)
+    shown = [[min(step.get(name, 99), getattr(kept, name)) for step in budget.STEPS] for name in sorted(_EXAMPLES)]
+    assert all(one >= other for steps in shown for one, other in itertools.pairwise(steps))
+    least = [min(values) for values in zip(*shown, strict=True)]
+    assert least[:-3] == [3] * (len(budget.STEPS) - 3)
+    for name in {name for step in budget.STEPS for name in step} - _EXAMPLES - {"tokens_before", "tokens_after"}:
+        assert budget.STEPS[-4][name] == budget.STEPS[-1][name], "it is given up before the third example"
+
+
+def test_many_behaviours_leave_less_for_pages_and_records() -> None:
+    assert budget.share_of_units(10**9, 100_000) == 0.75
+    assert budget.share_of_units(10**9, 800_000) == pytest.approx(0.59)
+    assert budget.share_of_units(10**9, 10**7) == 0
 
 
 def test_small_atlases_are_counted_whole() -> None:
@@ -99,6 +119,23 @@ def test_a_site_too_large_for_its_host_shows_less_and_holds_together(
     assert sum(path.stat().st_size for path in pages) <= whole * 0.75 * 1.02
     assert any("less is shown of each unit" in line for line in listener.lines)
     facts = read_json(tmp_path / "site" / "atlas.json")
-    assert facts["shown"]["examples_per_unit"] < facts["configuration"]["site"]["examples_per_unit"]
+    assert facts["shown"]["band_examples_shown"] < facts["configuration"]["site"]["band_examples_shown"]
     problems = [problem for problem in check(tmp_path / "site", Progress(quiet=True)).problems if " MB" not in problem]
     assert not problems
+
+
+def test_pages_without_planes_and_titles_show_their_records_whole(
+    configure: Configure, pool: Executor, tmp_path: Path
+) -> None:
+    shown = {"planes": False, "activation_titles": False, "examples_at_least": 3, "examples_per_unit": 1}
+    build(configure(site=shown), tmp_path / "site", executor=pool, progress=Progress(quiet=True))
+    assert not check(tmp_path / "site", Progress(quiet=True)).problems
+    for path in (tmp_path / "site").glob("L*/N*.html"):
+        page, record = path.read_text(encoding="utf-8"), read_json(path.with_suffix(".json"))
+        assert "<svg class=plane" not in page
+        assert not re.search(r"<i [^>]*title=", page)
+        sides = [record["polysemanticity"], (record["negative"] or {}).get("polysemanticity")]
+        for sign, side in zip((1, -1), sides, strict=True):
+            own = [behaviour for behaviour in record["behaviours"] if behaviour["sign"] == sign]
+            for behaviour in own[: side["main_behaviours"] if side else 0]:
+                assert len(behaviour["examples"]) <= 3

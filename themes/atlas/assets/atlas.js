@@ -73,12 +73,12 @@
 
   // The next behaviour from where the page is, or the last one.
   const stepToBehaviour = (step) => {
-    const sections = [...document.querySelectorAll(".behaviour")];
+    const sections = [...document.querySelectorAll(".behaviour, .rares li")];
     const next = sections[sections.findIndex(({ id }) => `#${id}` === location.hash) + step];
     if (!next) return;
     history.replaceState(null, "", `#${next.id}`);
     next.scrollIntoView();
-    (next.querySelector("h2 a") ?? next).focus({ preventScroll: true });
+    (next.querySelector("h2 a, h3 a") ?? next).focus({ preventScroll: true });
   };
 
   // The same unit of the layer above or below, where it is there. The page names both: hosts may change addresses.

@@ -6,11 +6,10 @@
 
   const contents = (name) => Array.from(document.querySelectorAll(`meta[name='${name}']`), ({ content }) => content);
 
-  // What the head says of the page, and the key of its BibTeX entry.
+  // What the page says of itself; its head has no hash, and what is cited by one key alone has it on the section.
   const readPage = () => {
     const link = document.querySelector("link[rel=canonical]");
-    const data = JSON.parse(document.querySelector("script[type='application/ld+json']").textContent);
-    const hash = /^sha256:(.{16})/.exec(data.identifier);
+    const text = section.querySelector("[data-form=text]").textContent;
     return {
       title: contents("citation_title")[0],
       authors: contents("citation_author"),
@@ -19,12 +18,43 @@
       date: contents("citation_publication_date")[0],
       doi: contents("citation_doi")[0],
       url: link?.getAttribute("href"),
-      hash: hash && `SHA-256 ${hash[1]}`,
-      key: /{([^,]*),/.exec(section.querySelector("[data-form=bibtex]").textContent)[1],
+      hash: text.match(/SHA-256 [0-9a-f]{16}(?=\.)/g)?.at(-1), // the last: a title may hold anything
+      key: section.dataset.key,
     };
   };
 
-  // CSL-JSON and RIS are as the builder writes them for a whole layer: scripts spare pages a third of a kilobyte.
+  // What TeX does not print as it stands, of Atlas.constants.
+  const tex = (text) => {
+    const { tex: escapes, ligature } = Atlas.constants;
+    const apart = text.replace(new RegExp(ligature, "g"), "$1\0");
+    return Array.from(apart, (character) => escapes[character] ?? character)
+      .join("")
+      .replaceAll("\0", "{}");
+  };
+
+  // A name, protected where BibTeX would split it, or where a part of it is nothing but signs.
+  const texName = (name) => {
+    const splits = name.split(",").length > 2 || /(?<![\p{L}\p{N}_])and(?![\p{L}\p{N}_])/iu.test(name);
+    const parts = /^(.+?), (.+)$/.exec(name)?.slice(1);
+    const whole = splits || !parts?.every((part) => /[\p{L}\p{N}]/u.test(part));
+    return whole ? `{${tex(name)}}` : tex(name);
+  };
+
+  // Forms for programs are as the builder writes them for an atlas: scripts spare each page two thirds of a kilobyte.
+  const bibtex = (item) => {
+    const note = ["Data set", `edition ${item.edition}`, item.hash].filter(Boolean).join(", ");
+    const fields = [
+      ["author", item.authors.map(texName).join(" and ")],
+      ["title", `{${tex(item.title)}}`],
+      ["year", item.date?.slice(0, 4)],
+      ["howpublished", item.container && tex(item.container)],
+      ["note", tex(note)],
+      ["doi", item.doi],
+      ["url", item.url],
+    ];
+    const lines = fields.filter(([, value]) => value).map(([name, value]) => `  ${name} = {${value}}`);
+    return `@misc{${item.key},\n${lines.join(",\n")}\n}`;
+  };
   const csl = (item) => {
     const author = (name) => {
       const parts = /^(.+?), (.+)$/.exec(name);
@@ -61,15 +91,10 @@
     const lines = fields.filter(([, value]) => value).map((field) => `${field.join("  - ")}\n`);
     return `${lines.join("")}ER  - \n`;
   };
-  const MADE = { csl: { title: "CSL-JSON", write: csl }, ris: { title: "RIS", write: ris } };
-
-  // What TeX does not print as it stands, of Atlas.constants.
-  const tex = (text) => {
-    const { tex: escapes, ligature } = Atlas.constants;
-    const apart = text.replace(new RegExp(ligature, "g"), "$1\0");
-    return Array.from(apart, (character) => escapes[character] ?? character)
-      .join("")
-      .replaceAll("\0", "{}");
+  const MADE = {
+    bibtex: { title: "BibTeX", write: bibtex },
+    csl: { title: "CSL-JSON", write: csl },
+    ris: { title: "RIS", write: ris },
   };
 
   const cited = readPage();
@@ -87,23 +112,32 @@
   const forms = [...section.querySelectorAll("[data-form]")];
   const ofUnit = Object.fromEntries(forms.map((form) => [form.dataset.form, form.textContent]));
 
-  // A unit's key and address read alike in every form; its title and a behaviour's label may need escaping.
   const ofBehaviour = (kind, number, name) => {
     const title = `Behaviour ${name} of ${cited.title[0].toLowerCase()}${cited.title.slice(1)}`;
-    const key = `${cited.key}-b${number}`;
     const url = cited.url && `${cited.url}#b${number}`;
-    if (MADE[kind]) return MADE[kind].write({ ...cited, key, title, url });
-    let form = ofUnit[kind].replace(`{${cited.key},`, `{${key},`);
-    if (url) form = form.replaceAll(cited.url, () => url);
-    // A function, because a label may hold what `replace` reads as a pattern; the title last, as a label may hold any
-    // of the others.
-    const written = kind === "bibtex" ? tex : (text) => text;
-    return form.replace(written(cited.title), () => written(title));
+    if (MADE[kind]) return MADE[kind].write({ ...cited, key: `${cited.key}-b${number}`, title, url });
+    // Functions, because a label may hold what `replace` reads as a pattern; the title last, as a label may hold any
+    // address.
+    const form = url ? ofUnit[kind].replaceAll(cited.url, () => url) : ofUnit[kind];
+    return form.replace(cited.title, () => title);
+  };
+
+  // Beside what is said of a behaviour, a link that chooses it; only with scripts there is something to choose.
+  const addLink = (behaviour, number) => {
+    const place = behaviour.querySelector("small, .meta");
+    if (!place) return;
+    const link = document.createElement("a");
+    link.href = "#cite";
+    link.dataset.cite = number;
+    link.textContent = "cite";
+    const end = place.querySelector("br");
+    place.insertBefore(document.createTextNode(" · "), end);
+    place.insertBefore(link, end);
   };
 
   // What can be cited: the unit, and what it does.
   const addChoice = () => {
-    const behaviours = document.querySelectorAll(".behaviour[id^=b]");
+    const behaviours = document.querySelectorAll(".behaviour[id^=b], .rares li");
     if (!behaviours.length) return;
     const select = document.createElement("select");
     select.setAttribute("aria-label", "What to cite");
@@ -115,6 +149,7 @@
         label += part.textContent;
       }
       const number = link.textContent;
+      addLink(behaviour, number);
       select.add(new Option(`${number} (“${label.trim().replace(/\s+/g, " ")}”)`, number));
     }
     section.querySelector("h2").after(select);

@@ -21,11 +21,11 @@ from atlas_builder.site.unit_side import PlanePoints
 
 _CLOSE = 2e-3
 _PLANE = re.compile(r"<svg class=plane [^>]*>.*?</svg>")
-_DOTS = re.compile(r'<path class=\w+ d="((?:m-?\d+ ?-?\d+h0)+)"/>')
-_AT = re.compile(r'( d="(?:m-?\d+ ?-?\d+h0)+"|(?<=<text) x=-?\d+ y=-?\d+(?=>))')
+_DOTS = re.compile(r'<path class=\w+ d="((?:m-?\d+ ?-?\d+z)+)"/>')
+_AT = re.compile(r'( d="(?:m-?\d+ ?-?\d+z)+"|(?<=<text) x=-?\d+ y=-?\d+(?=>))')
 _SPREAD = re.compile(r"<figcaption>(Negative activations: )?examples by principal coordinates, ([^<]*) of variance<")
 _THRESHOLD = re.compile(r" Examples are above the threshold of ([\d.e−+]+) \(line\)\.")
-_RULE = re.compile(r'(?<=<path class=rule d="M)(\d+)(?= 4V84"/>)')
+_RULE = re.compile(r'(?<=<path class=rule d="M)(\d+)(?=-92v80"/>)')
 _AROUND = 24  # characters shown before a difference
 
 
