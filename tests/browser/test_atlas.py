@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Dialog, Page, expect
 
 from atlas_builder.site.hosting.serve import server
+from tests.support.models import NARROW
 
 pytestmark = pytest.mark.browser
 
@@ -21,7 +22,7 @@ def test_a_reader_gets_from_home_to_a_layer_a_unit_a_neighbour_a_search_hit_and_
     expect(page.locator("h1")).to_have_text("Small demo")
     page.get_by_role("link", name="Layer 1").first.click()
     expect(page.locator("h1")).to_have_text("Layer 1")
-    expect(page.locator("table.units tbody tr")).to_have_count(512)
+    expect(page.locator("table.units tbody tr")).to_have_count(NARROW)
 
     page.locator("table.units tbody tr td a").first.click()
     expect(page.locator("h1")).to_contain_text("of layer 1")
@@ -51,13 +52,13 @@ def test_a_reader_gets_from_home_to_a_layer_a_unit_a_neighbour_a_search_hit_and_
 def test_keys_lead_to_the_next_the_last_a_random_unit_and_to_search(
     demo_site: Path, page: Page, errors: list[str]
 ) -> None:
-    page.goto(f"{demo_site.as_uri()}/L1/N511.html")
+    page.goto(f"{demo_site.as_uri()}/L1/N{NARROW - 1}.html")
     page.keyboard.press("ArrowRight")
     page.wait_for_url("**/L2/N0.html")
     page.keyboard.press("ArrowLeft")
-    page.wait_for_url("**/L1/N511.html")
+    page.wait_for_url(f"**/L1/N{NARROW - 1}.html")
     page.keyboard.press("r")
-    page.wait_for_url(lambda url: "N511" not in url)
+    page.wait_for_url(lambda url: f"N{NARROW - 1}" not in url)
     page.keyboard.press("/")
     page.keyboard.type("r2")
     expect(page.get_by_role("searchbox").first).to_have_value("r2")

@@ -13,6 +13,7 @@ from atlas_builder.progress import Progress
 from atlas_builder.site import layer_table
 from atlas_builder.site.hosting.check import check
 from tests.support.atlases import Configure, records_of
+from tests.support.models import NARROW
 
 pytestmark = pytest.mark.browser
 
@@ -56,13 +57,13 @@ def test_words_and_measures_filter(demo_site: Path, page: Page, errors: list[str
         and record["stats"]["density"] < 0.2
     ]
     assert wanted
-    expect(page.locator("#count")).to_have_text(f"{len(wanted)} of 512")
+    expect(page.locator("#count")).to_have_text(f"{len(wanted)} of {NARROW}")
     assert [row[0] for row in _rows(page)] == wanted
     # The address says it all.
     address = page.url
     page.goto("about:blank")
     page.goto(address)
-    expect(page.locator("#count")).to_have_text(f"{len(wanted)} of 512")
+    expect(page.locator("#count")).to_have_text(f"{len(wanted)} of {NARROW}")
     page.get_by_label("Filter", exact=True).fill("size>3")
     expect(page.locator("#count")).to_contain_text("There is no measure size: use one of behaviours, main, effective")
     page.get_by_label("Filter", exact=True).fill("max>3.x")
@@ -77,7 +78,7 @@ def test_a_filter_or_order_in_former_words_works_and_says_the_new_ones(
     expect(count).to_contain_text("number is now called behaviours. · active is now called density.")
     former = _rows(page)
     page.get_by_label("Filter", exact=True).fill("return behaviours>1 density<20%")
-    expect(count).to_have_text(f"{len(former)} of 512")
+    expect(count).to_have_text(f"{len(former)} of {NARROW}")
     assert [row[0] for row in _rows(page)] == [row[0] for row in former]
     expect(page.locator("[data-column=mono_score]")).to_have_attribute("aria-sort", "descending")
     assert errors == []
