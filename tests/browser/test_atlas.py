@@ -10,21 +10,27 @@ import pytest
 from playwright.sync_api import Browser, Dialog, Page, expect
 
 from atlas_builder.site.hosting.serve import server
+from tests.support.atlases import records_of
 from tests.support.models import NARROW
 
 pytestmark = pytest.mark.browser
 
 
 def test_a_reader_gets_from_home_to_a_layer_a_unit_a_neighbour_a_search_hit_and_a_unit(
-    address: str, page: Page, errors: list[str]
+    demo_site: Path, address: str, page: Page, errors: list[str]
 ) -> None:
+    linked = next(
+        record["unit"]
+        for record in records_of(demo_site)
+        if record["layer"] == 1 and any(behaviour["neighbours"] for behaviour in record["behaviours"])
+    )
     page.goto(f"{address}/index.html")
     expect(page.locator("h1")).to_have_text("Small demo")
     page.get_by_role("link", name="Layer 1").first.click()
     expect(page.locator("h1")).to_have_text("Layer 1")
     expect(page.locator("table.units tbody tr")).to_have_count(NARROW)
 
-    page.locator("table.units tbody tr td a").first.click()
+    page.locator(f"table.units tbody tr td a[href^='N{linked}.html']").first.click()
     expect(page.locator("h1")).to_contain_text("of layer 1")
     assert re.search(r"L1/N\d+\.html#b1$", page.url)
     expect(page.locator("#b1 mark").first).to_be_visible()
