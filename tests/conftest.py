@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 
+# A worker of pytest a core: more threads would only wait for each other, here, in processes of ours, and at work.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch and numpy are loaded
+
 import torch
 from hypothesis import settings
 
@@ -13,6 +17,5 @@ pytest_plugins = ("tests.support.atlases", "tests.support.models", "tests.suppor
 settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):
     settings.load_profile("ci")
-# A worker of pytest a core: more threads would only wait for each other, and at work.
 if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)

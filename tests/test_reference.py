@@ -24,7 +24,6 @@ from atlas_builder.config_file import validate
 from atlas_builder.corpus.documents import documents
 from atlas_builder.describe.results import Described
 from atlas_builder.pipeline.build import build
-from atlas_builder.shipped import MODEL
 from tests.support import reference
 from tests.support.models import SHAPES
 
@@ -80,16 +79,20 @@ def case(
     pool: Executor,
     jsonl: Path,
     tiny_model: Callable[[str], Path],
+    narrow_demo: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Case:
     policy = {"llama": "top", "gemma": "top", "gpt2": "robust", "mistral": "robust"}.get(request.param, "threshold")
     data: dict[str, dict[str, object]] = {
         "corpus": {"source": "jsonl", "path": str(jsonl), "context": 32, "max_tokens": 2500},
         "examples": {"policy": policy, "per_unit": 15, "threshold": 0.6, "least": 8, "seed": 3},
-        "describe": {"importance": "none"},  # it takes longest, and has tests of its own
+        # What takes longest has tests of its own.
+        "clusters": {"resamples": 4},
+        "describe": {"importance": "none"},
+        "link": {"map": False},
     }
     if request.param == "demo":
-        folder = MODEL
+        folder = narrow_demo
         data["corpus"] = {"source": "stdlib", "max_tokens": 12_000}
     elif request.param == "given":
         folder = Path(os.environ["ATLAS_MODEL"])

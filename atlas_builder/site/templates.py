@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from types import CodeType
 from typing import Any
 
-from jinja2 import Environment
+from jinja2 import BytecodeCache, Environment
+from jinja2.bccache import Bucket
 
 _COMPACT = "{# compact #}"
 _LINES = re.compile(r"\n(?=<|\{%)")
@@ -49,3 +51,23 @@ class RecordTemplates(Environment):
             self.handle_exception()
         finally:
             context.vars.clear()
+
+
+class CompiledTemplates(BytecodeCache):
+    """The templates that this process has compiled, which takes longer than a small site's pages do."""
+
+    def __init__(self) -> None:
+        self._codes: dict[tuple[object, ...], CodeType | None] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        """Give a template its code, if one of the same text was compiled for the same settings."""
+        bucket.code = self._codes.get(_compiled_from(bucket))
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        """Keep the code of a template."""
+        self._codes[_compiled_from(bucket)] = bucket.code
+
+
+def _compiled_from(bucket: Bucket) -> tuple[object, ...]:
+    jinja = bucket.environment
+    return bucket.key, bucket.checksum, jinja.autoescape, jinja.trim_blocks, jinja.lstrip_blocks

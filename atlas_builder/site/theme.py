@@ -6,7 +6,7 @@ import hashlib
 import re
 from base64 import b64encode
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError, nodes
@@ -17,8 +17,9 @@ from atlas_builder.errors import ConfigurationError
 from atlas_builder.shipped import shipped_folder
 from atlas_builder.site import html
 from atlas_builder.site.search.normalise import search_key
-from atlas_builder.site.templates import RecordTemplates
+from atlas_builder.site.templates import CompiledTemplates, RecordTemplates
 
+_COMPILED = CompiledTemplates()
 _ASSET = re.compile(r"\bassets/([\w.-]+\.(?:js|css|svg))")
 _GENERATED = {"constants.js"}
 """Assets that are written at publish."""
@@ -55,6 +56,7 @@ def environment(theme: Path) -> RecordTemplates:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        bytecode_cache=_COMPILED,
     )
     jinja.filters.update(
         token=html.token,
@@ -109,7 +111,7 @@ def check_theme(name: str) -> None:
     try:
         for template in jinja.list_templates(extensions=["html"]):
             _check_assets(theme, template, _source(jinja, template))
-            tree = jinja.parse(_source(jinja, template))
+            tree = _parsed(_source(jinja, template))
             for parent in tree.find_all(nodes.Extends):
                 if not isinstance(parent.template, nodes.Const):
                     continue
@@ -143,11 +145,17 @@ def _check_assets(theme: Path, template: str, source: str) -> None:
 
 def _blocks(jinja: Environment, template: str) -> Iterator[nodes.Block]:
     """The blocks of a template and of those that it extends."""
-    tree = jinja.parse(_source(jinja, template))
+    tree = _parsed(_source(jinja, template))
     yield from tree.find_all(nodes.Block)
     for parent in tree.find_all(nodes.Extends):
         if isinstance(parent.template, nodes.Const):
             yield from _blocks(jinja, parent.template.value)
+
+
+@lru_cache(maxsize=64)
+def _parsed(source: str) -> nodes.Template:
+    """The tree of a template, which depends on no setting of Jinja's but its syntax; it is read only."""
+    return Environment(trim_blocks=True, lstrip_blocks=True).parse(source)
 
 
 def _source(jinja: Environment, template: str) -> str:

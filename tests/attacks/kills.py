@@ -368,13 +368,9 @@ def _configurations(folder: Path, kind: str, engine: str) -> tuple[Path, Path]:
 
 def _load() -> None:
     """Load once what every build would."""
-    import importlib
+    from tests.support import preloaded
 
-    from atlas_builder.pipeline import fingerprints, stages
-
-    for stage in stages.ALL_STAGES:
-        for module in sorted(fingerprints.stage_modules(stage)):
-            importlib.import_module(module)
+    assert preloaded
 
 
 def main() -> None:

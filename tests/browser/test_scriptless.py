@@ -13,6 +13,7 @@ from playwright.sync_api import Browser, Page
 
 from atlas_builder.corpus.token_text import join_tokens
 from atlas_builder.rounding import number, percent
+from tests.support.models import NARROW
 
 pytestmark = pytest.mark.browser
 
@@ -92,8 +93,8 @@ def test_a_page_without_scripts_says_all_that_its_record_says(demo_site: Path, s
 def test_a_layer_without_scripts_lists_every_unit_and_its_numbers(demo_site: Path, scriptless: Page) -> None:
     scriptless.goto(f"{demo_site.as_uri()}/L2/index.html")
     rows = scriptless.locator("table.units tbody tr").all_inner_texts()
-    assert len(rows) == 512
-    for unit in range(0, 512, 37):
+    assert len(rows) == NARROW
+    for unit in range(0, NARROW, 12):
         record = json.loads((demo_site / f"L2/N{unit}.json").read_bytes())
         said = set(_NUMBER.findall(rows[unit]))
         assert {str(unit), number(record["stats"]["max"]), percent(record["stats"]["density"])} <= said

@@ -18,6 +18,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from atlas_builder.corpus.characters import split_at
 from atlas_builder.site.search import index, normalise
+from tests.support.models import NARROW
 
 pytestmark = pytest.mark.browser
 
@@ -157,9 +158,9 @@ def test_a_unit_is_reached_by_its_name(demo_site: Path, page: Page, errors: list
 
 
 def test_a_unit_that_is_not_there_is_no_unit(find: Callable[..., Any]) -> None:
-    for query in ("L9/N17", "2.512", "L2/N17#b99", "L2", "2.17.3", "L2/N99999999999"):
+    for query in ("L9/N17", f"2.{NARROW}", "L2/N17#b99", "L2", "2.17.3", "L2/N99999999999"):
         assert find(query)["unit"] is None, query
-    assert find("2.511#b1")["unit"] == "L2/N511.html#b1"
+    assert find(f"2.{NARROW - 1}#b1")["unit"] == f"L2/N{NARROW - 1}.html#b1"
 
 
 def test_an_expression_runs_over_words_and_labels(

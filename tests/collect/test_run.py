@@ -58,7 +58,8 @@ def test_a_pass_killed_at_ten_random_moments_goes_on_to_the_same_bytes(
 ) -> None:
     # A server that has imported everything forks processes which are at work at once.
     server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(["tests.collect.test_run", "transformer_lens.model_bridge", "numba"])
+    preloaded = ["tests.collect.test_run", "tests.support.preloaded", "transformer_lens.model_bridge"]
+    server.set_forkserver_preload(preloaded)
     settings = configure(model={"name": str(llama_folder), "engine": engine})
 
     def start(output: Path) -> Any:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from jinja2 import DictLoader, Environment, StrictUndefined, TemplateSyntaxError, UndefinedError
 from markupsafe import Markup
 
-from atlas_builder.site.templates import RecordTemplates
+from atlas_builder.site.templates import CompiledTemplates, RecordTemplates
 from tests.support.atlases import HOSTILE
 
 TEMPLATES = {
@@ -103,3 +103,18 @@ def test_a_page_leaves_nothing_for_the_search_for_cycles() -> None:
         assert gc.collect() < 50  # a handful around what templates import, but no record
     finally:
         gc.enable()
+
+
+def test_a_template_is_compiled_once_for_each_text_and_settings() -> None:
+    texts, compiled = {"one": "{% if a %}\n\n{{ a }}{% endif %}"}, CompiledTemplates()
+
+    def jinja(**settings: Any) -> RecordTemplates:
+        return RecordTemplates(loader=DictLoader(texts), bytecode_cache=compiled, **settings)
+
+    first, again = jinja().get_template("one"), jinja().get_template("one")
+    assert again.root_render_func.__code__ is first.root_render_func.__code__
+    assert jinja(trim_blocks=True).get_template("one").render(a="<") == "\n<"
+    assert jinja(autoescape=True).get_template("one").render(a="<") == "\n\n&lt;"
+    assert first.render(a="<") == "\n\n<"
+    texts["one"] = "{{ a }}!"
+    assert jinja().get_template("one").render(a="<") == "<!"

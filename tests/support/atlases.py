@@ -188,11 +188,11 @@ def logits_site(configure: Configure, pool: Executor, once: Once) -> Path:
 
 
 @pytest.fixture(scope="session")
-def demo_site(pool: Executor, once: Once) -> Path:
-    """Three layers of the shipped model on a small part of its corpus, without what takes longest."""
+def demo_site(narrow_demo: Path, pool: Executor, once: Once) -> Path:
+    """Three layers of the narrowed shipped model on a small part of its corpus, without what takes longest."""
     data = {
         "atlas": {"id": "demo", "title": "Small demo", "authors": [{"name": "Doe, Jane"}]},
-        "model": {"name": "demo"},
+        "model": {"name": str(narrow_demo)},
         "corpus": {"source": "stdlib", "max_tokens": 30_000},
         "units": {"layers": [0, 1, 2]},
         "clusters": {"resamples": 4},

@@ -92,6 +92,33 @@ def save_tiny(shape: PreTrainedConfig, folder: Path) -> None:
     AutoTokenizer.from_pretrained(MODEL).save_pretrained(folder)
 
 
+NARROW = 160
+"""Neurons of a layer of `narrow_demo`."""
+
+
+@pytest.fixture(scope="session")
+def narrow_demo(once: Once) -> Path:
+    """The shipped model with the first neurons of each layer: what they respond to is real, and their pages are few."""
+    return once("narrow-demo", save_narrow)
+
+
+def save_narrow(folder: Path) -> None:
+    """The shipped model with the first `NARROW` neurons of each layer."""
+    whole = AutoModelForCausalLM.from_pretrained(MODEL)
+    shape = GPT2Config.from_pretrained(MODEL)
+    shape.n_inner = NARROW
+    model = AutoModelForCausalLM.from_config(shape)
+    kept = {"mlp.c_fc.weight": (slice(None), slice(NARROW)), "mlp.c_fc.bias": slice(NARROW)}
+    kept["mlp.c_proj.weight"] = slice(NARROW)
+    weights = {
+        name: weight[next((part for end, part in kept.items() if name.endswith(end)), slice(None))]
+        for name, weight in whole.state_dict().items()
+    }
+    model.load_state_dict(weights)
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(MODEL).save_pretrained(folder)
+
+
 _SEES = {"hidden_size": 16, "intermediate_size": 20, "num_hidden_layers": 1, "num_attention_heads": 2}
 _READS = {**_GATED, "head_dim": 8, "sliding_window": 8, "query_pre_attn_scalar": 8, "pad_token_id": 0}
 
