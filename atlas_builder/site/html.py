@@ -146,7 +146,7 @@ def measured(value: Any, measure: Measure) -> str:
     return percent(value) if in_per_cent(measure) else number(value, measure.digits)
 
 
-def beside(page: str, folder: str) -> str:
+def address_from(page: str, folder: str) -> str:
     """The address of a page, given from the site's root, on one in this folder of the root."""
     place, _, name = page.partition("/")
     return name if place == folder else f"../{page}"

@@ -69,7 +69,7 @@ def environment(theme: Path) -> RecordTemplates:
         aligned=rounding.aligned,
         codes=html.codes,
         rows=html.rows,
-        beside=html.beside,
+        beside=html.address_from,
         thousands=lambda value: f"{value:,}",
         sha256=sha256,
     )

@@ -12,6 +12,8 @@ from marionette_driver import Wait
 from marionette_driver.keys import Keys
 from marionette_driver.marionette import Marionette
 
+from tests.support.models import NARROW
+
 pytestmark = pytest.mark.browser
 
 
@@ -62,7 +64,7 @@ def test_firefox_leads_from_home_to_a_sorted_layer_a_unit_and_a_search_hit(addre
         const head = document.querySelector('th[aria-sort]'), place = head.cellIndex;
         return Array.from(head.closest('table').tBodies[0].rows, row => parseFloat(row.cells[place].textContent));
     """)
-    assert len(values) == 200
+    assert len(values) == NARROW
     assert values == sorted(values, reverse=True)
 
     _click(firefox, _find(firefox, "table.units tbody th a"))

@@ -198,7 +198,7 @@ def test_records_and_pages_say_how_well(built: Path) -> None:
     )
     page = path.with_suffix(".html").read_text(encoding="utf-8")
     found = record["prediction"]["lookup"]
-    assert f"<dt>Token F1<dd>{found['f1']:.2g}\n" in page
+    assert f"<dt>Token F1<dd>{found['f1']:.2g}<" in page
     if found["precision"] and found["recall"]:
         both = 2 * found["precision"] * found["recall"] / (found["precision"] + found["recall"])
         assert found["f1"] == pytest.approx(both, rel=2e-3)
