@@ -242,7 +242,7 @@ def test_prose_of_ones_own_is_published_with_its_files(
     assert (site / "picture.svg").is_file()
     assert not (site / ".git").exists()
     assert "<title>Deep &amp; far, A tiny atlas</title>" in (site / "more" / "deep.html").read_text(encoding="utf-8")
-    assert '<a href=a-page.html>A page</a>' in (site / "index.html").read_text(encoding="utf-8")
+    assert "<a href=a-page.html>A page</a>" in (site / "index.html").read_text(encoding="utf-8")
     from atlas_builder.site.hosting.check import check
 
     assert check(site, Progress(quiet=True)).problems == []

@@ -135,7 +135,7 @@ def test_an_atlas_of_directions_has_sound_pages_of_interactions(basis_site: Path
     assert report.problems == []
     whole = (basis_site / "interaction.html").read_text(encoding="utf-8")
     assert 'id="L0-L1"' in whole
-    assert 'href=../interaction.html' in (basis_site / "L0" / "N0.html").read_text(encoding="utf-8")
+    assert "href=../interaction.html" in (basis_site / "L0" / "N0.html").read_text(encoding="utf-8")
     modules = sorted(path.name for path in (basis_site / "modules").iterdir())
     sitemap = (basis_site / "sitemap.xml").read_text(encoding="utf-8")
     assert all(f"modules/{name}</loc>" in sitemap for name in ("M1.html", *modules))
