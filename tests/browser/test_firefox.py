@@ -65,7 +65,9 @@ def test_firefox_leads_from_home_to_a_sorted_layer_a_unit_and_a_search_hit(addre
         return Array.from(head.closest('table').tBodies[0].rows, row => parseFloat(row.cells[place].textContent));
     """)
     assert len(values) == NARROW
-    assert values == sorted(values, reverse=True)
+    known = [value for value in values if value is not None]
+    assert len(known) > NARROW / 2
+    assert values == sorted(known, reverse=True) + [None] * (NARROW - len(known))  # never active: at the end
 
     _click(firefox, _find(firefox, "table.units tbody th a"))
     _until(firefox, "/L1\\/N\\d+\\.html$/.test(location.pathname) && document.readyState === 'complete'")
