@@ -32,9 +32,9 @@ from atlas_builder.corpus.attributes import check_attributes
 from atlas_builder.corpus.contexts import Contexts
 from atlas_builder.errors import ConfigurationError
 from atlas_builder.files import read_json, write_json
-from atlas_builder.models.chat import write_corpus
 from atlas_builder.models.language_model import LanguageModel
 from atlas_builder.models.memory import keep_memory, return_freed_memory, tokens_that_fit
+from atlas_builder.models.model_text import write_corpus
 from atlas_builder.progress import Progress
 from atlas_builder.units.base import OutputUnits, TrainedUnits, Units
 

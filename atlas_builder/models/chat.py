@@ -10,60 +10,22 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from atlas_builder.config import CorpusSettings
-from atlas_builder.corpus import documents
 from atlas_builder.corpus.context_files import ChatTokens
-from atlas_builder.corpus.contexts import Contexts, write_contexts
 from atlas_builder.corpus.documents import Document, Skipped
 from atlas_builder.corpus.messages import Message, Turn
 from atlas_builder.errors import ConfigurationError, CorpusError, brief
 from atlas_builder.models.language_model import LanguageModel
 from atlas_builder.models.wording import shortened
-from atlas_builder.progress import Progress
 
 _STAND_INS = "\ue0b5\uf6c3\U000f4a2d\U0010c9e1"  # characters that nobody means, one of which is in no text at hand
 # Templates that write today's date are given this one, which they have as a default, so that a text stays what it is.
 _DATE = "{% macro strftime_now(format) %}26 Jul 2024{% endmacro +%}"
-
-
-def write_corpus(
-    model: LanguageModel,
-    corpus: CorpusSettings,
-    folder: Path,
-    bos: int | None,
-    skipped: Skipped | None = None,
-    progress: Progress | None = None,
-) -> Contexts:
-    """Write the contexts of a configured text, as it is or, with `corpus.chat`, through the model's chat template.
-
-    Raises `ConfigurationError` where the model has no chat template, before anything is read, and what
-    `write_contexts` and `documents` do.
-    """
-    skipped, progress = skipped or Skipped(), progress or Progress(quiet=True)
-    template = ChatTemplate(model, bos) if corpus.chat else None
-    stream = documents.documents(corpus, skipped)
-    with progress.task("tokenise", total=corpus.max_tokens, unit="tokens") as advance:
-        read = write_contexts(
-            stream if template is None else template.rendered(stream, corpus, skipped),
-            model.encode,
-            folder,
-            context=corpus.context,
-            bos=bos,
-            max_tokens=corpus.max_tokens,
-            max_documents=corpus.max_documents,
-            texts=model.token_texts,
-            on_tokens=advance,
-            chat=None if template is None else template.encode,
-        )
-    if corpus.chat and not read.counted:
-        raise CorpusError("corpus.chat: all tokens are the chat template's own: give longer messages or more tokens.")
-    return read
 
 
 class TemplateError(Exception):

@@ -108,7 +108,7 @@ class Pages:
         selection: Selection,
         site: SiteSettings | None = None,
     ) -> str:
-        """The page of a unit; `planes` are by sign, `labels` name the behaviours that it links to.
+        """The page of a unit; `planes` are those to be drawn, by sign, `labels` name the behaviours that it links to.
 
         `selection` is how the examples of positive activations were selected; `site` says how
         much is shown, by default the configuration's settings.
@@ -129,7 +129,7 @@ class Pages:
             record=record,
             shown=shown_examples(record, places, titles=site.activation_titles),
             explained=any("importance" in example for example in record["examples"]),
-            sides=sides_of(record, places, planes if site.planes else {}, colours),
+            sides=sides_of(record, places, planes, colours),
             colours=colours,
             lines=COLOURS,
             headline=headline(record),

@@ -60,12 +60,14 @@ class Worker(threading.local):
 
         `shown` replaces the site's settings of how much of it is shown.
         """
+        shown = shown or self.site.config.site
         layer, unit = self.site.units[place]
         if self.layer.layer.layer != layer:
             collected = next(each for each in self.site.stages.collected.layers if each.layer == layer)
             self.layer = LayerRecords(self.site.stages, collected, self.site.config)
         record, content = self.layer.with_bytes(unit, shown)
-        planes = {sign: self.layer.plane(unit, sign) for sign in (1, -1)[: self.layer.layer.signs]}
+        signs = (1, -1)[: self.layer.layer.signs] if shown.planes else ()
+        planes = {sign: self.layer.plane(unit, sign) for sign in signs}
         selection = Selection(*self.layer.layer.selection[unit, 0].tolist())
         page = self.site.pages.unit(record, planes, self.site.labels, self.site.around(place), selection, shown)
         return RenderedUnit(record, content, encoded(page))

@@ -142,9 +142,9 @@ def shown_examples(record: Record, places: ExamplePlaces, *, titles: bool) -> li
 def _shown(example: dict[str, Any], extreme: float, *, in_a_band: bool, titles: bool, is_own: bool) -> Markup:
     """The text of an example of a band; the whole line of another, with activation and source."""
     key, importance = example["key"], example.get("importance", ())
-    values = list(example["values"])
-    for place in example.get("special", ()):
-        values[place] = None
+    values = example["values"]
+    if special := example.get("special"):
+        values = [None if place in special else value for place, value in enumerate(values)]
     text = html.highlight(
         example["tokens"],
         values,

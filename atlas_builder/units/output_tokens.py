@@ -12,8 +12,8 @@ import orjson
 from atlas_builder.config import Configuration, UnitSettings
 from atlas_builder.corpus.text_files import BrokenFileError, text_of
 from atlas_builder.errors import ConfigurationError, brief
-from atlas_builder.models.chat import write_corpus
 from atlas_builder.models.language_model import LanguageModel
+from atlas_builder.models.model_text import write_corpus
 
 _LARGEST_FILE = 100_000_000
 _LONGEST_NAME = 1000  # characters, as in a configuration: a tokenizer takes two hundred bytes for each

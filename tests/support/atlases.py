@@ -112,6 +112,11 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
     return make
 
 
+_SENTENCE = "the cat sat on a mat and def return import self print value list of numbers 12 345 ( ) : = ."
+WORDS = _SENTENCE.split()
+"""Of which the texts of tiny atlases are made."""
+
+
 @pytest.fixture(scope="session")
 def jsonl(once: Once) -> Path:
     """Forty short documents with words that come back."""
@@ -119,33 +124,8 @@ def jsonl(once: Once) -> Path:
 
 
 def write_words(folder: Path) -> None:
-    words = [
-        "the",
-        "cat",
-        "sat",
-        "on",
-        "a",
-        "mat",
-        "and",
-        "def",
-        "return",
-        "import",
-        "self",
-        "print",
-        "value",
-        "list",
-        "of",
-        "numbers",
-        "12",
-        "345",
-        "(",
-        ")",
-        ":",
-        "=",
-        ".",
-    ]
     chance = random.Random(0)
-    lines = [json.dumps({"text": " ".join(chance.choices(words, k=20 + number * 3))}) for number in range(40)]
+    lines = [json.dumps({"text": " ".join(chance.choices(WORDS, k=20 + number * 3))}) for number in range(40)]
     folder.mkdir()
     (folder / "words.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
 

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 from atlas_builder.pipeline.build import build
-from tests.support.atlases import Configure, Once
+from tests.support.atlases import WORDS, Configure, Once
 
+ROLES = ["user", "system"]
+"""Names of roles, which are words of messages too."""
 TEMPLATE = (
     "{% for message in messages %}"
     "{% if not loop.first and messages[loop.index0 - 1]['role'] == message['role'] %}"
@@ -24,33 +26,6 @@ TEMPLATE = (
     "{% endfor %}"
 )
 """As ChatML, with a system prompt of its own where none is given; the tokens of beginning and end are one."""
-_WORDS = [
-    "the",
-    "cat",
-    "sat",
-    "on",
-    "a",
-    "mat",
-    "and",
-    "def",
-    "return",
-    "import",
-    "self",
-    "print",
-    "value",
-    "list",
-    "of",
-    "numbers",
-    "12",
-    "345",
-    "(",
-    ")",
-    ":",
-    "=",
-    ".",
-    "user",
-    "system",
-]
 
 
 def put_template(folder: Path, template: str | None = TEMPLATE) -> Path:
@@ -70,7 +45,7 @@ def conversations(count: int = 40) -> list[dict[str, Any]]:
     chance = random.Random(1)
     lines: list[dict[str, Any]] = []
     for number in range(count):
-        said = [" ".join(chance.choices(_WORDS, k=4 + number % 17)) for _ in range(2 + number % 3)]
+        said = [" ".join(chance.choices([*WORDS, *ROLES], k=4 + number % 17)) for _ in range(2 + number % 3)]
         if number % 5 == 4:
             lines.append({"talk": " ".join(said)})
         elif number % 5 == 3:

@@ -32,7 +32,8 @@ _AROUND = 24  # characters shown before a difference
 def page_problem(site: PublishedSite, record: Record, page: str) -> str | None:
     """The first problem of a unit's page, given its record, which is known to be sound; None where all is well."""
     spreads = {-1 if negative else 1: said for negative, said in _SPREAD.findall(page)}
-    planes = {sign: _plane(record, sign, spreads.get(sign)) for sign in measures_by_sign(record)}
+    signs = measures_by_sign(record) if site.config.site.planes else ()
+    planes = {sign: _plane(record, sign, spreads.get(sign)) for sign in signs}
     said = _THRESHOLD.search(page)
     threshold = _number(said[1]) if said else None
     if problem := _threshold_problem(site, record, threshold):
