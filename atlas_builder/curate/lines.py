@@ -40,6 +40,7 @@ class Lines:
         contexts, kept = self._contexts, self._config.examples.window
         places = contexts.windows(rows["context"], rows["position"], *kept).whole(contexts.begins)
         keys = contexts.windows(rows["context"], rows["position"], 0, 0).whole(contexts.begins)
+        roles = contexts.role_at(places.key)
         for at, row in enumerate(rows.tolist()):
             _, value, context, position = row
             document = int(contexts.document[context])
@@ -55,6 +56,7 @@ class Lines:
                 "document": document,
                 "source": contexts.names[document],
                 "position": int(contexts.offset[context]) + position,
+                **({} if roles is None else {"role": roles[at]}),
                 "text": text,
                 "span": span,
                 "attributes": dict(contexts.attributes[document]) if contexts.attributes else {},

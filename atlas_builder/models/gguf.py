@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
+from contextlib import redirect_stderr
 from importlib.util import find_spec
+from io import StringIO
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
@@ -99,13 +101,14 @@ def _convert(file: Path, dtype: str, folder: Path) -> None:
 
         config = AutoConfig.from_pretrained(**place)
         _check_size(file, config, tensors)
-        model, account = AutoModelForCausalLM.from_pretrained(
-            **place,
-            config=config,
-            dtype=DTYPES[dtype],
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # the account names them
-        )
+        with redirect_stderr(StringIO()):  # its progress bar is not one that transformers can turn off
+            model, account = AutoModelForCausalLM.from_pretrained(
+                **place,
+                config=config,
+                dtype=DTYPES[dtype],
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # the account names them
+            )
         _check_whole(file, account)
         tokenizer = AutoTokenizer.from_pretrained(**place)
         # What is saved is plain numbers.

@@ -74,6 +74,7 @@ EXAMPLES = [
     Column("document", pa.int32(), ("examples", "document")),
     Column("position", pa.int32(), ("examples", "position")),
     Column("activation", pa.float64()),
+    Column("role", pa.string(), ("examples", "role")),
 ]
 """One row an example: all that the measures are computed from, shown in records or not."""
 

@@ -189,12 +189,14 @@ class _Source:
         examples, contexts = layer.examples, self._stages.collected.contexts
         labels = self._stages.layer(layer.layer).clustered.labels
         context = examples["context"]
+        roles = contexts.role_at(contexts.starts[context] + examples["position"])
         return {
             **self._address(layer.layer, examples["unit"]),
             "behaviour": pa.array(labels + 1, mask=labels < 0),
             "document": contexts.document[context],
             "position": contexts.offset[context] + examples["position"],
             "activation": _numbers(examples["value"]),
+            "role": pa.nulls(len(examples)) if roles is None else roles,
         }
 
     def _address(self, layer: int, units: _Numbers) -> dict[str, Any]:

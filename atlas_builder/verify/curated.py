@@ -129,6 +129,7 @@ class _Checker:
         url = self.config.atlas.url
         text, span = self._shown(key)
         attributes = self.text.attributes[line["document"]] if self.text.attributes else {}
+        role = self.text.roles[key.context][key.position] if self.text.roles else None
         for name, expected in (
             ("unit", address.within(self.config.atlas.id)),
             ("token", None if token is None else self.texts[token]),
@@ -136,10 +137,11 @@ class _Checker:
             ("source", self.text.names[line["document"]]),
             ("text", text),
             ("span", span),
+            ("role", role),
             ("attributes", dict(attributes)),
             ("url", f"{url.rstrip('/')}/{address.page}" if url else address.page),
         ):
-            if line[name] != expected:
+            if line.get(name) != expected:  # but a role, each is there
                 report.wrong(f"{what}: {name} is {brief(line[name], 80)!r}, but should be {brief(expected, 80)!r}")
         largest = float(np.abs(values).max(initial=0)) or 1.0
         near = tolerance("activation", self.config.model.dtype)

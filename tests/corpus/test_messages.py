@@ -92,6 +92,17 @@ def test_a_conversation_too_long_for_a_tokenizer_is_refused_but_a_text_divided(
         _read(path)
 
 
+def test_a_hub_data_set_may_hold_lists_of_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    datasets = pytest.importorskip("datasets")
+    rows = [{"talk": _TALK}, {"talk": []}, {"talk": "Hi"}]
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: iter(rows))
+    corpus = {"source": "huggingface", "name": "a/b", "revision": "abc", "field": "talk", "chat": True}
+    found = list(documents(CorpusSettings.model_validate({**corpus, "on_error": "skip"})))
+    assert [(one.name, one.messages) for one in found] == [("a/b:0", _SAID), ("a/b:2", _SAID[:1])]
+    with pytest.raises(CorpusError, match="row 1 has an empty list of messages"):
+        list(documents(CorpusSettings.model_validate(corpus)))
+
+
 def test_messages_without_chat_are_refused_with_the_setting_that_reads_them(tmp_path: Path) -> None:
     path = write_lines(tmp_path / "a.jsonl", [{"talk": _TALK}])
     with pytest.raises(CorpusError, match=r"it is a list, of messages where corpus\.chat is true"):

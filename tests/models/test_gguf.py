@@ -44,10 +44,14 @@ def test_a_file_is_run_as_its_numbers_say(kind: str, tmp_path: Path) -> None:
     assert loaded.facts["bos_token"] == "<|endoftext|>"
 
 
-def test_a_file_is_dequantised_once_and_again_after_it_changed(tmp_path: Path, cache: Path) -> None:
+def test_a_file_is_dequantised_once_and_again_after_it_changed(
+    tmp_path: Path, cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = tmp_path / "model.gguf"
     write_gguf(made_llama(), file)
+    capsys.readouterr()
     first = _load(file).bridge(TOKENS)
+    assert "".join(capsys.readouterr()) == ""  # no other library's progress bar
     made = sorted((entry, entry.stat().st_ino) for entry in cache.iterdir())
     torch.testing.assert_close(_load(file).bridge(TOKENS), first, rtol=0, atol=0)
     assert sorted((entry, entry.stat().st_ino) for entry in cache.iterdir()) == made

@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pyarrow.parquet import read_table
 
 from atlas_builder.collect.results import Collected
 from atlas_builder.corpus.token_text import join_tokens
+from atlas_builder.curate.run import curate
 from atlas_builder.errors import ConfigurationError, CorpusError
 from atlas_builder.models import memory
 from atlas_builder.pipeline import shards
@@ -20,6 +22,7 @@ from atlas_builder.pipeline.build import build
 from atlas_builder.progress import Progress
 from atlas_builder.records.schema import content_hash, serialise
 from atlas_builder.site.hosting.check import check
+from atlas_builder.verify.curated import verify_curated
 from atlas_builder.verify.run import verify
 from atlas_builder.workspace import work_folder
 from tests.support.atlases import Configure, Listener, digests, records_of
@@ -48,6 +51,20 @@ def test_roles_are_shown_and_special_tokens_are_no_examples(chat_site: Path) -> 
     assert "<cite>user · talks.jsonl:" in page or "<cite>assistant · talks.jsonl:" in page
     assert "<small>" in page
     assert "through the model’s chat template" in (chat_site / "index.html").read_text(encoding="utf-8")
+
+
+def test_the_table_of_examples_says_the_same_roles_as_the_records(chat_site: Path) -> None:
+    columns = ("id", "document", "position", "role")
+    table = read_table(chat_site / "tables" / "examples.parquet", columns=list(columns))
+    rows = {row[:3]: row[3] for row in zip(*(table[name].to_pylist() for name in columns), strict=True)}
+    shown = {
+        (record["id"], example["document"], example["position"]): example["role"]
+        for record in records_of(chat_site)
+        for example in record["examples"]
+        if example["behaviour"] is not None  # others may be of a band
+    }
+    assert len(shown) > 100
+    assert {place: rows[place] for place in shown} == shown
 
 
 def test_what_counts_is_what_stands_in_messages(chat_site: Path) -> None:
@@ -142,6 +159,14 @@ def test_output_neurons_of_conversations_hold(configure_chat: Configure, pool: E
     assert all(
         token["text"] != "<|endoftext|>" for token in json.loads((site / "atlas.json").read_bytes())["output_tokens"]
     )
+    curated = curate(site, side="others", quantiles=(0.5, 1), number=50)
+    lines = [json.loads(line) for line in curated.file.read_text(encoding="utf-8").splitlines()]
+    assert {line["role"] for line in lines} == {"user", "assistant", "system"}
+    said = lines[3]["role"]
+    assert verify_curated(site, curated.file).problems == []
+    lines[3]["role"] = "judge"
+    write_lines(curated.file, lines)
+    assert verify_curated(site, curated.file).problems == [f"line 4: role is 'judge', but should be {said!r}"]
 
 
 def test_a_model_without_a_template_is_refused_before_any_work(
