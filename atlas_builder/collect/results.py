@@ -101,6 +101,10 @@ class CollectedLayer:
         """Workers get the folder, not the open arrays."""
         return CollectedLayer, (self.layer, self.folder)
 
+    def reopened(self) -> CollectedLayer:
+        """The same layer with nothing read yet: the memory of what is read through it is freed with it."""
+        return CollectedLayer(self.layer, self.folder)
+
     @cached_property
     def examples(self) -> np.ndarray:
         """All examples of all units, `example_type`: by unit, positive first, then by descending magnitude."""

@@ -36,7 +36,7 @@ class LayerPredictors:
 
     def __init__(self, layer: CollectedLayer, folder: Path, read: Contexts, device: str) -> None:
         self._layer, self._folder = layer, folder
-        self._look_up, self._patterns = _learnt(layer, folder, read)
+        self._look_up, self._patterns = _learnt(layer.reopened(), folder, read)  # else all layers' examples stay
         self._threshold = torch.from_numpy(firing_threshold(layer.moments.maximum)).to(device)
         self._counts = np.zeros(layer.units, COUNTS)
 

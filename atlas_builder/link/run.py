@@ -150,7 +150,7 @@ def _write_points(
     vectors = np.lib.format.open_memmap(folder / "vectors.npy", "w+", np.dtype("<f4"), (len(address), width))
     zero = np.zeros(len(address), dtype=np.bool_)
     for layer, part, (first, end) in zip(layers, behaviours, pairwise(starts), strict=True):
-        vectors[first:end] = directions(layer.inputs[part["row"]])
+        vectors[first:end] = directions(layer.reopened().inputs[part["row"]])
         zero[first:end] = ~vectors[first:end].any(axis=1)
     vectors.flush()
     _, unit = np.unique(address[:, :2], axis=0, return_inverse=True)
@@ -295,7 +295,7 @@ def _place(folder: Path, settings: LinkSettings, executor: Executor, progress: P
     narrow = folder / "narrow"
     narrow.mkdir()
     if settings.map:
-        vectors = narrowed(points.vectors[placed])
+        vectors = narrowed(points.vectors)[placed]
         # Each behaviour as a unit of its own, in one layer: here behaviours of one unit may be neighbours.
         separate = Points(vectors, np.arange(len(placed)), np.zeros(len(placed), np.bool_), np.array([0, len(placed)]))
         _save_points(separate, narrow)
