@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
 from atlas_builder.describe.logits import Effects
@@ -20,6 +21,11 @@ _LOSS = "loss.json"
 _MODULES = "modules.json"
 STRONGEST = 8
 """Edges kept for a direction, in and out each."""
+
+
+def _apart(values: Any) -> Any:
+    """A copy of plain values: a few strings that are kept of a decoded file would keep all the memory around them."""
+    return orjson.loads(orjson.dumps(values))
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,18 @@ class Described:
         """
         behaviours: list[dict[str, Any]] = read_json(self.folder / f"L{self.layer}.behaviours.json")
         return behaviours
+
+    def labels(self) -> list[str]:
+        """The label of each behaviour."""
+        labels: list[str] = _apart([behaviour["label"] for behaviour in self.behaviours])
+        return labels
+
+    def key_words(self, share: float) -> list[list[str]]:
+        """The words of at least such a share of each behaviour's examples."""
+        words: list[list[str]] = _apart(
+            [[word for word, own in behaviour["words"] if own >= share] for behaviour in self.behaviours]
+        )
+        return words
 
     @cached_property
     def importance(self) -> Importance:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -83,7 +83,11 @@ class Stages:
     @property
     def layers(self) -> list[StagedLayer]:
         """The results for each layer, in rising order."""
-        return [self.layer(number) for number in self.collected.facts["layers_read"]]
+        return list(self.one_by_one())
+
+    def one_by_one(self) -> Iterator[StagedLayer]:
+        """The same, each opened when the one before may be freed."""
+        return map(self.layer, self.collected.facts["layers_read"])
 
     @cached_property
     def links(self) -> Links:

@@ -103,13 +103,13 @@ class Site:
     def labels(self) -> dict[tuple[str, int], str]:
         """The label of every behaviour of the atlas, by unit id and number."""
         labels = {}
-        for layer in self.stages.layers:
-            behaviours = layer.clustered.behaviours
-            with gc_paused():
-                described = layer.described.behaviours
-            units, ids = behaviours["unit"].tolist(), behaviours["id"].tolist()
-            for unit, number, words in zip(units, ids, described, strict=True):
-                labels[UnitAddress(layer.number, unit).within(self.config.atlas.id), number + 1] = words["label"]
+        with gc_paused():
+            for layer in self.stages.one_by_one():
+                own = range(layer.collected.units)
+                ids = [UnitAddress(layer.number, unit).within(self.config.atlas.id) for unit in own]
+                units, numbers = (layer.clustered.behaviours[name].tolist() for name in ("unit", "id"))
+                for unit, number, label in zip(units, numbers, layer.described.labels(), strict=True):
+                    labels[ids[unit], number + 1] = label
         return labels
 
     @cached_property

@@ -222,20 +222,20 @@ class Map:
 def atlas_map(stages: Stages) -> Map:
     """The map of an atlas."""
     clustered = [layer.clustered for layer in stages.layers]
+    labels: list[str] = []
+    key_words: list[list[str]] = []
     with gc_paused():
-        described = [layer.described.behaviours for layer in stages.layers]
+        for layer in stages.one_by_one():
+            labels += layer.described.labels()
+            key_words += layer.described.key_words(_SHARE_OF_A_WORD)
     effective = np.concatenate([own.measures["effective_behaviours"][:, 0] for own in clustered])
     return Map(
         layers=[(layer.number, layer.collected.units) for layer in stages.layers],
         counts=np.concatenate([np.diff(own.starts) for own in clustered]),
         effective=np.nan_to_num(significant_all(effective)),
         places=stages.links.map,
-        key_words=[
-            [word for word, share in behaviour["words"] if share >= _SHARE_OF_A_WORD]
-            for own in described
-            for behaviour in own
-        ],
-        labels=[behaviour["label"] for own in described for behaviour in own],
+        key_words=key_words,
+        labels=labels,
         tokens=None if stages.output_tokens is None else token_names(stages.output_tokens),
     )
 
