@@ -33,6 +33,8 @@ _SHARE_OF_A_KEY = 0.2
 _SHARE_OF_A_PART = 0.4
 _SHARE_OF_A_CUE = 0.4
 _SHARE_OF_A_THEME = 0.3
+_RARITY_OF_A_THEME = math.log1p(4)  # around a key token in at most a quarter of the layer's behaviours
+_ALWAYS_RARE = 3  # behaviours; of few, a quarter is none
 _CONTINUED_SHARE = 1 / 2
 _CONTINUED_SEPARATION = 2 / 3  # at least twice as common as in the siblings that are labelled alike
 _CONTINUED_RARITY = math.log1p(10)  # around a key token in at most a tenth of the layer's behaviours
@@ -60,7 +62,8 @@ def describe_words(
 
     The label lists the key words, `and, for`; where they differ but share the part that is
     the key token, that part first, `“ed” in wanted, started`; where both differ but the word
-    before is the same, `after import`; where only surrounding words are shared, `near x, y`.
+    before is the same, `after import`; where only surrounding words are shared that few other behaviours have around,
+    `near x, y`; else the key words that come nearest to being shared.
     What two behaviours of a unit would share is continued by the word before or a word around,
     `the (after of)`, `“ed” in wanted, started (near piano)`.
     """
@@ -127,7 +130,8 @@ class _Layer:
         has_part = goes_on & (piece_share >= _SHARE_OF_A_PART) & (common < piece_share / 2)
         has_key = ~has_part & (common >= _SHARE_OF_A_KEY)
         cue = self._cues(~has_part & ~has_key)
-        themes = self._best_words(self._arounds, _SHARE_OF_A_THEME, ~has_part & ~has_key & (cue < 0))
+        rarity = min(_RARITY_OF_A_THEME, math.log1p(self._count / _ALWAYS_RARE))
+        themes = self._best_words(self._arounds, _SHARE_OF_A_THEME, ~has_part & ~has_key & (cue < 0), rarity)
         keys = self._best_words(self._keys, 0.0, np.ones(self._count, np.bool_))
         labels = []
         for one, kind in enumerate(np.select([has_part, has_key, cue >= 0], [0, 1, 2], 3).tolist()):
@@ -188,12 +192,16 @@ class _Layer:
         cues[terms.behaviour[order]] = terms.term[order]  # the last of a behaviour stays
         return cues
 
-    def _best_words(self, terms: Terms, least: float, asked: NDArray[np.bool_]) -> dict[int, list[str]]:
+    def _best_words(
+        self, terms: Terms, least: float, asked: NDArray[np.bool_], rarity: float = 0.0
+    ) -> dict[int, list[str]]:
         """By behaviour the words of the highest score beside siblings, of those of a share of at least `least`.
 
-        They go down to a quarter of the best; of spellings that differ in case only, one.
+        They are as rare in the layer as `rarity`, ln(1 + N / n(t)), and go down to a quarter of the best; of
+        spellings that differ in case only, one.
         """
         pairs = terms.common(least, asked)
+        pairs = pairs[terms.rarity[terms.term[pairs]] >= rarity]
         scores = terms.scores(pairs, self._siblings)
         best = np.zeros(self._count)
         np.maximum.at(best, terms.behaviour[pairs], scores)

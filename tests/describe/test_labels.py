@@ -149,6 +149,14 @@ def test_a_label_names_the_surroundings_where_only_they_are_common() -> None:
     assert _label(*windows) in ("after piano", "near piano")
 
 
+def test_a_label_of_no_common_word_is_its_key_words_rather_than_a_word_of_every_text() -> None:
+    verbs = ["performed", "made", "done", "sung", "told", "seen"]
+    behaviour = [scene([f"{other} ", f"{verb} ", "the "], 1) for other, verb in zip("abcdef", verbs, strict=True)]
+    elsewhere = [_scenes(f"{word} [{word}] the #") for word in ("one", "two", "three", "four", "five", "six")]
+    label = _worded([behaviour, *elsewhere], range(7))[0].label
+    assert set(label.split(", ")) < set(verbs)
+
+
 def _scenes(text: str, number: int = 6) -> list[Scene]:
     """Examples that read like `text`, whose key token is in brackets; `#` is another word in each."""
     scenes = []
