@@ -3,9 +3,9 @@
 No context that an explanation is made from is used to score it: of the contexts of a behaviour's examples, from the
 highest, every second is scored on.
 
-Non-activating excerpts are windows at random places of contexts that are no example of the unit (of a whole unit: none
-of its highest contexts), on which it reaches at most `QUIET` of its maximum; where too few of those that are drawn do, those
-that reach least.
+Non-activating excerpts are windows at random places of contexts that are no example of the unit (of a whole unit:
+none of its highest contexts), on which it reaches at most `QUIET` of its maximum; where too few of those that are
+drawn do, those that reach least.
 """
 
 from __future__ import annotations

@@ -152,6 +152,19 @@ def read_explanations(path: Path, say: Callable[[str], object] = lambda text: No
     return list(by_key.values())
 
 
+def finish(path: Path, explanations: Sequence[Explained]) -> None:
+    """Remove an unfinished last line of a file, of which these are the others."""
+    if path.exists() and not path.read_bytes().endswith(b"\n"):
+        write_explanations(path, explanations)
+
+
+def write_explanations(path: Path, explanations: Sequence[Explained]) -> None:
+    """Write a file of explanations in one step."""
+    draft = path.with_name(f".{path.name}.draft")
+    draft.write_text("".join(one.line for one in explanations), encoding="utf-8", errors="replace")
+    draft.replace(path)
+
+
 def explained_of(record: dict[str, Any]) -> Explained:
     """A line as read; raises `ValueError`, `KeyError` or `TypeError` for anything else."""
     scores = dict(record["scores"])
@@ -181,7 +194,9 @@ def _checked(value: Any, kind: type) -> Any:
 
 
 def _score(value: Any) -> float | None:
-    return None if value is None else float(_checked(value, float) if isinstance(value, float) else _checked(value, int))
+    return (
+        None if value is None else float(_checked(value, float) if isinstance(value, float) else _checked(value, int))
+    )
 
 
 def of_atlas(site: Path, explanations: Sequence[Explained]) -> list[Explained]:
