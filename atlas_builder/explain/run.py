@@ -1,12 +1,12 @@
 """Explain units and behaviours of a built atlas with another language model, and score the explanations.
 
-A model is shown where a unit is active and explains it in words. From the explanation alone a model, the same or another,
-then answers questions about other text:
+A model is shown where a unit is active and explains it in words. From the explanation alone a model, the same or
+another, then answers questions about other text:
 
 - *simulation* (Bills et al. 2023): how active is the unit on each token? The score is Pearson's r with the true
-  activations, over tokens of activating and random excerpts. Of whole units also `random_only`, over those of the random
-  ones, and `whole_range` (after Bricken et al. 2023): Spearman's rho over tokens of short excerpts from the top, from
-  twelve equal intervals below it, and random ones, with a separate explanation from other excerpts of that kind.
+  activations, over tokens of activating and random excerpts. Of whole units also `random_only`, over those of the
+  random ones, and `whole_range` (after Bricken et al. 2023): Spearman's rho over tokens of short excerpts from the top,
+  from twelve equal intervals below it, and random ones, with a separate explanation from other excerpts of that kind.
   Theirs also has the top tokens in other contexts.
 - *detection* and *fuzzing* (Paulo et al. 2024), as in `trials`: balanced accuracies.
 
@@ -29,8 +29,9 @@ from atlas_builder.explain import results
 from atlas_builder.explain.client import Server
 from atlas_builder.explain.explaining import Explainer, Job
 from atlas_builder.explain.journal import Journal, JournalledServer
-from atlas_builder.explain.judging import METHODS, Judge, Materials
+from atlas_builder.explain.judging import Judge, Materials
 from atlas_builder.explain.materials import MaterialsReader
+from atlas_builder.explain.options import METHODS
 from atlas_builder.explain.results import Explained, Key
 from atlas_builder.explain.targets import Target, Targets
 from atlas_builder.files import locked, read_json
@@ -82,17 +83,17 @@ def explain(
     """Explain and score behaviours and units, and append a line of JSON for each explanation to `output`.
 
     Without a choice, `DEFAULT` random behaviours; with explanations that are `given`, to be scored and written, none.
-    Lines already there for what these do now are kept, and answers are in a file beside `output` until all lines are there,
-    so that an interrupted run resumes. `at_once` questions are asked at a time. A target that never fires, or whose
-    answers cannot be read, has no scores; one that the server gives no answer for has no line. Raises `ServerError` if
-    the server does not answer, what `open_rerun` raises, and `ConfigurationError` if a target does not exist, or `output`
-    holds anything else, or explanations by another model, judge or seed.
+    Lines already there for what these do now are kept, and answers are in a file beside `output` until all lines are
+    there, so that an interrupted run resumes. `at_once` questions are asked at a time. A target that never fires, or
+    whose answers cannot be read, has no scores; one that the server gives no answer for has no line. Raises
+    `ServerError` if the server does not answer, what `open_rerun` raises, and `ConfigurationError` if a target does not
+    exist, or `output` holds anything else, or explanations by another model, judge or seed.
     """
     progress = progress or Progress(quiet=True)
     targets = Targets(open_atlas(site))
     choice = Choice(behaviours, units, tuple(only))
     chosen = [] if given and choice == Choice() else choice.of(targets, seed)
-    with _alone(output), _journal(output) as journal:
+    with alone(output), _journal(output) as journal:
         own = JournalledServer(server, journal)
         explainer = Explainer(own, Judge(own if judge is None else JournalledServer(judge, journal), scores), seed)
         known = {one.key: one for one in _kept(site, output, explainer, seed, bool(chosen), progress)}
@@ -112,7 +113,7 @@ def explain(
 
 
 @contextmanager
-def _alone(output: Path) -> Iterator[None]:
+def alone(output: Path) -> Iterator[None]:
     """Lock `output`; refused while another run writes to it."""
     lock = output.with_name(f".{output.name}.lock")
     with locked(lock, f"another run writes to {output}: wait for it, or name another file."):
@@ -221,8 +222,8 @@ class _Run:
             raise own.refusal
         if self._unanswered:
             self._progress.say(
-                f"{self._unanswered} of {self._asked} have no explanation, for {own.name} refused the question or returned "
-                "nothing: run the command again to ask for these again"
+                f"{self._unanswered} of {self._asked} have no explanation, for {own.name} refused the question or "
+                "returned nothing: run the command again to ask for these again"
             )
         if judge.unanswered and judge is not own:
             self._progress.say(
