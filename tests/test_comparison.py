@@ -140,7 +140,7 @@ def test_what_another_model_said_is_compared_too(
             digest(site, 0, unit),
             "a <model>",
             scores=ExplanationScores(score, None, 1.0),
-        )  # fmt: skip
+        )
         for unit, score in enumerate((0.25, 0.5, 0.75))
     ]
     # Of another atlas, and of this unit before it changed.
