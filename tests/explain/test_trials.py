@@ -153,10 +153,11 @@ def _materials(word: str) -> Materials:
     )  # fmt: skip
 
 
-def test_an_explanation_that_is_true_of_one_behaviour_scores_high_there_and_at_the_floor_elsewhere(
+def test_an_explanation_true_of_one_behaviour_scores_high_there_and_at_the_floor_elsewhere(
     tmp_path: Path,
 ) -> None:
-    judge = Judge(JournalledServer(LiteralJudge(), Journal(tmp_path / "answers")))
+    journal = Journal(tmp_path / "answers")
+    judge = Judge(JournalledServer(LiteralJudge(), journal))
     cats, dogs = _materials(" cat"), _materials(" dog")
     planted = json.dumps([" cat"])
     scores = judge.scores(planted, "", cats)
@@ -166,3 +167,4 @@ def test_an_explanation_that_is_true_of_one_behaviour_scores_high_there_and_at_t
     only = Judge(judge.server, ["fuzzing"])
     assert only.scores(planted, "", cats) == ExplanationScores(fuzzing=1.0)
     assert only.floor(planted, None) == FloorScores()
+    journal.remove()
