@@ -147,8 +147,7 @@ def test_what_another_model_said_is_compared_too(
     wrong = ExplanationScores(-1, -1, -1)
     said += [replace(said[0], id="big/L0/N0"), replace(said[0], unit=5, id="tiny/L0/N5", does="", scores=wrong)]
     # Of a behaviour, and by what others asked.
-    first = {"behaviour": 1, "does": digest(site, 0, 0, 1)}
-    said += [replace(said[0], **first, model="another", scores=wrong)]
+    said += [replace(said[0], behaviour=1, does=digest(site, 0, 0, 1), model="another", scores=wrong)]
     said += [replace(said[0], source="neuronpedia", model="another", scores=wrong)]
     beside(site).write_text("".join(one.line for one in said), encoding="utf-8")
     text = compare([site, tiny_site], tmp_path / "compared").read_text(encoding="utf-8")

@@ -30,7 +30,7 @@ from atlas_builder.records.address import UnitAddress
 from atlas_builder.records.schema import Record
 from atlas_builder.rerun.source import Rerun, open_rerun
 from tests.support.atlases import Configure, Listener, Once
-from tests.support.servers import looks_up, serving
+from tests.support.servers import listening, looks_up, serving
 
 
 class CountingServer:
@@ -301,7 +301,7 @@ def test_a_server_that_stops_loses_nothing(tiny_site: Path, tmp_path: Path, monk
     assert result.exit_code == 1
     assert "does not answer (Connection error.): check the address, model and key." in result.output
     more: list[str] = []
-    with serving(lambda question: more.append(question) or looks_up(question)) as address:
+    with serving(listening(more)) as address:
         result = run(tiny_site, tmp_path / "said", "--server", address, *options)
     assert result.exit_code == 0, result.output
     assert not set(asked) & set(more)

@@ -14,7 +14,7 @@ from atlas_builder.cli import main
 from atlas_builder.errors import ConfigurationError
 from atlas_builder.explain.published import given_explanations
 from atlas_builder.explain.results import Explained, ExplanationScores, digest, read_explanations
-from tests.support.servers import looks_up, serving
+from tests.support.servers import listening, looks_up, serving
 
 
 def _neuronpedia(index: int | str, description: str | None, layer: str = "1-res", **more: object) -> dict[str, object]:
@@ -122,7 +122,7 @@ def test_what_others_said_is_written_without_a_server_and_scored_with_one(tiny_s
         assert lines[0] == own
         assert [(one.unit, one.judge) for one in lines[1:]] == [(0, None), (1, None), (2, None)]
     asked: list[str] = []
-    with serving(lambda question: asked.append(question) or looks_up(question)) as address:
+    with serving(listening(asked)) as address:
         server = ["--server", address, "--model", "judge"]
         result = CliRunner().invoke(main, [*command, *server])
         assert result.exit_code == 0, result.output

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -78,6 +79,16 @@ def explanation_in(question: str) -> str:
     return text
 
 
+def listening(asked: list[str], answer: Answer = looks_up) -> Answer:
+    """The model, whose questions are kept."""
+
+    def listens(question: str) -> str:
+        asked.append(question)
+        return answer(question)
+
+    return listens
+
+
 def words_of(explanation: str) -> list[str]:
     """The tokens in quotes, or the words."""
     quoted = re.findall(r'"(?:[^"\\]|\\.)*"', explanation)
@@ -100,7 +111,7 @@ def main() -> None:
     """Serve until standard input ends; the address is printed."""
     with serving(looks_up) as address:
         print(address, flush=True)
-        input()
+        sys.stdin.read()
 
 
 if __name__ == "__main__":
