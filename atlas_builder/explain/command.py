@@ -17,7 +17,7 @@ from atlas_builder.explain.results import (
     read_explanations,
     write_explanations,
 )
-from atlas_builder.explain.run import alone, explain
+from atlas_builder.explain.run import explain, sole_writer
 from atlas_builder.progress import Progress
 
 
@@ -84,7 +84,7 @@ def _servers(
 
 def _take(file: Path, lines: Sequence[Explained], progress: Progress) -> None:
     """Put lines into a file; those that are there with the same explanation, perhaps with scores, stay."""
-    with alone(file):
+    with sole_writer(file):
         known = {one.key: one for one in read_explanations(file, progress.say)}
         for one in lines:
             there = known.get(one.key)

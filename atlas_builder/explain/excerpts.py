@@ -75,13 +75,14 @@ def plan(
     explains, scores = _whole_range(high, order, generator)
 
     def around_keys(contexts: Numbers, tokens: int) -> list[ExcerptPlace]:
-        return [around(one, int(high_at[one]), int(lengths[one]), tokens) for one in contexts.tolist()]
+        return [excerpt_around(one, int(high_at[one]), int(lengths[one]), tokens) for one in contexts.tolist()]
 
     return Plan(
         explained=around_keys(best[::2], LONG),
         top=around_keys(best[1::2], LONG),
         random=[
-            around(one, int(generator.integers(lengths[one])), int(lengths[one]), LONG) for one in elsewhere.tolist()
+            excerpt_around(one, int(generator.integers(lengths[one])), int(lengths[one]), LONG)
+            for one in elsewhere.tolist()
         ],
         range_explained=around_keys(explains, SHORT),
         range_scored=around_keys(scores, SHORT),
@@ -104,7 +105,7 @@ def _whole_range(high: NDArray[np.float32], order: Numbers, generator: np.random
     return np.concatenate(explains), np.concatenate(scores)
 
 
-def around(context: int, key: int, length: int, tokens: int) -> ExcerptPlace:
+def excerpt_around(context: int, key: int, length: int, tokens: int) -> ExcerptPlace:
     """An excerpt with three quarters of it before the key token, if the context allows."""
     return ExcerptPlace(context, min(max(0, key - 3 * tokens // 4), max(0, length - tokens)), tokens)
 

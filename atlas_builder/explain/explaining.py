@@ -12,7 +12,7 @@ from atlas_builder.explain.excerpts import Excerpt
 from atlas_builder.explain.journal import JournalledServer
 from atlas_builder.explain.judging import Judge, Materials
 from atlas_builder.explain.results import Explained, Key, digest_of, kept_text
-from atlas_builder.explain.targets import Target
+from atlas_builder.explain.targets import ExplainTarget
 from atlas_builder.records.schema import Record
 
 _TOKENS = "The neuron is most active on these tokens: {tokens}."
@@ -21,7 +21,7 @@ _TOKENS = "The neuron is most active on these tokens: {tokens}."
 class Job(NamedTuple):
     """The lines of a target that are missing, without what is not known yet."""
 
-    target: Target
+    target: ExplainTarget
     drafts: list[Explained]
 
     @property
@@ -37,7 +37,7 @@ class Explainer:
         self.server, self.judge = server, judge
         self._seed = seed
 
-    def drafts(self, target: Target, record: Record, baselines: bool) -> list[Explained]:
+    def drafts(self, target: ExplainTarget, record: Record, baselines: bool) -> list[Explained]:
         """The lines of a target before anything is asked; with `baselines`, of a behaviour also what needs no model."""
         draft = Explained(
             record["id"], target.layer, target.unit, target.number, digest_of(record, target.number), self.server.name,

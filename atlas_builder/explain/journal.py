@@ -37,7 +37,7 @@ class Journal:
             return
 
     def get(self, key: str) -> str | None:
-        """The answer to a question; None if it has not been asked."""
+        """What was answered to a question; None if it has not been asked."""
         return self._answers.get(key)
 
     def put(self, key: str, answer: str) -> None:

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from atlas_builder.explain.excerpts import Excerpt, ExcerptPlace, character_borders, cut_one
 from atlas_builder.explain.judging import Materials
 from atlas_builder.explain.plans import TargetPlan, behaviour_plan, pool_of, unit_plan
-from atlas_builder.explain.targets import Target, Targets
+from atlas_builder.explain.targets import ExplainTarget, Targets
 from atlas_builder.explain.trials import detection_trial, fuzzing_trial, quiet_excerpts
 from atlas_builder.progress import Progress
 from atlas_builder.records.schema import Record
 from atlas_builder.rerun.passes import UnitTrace, trace_units
 from atlas_builder.rerun.source import Rerun
 
-_Cut = dict[tuple[Target, ExcerptPlace], Excerpt]
+_Cut = dict[tuple[ExplainTarget, ExcerptPlace], Excerpt]
 
 
 class _Planned(NamedTuple):
@@ -40,8 +40,8 @@ class MaterialsReader:
         self._lengths = np.array([len(tokens) for _, _, tokens in source.text.contexts], np.int64)
 
     def read(
-        self, wanted: Sequence[Target], record_of: Callable[[Target], Record], progress: Progress
-    ) -> dict[Target, Materials]:
+        self, wanted: Sequence[ExplainTarget], record_of: Callable[[ExplainTarget], Record], progress: Progress
+    ) -> dict[ExplainTarget, Materials]:
         """The materials of targets, without those that never fire; `record_of` gives the record of a target's unit."""
         planned = {
             **self._units([target for target in wanted if not target.behaviour], progress),
@@ -51,7 +51,7 @@ class MaterialsReader:
         excerpts = self._excerpts(planned, progress)
         return {target: self._materials(target, one, excerpts) for target, one in planned.items()}
 
-    def _units(self, wanted: Sequence[Target], progress: Progress) -> dict[Target, _Planned]:
+    def _units(self, wanted: Sequence[ExplainTarget], progress: Progress) -> dict[ExplainTarget, _Planned]:
         units: dict[int, list[int]] = defaultdict(list)
         for target in wanted:
             units[target.layer].append(target.unit)
@@ -61,18 +61,18 @@ class MaterialsReader:
         with progress.task("read", total=source.text.tokens, unit="tokens") as advance:
             traces = trace_units(source.reader, source.text, units, advance)
         return {
-            Target(layer, unit): self._unit(Target(layer, unit), traces[layer], column)
+            ExplainTarget(layer, unit): self._unit(ExplainTarget(layer, unit), traces[layer], column)
             for layer, numbers in units.items()
             for column, unit in enumerate(numbers)
         }
 
-    def _unit(self, target: Target, trace: UnitTrace, column: int) -> _Planned:
+    def _unit(self, target: ExplainTarget, trace: UnitTrace, column: int) -> _Planned:
         high = trace.high[:, column]
         pool = self._pools[target.layer]
         plan = unit_plan(high, trace.high_at[:, column], self._lengths, pool, [self._seed, target.layer, target.unit])
         return _Planned(1, float(high.max(initial=0)), plan)
 
-    def _behaviour(self, target: Target, record: Record) -> _Planned:
+    def _behaviour(self, target: ExplainTarget, record: Record) -> _Planned:
         sign, stats = self._targets.sign(target), record["stats"]
         examples = self._targets.examples(target.layer, target.unit)
         places = [
@@ -109,10 +109,10 @@ class MaterialsReader:
         contexts = len(self._source.text)
         return {layer: pool_of(contexts, layer, self._seed) for layer in self._targets.units}
 
-    def _excerpts(self, planned: Mapping[Target, _Planned], progress: Progress) -> _Cut:
+    def _excerpts(self, planned: Mapping[ExplainTarget, _Planned], progress: Progress) -> _Cut:
         """All excerpts of all plans, in one pass over their contexts."""
         reader, text = self._source.reader, self._source.text
-        wanted: dict[int, list[tuple[Target, ExcerptPlace]]] = defaultdict(list)
+        wanted: dict[int, list[tuple[ExplainTarget, ExcerptPlace]]] = defaultdict(list)
         for target, one in planned.items():
             for place in one.plan.places:
                 wanted[place.context].append((target, place))
@@ -130,7 +130,7 @@ class MaterialsReader:
                 advance(len(batch))
         return excerpts
 
-    def _materials(self, target: Target, planned: _Planned, excerpts: _Cut) -> Materials:
+    def _materials(self, target: ExplainTarget, planned: _Planned, excerpts: _Cut) -> Materials:
         explained, top, random, range_explained, range_scored, active, idle = (
             [excerpts[target, place] for place in part] for part in planned.plan
         )

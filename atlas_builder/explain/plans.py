@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from atlas_builder.explain.excerpts import RANDOM, TOP, ExcerptPlace, around, plan
+from atlas_builder.explain.excerpts import RANDOM, TOP, ExcerptPlace, excerpt_around, plan
 
 MEDIUM = 32
 """Tokens of an excerpt of a behaviour, and of those that are recognised, as in Paulo et al. (2024)."""
@@ -70,7 +70,7 @@ def behaviour_plan(
     keys: dict[int, int] = {}
     for context, key in examples:
         keys.setdefault(context, key)
-    windows = [around(context, key, int(lengths[context]), MEDIUM) for context, key in keys.items()]
+    windows = [excerpt_around(context, key, int(lengths[context]), MEDIUM) for context, key in keys.items()]
     scored = windows[1::2]
     idle = _windows(np.setdiff1d(pool, np.array(of_unit, np.int64)), lengths, generator, RANDOM + DRAWN)
     return TargetPlan(windows[::2][:SHOWN], scored[:TOP], idle[:RANDOM], [], [], scored[:RECOGNISED], idle[RANDOM:])
@@ -91,7 +91,7 @@ def unit_plan(
     generator = np.random.default_rng([*seed, 2])
     return TargetPlan(
         *planned,
-        active=[around(context, int(high_at[context]), int(lengths[context]), MEDIUM) for context in scored],
+        active=[excerpt_around(context, int(high_at[context]), int(lengths[context]), MEDIUM) for context in scored],
         idle=_windows(np.setdiff1d(pool, order), lengths, generator, DRAWN),
     )
 

@@ -57,7 +57,7 @@ excerpts these are the tokens that the neuron is active on, in the others they a
 {texts}
 
 In which excerpts do the marked tokens fit what the neuron is said to do? Answer with their numbers, with commas
-between, like 2, 5, and nothing else. If in none, answer: none"""
+between, like 2, 5, and nothing else. If there is no such excerpt, answer: none"""
 
 _NUMBERS = re.compile(r"(?<![\d.])\d{1,4}(?![\d]|\.\d)")
 _WORDS = re.compile(

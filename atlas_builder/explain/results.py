@@ -152,7 +152,7 @@ def read_explanations(path: Path, say: Callable[[str], object] = lambda text: No
     return list(by_key.values())
 
 
-def finish(path: Path, explanations: Sequence[Explained]) -> None:
+def drop_unfinished(path: Path, explanations: Sequence[Explained]) -> None:
     """Remove an unfinished last line of a file, of which these are the others."""
     if path.exists() and not path.read_bytes().endswith(b"\n"):
         write_explanations(path, explanations)

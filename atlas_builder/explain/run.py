@@ -33,7 +33,7 @@ from atlas_builder.explain.judging import Judge, Materials
 from atlas_builder.explain.materials import MaterialsReader
 from atlas_builder.explain.options import METHODS
 from atlas_builder.explain.results import Explained, Key
-from atlas_builder.explain.targets import Target, Targets
+from atlas_builder.explain.targets import ExplainTarget, Targets
 from atlas_builder.files import locked, read_json
 from atlas_builder.models.memory import keep_memory
 from atlas_builder.progress import Progress
@@ -56,7 +56,7 @@ class Choice(NamedTuple):
     units: int | None = None
     only: tuple[str, ...] = ()
 
-    def of(self, targets: Targets, seed: int) -> list[Target]:
+    def of(self, targets: Targets, seed: int) -> list[ExplainTarget]:
         """The targets, in order."""
         nothing = self.behaviours is None and self.units is None and not self.only
         behaviours = DEFAULT if nothing else self.behaviours or 0
@@ -93,7 +93,7 @@ def explain(
     targets = Targets(open_atlas(site))
     choice = Choice(behaviours, units, tuple(only))
     chosen = [] if given and choice == Choice() else choice.of(targets, seed)
-    with alone(output), _journal(output) as journal:
+    with sole_writer(output), _journal(output) as journal:
         own = JournalledServer(server, journal)
         explainer = Explainer(own, Judge(own if judge is None else JournalledServer(judge, journal), scores), seed)
         known = {one.key: one for one in _kept(site, output, explainer, seed, bool(chosen), progress)}
@@ -113,7 +113,7 @@ def explain(
 
 
 @contextmanager
-def alone(output: Path) -> Iterator[None]:
+def sole_writer(output: Path) -> Iterator[None]:
     """Lock `output`; refused while another run writes to it."""
     lock = output.with_name(f".{output.name}.lock")
     with locked(lock, f"another run writes to {output}: wait for it, or name another file."):
@@ -148,7 +148,7 @@ def _kept(
             f"{output} holds explanations by another model or seed, or scores by another model: name another file with "
             "--output."
         )
-    results.finish(output, explanations)
+    results.drop_unfinished(output, explanations)
     return results.of_atlas(site, explanations)
 
 
@@ -168,15 +168,15 @@ class _Run:
         record: Record = read_json(self._site / UnitAddress(layer, unit).record)
         return record
 
-    def record(self, target: Target) -> Record:
+    def record(self, target: ExplainTarget) -> Record:
         """The record of a target's unit."""
         return self._read(target.layer, target.unit)
 
-    def jobs(self, chosen: Sequence[Target], given: Sequence[Explained], baselines: bool) -> list[Job]:
+    def jobs(self, chosen: Sequence[ExplainTarget], given: Sequence[Explained], baselines: bool) -> list[Job]:
         """All lines of targets that are chosen, and those that are given, by target."""
         drafts = {target: self._explainer.drafts(target, self.record(target), baselines) for target in chosen}
         for one in given:
-            of_target = drafts.setdefault(Target(one.layer, one.unit, one.behaviour or 0), [])
+            of_target = drafts.setdefault(ExplainTarget(one.layer, one.unit, one.behaviour or 0), [])
             of_target[:] = [*(other for other in of_target if other.key != one.key), one]
         return [Job(target, drafts[target]) for target in sorted(drafts)]
 
@@ -191,7 +191,7 @@ class _Run:
         left = [Job(job.target, [draft for draft in job.drafts if is_missing(draft)]) for job in jobs]
         return [job for job in left if job.drafts]
 
-    def materials(self, jobs: Sequence[Job], overrides: tuple[str, ...]) -> dict[Target, _Pair]:
+    def materials(self, jobs: Sequence[Job], overrides: tuple[str, ...]) -> dict[ExplainTarget, _Pair]:
         """The materials of each job's target, and of the other target that is its floor."""
         keep_memory()
         others = {job.target: self._targets.other(job.target, self._seed) for job in jobs}
@@ -200,7 +200,7 @@ class _Run:
         read = reader.read(wanted, self.record, self._progress)
         return {target: (read.get(target), read.get(other) if other else None) for target, other in others.items()}
 
-    def lines(self, jobs: Sequence[Job], materials: Mapping[Target, _Pair], at_once: int) -> Iterator[Explained]:
+    def lines(self, jobs: Sequence[Job], materials: Mapping[ExplainTarget, _Pair], at_once: int) -> Iterator[Explained]:
         """The lines of all jobs as they are ready; where one fails, what is being asked is waited for, and kept."""
         threads = ThreadPoolExecutor(at_once)
         try:

@@ -17,7 +17,7 @@ from atlas_builder.records.address import UnitAddress
 _TARGET = re.compile(r"(?P<unit>[^#]+)(?:#b(?P<behaviour>[0-9]{1,9}))?")
 
 
-class Target(NamedTuple):
+class ExplainTarget(NamedTuple):
     """A behaviour of a unit, from 1, or the whole unit: behaviour 0, so that targets have an order."""
 
     layer: int
@@ -51,16 +51,16 @@ class Targets:
         self._atlas = atlas
         self.units = {layer["layer"]: layer["units"] for layer in atlas.facts["layers"]}
 
-    def chosen(self, only: Sequence[str], behaviours: int, units: int, seed: int) -> list[Target]:
+    def chosen(self, only: Sequence[str], behaviours: int, units: int, seed: int) -> list[ExplainTarget]:
         """Those that are named, and random main behaviours and units, in order.
 
         Raises `ConfigurationError` where one that is named does not exist.
         """
-        every = [Target(layer, unit) for layer, count in self.units.items() for unit in range(count)]
+        every = [ExplainTarget(layer, unit) for layer, count in self.units.items() for unit in range(count)]
         drawn = [*_drawn(self.main, behaviours, seed), *_drawn(every, units, seed)]
         return sorted({*map(self.named, only), *drawn})
 
-    def named(self, text: str) -> Target:
+    def named(self, text: str) -> ExplainTarget:
         """The target in `L2/N17#b3`, `L2/N17`, or either with the atlas before it."""
         match = _TARGET.fullmatch(text.strip())
         parsed = UnitAddress.parse(match["unit"]) if match else None
@@ -68,7 +68,7 @@ class Targets:
             raise ConfigurationError(
                 f"--only: {brief(text)} is no unit or behaviour of this atlas: write L2/N17, or L2/N17#b3."
             )
-        target = Target(*parsed[1], int(match["behaviour"] or 0))
+        target = ExplainTarget(*parsed[1], int(match["behaviour"] or 0))
         if target.unit >= self.units.get(target.layer, 0) or (
             match["behaviour"] is not None and target not in self._behaviours
         ):
@@ -76,7 +76,7 @@ class Targets:
         return target
 
     @cached_property
-    def main(self) -> list[Target]:
+    def main(self) -> list[ExplainTarget]:
         """The main behaviours of all units, in order."""
         units = self._atlas.units.select(["layer", "unit", "main_behaviours", "negative_main_behaviours"]).to_pydict()
         places = list(zip(units["layer"], units["unit"], strict=True))
@@ -94,17 +94,17 @@ class Targets:
         return main
 
     @cached_property
-    def _behaviours(self) -> dict[Target, int]:
+    def _behaviours(self) -> dict[ExplainTarget, int]:
         """The sign of every behaviour."""
         columns = self._atlas.behaviours.select(["layer", "unit", "behaviour", "sign"]).to_pydict()
         rows = zip(columns["layer"], columns["unit"], columns["behaviour"], strict=True)
-        return dict(zip(map(Target._make, rows), columns["sign"], strict=True))
+        return dict(zip(map(ExplainTarget._make, rows), columns["sign"], strict=True))
 
-    def sign(self, target: Target) -> int:
+    def sign(self, target: ExplainTarget) -> int:
         """−1 of a behaviour of negative activations, else 1."""
         return self._behaviours.get(target, 1)
 
-    def other(self, target: Target, seed: int) -> Target | None:
+    def other(self, target: ExplainTarget, seed: int) -> ExplainTarget | None:
         """A random target of another unit of the layer, of the same kind; None where there is none.
 
         Another main behaviour for a behaviour, a unit that has behaviours for a whole unit. It depends on target and
@@ -118,14 +118,14 @@ class Targets:
         return others[int(generator.integers(len(others)))]
 
     @cached_property
-    def _of_layer(self) -> dict[tuple[int, bool], list[Target]]:
+    def _of_layer(self) -> dict[tuple[int, bool], list[ExplainTarget]]:
         """Main behaviours, and units that have some, by layer and whether they are behaviours."""
-        found: dict[tuple[int, bool], list[Target]] = {
+        found: dict[tuple[int, bool], list[ExplainTarget]] = {
             (layer, kind): [] for layer in self.units for kind in (False, True)
         }
         for target in self.main:
             found[target.layer, True].append(target)
-            whole, units = Target(target.layer, target.unit), found[target.layer, False]
+            whole, units = ExplainTarget(target.layer, target.unit), found[target.layer, False]
             if not units or units[-1] != whole:
                 units.append(whole)
         return found
@@ -154,6 +154,6 @@ def _place(layer: Any, unit: Any) -> Any:
     return layer * (1 << 40) + unit
 
 
-def _drawn(every: Sequence[Target], number: int, seed: int) -> list[Target]:
+def _drawn(every: Sequence[ExplainTarget], number: int, seed: int) -> list[ExplainTarget]:
     picks = np.random.default_rng(seed).choice(len(every), min(number, len(every)), replace=False)
     return [every[pick] for pick in picks.tolist()]

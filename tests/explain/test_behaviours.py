@@ -22,7 +22,7 @@ from atlas_builder.explain.materials import MaterialsReader
 from atlas_builder.explain.plans import MEDIUM, RECOGNISED, behaviour_plan
 from atlas_builder.explain.results import LONGEST, Explained, ExplanationScores, digest, kept_text, read_explanations
 from atlas_builder.explain.run import explain
-from atlas_builder.explain.targets import Target, Targets
+from atlas_builder.explain.targets import ExplainTarget, Targets
 from atlas_builder.files import read_json
 from atlas_builder.pipeline.build import build
 from atlas_builder.progress import Progress
@@ -96,7 +96,7 @@ def test_what_is_named_is_explained_and_what_does_not_exist_is_a_sentence(tiny_s
     targets = Targets(reader.open(tiny_site))
     first = targets.main[0]
     assert targets.named(first.name) == targets.named(f"tiny/{first.name}") == first
-    assert targets.chosen([first.name, "L1/N3"], 0, 0, 0) == sorted({first, Target(1, 3)})
+    assert targets.chosen([first.name, "L1/N3"], 0, 0, 0) == sorted({first, ExplainTarget(1, 3)})
     for wrong in ("L9/N0", "L0/N0#b99", "L0/N9999"):
         with pytest.raises(ConfigurationError, match=r"--only: the atlas has no .*: choose one that has a page\."):
             targets.named(wrong)
@@ -114,12 +114,12 @@ def test_what_is_named_is_explained_and_what_does_not_exist_is_a_sentence(tiny_s
         assert other.unit != target.unit
 
 
-def _record(site: Path, target: Target) -> Record:
+def _record(site: Path, target: ExplainTarget) -> Record:
     record: Record = read_json(site / UnitAddress(target.layer, target.unit).record)
     return record
 
 
-def _materials(site: Path, source: Rerun, *targets: Target) -> dict[Target, Materials]:
+def _materials(site: Path, source: Rerun, *targets: ExplainTarget) -> dict[ExplainTarget, Materials]:
     materials = MaterialsReader(source, Targets(reader.open(site)), 0)
     return materials.read(targets, lambda target: _record(site, target), Progress(quiet=True))
 
@@ -180,7 +180,7 @@ def test_a_score_is_the_balanced_accuracy_of_the_answer(tiny_site: Path, source:
         tiny_site, server, tmp_path / "said", behaviours=6, baselines=False, scores=["detection", "fuzzing"]
     )
     for one in lines:
-        target = Target(one.layer, one.unit, one.behaviour or 0)
+        target = ExplainTarget(one.layer, one.unit, one.behaviour or 0)
         other = targets.other(target, 0)
         assert other is not None
         read = _materials(tiny_site, source, target, other)
