@@ -58,8 +58,8 @@ class Explainer:
 
     def lines(self, job: Job, materials: Materials | None, others: Materials | None) -> list[Explained]:
         """The lines of a job; none of the model's own where it gives no answer. Raises `ServerError`."""
-        if materials is None:  # it never fires
-            return job.drafts
+        if materials is None:  # it never fires: nothing to explain, and nothing to score on
+            return [replace(draft, judge=self.judge.name, seed=self._seed) for draft in job.drafts]
         drafts = [draft if draft.explanation else self._explained(draft, materials) for draft in job.drafts]
         return [self._scored(draft, materials, others) for draft in drafts if draft is not None]
 

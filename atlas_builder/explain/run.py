@@ -138,18 +138,19 @@ def _kept(
 ) -> list[Explained]:
     """The lines of an earlier run that fit the atlas as it is now; an unfinished last line is removed."""
     explanations = results.read_explanations(output, progress.say)
+    fitting = results.of_atlas(site, explanations)
     by = (explainer.judge.name, seed)
     if any(
         (one.judge is not None and (one.judge, one.seed) != by)
         or (explains and one.source == "explain" and one.model != explainer.server.name)
-        for one in explanations
+        for one in fitting
     ):  # fmt: skip
         raise ConfigurationError(
             f"{output} holds explanations by another model or seed, or scores by another model: name another file with "
             "--output."
         )
     results.drop_unfinished(output, explanations)
-    return results.of_atlas(site, explanations)
+    return fitting
 
 
 _Pair = tuple[Materials | None, Materials | None]
