@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from atlas_builder.explain.options import explain_options
 from atlas_builder.pipeline.division import Division, division_options
 from atlas_builder.pipeline.stages import ALL_STAGES, Stage
 from atlas_builder.progress import Progress
@@ -331,52 +332,28 @@ def curate(folder: Path, number: int, **choice: Any) -> None:
     _say(said(run(folder, number=number, progress=Progress(), **choice), number))
 
 
-@main.command(short_help="Have another language model explain units; score it.")
+@main.command(short_help="Have another language model explain behaviours; score it.")
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option(
-    "--server", required=True, metavar="URL", help="Base URL of a server with OpenAI's interface, up to and with /v1."
-)
-@click.option("--model", required=True, metavar="NAME", help="Name of the model on the server.")
-@click.option("--units", default=20, show_default=True, type=click.IntRange(1), help="How many random units.")
-@click.option(
-    "--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of the random choice of units."
-)
-@click.option("--at-once", default=4, show_default=True, type=click.IntRange(1, 64), help="Requests in parallel.")
-@click.option(
-    "--output", type=click.Path(path_type=Path), help="The results.  [default: FOLDER.explained.jsonl, beside FOLDER]"
-)
+@explain_options
 @_overrides
-def explain(
-    folder: Path,
-    server: str,
-    model: str,
-    units: int,
-    seed: int,
-    at_once: int,
-    output: Path | None,
-    overrides: tuple[str, ...],
-) -> None:
-    """Have another language model explain some units, and score how well that predicts activations.
+def explain(folder: Path, **asked: Any) -> None:
+    """Have another language model explain behaviours and units, and score what it says.
 
-    Excerpts of the corpus are sent to the server, about 13 requests a unit; the environment
-    variable OPENAI_API_KEY is sent as its key. An interrupted run resumes.
+    Excerpts of the corpus are sent to the server, about 20 questions a behaviour and 35 a whole unit; the
+    environment variable OPENAI_API_KEY is sent as its key. Scores come with a random floor, those
+    of the same explanation on another unit's excerpts. An interrupted run resumes and asks nothing twice.
 
     \b
-    Example:
-      atlas-builder explain output/demo --server http://localhost:8000/v1 --model my-model --units 50
+    Examples:
+      atlas-builder explain output/demo --server http://localhost:8000/v1 --model my-model
+      atlas-builder explain output/demo --server http://localhost:8000/v1 --model my-model --only L2/N17#b3
+      atlas-builder explain output/demo --server http://localhost:8000/v1 --model my-model --units 50 --no-baselines
+      atlas-builder explain output/demo --from neuronpedia:batch-0.jsonl.gz
+      atlas-builder explain output/demo --from delphi:results --server http://localhost:8000/v1 --model my-judge
     """
-    from atlas_builder.explain.client import OpenAIServer
-    from atlas_builder.explain.results import beside, mean_scores
-    from atlas_builder.explain.run import explain as run
+    from atlas_builder.explain.command import run_explain
 
-    file = output or beside(folder)
-    results = run(
-        folder, OpenAIServer(server, model), file, units=units, seed=seed, at_once=at_once, overrides=overrides,
-        progress=Progress(),
-    )  # fmt: skip
-    for line in mean_scores(results):
-        _say(line)
-    _say(f"{len(results)} units: {file}")
+    run_explain(folder, progress=Progress(), say=_say, **asked)
 
 
 def _conclude(problems: list[str], summary: str) -> None:

@@ -21,7 +21,7 @@ from scipy.sparse import csr_array
 from atlas_builder import reader
 from atlas_builder.corpus.token_text import plain
 from atlas_builder.errors import ConfigurationError, NoAtlasError, SiteError
-from atlas_builder.explain.results import Explained, beside, of_atlas, scores_of
+from atlas_builder.explain.results import Explained, beside, of_atlas, of_whole_units, scores_of
 from atlas_builder.explain.results import read_explanations as explained
 from atlas_builder.records.kinds import kind_of
 from atlas_builder.records.measures import MEASURES, shown_in
@@ -45,9 +45,11 @@ class Score(NamedTuple):
 
 
 EXPLAINED = (
-    Score("top_and_random", "Explained, top and random", "r of simulated and true activations, top and random text"),
+    Score("simulation", "Explained, top and random", "r of simulated and true activations, top and random text"),
     Score("random_only", "Explained, random only", "the same on random text only"),
     Score("whole_range", "Explained, whole range", "rank correlation on text from the whole activation range"),
+    Score("detection", "Explained, detection", "balanced accuracy of telling activating text from other text"),
+    Score("fuzzing", "Explained, fuzzing", "balanced accuracy of telling right marks of tokens from wrong ones"),
 )
 """Scores that `explain` wrote beside the atlases."""
 
@@ -260,7 +262,7 @@ def _open(site: Path, output: Path) -> Compared:
     except SiteError as error:
         raise NoAtlasError(f"compare: {error}") from None
     place = quote(Path(os.path.relpath(site.resolve(), output.resolve())).as_posix())
-    return Compared(atlas, plain(atlas.title), place, of_atlas(site, explained(beside(site))))
+    return Compared(atlas, plain(atlas.title), place, of_atlas(site, of_whole_units(explained(beside(site)))))
 
 
 def _shown(compared: Sequence[Compared]) -> dict[str, Any]:

@@ -136,17 +136,19 @@ def test_what_another_model_said_is_compared_too(
             f"tiny/L0/N{unit}",
             0,
             unit,
+            None,
             digest(site, 0, unit),
             "a <model>",
-            0,
-            "",
-            "",
-            ExplanationScores(score, None, 1.0),
+            scores=ExplanationScores(score, None, 1.0),
         )
         for unit, score in enumerate((0.25, 0.5, 0.75))
     ]
     # Of another atlas, and of this unit before it changed.
-    said += [replace(said[0], id="big/L0/N0"), replace(said[1], does="", scores=ExplanationScores(-1, -1, -1))]
+    wrong = ExplanationScores(-1, -1, -1)
+    said += [replace(said[0], id="big/L0/N0"), replace(said[0], unit=5, id="tiny/L0/N5", does="", scores=wrong)]
+    # Of a behaviour, and by what others asked.
+    said += [replace(said[0], behaviour=1, does=digest(site, 0, 0, 1), model="another", scores=wrong)]
+    said += [replace(said[0], source="neuronpedia", model="another", scores=wrong)]
     beside(site).write_text("".join(one.line for one in said), encoding="utf-8")
     text = compare([site, tiny_site], tmp_path / "compared").read_text(encoding="utf-8")
     assert "<td class=number>0.500 <span class=note>0.217 to 0.783<br>of 3 units</span><td class=number>–" in text

@@ -54,7 +54,8 @@ def test_every_command_that_is_shown_exists(text: str) -> None:
     for line in re.findall(r"^atlas-builder (.*)$", "\n".join(_blocks(text, "sh")), re.MULTILINE):
         command = line.split()[0]
         assert command in main.commands
-        options = {name for parameter in main.commands[command].params for name in parameter.opts}
+        parameters = main.commands[command].params
+        options = {name for parameter in parameters for name in (*parameter.opts, *parameter.secondary_opts)}
         assert {word for word in line.split() if word.startswith("--")} <= options
 
 

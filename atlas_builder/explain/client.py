@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from atlas_builder.errors import AtlasError, ConfigurationError
 
 _SECONDS = 300
+_RETRIES = 4  # of a server that is busy, fails or cannot be reached: openai's client waits longer before each
 _DETERMINISTIC = {"temperature": 0, "seed": 0}
 _TAGS = "think|thinking|thought|reasoning"
 _OPENED = re.compile(rf"\s*<({_TAGS})>", re.IGNORECASE)
@@ -17,6 +18,10 @@ _CLOSED_ONLY = re.compile(rf"(?:^|\n)\s*</(?:{_TAGS})>|</(?:{_TAGS})>\s*(?:\n|$)
 
 class ServerError(AtlasError):
     """The server cannot be reached, or does not answer."""
+
+
+class NoAnswerError(ServerError):
+    """The server works, and this question has no answer: it is refused, or the answer is empty."""
 
 
 class Server(Protocol):
@@ -33,7 +38,10 @@ class Server(Protocol):
         """The name of the model."""
 
     def ask(self, question: str) -> str:
-        """The answer without the reasoning. Raises `ServerError` if there is none; called from several threads."""
+        """The answer without the reasoning; called from several threads.
+
+        Raises `NoAnswerError` if this question has none, and `ServerError` if no question has.
+        """
 
 
 class OpenAIServer:
@@ -51,9 +59,11 @@ class OpenAIServer:
         # Any other response, such as a page of HTML, fails where its parts are accessed.
         self._errors = (openai.OpenAIError, AttributeError, IndexError, ValueError)
         self._refused = openai.BadRequestError
+        # Of one question: refused, or too long.
+        self._unanswered = (openai.BadRequestError, openai.UnprocessableEntityError)
         key = os.environ.get("OPENAI_API_KEY") or "none"  # local servers need none
         try:
-            self._client = openai.OpenAI(base_url=address, api_key=key, timeout=_SECONDS)
+            self._client = openai.OpenAI(base_url=address, api_key=key, timeout=_SECONDS, max_retries=_RETRIES)
         except Exception as error:  # the HTTP library below it raises its own kinds
             raise ConfigurationError(f"--server: {address} is not a valid address ({error}).") from None
 
@@ -68,13 +78,12 @@ class OpenAIServer:
                 answer = self._answer(question)  # some models refuse these settings
         except self._errors as error:
             reason = (str(error).strip().splitlines() or [""])[0][:200]
-            raise ServerError(
-                f"{self.address} does not answer ({reason}): check the address, model and key."
-            ) from error
+            kind = NoAnswerError if isinstance(error, self._unanswered) else ServerError
+            raise kind(f"{self.address} does not answer ({reason}): check the address, model and key.") from error
         if not answer.strip():
-            raise ServerError(f"{self.address}: {self.name} returned an empty answer: check the model and try again.")
+            raise NoAnswerError(f"{self.address}: {self.name} returned an empty answer: check the model and try again.")
         if not (conclusion := after_reasoning(answer)):
-            raise ServerError(
+            raise NoAnswerError(
                 f"{self.address}: {self.name} returned its reasoning and no answer: let it write more tokens, or less."
             )
         return conclusion

@@ -75,13 +75,14 @@ def plan(
     explains, scores = _whole_range(high, order, generator)
 
     def around_keys(contexts: Numbers, tokens: int) -> list[ExcerptPlace]:
-        return [_around(one, int(high_at[one]), int(lengths[one]), tokens) for one in contexts.tolist()]
+        return [excerpt_around(one, int(high_at[one]), int(lengths[one]), tokens) for one in contexts.tolist()]
 
     return Plan(
         explained=around_keys(best[::2], LONG),
         top=around_keys(best[1::2], LONG),
         random=[
-            _around(one, int(generator.integers(lengths[one])), int(lengths[one]), LONG) for one in elsewhere.tolist()
+            excerpt_around(one, int(generator.integers(lengths[one])), int(lengths[one]), LONG)
+            for one in elsewhere.tolist()
         ],
         range_explained=around_keys(explains, SHORT),
         range_scored=around_keys(scores, SHORT),
@@ -104,7 +105,7 @@ def _whole_range(high: NDArray[np.float32], order: Numbers, generator: np.random
     return np.concatenate(explains), np.concatenate(scores)
 
 
-def _around(context: int, key: int, length: int, tokens: int) -> ExcerptPlace:
+def excerpt_around(context: int, key: int, length: int, tokens: int) -> ExcerptPlace:
     """An excerpt with three quarters of it before the key token, if the context allows."""
     return ExcerptPlace(context, min(max(0, key - 3 * tokens // 4), max(0, length - tokens)), tokens)
 
@@ -116,19 +117,23 @@ def cut(
 ) -> list[Excerpt]:
     """The text and activations at some places, which reach out to where characters begin and end."""
     excerpts = []
-    for context, first, length in places:
-        tokens, values = tokens_of(context), np.maximum(values_of(context), 0)
-        borders = [
-            *(place for place, begins in enumerate(begins_character(tokens)) if begins or not place),
-            len(tokens),
-        ]
-        low = bisect_right(borders, first) - 1
-        high = bisect_left(borders, min(first + length, len(tokens)))
-        spans = list(pairwise(borders[low : high + 1]))
-        excerpts.append(
-            Excerpt(
-                [join_tokens(tokens[start:end]) for start, end in spans],
-                np.array([values[start:end].max() for start, end in spans], np.float32),
-            )
-        )
+    for place in places:
+        tokens = tokens_of(place.context)
+        excerpts.append(cut_one(place, tokens, character_borders(tokens), values_of(place.context)))
     return excerpts
+
+
+def character_borders(tokens: list[str]) -> list[int]:
+    """Where characters begin in the tokens of a context, and its end."""
+    return [*(place for place, begins in enumerate(begins_character(tokens)) if begins or not place), len(tokens)]
+
+
+def cut_one(place: ExcerptPlace, tokens: list[str], borders: list[int], values: NDArray[np.float32]) -> Excerpt:
+    """The excerpt at a place of a context, of which are given the tokens, `character_borders` and activations."""
+    low = bisect_right(borders, place.first) - 1
+    high = bisect_left(borders, min(place.first + place.tokens, len(tokens)))
+    spans = list(pairwise(borders[low : high + 1]))
+    return Excerpt(
+        [join_tokens(tokens[start:end]) for start, end in spans],
+        np.array([max(0, values[start:end].max()) for start, end in spans], np.float32),
+    )

@@ -1,4 +1,4 @@
-"""The prompts for explaining and simulating, and the parsing of answers.
+"""The prompts for explaining, simulating and recognising, and the parsing of answers.
 
 Activations are whole numbers from 0 to 10, 10 the unit's highest (Bills et al. 2023). Answers
 are parsed from the text itself, not from token probabilities, which not every server returns.
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from atlas_builder.explain.excerpts import Excerpt
 
 LEVELS = 10
+_LONGEST = 20_000  # characters of an answer that are read
 
 _EXPLAIN = """\
 We study one neuron of a language model. Below are excerpts of text, a token on each line as a JSON string,
@@ -36,6 +37,35 @@ Below is text, a numbered token on each line as a JSON string. An empty line beg
 On which tokens is the neuron active, and how active, from 1 to {levels}? Answer with one line for each such
 token, its number, a colon and its activation, like 17: 4, and nothing else. Where it is active on none, answer:
 none"""
+
+_DETECT = """\
+A neuron of a language model is said to do this: {explanation}
+
+Below are numbered excerpts of text, each as a JSON string. On some of them the neuron is active.
+
+{texts}
+
+Which excerpts fit what the neuron is said to do? Answer with their numbers, with commas between, like 2, 5, and
+nothing else. If none does, answer: none"""
+
+_FUZZ = """\
+A neuron of a language model is said to do this: {explanation}
+
+Below are numbered excerpts of text, each as a JSON string, with some tokens between << and >>. In some of the
+excerpts these are the tokens that the neuron is active on, in the others they are not.
+
+{texts}
+
+In which excerpts do the marked tokens fit what the neuron is said to do? Answer with their numbers, with commas
+between, like 2, 5, and nothing else. If there is no such excerpt, answer: none"""
+
+_NUMBERS = re.compile(r"(?<![\d.])\d{1,4}(?![\d]|\.\d)")
+_WORDS = re.compile(
+    r"[\d\s,;:.*#()\[\]&-]|\b(?:and|the|answer|answers|excerpt|excerpts|number|numbers|match|matches|matching|fit|fits|"
+    r"are|is)\b",
+    re.IGNORECASE,
+)
+_YES_OR_NO = re.compile(r"^\W*(?:excerpt )?(\d{1,4})\W+(yes|no)\b.*$", re.MULTILINE | re.IGNORECASE)
 
 _ANSWER = re.compile(
     r"^\W*(?:token )?(\d{1,6})\**\s*[:\t=]\s*\**(\d{1,3}(?:\.\d+)?)(?![\d.]*\d)", re.MULTILINE | re.IGNORECASE
@@ -77,6 +107,7 @@ def simulated(answer: str, tokens: int) -> NDArray[np.float64] | None:
 
     Numbers out of range are ignored, and activations are clipped to `LEVELS`.
     """
+    answer = answer[: max(_LONGEST, 20 * tokens)]
     pairs = [(int(number), float(value)) for number, value in _ANSWER.findall(answer)]
     if not pairs and not _NONE.fullmatch(answer):
         return None
@@ -85,6 +116,36 @@ def simulated(answer: str, tokens: int) -> NDArray[np.float64] | None:
         if 1 <= number <= tokens:
             activations[number - 1] = min(value, LEVELS)
     return activations
+
+
+def detecting(explanation: str, texts: Sequence[str]) -> str:
+    """The prompt to say which texts fit an explanation."""
+    return _DETECT.format(explanation=_quoted(explanation), texts=_numbered(texts))
+
+
+def fuzzing(explanation: str, texts: Sequence[str]) -> str:
+    """The prompt to say in which texts the marked tokens fit an explanation."""
+    return _FUZZ.format(explanation=_quoted(explanation), texts=_numbered(texts))
+
+
+def _numbered(texts: Sequence[str]) -> str:
+    return "\n".join(f"{number}: {_quoted(text)}" for number, text in enumerate(texts, 1))
+
+
+def chosen_numbers(answer: str, number: int) -> set[int] | None:
+    """The numbers that an answer names, of 1 to `number`; None if it is unreadable.
+
+    Lines like `3: yes` are understood too. Numbers out of range are ignored, unless there are no others.
+    """
+    answer = answer[:_LONGEST]
+    said = [(int(place), word.lower() == "yes") for place, word in _YES_OR_NO.findall(answer)]
+    if said:
+        return {place for place, yes in said if yes and 1 <= place <= number}
+    if _NONE.fullmatch(answer):
+        return set()
+    if _WORDS.sub("", answer).strip("\"'`"):
+        return None
+    return {int(place) for place in _NUMBERS.findall(answer) if 1 <= int(place) <= number} or None
 
 
 def _quoted(text: str) -> str:

@@ -1,44 +1,66 @@
-"""Explain random units of a built atlas with another language model, and score the explanations.
+"""Explain units and behaviours of a built atlas with another language model, and score the explanations.
 
-A model is shown where a unit is active and explains it in words; from the explanation alone
-it then simulates the unit's activations on other text. The score is the correlation of
-simulated with true activations, in three ways (CRATE's paper uses these three):
+A model is shown where a unit is active and explains it in words. From the explanation alone a model, the same or
+another, then answers questions about other text:
 
-- `top_and_random` (Bills et al. 2023): Pearson's r over tokens of five of the highest
-  contexts and five random ones, 64 tokens of each.
-- `random_only`: over those of the random ones.
-- `whole_range` (after Bricken et al. 2023): Spearman's rho over tokens of short excerpts from
-  the top, from twelve equal intervals below it, and random ones, with a separate explanation
-  from other excerpts of that kind. Theirs also has the top tokens in other contexts.
+- *simulation* (Bills et al. 2023): how active is the unit on each token? The score is Pearson's r with the true
+  activations, over tokens of activating and random excerpts. Of whole units also `random_only`, over those of the
+  random ones, and `whole_range` (after Bricken et al. 2023): Spearman's rho over tokens of short excerpts from the top,
+  from twelve equal intervals below it, and random ones, with a separate explanation from other excerpts of that kind.
+  Theirs also has the top tokens in other contexts.
+- *detection* and *fuzzing* (Paulo et al. 2024), as in `trials`: balanced accuracies.
 
-A score depends on the explaining model as much as on the unit: compare only scores by one model.
+The *random floor* is the same explanation scored on the excerpts of another unit of the layer: what a score is worth
+is its distance from there. The computed label of a behaviour and the list of its top tokens are scored as
+explanations too. A score depends on the models as much as on the unit: compare only scores by one model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from typing import NamedTuple
 
 from atlas_builder.errors import ConfigurationError
 from atlas_builder.explain import results
 from atlas_builder.explain.client import Server
-from atlas_builder.explain.excerpts import Excerpt, Plan, cut, plan
-from atlas_builder.explain.prompts import explaining, simulated, simulating
-from atlas_builder.explain.results import Explained, ExplanationScores
-from atlas_builder.explain.scoring import correlation, rank_correlation
-from atlas_builder.files import locked
+from atlas_builder.explain.explaining import Explainer, Job
+from atlas_builder.explain.journal import Journal, JournalledServer
+from atlas_builder.explain.judging import Judge, Materials
+from atlas_builder.explain.materials import MaterialsReader
+from atlas_builder.explain.options import METHODS
+from atlas_builder.explain.results import Explained, Key
+from atlas_builder.explain.targets import ExplainTarget, Targets
+from atlas_builder.files import locked, read_json
 from atlas_builder.models.memory import keep_memory
 from atlas_builder.progress import Progress
+from atlas_builder.reader import open as open_atlas
 from atlas_builder.records.address import UnitAddress
-from atlas_builder.rerun.passes import UnitTrace, trace_units
-from atlas_builder.rerun.source import Rerun, open_rerun
-from atlas_builder.rounding import significant
+from atlas_builder.records.schema import Record
+from atlas_builder.rerun.source import open_rerun
+
+DEFAULT = 20
+"""Random behaviours where nothing is chosen."""
+
+
+class Choice(NamedTuple):
+    """What is explained: targets by name, and numbers of random main behaviours and units.
+
+    `DEFAULT` behaviours where nothing is chosen.
+    """
+
+    behaviours: int | None = None
+    units: int | None = None
+    only: tuple[str, ...] = ()
+
+    def of(self, targets: Targets, seed: int) -> list[ExplainTarget]:
+        """The targets, in order."""
+        nothing = self.behaviours is None and self.units is None and not self.only
+        behaviours = DEFAULT if nothing else self.behaviours or 0
+        return targets.chosen(self.only, behaviours, self.units or 0, seed)
 
 
 def explain(
@@ -46,51 +68,52 @@ def explain(
     server: Server,
     output: Path,
     *,
-    units: int = 20,
+    behaviours: int | None = None,
+    units: int | None = None,
+    only: Sequence[str] = (),
+    given: Sequence[Explained] = (),
+    judge: Server | None = None,
+    scores: Sequence[str] = METHODS,
+    baselines: bool = True,
     seed: int = 0,
-    at_once: int = 4,
+    at_once: int = 16,
     overrides: tuple[str, ...] = (),
     progress: Progress | None = None,
 ) -> list[Explained]:
-    """Explain and score some random units, and append a line of JSON for each to `output`.
+    """Explain and score behaviours and units, and append a line of JSON for each explanation to `output`.
 
-    Lines already there for these units and their current activations are kept, so that an
-    interrupted run resumes. `at_once` questions are asked at a time. A unit that never
-    fires, or whose answers cannot be parsed, has no scores. Raises `ServerError` if the
-    server does not answer, what `open_rerun` raises, and `ConfigurationError` if `output`
-    holds anything else, or explanations by another model or seed.
+    Without a choice, `DEFAULT` random behaviours; with explanations that are `given`, to be scored and written, none.
+    Lines already there for what these do now are kept, and answers are in a file beside `output` until all lines are
+    there, so that an interrupted run resumes. `at_once` questions are asked at a time. A target that never fires, or
+    whose answers cannot be read, has no scores; one that the server gives no answer for has no line. Raises
+    `ServerError` if the server does not answer, what `open_rerun` raises, and `ConfigurationError` if a target does not
+    exist, or `output` holds anything else, or explanations by another model, judge or seed.
     """
     progress = progress or Progress(quiet=True)
-    keep_memory()
-    source = open_rerun(site, overrides)
-    with _alone(output):
-        known = {(one.layer, one.unit): one for one in _kept(site, output, server.name, seed)}
-        chosen = source.draw(units, seed)
-        missing = {
-            layer: unexplained
-            for layer, numbers in chosen.items()
-            if (unexplained := [unit for unit in numbers if (layer, unit) not in known])
-        }
-        if missing:
-            with progress.task("read", total=source.text.tokens, unit="tokens") as advance:
-                read = trace_units(source.reader, source.text, missing, advance)
-            with (
-                output.open("a", encoding="utf-8") as lines,
-                ThreadPoolExecutor(at_once) as threads,
-                progress.task("explain", total=sum(map(len, missing.values())), unit="units") as advance,
-            ):
-                asking = _Asking(site, source, server, threads, seed)
-                for layer, numbers in missing.items():
-                    for column, unit in enumerate(numbers):
-                        explanation = known[layer, unit] = asking.of(layer, unit, read[layer], column)
-                        lines.write(explanation.line)
-                        lines.flush()
-                        advance(1)
-    return [known[layer, unit] for layer, numbers in sorted(chosen.items()) for unit in numbers]
+    targets = Targets(open_atlas(site))
+    choice = Choice(behaviours, units, tuple(only))
+    chosen = [] if given and choice == Choice() else choice.of(targets, seed)
+    with sole_writer(output), _journal(output) as journal:
+        own = JournalledServer(server, journal)
+        explainer = Explainer(own, Judge(own if judge is None else JournalledServer(judge, journal), scores), seed)
+        known = {one.key: one for one in _kept(site, output, explainer, seed, bool(chosen), progress)}
+        run = _Run(site, targets, explainer, seed, progress)
+        every = run.jobs(chosen, given, baselines)
+        jobs = run.missing(every, known)
+        if jobs:
+            materials = run.materials(jobs, overrides)
+            with output.open("a", encoding="utf-8", errors="replace") as lines:
+                for one in run.lines(jobs, materials, at_once):
+                    known[one.key] = one
+                    lines.write(one.line)
+                    lines.flush()
+        run.conclude()
+        journal.remove()
+    return [known[key] for job in every for key in job.keys if key in known]
 
 
 @contextmanager
-def _alone(output: Path) -> Iterator[None]:
+def sole_writer(output: Path) -> Iterator[None]:
     """Lock `output`; refused while another run writes to it."""
     lock = output.with_name(f".{output.name}.lock")
     with locked(lock, f"another run writes to {output}: wait for it, or name another file."):
@@ -100,101 +123,110 @@ def _alone(output: Path) -> Iterator[None]:
             lock.unlink(missing_ok=True)
 
 
-def _kept(site: Path, output: Path, model: str, seed: int) -> list[Explained]:
+@contextmanager
+def _journal(output: Path) -> Iterator[Journal]:
+    """The journal of answers beside `output`, left there where a run does not end."""
+    journal = Journal(output.with_name(f".{output.name}.answers.jsonl"))
+    try:
+        yield journal
+    finally:
+        journal.close()
+
+
+def _kept(
+    site: Path, output: Path, explainer: Explainer, seed: int, explains: bool, progress: Progress
+) -> list[Explained]:
     """The lines of an earlier run that fit the atlas as it is now; an unfinished last line is removed."""
-    explanations = results.read_explanations(output)
-    if any((one.model, one.seed) != (model, seed) for one in explanations):
+    explanations = results.read_explanations(output, progress.say)
+    fitting = results.of_atlas(site, explanations)
+    by = (explainer.judge.name, seed)
+    if any(
+        (one.judge is not None and (one.judge, one.seed) != by)
+        or (explains and one.source == "explain" and one.model != explainer.server.name)
+        for one in fitting
+    ):  # fmt: skip
         raise ConfigurationError(
-            f"{output} holds explanations by another model or seed: name another file with --output."
+            f"{output} holds explanations by another model or seed, or scores by another model: name another file with "
+            "--output."
         )
-    if output.exists() and not output.read_bytes().endswith(b"\n"):
-        draft = output.with_name(f".{output.name}.draft")
-        draft.write_text("".join(one.line for one in explanations), encoding="utf-8")
-        draft.replace(output)
-    return results.of_atlas(site, explanations)
+    results.drop_unfinished(output, explanations)
+    return fitting
 
 
-@dataclass(frozen=True)
-class _Asking:
-    """The atlas that questions are made from, and the server that is asked."""
-
-    site: Path
-    source: Rerun
-    server: Server
-    threads: ThreadPoolExecutor
-    seed: int
-
-    def of(self, layer: int, unit: int, trace: UnitTrace, column: int) -> Explained:
-        """The explanations and scores of a unit, whose activations are a column of `trace`."""
-        high = trace.high[:, column]
-        maximum = float(high.max(initial=0))
-        result = ("", "", ExplanationScores(None, None, None))
-        if maximum > 0:
-            lengths = np.array([len(tokens) for _, _, tokens in self.source.text.contexts])
-            planned = plan(high, trace.high_at[:, column], lengths, [self.seed, layer, unit])
-            result = self._explained(self._excerpts(layer, unit, planned), maximum)
-        name = UnitAddress(layer, unit).within(self.source.config.atlas.id)
-        return Explained(
-            name, layer, unit, results.digest(self.site, layer, unit), self.server.name, self.seed, *result
-        )
-
-    def _excerpts(self, layer: int, unit: int, planned: Plan) -> list[list[Excerpt]]:
-        """The excerpts of a plan, part by part."""
-        reader, text = self.source.reader, self.source.text
-        values = {
-            number: np.where(text.special_in(number), 0, seen[layer][1][row, :, unit].numpy())
-            for batch, seen in reader.run(text, planned.contexts, [layer])
-            for row, number in enumerate(batch)
-        }
-
-        def words(context: int) -> list[str]:
-            return [reader.token_texts[token] for token in text.contexts[context][2]]
-
-        return [cut(part, words, values.__getitem__) for part in planned]
-
-    def _explained(self, parts: list[list[Excerpt]], maximum: float) -> tuple[str, str, ExplanationScores]:
-        """Two explanations, and the scores of their simulations."""
-        explained, top, random, range_explained, ranged = parts
-        ask = self.threads.map
-        explanation, range_explanation = ask(
-            lambda part: " ".join(self.server.ask(explaining(part, maximum)).split()), (explained, range_explained)
-        )
-        *simulations, range_simulation = ask(
-            self._simulated,
-            [explanation] * len([*top, *random]) + [range_explanation],
-            [*([excerpt] for excerpt in (*top, *random)), ranged],
-        )
-        return (
-            explanation,
-            range_explanation,
-            ExplanationScores(
-                top_and_random=_score(correlation, simulations, [*top, *random]),
-                random_only=_score(correlation, simulations[len(top) :], random),
-                whole_range=_score(rank_correlation, [range_simulation], ranged),
-            ),
-        )
-
-    def _simulated(self, explanation: str, excerpts: list[Excerpt]) -> Simulated:
-        """Activations simulated from an explanation on some excerpts, (tokens,); None if the answer is unreadable."""
-        tokens = sum(len(excerpt.tokens) for excerpt in excerpts)
-        if not tokens:
-            return np.zeros(0)
-        question = simulating(explanation, [excerpt.tokens for excerpt in excerpts])
-        return simulated(self.server.ask(question), tokens)
+_Pair = tuple[Materials | None, Materials | None]
 
 
-Simulated = NDArray[np.float64] | None
+class _Run:
+    """What a run asks for, and how it goes."""
 
+    def __init__(self, site: Path, targets: Targets, explainer: Explainer, seed: int, progress: Progress) -> None:
+        self._site, self._targets, self._explainer = site, targets, explainer
+        self._seed, self._progress = seed, progress
+        self._read = lru_cache(256)(self._read_record)
+        self._asked = self._unanswered = 0
 
-def _score(
-    measure: Callable[[ArrayLike, ArrayLike], float | None],
-    simulations: Sequence[Simulated],
-    excerpts: Sequence[Excerpt],
-) -> float | None:
-    """A correlation over all tokens of excerpts, rounded as in records; None if an answer is missing."""
-    known = [simulation for simulation in simulations if simulation is not None]
-    if len(known) < len(simulations):
-        return None
-    true = np.concatenate([np.zeros(0), *(excerpt.values for excerpt in excerpts)])
-    score = measure(np.concatenate([np.zeros(0), *known]), true)
-    return None if score is None else significant(score)
+    def _read_record(self, layer: int, unit: int) -> Record:
+        record: Record = read_json(self._site / UnitAddress(layer, unit).record)
+        return record
+
+    def record(self, target: ExplainTarget) -> Record:
+        """The record of a target's unit."""
+        return self._read(target.layer, target.unit)
+
+    def jobs(self, chosen: Sequence[ExplainTarget], given: Sequence[Explained], baselines: bool) -> list[Job]:
+        """All lines of targets that are chosen, and those that are given, by target."""
+        drafts = {target: self._explainer.drafts(target, self.record(target), baselines) for target in chosen}
+        for one in given:
+            of_target = drafts.setdefault(ExplainTarget(one.layer, one.unit, one.behaviour or 0), [])
+            of_target[:] = [*(other for other in of_target if other.key != one.key), one]
+        return [Job(target, drafts[target]) for target in sorted(drafts)]
+
+    def missing(self, jobs: Sequence[Job], known: Mapping[Key, Explained]) -> list[Job]:
+        """The jobs without lines that are known, and scored by the judge."""
+
+        def is_missing(draft: Explained) -> bool:
+            line = known.get(draft.key)
+            said = draft.explanation
+            return line is None or line.judge != self._explainer.judge.name or said not in ("", line.explanation)
+
+        left = [Job(job.target, [draft for draft in job.drafts if is_missing(draft)]) for job in jobs]
+        return [job for job in left if job.drafts]
+
+    def materials(self, jobs: Sequence[Job], overrides: tuple[str, ...]) -> dict[ExplainTarget, _Pair]:
+        """The materials of each job's target, and of the other target that is its floor."""
+        keep_memory()
+        others = {job.target: self._targets.other(job.target, self._seed) for job in jobs}
+        wanted = sorted({*others, *(other for other in others.values() if other)})
+        reader = MaterialsReader(open_rerun(self._site, overrides), self._targets, self._seed)
+        read = reader.read(wanted, self.record, self._progress)
+        return {target: (read.get(target), read.get(other) if other else None) for target, other in others.items()}
+
+    def lines(self, jobs: Sequence[Job], materials: Mapping[ExplainTarget, _Pair], at_once: int) -> Iterator[Explained]:
+        """The lines of all jobs as they are ready; where one fails, what is being asked is waited for, and kept."""
+        threads = ThreadPoolExecutor(at_once)
+        try:
+            with self._progress.task("explain", total=len(jobs), unit="targets") as advance:
+                futures = {threads.submit(self._explainer.lines, job, *materials[job.target]): job for job in jobs}
+                for future in as_completed(futures):
+                    lines = future.result()
+                    self._asked += 1
+                    self._unanswered += len(lines) < len(futures[future].drafts)
+                    yield from lines
+                    advance(1)
+        finally:
+            threads.shutdown(cancel_futures=True)
+
+    def conclude(self) -> None:
+        """Say what the server gave no answer for; raises `ServerError` where that is everything."""
+        own, judge = self._explainer.server, self._explainer.judge.server
+        if own.refusal and not own.answered and self._unanswered == self._asked:
+            raise own.refusal
+        if self._unanswered:
+            self._progress.say(
+                f"{self._unanswered} of {self._asked} have no explanation, for {own.name} refused the question or "
+                "returned nothing: run the command again to ask for these again"
+            )
+        if judge.unanswered and judge is not own:
+            self._progress.say(
+                f"{judge.unanswered} questions to {judge.name} have no answer, and these scores are missing"
+            )

@@ -99,8 +99,9 @@ def test_explanations_beside_an_atlas_are_kept_and_compared(
     site = copy_of(gallery)
     shutil.copytree(work_folder(gallery), work_folder(site))
     said = Explained(
-        "demo/L2/N7", 2, 7, digest(site / "demo", 2, 7), "a model", 0, "x", "y", ExplanationScores(0.5, 0.5, 0.5)
-    )
+        "demo/L2/N7", 2, 7, None, digest(site / "demo", 2, 7), "a model", explanation="x", range_explanation="y",
+        scores=ExplanationScores(0.5, 0.5, 0.5),
+    )  # fmt: skip
     other = replace(said, unit=8, id="demo/L2/N8", does=digest(site / "demo", 2, 8))
     beside(site / "demo").write_text(said.line + other.line, encoding="utf-8")
     build_gallery(site, overrides=SMALL, executor=pool)

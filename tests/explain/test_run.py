@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -27,65 +23,7 @@ from atlas_builder.explain.prompts import explaining, levels, simulated, simulat
 from atlas_builder.explain.results import ExplanationScores
 from atlas_builder.explain.run import explain
 from atlas_builder.explain.scoring import correlation, rank_correlation
-
-Answer = Callable[[str], str]
-Whole = Callable[[dict[str, Any]], tuple[int, str]]
-
-
-@contextmanager
-def serving(answer: Answer, status: int = 200, body: bytes = b"", whole: Whole | None = None) -> Iterator[str]:
-    """A server with OpenAI's interface that answers each question so, or everything with one body.
-
-    `whole` is given all that is asked, and gives status and body.
-    """
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            assert self.path == "/v1/chat/completions"
-            if whole is not None:
-                self.reply(*whole(asked))
-                return
-            assert asked["temperature"] == 0
-            message = {"role": "assistant", "content": answer(asked["messages"][0]["content"])}
-            sent = body or json.dumps(
-                {
-                    "id": "1", "object": "chat.completion", "created": 0, "model": asked["model"],
-                    "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
-                }
-            ).encode()  # fmt: skip
-            self.reply(status, sent.decode())
-
-        def reply(self, status: int, text: str) -> None:
-            sent = text.encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(sent)))
-            self.end_headers()
-            self.wfile.write(sent)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/v1"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
-def looks_up(question: str) -> str:
-    """A model that explains by the tokens of activation 5 or more, and takes such words at their letter."""
-    if "We study" in question:
-        pairs = re.findall(r'^(".*") (\d+)$', question, re.MULTILINE)
-        return json.dumps(sorted({json.loads(token) for token, level in pairs if int(level) >= 5}))
-    said = json.loads(json.loads(re.findall(r"said to do this: (.*)", question)[0]))
-    numbered = re.findall(r'^(\d+): (".*")$', question, re.MULTILINE)
-    return "\n".join(f"{number}: 10" for number, token in numbered if json.loads(token) in said) or "none"
+from tests.support.servers import looks_up, serving
 
 
 def run(site: Path, address: str, output: Path, *more: str) -> Result:
@@ -103,8 +41,11 @@ def test_a_model_that_looks_tokens_up_is_scored_as_its_answers_deserve(tiny_site
         assert json.loads(one["explanation"])
         assert -1 <= one["scores"]["whole_range"] <= 1
         # Tokens tell much of where units of a random model fire.
-        assert one["scores"]["top_and_random"] > 0.3
-    assert re.search(r"layer 0: top_and_random 0\.\d{3} \(\d units\), random_only", result.output)
+        assert one["scores"]["simulation"] > 0.3
+        assert one["scores"]["simulation"] > one["floor"]["simulation"]
+    assert re.search(
+        r"layer 0, units, explain: simulation 0\.\d{3} \(\d; floor -?0\.\d{3}\), random_only", result.output
+    )
 
 
 def test_the_score_is_that_of_the_simulated_text(tiny_site: Path, tmp_path: Path) -> None:
@@ -119,7 +60,8 @@ def test_the_score_is_that_of_the_simulated_text(tiny_site: Path, tmp_path: Path
         return "\n".join(f"{number}: {number % 10}" for number in numbers if number % 3 == 0)
 
     with serving(counts) as address:
-        (one,) = explain(tiny_site, OpenAIServer(address, "m"), tmp_path / "said", units=1, seed=3)
+        server = OpenAIServer(address, "m")
+        (one,) = explain(tiny_site, server, tmp_path / "said", units=1, seed=3, scores=["simulation"])
     from atlas_builder.rerun.source import open_rerun
 
     source = open_rerun(tiny_site)
@@ -147,12 +89,14 @@ def test_the_score_is_that_of_the_simulated_text(tiny_site: Path, tmp_path: Path
         return found, truth
 
     for score, wanted in (
-        (one.scores.top_and_random, pearsonr(*predictions([*planned.top, *planned.random], False))),
+        (one.scores.simulation, pearsonr(*predictions([*planned.top, *planned.random], False))),
         (one.scores.random_only, pearsonr(*predictions(list(planned.random), False))),
         (one.scores.whole_range, spearmanr(*predictions(list(planned.range_scored), True))),
     ):
         assert score == pytest.approx(wanted.statistic, abs=2e-3)
-    assert len(questions) == 2 + len(planned.top) + len(planned.random) + 1
+    of_floor = len(questions) - (2 + len(planned.top) + len(planned.random) + 1)
+    assert 0 < of_floor <= 2 * TOP
+    assert (one.scores.detection, one.scores.fuzzing) == (None, None)
 
 
 def test_what_was_stopped_goes_on_and_asks_nothing_twice(tiny_site: Path, tmp_path: Path) -> None:
@@ -200,7 +144,7 @@ def test_a_server_that_fails_is_one_sentence(tiny_site: Path, tmp_path: Path, mo
         assert re.search(r"/v1 does not answer \(.*404.*\): check the address, model and key\.", result.output)
     with serving(lambda _: "I would rather not.") as address:
         (one,) = explain(tiny_site, OpenAIServer(address, "m"), tmp_path / "said", units=1)
-        assert one.scores == ExplanationScores(None, None, None)
+        assert one.scores == ExplanationScores()
         assert one.explanation == "I would rather not."
     page = tmp_path / "page"
     with serving(looks_up, body=b"<!doctype html><title>Hello</title>") as address:
