@@ -34,6 +34,21 @@ _ADDRESS = [
 _PAGE = Column("page", pa.string())
 NEIGHBOUR = pa.struct({"id": pa.string(), "behaviour": pa.int32(), "similarity": pa.float64(), "wiring": pa.float64()})
 
+_EXPLANATION = [
+    Column("explanation", pa.string(), (), "What a model said of it in words: the first of this edition, if any."),
+    Column("explanation_model", pa.string(), (), "The model that said so."),
+    Column("explanation_detection", pa.float64(), (), "Balanced accuracy of detection by that explanation."),
+    Column("explanation_fuzzing", pa.float64(), (), "Balanced accuracy of fuzzing by that explanation."),
+    Column(
+        "explanation_simulation",
+        pa.float64(),
+        (),
+        "Correlation of activations simulated from that explanation with the true ones.",
+    ),
+]
+UNIT_EXPLANATION = [column.name for column in _EXPLANATION[:2]]
+"""Columns of the table of units that no record has."""
+
 UNITS = [
     *_ADDRESS,
     Column("kind", pa.string(), ("kind",)),
@@ -47,6 +62,7 @@ UNITS = [
     *(_column(measure) for measure in MEASURES if measure.path[0] == "direction"),
     Column("token_id", pa.int32(), ("token", "id")),
     Column("token", pa.string(), ("token", "text")),
+    *_EXPLANATION[:2],
     _PAGE,
 ]
 """One row a unit. Measures below zero are null for units without negative activations."""
@@ -64,6 +80,7 @@ BEHAVIOURS = [
     Column("next", pa.list_(pa.string()), ("behaviours", "next")),
     Column("next_weights", pa.list_(pa.float64()), ("behaviours", "next")),
     Column("neighbours", pa.list_(NEIGHBOUR), ("behaviours", "neighbours")),
+    *_EXPLANATION,
     _PAGE,
 ]
 """One row a behaviour, by unit and number. Weights are in the order of the tokens in the list beside."""
