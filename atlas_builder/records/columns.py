@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
 from atlas_builder.config import Configuration
+from atlas_builder.records.explanations import ByBehaviour
 from atlas_builder.records.measures import MEASURES, OF_CLUSTERS, Measure
 from atlas_builder.records.schema import SCHEMA, schema
 
@@ -122,6 +123,18 @@ EDGES = [
 """One row an edge above the floor of its layers, of an atlas of directions; the strongest of two layers first."""
 
 TABLES = {"units": UNITS, "behaviours": BEHAVIOURS, "examples": EXAMPLES}
+
+
+def explanation_columns(explanations: ByBehaviour, unit: str, behaviour: int | None) -> dict[str, Any]:
+    """The columns of the tables: the first explanation of this edition, nulls without one; of a unit the first two."""
+    said = (one for one in explanations.get((unit, behaviour), ()) if one.current and not one.is_computed)
+    one = next(said, None)
+    columns = {"explanation": one and one.explanation, "explanation_model": one and one.model}
+    if behaviour is None:
+        return columns
+    return columns | {
+        f"explanation_{name}": one and one.scores[name] for name in ("detection", "fuzzing", "simulation")
+    }
 
 
 def tables_of(config: Configuration) -> dict[str, list[Column]]:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -156,16 +156,21 @@ def parse_lines(text: str, name: str) -> ExplanationFile:
         key = (one.id, one.behaviour, one.source, one.model)
         again += found.pop(key, None) is not None
         found[key] = one
-    notes = {
-        "are of what a later line explains too, which counts": again,
-        "have no text and are left out": without_text,
-        f"have more than {LONGEST_TEXT:,} characters and are cut": long,
+    counts = {
+        (
+            "is of what a later line explains too, which counts",
+            "are of what later lines explain too, which count",
+        ): again,
+        ("has no text and is left out", "have no text and are left out"): without_text,
+        (
+            f"has more than {LONGEST_TEXT:,} characters and is cut",
+            f"have more than {LONGEST_TEXT:,} characters and are cut",
+        ): long,
     }
-    return ExplanationFile(tuple(found.values()), tuple(_notes(notes)))
-
-
-def _notes(counts: Mapping[str, int]) -> Iterator[str]:
-    yield from (f"site.explanations: of its lines, {count:,} {what}" for what, count in counts.items() if count)
+    notes = (
+        f"site.explanations: of its lines, {count:,} {words[count != 1]}" for words, count in counts.items() if count
+    )
+    return ExplanationFile(tuple(found.values()), tuple(notes))
 
 
 def _explanation(line: Any) -> Explanation:
@@ -261,15 +266,3 @@ def read_published(path: Path | None) -> ByBehaviour:
 @lru_cache(maxsize=2)
 def _read_published(path: Path, modified: int, size: int) -> ByBehaviour:
     return by_behaviour(parse_lines(path.read_text(encoding="utf-8"), str(path)).explanations)
-
-
-def explanation_columns(explanations: ByBehaviour, unit: str, behaviour: int | None) -> dict[str, Any]:
-    """The columns of the tables: the first explanation of this edition, nulls without one; of a unit the first two."""
-    said = (one for one in explanations.get((unit, behaviour), ()) if one.current and not one.is_computed)
-    one = next(said, None)
-    columns = {"explanation": one and one.explanation, "explanation_model": one and one.model}
-    if behaviour is None:
-        return columns
-    return columns | {
-        f"explanation_{name}": one and one.scores[name] for name in ("detection", "fuzzing", "simulation")
-    }

@@ -22,8 +22,17 @@ from atlas_builder.describe.results import Interactions
 from atlas_builder.describe.token_scores import WAYS, predictor_scores
 from atlas_builder.records.address import UnitAddress
 from atlas_builder.records.bands import middle_differs
-from atlas_builder.records.columns import EDGES, NEIGHBOUR, TABLES, UNIT_EXPLANATION, Column, EdgeRow, table_schema
-from atlas_builder.records.explanations import ByBehaviour, explanation_columns, read_published
+from atlas_builder.records.columns import (
+    EDGES,
+    NEIGHBOUR,
+    TABLES,
+    UNIT_EXPLANATION,
+    Column,
+    EdgeRow,
+    explanation_columns,
+    table_schema,
+)
+from atlas_builder.records.explanations import ByBehaviour, read_published
 from atlas_builder.records.rows import read_rows
 from atlas_builder.records.stages import Stages
 from atlas_builder.rounding import significant, significant_all

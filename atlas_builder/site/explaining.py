@@ -28,18 +28,21 @@ def with_explanations(site: Site, folder: Path, progress: Progress) -> Site:
     stale = sum(not one.current for one in found)
     if stale and settings.stale_explanations == "refuse":
         raise ConfigurationError(
-            f"site.explanations: {stale:,} of {len(found):,} are of another edition of this atlas: explain it again "
-            "with atlas-builder explain, or set site.stale_explanations to show."
+            f"site.explanations: {stale:,} of {len(found):,} {_is(stale)} of another edition of this atlas: explain it "
+            "again with atlas-builder explain, or set site.stale_explanations to show."
         )
     for note in notes:
         progress.say(note)
     if lost := len(given) - len(found):
         progress.say(
-            f"site.explanations: {lost:,} of {len(given):,} are of units or behaviours that this atlas does not have, "
-            "and are left out"
+            f"site.explanations: {lost:,} of {len(given):,} {_is(lost)} of units or behaviours that this atlas does not "
+            f"have, and {_is(lost)} left out"
         )
     if stale:
-        progress.say(f"site.explanations: {stale:,} of {len(found):,} are of another edition, and are shown as such")
+        progress.say(
+            f"site.explanations: {stale:,} of {len(found):,} {_is(stale)} of another edition, and {_is(stale)} shown as "
+            "such"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     (folder / PUBLISHED).write_bytes(published_lines(found))
     return replace(site, said=folder / PUBLISHED)
@@ -62,3 +65,7 @@ def _matched(site: Site, explanations: Sequence[Explanation]) -> Iterator[Explan
                         yield replace(one, current=one.does == digest_of(record, one.behaviour))
                     except KeyError:
                         continue
+
+
+def _is(count: int) -> str:
+    return "is" if count == 1 else "are"

@@ -114,8 +114,8 @@ def fitted(
 
     `layers` are numbers of units, which have so many `behaviours` in all; `sizes` gives the
     bytes of pages and records, `beside` is as in `share_of_units`. Reports what is left out,
-    and whether even the last step does not suffice, which is then used. The error of the estimate is a few per cent, less than
-    the budget leaves for the rest of the site.
+    and whether even the last step does not suffice, which is then used. The error of the
+    estimate is a few per cent, less than the budget leaves for the rest of the site.
     """
     budget = SIZE_BUDGET.get(site.host)
     if budget is None or not sum(layers):

@@ -19,15 +19,15 @@
   let labels; // of each unit
   let lowerLabels; // and what an output neuron is called
   let tokens; // the names of output neurons
-  let said; // of each unit what a model said of it: text, model, a note
+  let words; // of each unit what a model said of it: text, model, a note
   let order = []; // of all units that pass the filter
   let shown = 0;
   let sort = { name: "unit", up: true };
 
-  Atlas.columns = (_, found, names, words) => {
+  Atlas.columns = (_, found, names, said) => {
     columns = found;
     tokens = names;
-    said = words;
+    words = said;
   };
   Atlas.labels = (_, found) => {
     labels = found;
@@ -37,7 +37,9 @@
   const loadAll = async () => {
     await Promise.all([`L${layer}/units.js`, `search/l${layer}.js`].map(Atlas.load));
     lowerLabels = labels.map((ofUnit, unit) =>
-      [...ofUnit, ...(tokens ? [tokens[unit]] : []), ...(said?.[unit]?.slice(0, 2) ?? [])].map((label) => label.toLowerCase()),
+      [...ofUnit, ...(tokens ? [tokens[unit]] : []), ...(words?.[unit]?.slice(0, 2) ?? [])].map((text) =>
+        text.toLowerCase(),
+      ),
     );
   };
   const load = () => (loading ??= loadAll());
@@ -73,14 +75,14 @@
       rest.textContent = `+${labels[unit].length - MOST_LABELS}`;
       behaviours.append(rest);
     }
-    if (said?.[unit]) {
-      const words = document.createElement("span");
+    if (words?.[unit]) {
+      const said = document.createElement("span");
       const by = document.createElement("small");
-      const [text, model, note] = said[unit].map(Atlas.visible);
-      words.className = "said";
+      const [text, model, note] = words[unit].map(Atlas.visible);
+      said.className = "said";
       by.textContent = `— ${model}${note && `, ${note}`}`;
-      words.append(`“${text}” `, by);
-      behaviours.append(words);
+      said.append(`“${text}” `, by);
+      behaviours.append(said);
     }
     for (const column of columns) made.insertCell().textContent = cellText(column, unit);
     return made;

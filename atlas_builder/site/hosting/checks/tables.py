@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 
 from atlas_builder.config import Configuration
 from atlas_builder.records.address import UnitAddress
-from atlas_builder.records.columns import TABLES, UNIT_EXPLANATION, UNITS, table_schema, tables_of
-from atlas_builder.records.explanations import PUBLISHED, ByBehaviour, explanation_columns
+from atlas_builder.records.columns import TABLES, UNIT_EXPLANATION, UNITS, explanation_columns, table_schema, tables_of
+from atlas_builder.records.explanations import PUBLISHED, ByBehaviour
 from atlas_builder.records.rows import numbers, read_rows
 from atlas_builder.records.schema import Record
 from atlas_builder.rounding import grain_of
