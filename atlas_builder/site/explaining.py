@@ -35,13 +35,13 @@ def with_explanations(site: Site, folder: Path, progress: Progress) -> Site:
         progress.say(note)
     if lost := len(given) - len(found):
         progress.say(
-            f"site.explanations: {lost:,} of {len(given):,} {_is(lost)} of units or behaviours that this atlas does not "
-            f"have, and {_is(lost)} left out"
+            f"site.explanations: {lost:,} of {len(given):,} {_is(lost)} of units or behaviours that this atlas does "
+            f"not have, and {_is(lost)} left out"
         )
     if stale:
         progress.say(
-            f"site.explanations: {stale:,} of {len(found):,} {_is(stale)} of another edition, and {_is(stale)} shown as "
-            "such"
+            f"site.explanations: {stale:,} of {len(found):,} {_is(stale)} of another edition, and {_is(stale)} shown "
+            "as such"
         )
     folder.mkdir(parents=True, exist_ok=True)
     (folder / PUBLISHED).write_bytes(published_lines(found))

@@ -9,7 +9,6 @@ from typing import NamedTuple
 from atlas_builder.records.address import UnitAddress
 from atlas_builder.records.explanations import SHOWN, ByBehaviour, Explanation, read_published
 from atlas_builder.records.schema import Record
-from atlas_builder.rounding import number
 
 _LONGEST = 280  # bytes of a text on a page, so that it grows by no more than half a kilobyte
 _LONGEST_IN_A_TABLE = 140
@@ -103,9 +102,14 @@ def _scores(one: Explanation) -> str:
     for name in _SCORES:
         value, floor = one.scores[name], one.floor[name]
         if value is not None:
-            at_random = "" if floor is None else f" (at random {number(floor, 2)})"
-            parts.append(f"{name} {number(value, 2)}{at_random}")
+            at_random = "" if floor is None else f" (at random {_hundredths(floor)})"
+            parts.append(f"{name} {_hundredths(value)}{at_random}")
     return ", ".join(parts)
+
+
+def _hundredths(score: float) -> str:
+    """All alike, since they are compared with each other."""
+    return f"{round(score, 2) + 0.0:.2f}".replace("-", "−")
 
 
 def _cut(text: str, longest: int) -> str:

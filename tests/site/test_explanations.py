@@ -53,7 +53,7 @@ def test_an_explanation_stands_under_its_behaviour_with_who_said_it_and_its_scor
     said, other, computed = _paragraphs(section + "<ol")
     assert said == (
         "“the word that zebras say after a comma” <small>— Teller-1B: detection 0.80 (at random 0.52), "
-        "fuzzing 0.71 (at random 0.50), simulation 0.31 (at random 0.020)</small>"
+        "fuzzing 0.71 (at random 0.50), simulation 0.31 (at random 0.02)</small>"
     )
     assert other.startswith("“forms of “to be”” <small>— Other-7B: ")
     assert other.endswith(", judged by Judge-70B</small>")
