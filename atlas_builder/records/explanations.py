@@ -99,9 +99,8 @@ def digest_of(record: Record, behaviour: int | None = None) -> str:
         raise KeyError(behaviour)
     central = record["examples"][found["central"]]
     own = {name: found[name] for name in ("sign", "size", "coverage")}
-    return _sha256(
-        {"stats": stats, "behaviour": {**own, "document": central["document"], "position": central["position"]}}
-    )
+    place = {name: central[name] for name in ("document", "position")}
+    return _sha256({"stats": stats, "behaviour": {**own, "central": place}})
 
 
 def _sha256(content: Any) -> str:
