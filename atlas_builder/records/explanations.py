@@ -56,7 +56,7 @@ class Explanation:
     does: str
     """The `digest_of` what was explained."""
     model: str
-    """The model that said it; empty where none did."""
+    """The model that said it; empty where none did, or where it is not known."""
     source: str
     """`explain`; `delphi` or `neuronpedia`, whose descriptions are of whole units; `label` or `tokens`: the computed
     label or the top tokens, scored like an explanation."""
@@ -190,8 +190,6 @@ def _explanation(line: Any) -> Explanation:
     if not isinstance(does, str) or not _SHA256.fullmatch(does):
         raise ValueError("does is no SHA-256")
     model = _joined(line["model"], _LONGEST_NAME)
-    if not model and source not in _COMPUTED:
-        raise ValueError("it does not name the model that said it")
     judge = line.get("judge", model)
     return Explanation(
         id=line["id"],

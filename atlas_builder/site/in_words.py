@@ -17,6 +17,7 @@ _SCORES = ("detection", "fuzzing", "simulation")
 _FROM = {"delphi": "from delphi", "neuronpedia": "from Neuronpedia"}
 _COMPUTED = {"label": "Label", "tokens": "Top tokens"}
 _STALE = "of another edition"
+_NOT_NAMED = "a model that is not named"
 
 
 class Said(NamedTuple):
@@ -83,7 +84,7 @@ def _said(one: Explanation, longest: int) -> Said:
     scores = _scores(one)
     return Said(
         _cut(one.explanation, longest),
-        _cut(one.model, _LONGEST_MODEL),
+        _cut(one.model, _LONGEST_MODEL) or _NOT_NAMED,
         note,
         f"{scores}, {judged}" if scores and judged else scores,
     )

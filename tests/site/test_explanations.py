@@ -66,6 +66,7 @@ def test_a_whole_unit_is_explained_at_the_top(explained_site: Path) -> None:
     for record, words in (
         (first, "“mostly grammar, some numbers” <small>— Teller-1B: simulation 0.40</small>"),
         (second, "“brackets and quotes” <small>— Teller-1B, from Neuronpedia</small>"),
+        (second, "“by nobody” <small>— a model that is not named, from delphi</small>"),
     ):
         head = _page(explained_site, record).partition("<header class=answer>")[2].partition("</header>")[0]
         assert words in head
@@ -255,7 +256,7 @@ def test_another_edition_is_refused_where_the_settings_say_so(
     said = write_explanations(tmp_path / "said.jsonl", lines_of(built))
     refusing = configure(site={"explanations": str(said), "stale_explanations": "refuse"})
     with pytest.raises(
-        ConfigurationError, match=r"^site\.explanations: 1 of 10 is of another edition of this atlas: ex"
+        ConfigurationError, match=r"^site\.explanations: 1 of 11 is of another edition of this atlas: ex"
     ):
         build(refusing, built, executor=pool)
     assert digests(built) == before
@@ -270,7 +271,7 @@ def test_another_edition_is_refused_where_the_settings_say_so(
         ({"id": "tiny/L0/N1", "unit": 5}, "its id is not that of its layer and unit"),
         ({"source": "oracle"}, "its source is unknown"),
         ({"does": 7}, "does is no SHA-256"),
-        ({"model": " "}, "it does not name the model"),
+        ({"model": None}, "a text is missing"),
         ({"explanation": None}, "a text is missing"),
         ({"scores": {"detection": 1.5}}, "detection is beyond its range"),
         ({"scores": {"simulation": float("nan")}}, "simulation is no number"),

@@ -64,6 +64,7 @@ def lines_of(site: Path) -> list[dict[str, Any]]:
         line_of(first, None, explanation="mostly grammar, some numbers", scores={"simulation": 0.4}, floor={}),
         line_of(second, 1, explanation=HOSTILE_WORDS, model="<b>Bold</b>\u202e"),
         line_of(second, None, source="neuronpedia", judge=None, explanation="brackets and quotes", scores={}, floor={}),
+        line_of(second, None, source="delphi", judge=None, model="", explanation="by nobody", scores={}, floor={}),
         line_of(third, 1, explanation="flamingos in another edition", does="0" * 64),
         line_of(fourth, 1, explanation="long " * 2000),
     ]
