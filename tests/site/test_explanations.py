@@ -14,10 +14,13 @@ import pytest
 
 import atlas_builder
 from atlas_builder.errors import ConfigurationError, SiteError
+from atlas_builder.mkdocs_plugin.preview import open_site
 from atlas_builder.pipeline.build import build
 from atlas_builder.progress import Progress
 from atlas_builder.records.explanations import PUBLISHED
+from atlas_builder.site.hosting.budget import share_of_units
 from atlas_builder.site.hosting.check import check
+from atlas_builder.site.render import sizes
 from atlas_builder.site.search.index import read_index_file
 from tests.support.atlases import Configure, Listener, digests, records_of
 from tests.support.explained import (
@@ -114,6 +117,16 @@ def test_records_and_pages_without_explanations_are_the_same_bytes(explained_sit
     one, other = digests(tiny_site), digests(explained_site)
     explained = {f"L{line['layer']}/N{line['unit']}.html" for line in _published(explained_site)}
     assert {name for name in one if re.fullmatch(r"L\d+/N\d+\.\w+", name) and one[name] != other[name]} == explained
+
+
+def test_the_fit_to_a_host_counts_what_pages_say(explained_site: Path, configure: Configure) -> None:
+    site = open_site(configure(), explained_site)
+    (first, *_) = _published(explained_site)
+    place = site.units.index((first["layer"], first["unit"]))
+    page = explained_site / f"L{first['layer']}" / f"N{first['unit']}.html"
+    ((counted,),) = sizes(site, [site.config.site], [place]).tolist()
+    assert counted == page.stat().st_size + page.with_suffix(".json").stat().st_size
+    assert share_of_units(10**9, 1_000_000, 10**8) == pytest.approx(share_of_units(10**9, 1_000_000) - 0.1)
 
 
 def test_the_site_is_sound_and_says_so(explained_site: Path) -> None:
