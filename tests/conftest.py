@@ -11,7 +11,13 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 import torch
 from hypothesis import settings
 
-pytest_plugins = ("tests.support.atlases", "tests.support.models", "tests.support.chats", "tests.support.browser")
+pytest_plugins = (
+    "tests.support.atlases",
+    "tests.support.explained",
+    "tests.support.models",
+    "tests.support.chats",
+    "tests.support.browser",
+)
 
 # A workstation looks for new cases each time; CI says the same twice.
 settings.register_profile("ci", derandomize=True)

@@ -25,6 +25,7 @@ from atlas_builder.errors import AtlasError
 from atlas_builder.progress import Progress
 from atlas_builder.reader.facts import read_facts
 from atlas_builder.records.address import UnitAddress
+from atlas_builder.records.explanations import PUBLISHED
 from atlas_builder.records.stages import Stages
 from atlas_builder.shipped import shipped_folder
 from atlas_builder.site.context import Site
@@ -54,7 +55,8 @@ def open_site(config: Configuration, output: Path) -> Site:
     facts = read_facts(output)
     # Less may be shown than configured, so that the atlas fits its host.
     shown = config.site.model_copy(update=facts.get("shown", {}))
-    return Site(stages, config.model_copy(update={"site": shown}), facts, facts["date"])
+    said = output / PUBLISHED if facts["configuration"]["site"].get("explanations") else None
+    return Site(stages, config.model_copy(update={"site": shown}), facts, facts["date"], said)
 
 
 class Preview:
@@ -136,7 +138,7 @@ class Preview:
         summaries: dict[int, list[Summary]] = {layer.layer: [] for layer in self.site.stages.collected.layers}
         for layer, unit in self.site.units:
             record = (self.built / UnitAddress(layer, unit).page).with_suffix(".json")
-            summaries[layer].append(summary_of(orjson.loads(record.read_bytes())))
+            summaries[layer].append(summary_of(orjson.loads(record.read_bytes()), self.site.explanations))
         return summaries
 
 

@@ -24,6 +24,7 @@ from atlas_builder.files import Sources, Store, digests, read_json, write_json
 from atlas_builder.pipeline.fingerprints import edition_date, stage_sources, stages_of
 from atlas_builder.pipeline.stages import ALL_STAGES, Stage
 from atlas_builder.progress import Progress
+from atlas_builder.records.explanations import read_lines
 from atlas_builder.scheduling.executor import ClusterExecutor
 from atlas_builder.site.prose.render import check_prose
 from atlas_builder.site.replacement import SAVED, replace_site, restore_site
@@ -116,6 +117,8 @@ def _check_what_is_given(config: Configuration, output: Path, fresh: bool, until
     check_theme(config.site.theme)
     check_prose(config.site.prose)
     check_corpus(config.corpus)
+    if config.site.explanations is not None:
+        read_lines(config.site.explanations)
 
 
 @contextmanager

@@ -90,6 +90,7 @@ def stage_sources(config: Configuration) -> dict[Stage, Sources]:
         "publish": {
             "settings": [site, edition_date(config), *([config.interaction.model_dump()] if config.rotates else [])],
             "theme or prose": _look(config),
+            **({"explanations": _content(config.site.explanations)} if config.site.explanations else {}),
         },
     }
     sources: dict[Stage, Sources] = {}

@@ -28,6 +28,7 @@ from atlas_builder.reader.measures import (
 )
 from atlas_builder.reader.neighbour import Neighbour
 from atlas_builder.reader.unit import Behaviour, Behaviours, Example, Unit
+from atlas_builder.records.explanations import Explanation
 
 __all__ = [
     "Association",
@@ -37,6 +38,7 @@ __all__ = [
     "Behaviour",
     "Behaviours",
     "Example",
+    "Explanation",
     "Histogram",
     "Layer",
     "Logits",

@@ -9,11 +9,12 @@ from functools import cached_property, lru_cache
 from operator import index
 from typing import TYPE_CHECKING, Any, overload
 
-from atlas_builder.errors import MissingError, SiteError
+from atlas_builder.errors import ConfigurationError, MissingError, SiteError
 from atlas_builder.reader.facts import check_schema, read_facts, read_object
 from atlas_builder.reader.source import Source, source
 from atlas_builder.reader.unit import Unit
 from atlas_builder.records.address import UnitAddress
+from atlas_builder.records.explanations import PUBLISHED, ByBehaviour, Explanation, by_behaviour, parse_lines
 from atlas_builder.records.kinds import kind_of
 from atlas_builder.records.schema import SCHEMA
 
@@ -91,6 +92,23 @@ class Atlas:
     def examples(self) -> pa.Table:
         """All examples as a table, from `tables/examples.parquet`: one row each, by unit."""
         return self._read_table("examples")
+
+    @cached_property
+    def _explanations(self) -> ByBehaviour:
+        """What models said of units and behaviours: read once, and only where the atlas has any."""
+        if not self.facts.get("configuration", {}).get("site", {}).get("explanations"):
+            return {}
+        content, url = self._source.read(PUBLISHED), self._source.url(PUBLISHED)
+        if content is None:
+            raise SiteError(f"{url} is missing, though atlas.json names explanations: build the atlas again.")
+        try:
+            return by_behaviour(parse_lines(content.decode("utf-8"), url).explanations)
+        except (ConfigurationError, UnicodeDecodeError) as error:
+            raise SiteError(f"{url} is damaged: build the atlas again ({error})") from None
+
+    def explanations_of(self, unit: str, behaviour: int | None = None) -> tuple[Explanation, ...]:
+        """What models said of a unit, by its id, or of one of its behaviours; read from `explanations.jsonl`."""
+        return tuple(self._explanations.get((unit, behaviour), ()))
 
     @cached_property
     def edges(self) -> pa.Table:

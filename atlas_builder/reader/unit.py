@@ -35,6 +35,7 @@ from atlas_builder.reader.measures import (
 )
 from atlas_builder.reader.neighbour import Neighbour
 from atlas_builder.records.address import UnitAddress
+from atlas_builder.records.explanations import Explanation
 from atlas_builder.records.schema import Record, content_hash
 
 if TYPE_CHECKING:
@@ -129,6 +130,11 @@ class Unit:
     def examples(self) -> tuple[Example, ...]:
         """All published examples: of behaviours, unclustered, and of bands."""
         return tuple(Example(self, place, example) for place, example in enumerate(self.record["examples"]))
+
+    @property
+    def explanations(self) -> tuple[Explanation, ...]:
+        """What models said of the whole unit in words, with their scores; empty where none did."""
+        return self.atlas.explanations_of(self.id)
 
     @cached_property
     def logits(self) -> Logits:
@@ -271,6 +277,11 @@ class Behaviour:
     def examples(self) -> tuple[Example, ...]:
         """Its published examples."""
         return tuple(self.unit.examples[place] for place in self.record["examples"])
+
+    @property
+    def explanations(self) -> tuple[Explanation, ...]:
+        """What models said of it in words, with their scores; empty where none did."""
+        return self.unit.atlas.explanations_of(self.unit.id, self.id)
 
     @property
     def neighbours(self) -> tuple[Neighbour, ...]:

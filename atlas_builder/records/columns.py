@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
 from atlas_builder.config import Configuration
+from atlas_builder.records.explanations import ByBehaviour
 from atlas_builder.records.measures import MEASURES, OF_CLUSTERS, Measure
 from atlas_builder.records.schema import SCHEMA, schema
 
@@ -34,6 +35,21 @@ _ADDRESS = [
 _PAGE = Column("page", pa.string())
 NEIGHBOUR = pa.struct({"id": pa.string(), "behaviour": pa.int32(), "similarity": pa.float64(), "wiring": pa.float64()})
 
+_EXPLANATION = [
+    Column("explanation", pa.string(), (), "What a model said of it in words: the first of this edition, if any."),
+    Column("explanation_model", pa.string(), (), "The model that said so."),
+    Column("explanation_detection", pa.float64(), (), "Balanced accuracy of detection by that explanation."),
+    Column("explanation_fuzzing", pa.float64(), (), "Balanced accuracy of fuzzing by that explanation."),
+    Column(
+        "explanation_simulation",
+        pa.float64(),
+        (),
+        "Correlation of activations simulated from that explanation with the true ones.",
+    ),
+]
+UNIT_EXPLANATION = [column.name for column in _EXPLANATION[:2]]
+"""Columns of the table of units that no record has."""
+
 UNITS = [
     *_ADDRESS,
     Column("kind", pa.string(), ("kind",)),
@@ -47,6 +63,7 @@ UNITS = [
     *(_column(measure) for measure in MEASURES if measure.path[0] == "direction"),
     Column("token_id", pa.int32(), ("token", "id")),
     Column("token", pa.string(), ("token", "text")),
+    *_EXPLANATION[:2],
     _PAGE,
 ]
 """One row a unit. Measures below zero are null for units without negative activations."""
@@ -64,6 +81,7 @@ BEHAVIOURS = [
     Column("next", pa.list_(pa.string()), ("behaviours", "next")),
     Column("next_weights", pa.list_(pa.float64()), ("behaviours", "next")),
     Column("neighbours", pa.list_(NEIGHBOUR), ("behaviours", "neighbours")),
+    *_EXPLANATION,
     _PAGE,
 ]
 """One row a behaviour, by unit and number. Weights are in the order of the tokens in the list beside."""
@@ -105,6 +123,18 @@ EDGES = [
 """One row an edge above the floor of its layers, of an atlas of directions; the strongest of two layers first."""
 
 TABLES = {"units": UNITS, "behaviours": BEHAVIOURS, "examples": EXAMPLES}
+
+
+def explanation_columns(explanations: ByBehaviour, unit: str, behaviour: int | None) -> dict[str, Any]:
+    """The columns of the tables: the first explanation of this edition, nulls without one; of a unit the first two."""
+    said = (one for one in explanations.get((unit, behaviour), ()) if one.current and not one.is_computed)
+    one = next(said, None)
+    columns = {"explanation": one and one.explanation, "explanation_model": one and one.model}
+    if behaviour is None:
+        return columns
+    return columns | {
+        f"explanation_{name}": one and one.scores[name] for name in ("detection", "fuzzing", "simulation")
+    }
 
 
 def tables_of(config: Configuration) -> dict[str, list[Column]]:

@@ -22,7 +22,17 @@ from atlas_builder.describe.results import Interactions
 from atlas_builder.describe.token_scores import WAYS, predictor_scores
 from atlas_builder.records.address import UnitAddress
 from atlas_builder.records.bands import middle_differs
-from atlas_builder.records.columns import EDGES, NEIGHBOUR, TABLES, Column, EdgeRow, table_schema
+from atlas_builder.records.columns import (
+    EDGES,
+    NEIGHBOUR,
+    TABLES,
+    UNIT_EXPLANATION,
+    Column,
+    EdgeRow,
+    explanation_columns,
+    table_schema,
+)
+from atlas_builder.records.explanations import ByBehaviour, read_published
 from atlas_builder.records.rows import read_rows
 from atlas_builder.records.stages import Stages
 from atlas_builder.rounding import significant, significant_all
@@ -30,14 +40,14 @@ from atlas_builder.rounding import significant, significant_all
 _Numbers = NDArray[np.integer[Any]]
 
 
-def write_tables(folder: Path, stages: Stages, config: Configuration) -> None:
+def write_tables(folder: Path, stages: Stages, config: Configuration, said: Path | None = None) -> None:
     """Write the tables into a folder, which is created if needed.
 
     Memory holds one layer at a time. `config` is the one that the records are made with,
-    and sets how many neighbours are listed.
+    and sets how many neighbours are listed; `said` is the published file of explanations.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    source = _Source(stages, config)
+    source = _Source(stages, config, read_published(said))
     made = {"units": source.units, "behaviours": source.behaviours, "examples": source.examples}
     for name, rows in made.items():
         schema = table_schema(TABLES[name], config)
@@ -99,8 +109,8 @@ def table_problems(
 class _Source:
     """Makes the columns of one layer at a time."""
 
-    def __init__(self, stages: Stages, config: Configuration) -> None:
-        self._stages, self._config = stages, config
+    def __init__(self, stages: Stages, config: Configuration, explanations: ByBehaviour) -> None:
+        self._stages, self._config, self._explanations = stages, config, explanations
         layers = stages.collected.layers
         names = [
             UnitAddress(layer.layer, unit).within(config.atlas.id) for layer in layers for unit in range(layer.units)
@@ -136,6 +146,7 @@ class _Source:
             "associations": nothing if associated is None else [unit["named"] for unit in associated],
             **self._directions(layer),
             **self._output_tokens(layer),
+            **self._said(layer.layer, [(unit, None) for unit in range(layer.units)], UNIT_EXPLANATION),
             "page": [UnitAddress(layer.layer, unit).page for unit in range(layer.units)],
         }
 
@@ -178,11 +189,23 @@ class _Source:
             "next": following,
             "next_weights": shares,
             "neighbours": self._neighbours(layer.layer, len(behaviours)),
+            **self._said(layer.layer, list(zip(behaviours["unit"].tolist(), numbers.tolist(), strict=True)), None),
             "page": [
                 UnitAddress(layer.layer, unit).anchor(number)
                 for unit, number in zip(behaviours["unit"].tolist(), numbers.tolist(), strict=True)
             ],
         }
+
+    def _said(
+        self, layer: int, of: Sequence[tuple[int, int | None]], names: Sequence[str] | None
+    ) -> dict[str, list[Any]]:
+        """The columns of what was said of some units and behaviours: those of these names, or all."""
+        ids = (UnitAddress(layer, unit).within(self._config.atlas.id) for unit, _ in of)
+        rows = [
+            explanation_columns(self._explanations, name, number) for name, (_, number) in zip(ids, of, strict=True)
+        ]
+        wanted = explanation_columns({}, "", 0) if names is None else names
+        return {name: [row[name] for row in rows] for name in wanted}
 
     def examples(self, layer: CollectedLayer) -> dict[str, Any]:
         """The columns of a layer's examples."""

@@ -15,6 +15,7 @@ from atlas_builder.corpus.token_text import plain
 from atlas_builder.progress import gc_paused
 from atlas_builder.records.address import UnitAddress
 from atlas_builder.records.columns import EdgeRow
+from atlas_builder.records.explanations import ByBehaviour, read_published
 from atlas_builder.records.stages import Stages
 from atlas_builder.records.tables import edge_rows
 from atlas_builder.shipped import shipped_folder
@@ -36,6 +37,8 @@ class Site:
     config: Configuration
     facts: dict[str, Any]
     date: str | None
+    said: Path | None = None
+    """The published file of explanations, where there are any."""
 
     @cached_property
     def theme(self) -> Path:
@@ -113,6 +116,11 @@ class Site:
         return labels
 
     @cached_property
+    def explanations(self) -> ByBehaviour:
+        """What models said of behaviours and units."""
+        return read_published(self.said)
+
+    @cached_property
     def units(self) -> list[tuple[int, int]]:
         """Layer and number of every unit, in the order of the atlas."""
         return [(layer.layer, unit) for layer in self.stages.collected.layers for unit in range(layer.units)]
@@ -134,4 +142,4 @@ class Site:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Workers open what they need themselves."""
-        return Site, (self.stages, self.config, self.facts, self.date)
+        return Site, (self.stages, self.config, self.facts, self.date, self.said)

@@ -45,7 +45,7 @@ def leaves(units: Sequence[Summary]) -> list[Leaf]:
 
 
 def data(layer: int, units: Sequence[Summary], tokens: Sequence[str] | None = None) -> bytes:
-    """The measures of all units of a layer as a script, column by column, and the names of output neurons.
+    """The measures of all units of a layer as a script, column by column, with names of output neurons and words.
 
     `digits` are significant digits shown: null for a count, 0 for a share in per cent.
     """
@@ -58,5 +58,13 @@ def data(layer: int, units: Sequence[Summary], tokens: Sequence[str] | None = No
         }
         for measure in columns(units)
     ]
-    names = b"" if tokens is None else b"," + orjson.dumps(tokens)
-    return b"Atlas.columns(%d," % layer + orjson.dumps(columns_) + names + b");\n"
+    # What is left out at the end need not be said.
+    more = [tokens, [unit.said and unit.said[:3] for unit in units] if is_said(units) else None]
+    while more and more[-1] is None:
+        more.pop()
+    return b"Atlas.columns(%d," % layer + b",".join(map(orjson.dumps, [columns_, *more])) + b");\n"
+
+
+def is_said(units: Sequence[Summary]) -> bool:
+    """Whether a model said anything of some unit in words."""
+    return any(unit.said is not None for unit in units)

@@ -16,10 +16,11 @@ from atlas_builder.errors import ConfigurationError
 from atlas_builder.reader.facts import counted_tokens
 from atlas_builder.records.address import UnitAddress
 from atlas_builder.records.directions import STABLE
+from atlas_builder.records.explanations import ByBehaviour
 from atlas_builder.records.kinds import BASES, kind_of
 from atlas_builder.records.measures import MEASURES, shown_in
 from atlas_builder.records.schema import Record
-from atlas_builder.site import evidence, figures, graph_figures, html, layer_table
+from atlas_builder.site import evidence, figures, graph_figures, html, in_words, layer_table
 from atlas_builder.site import map as site_map
 from atlas_builder.site.citing.cite import Citation, cite
 from atlas_builder.site.degeneracy import degeneracy_by_layer, layer_degeneracy, neuron_pages
@@ -107,11 +108,14 @@ class Pages:
         around: Neighbourhood,
         selection: Selection,
         site: SiteSettings | None = None,
+        *,
+        explanations: ByBehaviour | None = None,
     ) -> str:
         """The page of a unit; `planes` are those to be drawn, by sign, `labels` name the behaviours that it links to.
 
         `selection` is how the examples of positive activations were selected; `site` says how
-        much is shown, by default the configuration's settings.
+        much is shown, by default the configuration's settings. `explanations` are what models
+        said of its behaviours, among others.
         """
         site = site or self.config.site
         layer, unit = record["layer"], record["unit"]
@@ -127,6 +131,7 @@ class Pages:
             unit_title=title,
             noun=kind_of(record["kind"]).noun,
             record=record,
+            in_words=in_words.of_unit(record, explanations or {}),
             shown=shown_examples(record, places, titles=site.activation_titles),
             explained=any("importance" in example for example in record["examples"]),
             sides=sides_of(record, places, planes, colours),
@@ -211,6 +216,7 @@ class Pages:
                 leaves=leaves,
                 columns=layer_table.columns(units),
                 noun=self._noun,
+                said=layer_table.is_said(units),
                 behaviours=sum(len(unit.labels) for unit in units),
                 figure=figures.shares_by_layer(
                     [(self.names.layer_in_a_figure(layer), "", _groups(units))], BEHAVIOUR_GROUPS

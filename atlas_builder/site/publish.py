@@ -28,10 +28,12 @@ from atlas_builder.site import map as site_map
 from atlas_builder.site.citing import metadata
 from atlas_builder.site.citing.cite import address
 from atlas_builder.site.context import Site
+from atlas_builder.site.explaining import with_explanations
 from atlas_builder.site.graph import Graph, interaction_addresses
 from atlas_builder.site.highlights import highlights
 from atlas_builder.site.hosting import size, sums
 from atlas_builder.site.hosting.budget import fitted
+from atlas_builder.site.in_words import SaidFile
 from atlas_builder.site.layer_table import leaf_names
 from atlas_builder.site.prose.render import render_prose
 from atlas_builder.site.render import publish_layer, publish_units, sizes, write_text
@@ -42,11 +44,13 @@ from atlas_builder.site.theme import renderer
 from atlas_builder.system.processes import ended_on_failure
 
 _UNITS_AT_ONCE = 128
+_COPIES = 3  # of explanations beside pages: their file; parts of them in search, layers' pages and tables
 
 
 def publish(site: Site, folder: Path, executor: Executor, progress: Progress) -> None:
     """Write the whole site into an empty folder, with as much of each unit as the host allows."""
     with gc_paused():
+        site = with_explanations(site, folder, progress)
         summaries = _publish(_fitted(site, executor, progress), folder, executor, progress)
     for line in size.measure_sizes(size.site_files(folder), site.config.site.host).lines:
         progress.say(line)
@@ -57,11 +61,16 @@ def publish(site: Site, folder: Path, executor: Executor, progress: Progress) ->
 def _publish(site: Site, folder: Path, executor: Executor, progress: Progress) -> dict[int, list[Summary]]:
     """Write everything; return summaries of units by layer."""
     map_task = executor.submit(site_map.publish_map, site.stages, folder / "map")
-    tasks = [executor.submit(write_tables, folder / "tables", site.stages, site.config)]
+    tasks = [executor.submit(write_tables, folder / "tables", site.stages, site.config, site.said)]
     # The workers render units while the index is written here.
     with ThreadPoolExecutor(1) as thread, ended_on_failure(executor):
         queries = thread.submit(
-            index.write_index, folder / "search", site.stages, site.config.examples.window, executor
+            index.write_index,
+            folder / "search",
+            site.stages,
+            site.config.examples.window,
+            executor,
+            SaidFile(site.said, site.config.atlas.id) if site.said else None,
         )
         summaries, digests = _write_units(site, folder, executor, progress)
         site = replace(site, facts={**site.facts, "queries": queries.result()._asdict()})
@@ -142,7 +151,8 @@ def _fitted(site: Site, executor: Executor, progress: Progress) -> Site:
         return [task.result() for task in tasks]
 
     settings = site.config.site
-    fit = fitted(settings, layers, sizes_of, progress, len(site.stages.links.address))
+    beside = _COPIES * site.said.stat().st_size if site.said else 0
+    fit = fitted(settings, layers, sizes_of, progress, len(site.stages.links.address), beside)
     if fit == settings:
         return site
     shown = {name: value for name, value in fit.model_dump().items() if value != getattr(settings, name)}

@@ -50,7 +50,8 @@ class Worker(threading.local):
 
     def open(self, site: Site) -> None:
         """Open a site, unless it is the one already open."""
-        key = (site.stages.link, site.stages.fingerprint, repr(site.config), repr(site.facts))
+        said = site.said and (site.said, site.said.stat().st_mtime_ns)
+        key = (site.stages.link, site.stages.fingerprint, repr(site.config), repr(site.facts), said)
         if self.key != key:
             self.key, self.site = key, site
             self.layer = LayerRecords(site.stages, site.stages.collected.layers[0], site.config)
@@ -69,7 +70,10 @@ class Worker(threading.local):
         signs = (1, -1)[: self.layer.layer.signs] if shown.planes else ()
         planes = {sign: self.layer.plane(unit, sign) for sign in signs}
         selection = Selection(*self.layer.layer.selection[unit, 0].tolist())
-        page = self.site.pages.unit(record, planes, self.site.labels, self.site.around(place), selection, shown)
+        site = self.site
+        page = site.pages.unit(
+            record, planes, site.labels, site.around(place), selection, shown, explanations=site.explanations
+        )
         return RenderedUnit(record, content, encoded(page))
 
 
@@ -87,7 +91,7 @@ def publish_units(site: Site, first: int, last: int, folder: Path) -> WrittenUni
             for name, content in ((address.record, rendered.content), (address.page, rendered.page)):
                 _write(f"{folder}/{name}", content)
                 written.digests[name] = hashlib.sha256(content).hexdigest()
-            written.summaries.append(summary_of(rendered.record))
+            written.summaries.append(summary_of(rendered.record, site.explanations))
     return written
 
 

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from atlas_builder.records.address import UnitAddress
+from atlas_builder.records.explanations import ByBehaviour
 from atlas_builder.records.measures import MEASURES, Measure
 from atlas_builder.records.schema import Record
+from atlas_builder.site.in_words import Said, said_of_unit
 
 
 @dataclass
@@ -29,6 +31,8 @@ class Summary:
     """Of a direction, what its record says of it."""
     tokens: dict[str, float] = field(default_factory=dict)
     """Of a direction, the tokens of its behaviours, by the mean of their weights: large behaviours count most."""
+    said: Said | None = None
+    """What a model said of it or of its first behaviour in words."""
 
     @property
     def name(self) -> str:
@@ -51,8 +55,8 @@ def compared_number(units: Sequence[Summary]) -> Measure:
     return next(measure for measure in MEASURES if measure.name == name)
 
 
-def summary_of(record: Record) -> Summary:
-    """The summary of a record's unit."""
+def summary_of(record: Record, explanations: ByBehaviour | None = None) -> Summary:
+    """The summary of a record's unit, and what a model said of it."""
     behaviours = record["behaviours"]
     return Summary(
         layer=record["layer"],
@@ -64,6 +68,7 @@ def summary_of(record: Record) -> Summary:
         similarity=_similarity(behaviours),
         direction=record.get("direction"),
         tokens=_tokens(behaviours) if "direction" in record else {},
+        said=said_of_unit(record, explanations) if explanations else None,
     )
 
 

@@ -82,10 +82,11 @@ def sha256(text: str) -> str:
 
 
 _RENDER = (
-    "rounding", "corpus/token_text", "records/address", "records/kinds", "records/measures", "site/citing/cite",
+    "rounding", "corpus/token_text", "records/address", "records/explanations", "records/kinds", "records/measures",
+    "site/citing/cite",
     "site/degeneracy", "site/evidence", "site/figures", "site/graph", "site/graph_figures", "site/headline",
-    "site/highlights", "site/html", "site/layer_table", "site/map", "site/measured", "site/names", "site/pages",
-    "site/strips", "site/summary", "site/templates", "site/theme", "site/unit_side",
+    "site/highlights", "site/html", "site/in_words", "site/layer_table", "site/map", "site/measured", "site/names",
+    "site/pages", "site/strips", "site/summary", "site/templates", "site/theme", "site/unit_side",
 )  # fmt: skip
 """Modules that pages of records are made by."""
 

@@ -62,7 +62,7 @@ def main(folder: Path, most: int = 256) -> None:
     def tables(number: int) -> None:
         layer = places[number].layer
         rows = layer_tables(folder, layer, units[layer], site.run)
-        list(row_problems(rows, plain[number], site.labels, site.config.site.neighbours_shown))
+        list(row_problems(rows, plain[number], site.labels, site.config.site.neighbours_shown, site.explanations))
         list(text_problems(site, plain[number]))
 
     def follow(number: int) -> None:

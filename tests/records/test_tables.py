@@ -73,6 +73,8 @@ def test_a_row_says_of_every_unit_what_its_record_says(site: Path) -> None:
                 "direction_stability": None,
                 "token_id": record.get("token", {}).get("id"),
                 "token": record.get("token", {}).get("text"),
+                "explanation": None,
+                "explanation_model": None,
                 "page": f"L{record['layer']}/N{record['unit']}.html",
             }
         )

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
+from atlas_builder.records.explanations import PUBLISHED
 from atlas_builder.site.citing.cite import Citation, licence_url, person
 
 METADATA = {"citation": "CITATION.cff", "ro_crate": "ro-crate-metadata.json", "croissant": "croissant.json"}
@@ -36,6 +37,7 @@ _PARTS = {
     "tables/": "All units and all behaviours as Parquet tables.",
     "schema/": "JSON Schemas of the records.",
     "search/": "The search index, in shards that pages load as scripts.",
+    PUBLISHED: "What language models said of behaviours and units, a line of JSON each.",
     METADATA["citation"]: "How to cite the atlas, in the Citation File Format.",
     METADATA["croissant"]: "The tables, in the Croissant format for machine learning.",
 }
@@ -50,6 +52,7 @@ _TYPES = {
     ".html": "text/html",
     ".json": "application/json",
     ".parquet": "application/x-parquet",  # the name by which mlcroissant knows it
+    ".jsonl": "application/jsonl",
     ".cff": "application/yaml",
 }
 

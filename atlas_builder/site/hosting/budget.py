@@ -94,20 +94,28 @@ def estimate(layers: Sequence[int], sizes: Sequence[NDArray[np.int64]]) -> Estim
     return Estimate(total, 2 * variance**0.5)
 
 
-def share_of_units(budget: int, behaviours: int) -> float:
-    """The share of a budget that is for pages and records, in an atlas of so many behaviours."""
-    return max(0.0, min(_SHARE, 1 - _RESERVE - _REST * behaviours / budget))
+def share_of_units(budget: int, behaviours: int, beside: int = 0) -> float:
+    """The share of a budget that is for pages and records, in an atlas of so many behaviours.
+
+    `beside` are bytes of the rest of the site that come to those of every behaviour.
+    """
+    return max(0.0, min(_SHARE, 1 - _RESERVE - (_REST * behaviours + beside) / budget))
 
 
 def fitted(
-    site: SiteSettings, layers: Sequence[int], sizes: SizesOf, progress: Progress, behaviours: int = 0
+    site: SiteSettings,
+    layers: Sequence[int],
+    sizes: SizesOf,
+    progress: Progress,
+    behaviours: int = 0,
+    beside: int = 0,
 ) -> SiteSettings:
     """The settings with which the units of all layers fit the host's budget; those given, if they fit.
 
     `layers` are numbers of units, which have so many `behaviours` in all; `sizes` gives the
-    bytes of pages and records. Reports what is left out, and whether even the last step does
-    not suffice, which is then used. The error of the estimate is a few per cent, less than
-    the budget leaves for the rest of the site.
+    bytes of pages and records, `beside` is as in `share_of_units`. Reports what is left out,
+    and whether even the last step does not suffice, which is then used. The error of the
+    estimate is a few per cent, less than the budget leaves for the rest of the site.
     """
     budget = SIZE_BUDGET.get(site.host)
     if budget is None or not sum(layers):
@@ -116,7 +124,7 @@ def fitted(
         site.model_copy(update={name: min(limit, getattr(site, name)) for name, limit in step.items()})
         for step in STEPS
     ]
-    sampled, share = sampled_units(layers), share_of_units(budget, behaviours)
+    sampled, share = sampled_units(layers), share_of_units(budget, behaviours, beside)
     for first, last in _ROUNDS:  # units are rendered no further than to the first step that fits
         estimates = [estimate(layers, sample) for sample in zip(*sizes(steps[first:last], sampled), strict=True)]
         fits = [total <= share * budget for total, _ in estimates]

@@ -15,7 +15,9 @@ from atlas_builder.progress import Progress
 from atlas_builder.reader.facts import read_facts
 from atlas_builder.records import tables
 from atlas_builder.records.columns import tables_of
+from atlas_builder.records.explanations import PUBLISHED
 from atlas_builder.site.hosting import size, sums
+from atlas_builder.site.hosting.checks.explanations import explanation_problems
 from atlas_builder.site.hosting.checks.index import index_problems
 from atlas_builder.site.hosting.checks.links import SiteLinks
 from atlas_builder.site.hosting.checks.markup import any_links
@@ -94,6 +96,7 @@ def check(site: Path, progress: Progress, executor: Executor | None = None) -> C
     summaries = [summary for part in units for summary in part.summaries]
     _check_links(published, names, units, report)
     _check_map(site, layers, report)
+    report.problems += _guarded(PUBLISHED, lambda: explanation_problems(published))
     _check_overviews(published, summaries, names, report)
     report.problems = list(dict.fromkeys(report.problems))
     return report

@@ -27,7 +27,7 @@ _OURS = re.compile(r"(?:L\d+|assets|search|map|tables|schema)/.+|modules/M\d+\.h
 """Folders of the builder, in which nothing else may lie."""
 _TOP = re.compile(
     r"index\.html|404\.html|search\.html|map\.html|interaction\.html|robots\.txt|sitemap(?:-\d+)?\.xml|\.nojekyll|CITATION\.cff"
-    r"|croissant\.json|ro-crate-metadata\.json"
+    r"|croissant\.json|explanations\.jsonl|ro-crate-metadata\.json"
 )
 
 

@@ -2,7 +2,7 @@
 
 index.js     layers, how many behaviours each unit has, the first word of every shard, names of output neurons
 s{n}.js      a shard: words in order, each with the behaviours that respond to it and that show it
-x{n}.js      label and example of `BLOCK` behaviours
+x{n}.js      label, example and explanations of `BLOCK` behaviours
 l{layer}.js  the labels of a layer's units
 units.js     two measures of every unit, for filters
 words.js     every word that a behaviour responds to, for patterns
@@ -21,6 +21,7 @@ import orjson
 
 from atlas_builder.records.stages import Stages
 from atlas_builder.rounding import significant
+from atlas_builder.site.in_words import SaidFile
 from atlas_builder.site.names import token_names
 from atlas_builder.site.search.postings import Entry, LayerWords, Postings, gather, written
 
@@ -41,11 +42,16 @@ class Queries(NamedTuple):
     phrase: str | None
 
 
-def write_index(folder: Path, stages: Stages, window: tuple[int, int], executor: Executor) -> Queries:
-    """Write the index; the texts stay within `window` tokens before and after a key token."""
+def write_index(
+    folder: Path, stages: Stages, window: tuple[int, int], executor: Executor, said: SaidFile | None = None
+) -> Queries:
+    """Write the index; the texts stay within `window` tokens before and after a key token.
+
+    `said` are the explanations whose words find behaviours too.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     layers = [layer.layer for layer in stages.collected.layers]
-    tasks = [executor.submit(gather, stages, layer, window) for layer in layers]
+    tasks = [executor.submit(gather, stages, layer, window, said) for layer in layers]
     parts = dict(zip(layers, (task.result() for task in tasks), strict=True))
     postings = Postings(list(parts.values()))
     entries = list(postings.entries())

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from atlas_builder.progress import gc_paused
 from atlas_builder.records.stages import Stages
+from atlas_builder.site.in_words import SaidFile
 from atlas_builder.site.search.normalise import pieces, same, search_key
 from atlas_builder.site.search.snippets import MIDDLE, Snippet, snippet
 
@@ -42,28 +43,34 @@ class LayerWords:
 
     labels: list[list[str]]
     """The labels of each unit's behaviours."""
-    texts: list[tuple[str, str, str, str]]
-    """Of each behaviour its label, and its central example: the text before the key token, the token, and after."""
+    texts: list[tuple[Any, ...]]
+    """Of each behaviour its label, and its central example: the text before the key token, the token, and after; and
+    its explanations, where there are any."""
     words: list[str]
     responses: Numbers
-    """Word, behaviour, share in thousandths: (responses, 3). A share of 0: the word is in the label only."""
+    """Word, behaviour, share in thousandths: (responses, 3). A share of 0: it is in the label or in words only."""
     shown: Numbers
     """Word, behaviour, offset from the key token's word plus `MIDDLE`: (words of all texts, 3)."""
 
 
-def gather(stages: Stages, layer: int, window: tuple[int, int]) -> LayerWords:
+def gather(stages: Stages, layer: int, window: tuple[int, int], explained: SaidFile | None = None) -> LayerWords:
     """Read what search needs of one layer; texts stay within `window` tokens before and after the key token."""
     _, clustered, described = stages.layer(layer)
     words: dict[str, int] = {}
     labels: list[list[str]] = [[] for _ in clustered.measures]
     with gc_paused():
+        said: list[list[list[list[str]]]] = []
         for unit, behaviour in zip(clustered.behaviours["unit"].tolist(), described.behaviours, strict=True):
             labels[unit].append(behaviour["label"])
+            said.append(explained.searched(layer, unit, len(labels[unit])) if explained else [])
         snippets = _snippets(stages, layer, clustered.behaviours["central"], window)
         return LayerWords(
             labels=labels,
-            texts=[(each["label"], *part[:3]) for each, part in zip(described.behaviours, snippets, strict=True)],
-            responses=_responses(described.behaviours, stages.collected.texts_read, words),
+            texts=[
+                (each["label"], *part[:3], *more)
+                for each, part, more in zip(described.behaviours, snippets, said, strict=True)
+            ],
+            responses=_responses(described.behaviours, stages.collected.texts_read, words, said),
             shown=_shown(snippets, words),
             words=list(words),
         )
@@ -96,12 +103,23 @@ class _Places(dict[str, int]):
         return place
 
 
-def _responses(described: Sequence[dict[str, Any]], token_texts: Sequence[str], words: dict[str, int]) -> Numbers:
-    """Tokens and key words of each behaviour, and the other words of its label, as in `LayerWords.responses`."""
+def _responses(
+    described: Sequence[dict[str, Any]],
+    token_texts: Sequence[str],
+    words: dict[str, int],
+    said: Sequence[list[list[list[str]]]],
+) -> Numbers:
+    """Tokens and key words of each behaviour, and other words of its label and of what was said of it.
+
+    As in `LayerWords.responses`.
+    """
     places, of_labels = _Places(words, search_key), _Places(words, same)
     spelt = [[word for word, _ in behaviour["words"]] for behaviour in described]
     tokens = [[token_texts[token] for token, _ in behaviour["tokens"]] for behaviour in described]
-    labels = [_words_of_label(behaviour["label"]) for behaviour in described]
+    labels = [
+        _words_of_label(behaviour["label"]) + [word for one in chain.from_iterable(more) for word in _words_of(one[0])]
+        for behaviour, more in zip(described, said, strict=True)
+    ]
     shares = [share for name in ("words", "tokens") for behaviour in described for _, share in behaviour[name]]
     word = [normal[word] for normal, lists in ((places, spelt), (places, tokens), (of_labels, labels))
             for word in chain.from_iterable(lists)]  # fmt: skip
@@ -117,7 +135,10 @@ def _responses(described: Sequence[dict[str, Any]], token_texts: Sequence[str], 
 
 def _words_of_label(label: str) -> list[str]:
     form = _LABEL_FORMS.fullmatch(label)
-    text = " ".join(filter(None, form.groups() if form else [label]))
+    return _words_of(" ".join(filter(None, form.groups() if form else [label])))
+
+
+def _words_of(text: str) -> list[str]:
     return [text[start:end] for start, end in pieces(text) if text[start].isalnum() or text[start] == "_"]
 
 

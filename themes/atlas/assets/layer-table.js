@@ -19,13 +19,15 @@
   let labels; // of each unit
   let lowerLabels; // and what an output neuron is called
   let tokens; // the names of output neurons
+  let words; // of each unit what a model said of it: text, model, a note
   let order = []; // of all units that pass the filter
   let shown = 0;
   let sort = { name: "unit", up: true };
 
-  Atlas.columns = (_, found, names) => {
+  Atlas.columns = (_, found, names, said) => {
     columns = found;
     tokens = names;
+    words = said;
   };
   Atlas.labels = (_, found) => {
     labels = found;
@@ -35,7 +37,9 @@
   const loadAll = async () => {
     await Promise.all([`L${layer}/units.js`, `search/l${layer}.js`].map(Atlas.load));
     lowerLabels = labels.map((ofUnit, unit) =>
-      [...ofUnit, ...(tokens ? [tokens[unit]] : [])].map((label) => label.toLowerCase()),
+      [...ofUnit, ...(tokens ? [tokens[unit]] : []), ...(words?.[unit]?.slice(0, 2) ?? [])].map((text) =>
+        text.toLowerCase(),
+      ),
     );
   };
   const load = () => (loading ??= loadAll());
@@ -70,6 +74,15 @@
       rest.className = "more";
       rest.textContent = `+${labels[unit].length - MOST_LABELS}`;
       behaviours.append(rest);
+    }
+    if (words?.[unit]) {
+      const said = document.createElement("span");
+      const by = document.createElement("small");
+      const [text, model, note] = words[unit].map(Atlas.visible);
+      said.className = "said";
+      by.textContent = `— ${model}${note && `, ${note}`}`;
+      said.append(`“${text}” `, by);
+      behaviours.append(said);
     }
     for (const column of columns) made.insertCell().textContent = cellText(column, unit);
     return made;

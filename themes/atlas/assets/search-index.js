@@ -193,8 +193,8 @@
   const text = async (number) => {
     const block = Math.floor(number / Atlas.directory.block);
     await load(`x${block}`);
-    const [label, before, token, after] = blocks[block][number - block * Atlas.directory.block];
-    return { label, before, key: token, after };
+    const [label, before, token, after, said] = blocks[block][number - block * Atlas.directory.block];
+    return { label, before, key: token, after, said: said ?? [] };
   };
 
   Atlas.search = {

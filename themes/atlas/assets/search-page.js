@@ -94,11 +94,6 @@
 
   // --- Results.
 
-  const reasonOf = (hit) => {
-    if (hit.labelled || hit.term !== null) return "In its label";
-    return hit.shown ? "In its example" : "Passes the filters";
-  };
-
   const item = (hit) => {
     const { layer, unit, behaviour, place } = search.behaviour(hit.number);
     const made = element("li");
@@ -110,7 +105,8 @@
       const term = element("span", "", "term");
       term.append(visible(hit.term));
       meta.append(element("b", Atlas.percent(hit.share / 1000)), " of it is ", term);
-    } else meta.append(reasonOf(hit));
+    } else if (hit.labelled || hit.term !== null) meta.append(element("span", "In its label", "reason"));
+    else meta.append(hit.shown ? "In its example" : "Passes the filters");
     const others = search.count(place);
     if (others > 1) meta.append(`, behaviour ${behaviour} of ${others}`);
     made.append(link, meta, element("p", undefined, "example"));
@@ -136,29 +132,42 @@
     return marks;
   };
 
+  // A part of a text as nodes, the words of the query in elements of their own.
+  const marked = (whole, marks, from = 0, to = whole.length) => {
+    const made = document.createDocumentFragment();
+    for (let start = from, end; start < to; start = end) {
+      end = start + 1;
+      while (end < to && marks[end] === marks[start]) end++;
+      const run = visible(whole.slice(start, end));
+      if (marks[start]) {
+        const hit = element("span", undefined, "hit");
+        hit.append(run);
+        made.append(hit);
+      } else made.append(run);
+    }
+    return made;
+  };
+
   const example = ({ before, key, after }, parts) => {
     const whole = before + key + after;
     const marks = marksOf(whole, parts);
     const made = document.createDocumentFragment();
-    const appendRuns = (from, to, parent) => {
-      for (let start = from, end; start < to; start = end) {
-        end = start + 1;
-        while (end < to && marks[end] === marks[start]) end++;
-        const run = visible(whole.slice(start, end));
-        if (marks[start]) {
-          const hit = element("span", undefined, "hit");
-          hit.append(run);
-          parent.append(hit);
-        } else parent.append(run);
-      }
-    };
     const keyEnd = before.length + key.length;
     const mark = element("mark");
-    appendRuns(0, before.length, made);
-    if (/[^ ]/.test(key)) appendRuns(before.length, keyEnd, mark);
+    made.append(marked(whole, marks, 0, before.length));
+    if (/[^ ]/.test(key)) mark.append(marked(whole, marks, before.length, keyEnd));
     else mark.append("␣".repeat(Math.max(1, key.length)));
     made.append(mark);
-    appendRuns(keyEnd, whole.length, made);
+    made.append(marked(whole, marks, keyEnd));
+    return made;
+  };
+
+  // What models said, with the words of the query marked: the first that has one of them, else the first of all.
+  const words = (said, parts) => {
+    const [text, model, note] = said.find(([each]) => marksOf(each, parts).includes(1)) ?? said[0];
+    const made = element("p", "“", "said");
+    made.append(marked(text, marksOf(text, parts)), "” ");
+    made.append(element("small", Atlas.visible(`— ${model}${note && `, ${note}`}`)));
     return made;
   };
 
@@ -168,6 +177,12 @@
       const text = await search.text(Number(made.dataset.number));
       made.querySelector(".label").replaceChildren(visible(text.label));
       made.querySelector(".example").replaceChildren(example(text, result.parts));
+      if (text.said.length) {
+        made.querySelector("a").after(words(text.said, result.parts));
+        const reason = made.querySelector(".reason");
+        const inLabel = marksOf(text.label, result.parts).includes(1);
+        if (reason && !inLabel && made.querySelector(".said .hit")) reason.textContent = "In its explanation";
+      }
       made.classList.add("there");
     } catch (error) {
       status.textContent = error.message;

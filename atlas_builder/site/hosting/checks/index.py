@@ -167,7 +167,7 @@ def _texts(site: PublishedSite, content: Mapping[str, Any], places: Places, cut:
     expected: Places = {}
     for block in range(math.ceil(content["behaviours"] / BLOCK)):
         _, texts = read_index_file(site.folder / "search" / f"x{block}.js")
-        for number, (_, before, token, after) in enumerate(texts, start=block * BLOCK):
+        for number, (_, before, token, after, *_words) in enumerate(texts, start=block * BLOCK):
             text = before + token + after
             spans = pieces(text)
             target = len(before) + len(token) - len(token.lstrip())

@@ -42,7 +42,9 @@ def page_problem(site: PublishedSite, record: Record, page: str) -> str | None:
     # So that the threshold is the one that the page names.
     selection = Selection(threshold / share, 0, filled=False) if threshold and share else Selection(0.0, 0, filled=True)
     place = site.place(UnitAddress(record["layer"], record["unit"]))
-    expected = site.pages.unit(record, planes, site.labels, site.around(place), selection)
+    expected = site.pages.unit(
+        record, planes, site.labels, site.around(place), selection, explanations=site.explanations
+    )
     if page == expected:
         return None
     masked = _masked(expected), _masked(page)

@@ -10,8 +10,10 @@ from typing import Any, cast
 import orjson
 
 from atlas_builder.config import Configuration
+from atlas_builder.errors import AtlasError
 from atlas_builder.records.address import UnitAddress
 from atlas_builder.records.columns import EdgeRow
+from atlas_builder.records.explanations import PUBLISHED, ByBehaviour, read_published
 from atlas_builder.records.rows import read_rows
 from atlas_builder.records.tables import read_edges
 from atlas_builder.shipped import shipped_folder
@@ -31,7 +33,8 @@ class PublishedSite(Site):
         """The site in a folder, whose `atlas.json` holds `facts`; `ValueError`, `KeyError` where these are none."""
         settings = {**facts["configuration"], "site": {**facts["configuration"]["site"], **facts.get("shown", {})}}
         config = Configuration.model_validate_json(orjson.dumps(settings))
-        site = cls(cast(Any, None), config, facts, facts["date"])
+        said = folder / PUBLISHED if config.site.explanations else None
+        site = cls(cast(Any, None), config, facts, facts["date"], said)
         object.__setattr__(site, "folder", folder)
         object.__setattr__(site, "run", run or secrets.token_hex(8))
         return site
@@ -58,6 +61,14 @@ class PublishedSite(Site):
         rows = read_rows(self.folder / "tables" / "behaviours.parquet", columns)
         ids, numbers, labels = (rows[name].to_pylist() for name in columns)
         return dict(zip(zip(ids, numbers, strict=True), labels, strict=True))
+
+    @cached_property
+    def explanations(self) -> ByBehaviour:
+        """As the site's file has them; none where it cannot be read, which `explanation_problems` says."""
+        try:
+            return read_published(self.said)
+        except (OSError, ValueError, AtlasError):
+            return {}
 
     @cached_property
     def edge_rows(self) -> list[EdgeRow]:

@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 
 from atlas_builder.config import Configuration
 from atlas_builder.records.address import UnitAddress
-from atlas_builder.records.columns import TABLES, UNITS, table_schema, tables_of
+from atlas_builder.records.columns import TABLES, UNIT_EXPLANATION, UNITS, explanation_columns, table_schema, tables_of
+from atlas_builder.records.explanations import PUBLISHED, ByBehaviour
 from atlas_builder.records.rows import numbers, read_rows
 from atlas_builder.records.schema import Record
 from atlas_builder.rounding import grain_of
@@ -67,7 +68,11 @@ def _starts(name: str, unit: np.ndarray, units: int) -> list[int]:
 
 
 def row_problems(
-    tables: LayerTables, record: Record, labels: Mapping[tuple[str, int], str], neighbours: int
+    tables: LayerTables,
+    record: Record,
+    labels: Mapping[tuple[str, int], str],
+    neighbours: int,
+    explanations: ByBehaviour,
 ) -> Iterator[str]:
     """Where rows of the tables differ from a unit's record; `neighbours` are shown of a main behaviour at most."""
     unit = record["unit"]
@@ -75,10 +80,19 @@ def row_problems(
     rows = tables.behaviours[slice(*tables.behaviour_starts[unit : unit + 2])]
     yield from _behaviours(rows, record, labels, neighbours)
     yield from _examples(tables, record)
+    for name, row, number in (
+        ("units", tables.units[unit], None),
+        *(("behaviours", row, row["behaviour"]) for row in rows),
+    ):
+        expected = explanation_columns(explanations, record["id"], number)
+        if any(row[column] != value for column, value in expected.items()):
+            yield f"tables/{name}.parquet: the explanation of {record['id']} is not that of {PUBLISHED}"
 
 
 def _unit(row: Mapping[str, Any], record: Record) -> Iterator[str]:
     for column in UNITS:
+        if column.name in UNIT_EXPLANATION:
+            continue  # of no record
         expected: Any = record
         for step in column.path:
             expected = expected.get(step) if isinstance(expected, dict) else None

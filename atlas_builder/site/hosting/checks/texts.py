@@ -10,6 +10,7 @@ from typing import Any
 
 from atlas_builder.corpus.characters import split_at
 from atlas_builder.records.schema import Record
+from atlas_builder.site import in_words
 from atlas_builder.site.hosting.checks.published import PublishedSite
 from atlas_builder.site.search.index import BLOCK, read_index_file
 
@@ -26,10 +27,12 @@ def text_problems(site: PublishedSite, record: Record) -> Iterator[str]:
         number = site.numbers[record["id"], behaviour["id"]]
         what = f"search/x{number // BLOCK}.js: the text of {record['id']}, behaviour {behaviour['id']}, is not"
         texts = _block(site.folder, number // BLOCK, site.run)
-        label, before, token, after = texts[number % BLOCK]
+        label, before, token, after, *words = texts[number % BLOCK]
         if label != behaviour["label"]:
             yield f"{what} its label"
             continue
+        if words != in_words.searched(site.explanations, record["id"], behaviour["id"]):
+            yield f"{what} with its explanations"
         example = record["examples"][behaviour["central"]]
         lead, key, rest = split_at(example["tokens"], example["key"])
         if token != key and "<0x" not in key:

@@ -14,6 +14,7 @@ from atlas_builder.errors import AtlasError
 from atlas_builder.progress import gc_paused
 from atlas_builder.records.address import UnitAddress
 from atlas_builder.records.schema import Record
+from atlas_builder.site.hosting.checks.explanations import edition_problems
 from atlas_builder.site.hosting.checks.links import SiteLinks
 from atlas_builder.site.hosting.checks.markup import any_links, known_links
 from atlas_builder.site.hosting.checks.pages import page_problem
@@ -51,7 +52,7 @@ def check_units(folder: Path, facts: bytes, run: str, first: int, last: int) -> 
             record = _read_record(site, address, report)
             if record is not None:
                 sound[address.record] = record
-                report.summaries.append(summary_of(record))
+                report.summaries.append(summary_of(record, site.explanations))
                 report.problems += _beside(site, address, record)
             _check_page(site, address, record, report)
         report.problems += chance_problems(sound)
@@ -87,11 +88,11 @@ def _content(site: PublishedSite, name: str, report: UnitReport) -> bytes:
 
 def _beside(site: PublishedSite, address: UnitAddress, record: Record) -> list[str]:
     """Where tables and search index differ from a record; nothing where they cannot be read, which is said once."""
-    problems: list[str] = []
+    problems = list(edition_problems(site.explanations, record))
     units = next(layer["units"] for layer in site.facts["layers"] if layer["layer"] == address.layer)
     try:
         tables = layer_tables(site.folder, address.layer, units, site.run)
-        problems += row_problems(tables, record, site.labels, site.config.site.neighbours_shown)
+        problems += row_problems(tables, record, site.labels, site.config.site.neighbours_shown, site.explanations)
         problems += text_problems(site, record)
     except (OSError, ValueError, LookupError, TypeError, pa.ArrowException):
         pass  # `check` names tables that cannot be read
