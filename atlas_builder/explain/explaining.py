@@ -11,8 +11,9 @@ from atlas_builder.explain import prompts
 from atlas_builder.explain.excerpts import Excerpt
 from atlas_builder.explain.journal import JournalledServer
 from atlas_builder.explain.judging import Judge, Materials
-from atlas_builder.explain.results import Explained, Key, digest_of, kept_text
+from atlas_builder.explain.results import Explained, Key, kept_text
 from atlas_builder.explain.targets import ExplainTarget
+from atlas_builder.records.explanations import digest_of
 from atlas_builder.records.schema import Record
 
 _TOKENS = "The neuron is most active on these tokens: {tokens}."

@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from atlas_builder.errors import ConfigurationError, brief
-from atlas_builder.explain.results import LONGEST, Explained, Key, digest_of, explained_of, kept_text
+from atlas_builder.explain.results import LONGEST, Explained, Key, explained_of, kept_text
 from atlas_builder.files import read_json
 from atlas_builder.reader.facts import read_facts
 from atlas_builder.records.address import UnitAddress
+from atlas_builder.records.explanations import digest_of
 from atlas_builder.records.schema import Record
 
 _DELPHI = re.compile(r"(?P<hookpoint>.+)_latent(?P<unit>[0-9]{1,18})\.txt")

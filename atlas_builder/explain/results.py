@@ -6,7 +6,6 @@ of whole units only, are read too.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -14,14 +13,12 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import orjson
-
 from atlas_builder.corpus.token_text import plain
 from atlas_builder.errors import ConfigurationError
 from atlas_builder.files import read_json
 from atlas_builder.reader.facts import read_facts
 from atlas_builder.records.address import UnitAddress
-from atlas_builder.records.schema import Record
+from atlas_builder.records.explanations import digest_of
 
 LONGEST = 2000
 """Characters of an explanation that are kept."""
@@ -97,27 +94,6 @@ def kept_text(text: str) -> str:
     # A long answer is cut twice: what is cut away first can neither be kept nor cost time.
     joined = " ".join(text[: 20 * LONGEST].encode(errors="replace").decode().split())
     return plain(joined)[:LONGEST].rstrip()
-
-
-def digest_of(record: Record, behaviour: int | None) -> str:
-    """SHA-256 of what an explanation is of, by the unit's record: it changes with the model and the text.
-
-    Of a whole unit the statistics; of a behaviour also its sign, size, coverage and the place of its central example.
-    Raises `KeyError` if the unit has no such behaviour.
-    """
-    if behaviour is None:
-        return _sha256(record["stats"])
-    one = next((one for one in record["behaviours"] if one["id"] == behaviour), None)
-    if one is None:
-        raise KeyError(behaviour)
-    central = record["examples"][one["central"]]
-    facts = {name: one[name] for name in ("sign", "size", "coverage")}
-    place = {name: central[name] for name in ("document", "position")}
-    return _sha256({"stats": record["stats"], "behaviour": {**facts, "central": place}})
-
-
-def _sha256(data: Any) -> str:
-    return hashlib.sha256(orjson.dumps(data, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 def digest(site: Path, layer: int, unit: int, behaviour: int | None = None) -> str:
