@@ -61,13 +61,9 @@ def measure_graphs(
     examples = np.concatenate([np.zeros(0, _EXAMPLES), *(some for some, _ in found)])
     importance = np.concatenate([rows for _, rows in found])
     prompts = Prompts(units, collected.contexts, device, loaded.is_causal)
-    with progress.task("graphs", total=2, unit="steps") as advance:
-        kept = _pruned(prompts, examples, importance.shape[1])
-        advance(1)
-        needed = [_needed(row, int(length)) for row, length in zip(importance, kept, strict=True)]
-        substitutes = _substitutes(prompts, examples, kept, needed, importance, NearestTokens(loaded))
-        advance(1)
-    branches = _branches(prompts, examples, needed, substitutes)
+    with progress.task("graphs", total=len(examples), unit="examples") as advance:
+        branches = branches_of(prompts, examples, importance, NearestTokens(loaded))
+        advance(len(examples))
     for layer in collected.layers:
         here = np.flatnonzero(examples["layer"] == layer.layer)
         graphs = _of_layer(examples[here], [branches[place] for place in here.tolist()], clusters[layer.layer])
@@ -110,6 +106,28 @@ def _measured(
     extremes = np.where(examples["value"] > 0, moments.maximum[examples["unit"]], moments.minimum[examples["unit"]])
     examples["extreme"] = extremes
     return examples, importance
+
+
+def branches_of(
+    prompts: Prompts, examples: np.ndarray, importance: NDArray[np.float32], nearest: NearestTokens
+) -> list[TokenBranch]:
+    """The branch of each example, pruned and augmented.
+
+    `examples` have `layer`, `unit`, `context`, `position`, their activation `value` and the unit's `extreme`;
+    `importance` is that of their tokens up to the key token, NaN before a context: (examples, tokens).
+    """
+    kept = _pruned(prompts, examples, importance.shape[1])
+    needed = [_needed(row, int(length)) for row, length in zip(importance, kept, strict=True)]
+    substitutes = _substitutes(prompts, examples, kept, needed, importance, nearest)
+    branches = []
+    for example, backs, found in zip(examples, needed, substitutes, strict=True):
+        depth = max(backs) + 1
+        text, end = _text(prompts, example, depth), int(prompts.end(depth))
+        tokens: list[tuple[int, ...]] = [()] * depth
+        for back in backs:
+            tokens[back] = (int(text[end - back]), *found.get(back, ()))
+        branches.append(TokenBranch(tuple(tokens), float(example["value"] / example["extreme"])))
+    return branches
 
 
 def _pruned(prompts: Prompts, examples: np.ndarray, window: int) -> NDArray[np.int64]:
@@ -208,18 +226,3 @@ class NearestTokens:
             near[torch.arange(len(some)), some] = -torch.inf
             found[first : first + _AT_ONCE] = near.topk(most, dim=1).indices.numpy()
         return found
-
-
-def _branches(
-    prompts: Prompts, examples: np.ndarray, needed: list[list[int]], substitutes: list[dict[int, list[int]]]
-) -> list[TokenBranch]:
-    branches = []
-    for example, backs, found in zip(examples, needed, substitutes, strict=True):
-        depth = max(backs) + 1
-        text = _text(prompts, example, depth)
-        end = int(prompts.end(depth))
-        tokens: list[tuple[int, ...]] = [()] * depth
-        for back in backs:
-            tokens[back] = (int(text[end - back]), *found.get(back, ()))
-        branches.append(TokenBranch(tuple(tokens), float(example["value"] / example["extreme"])))
-    return branches
