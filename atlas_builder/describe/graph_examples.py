@@ -4,12 +4,13 @@ Of each example whose token importance was measured and that is not held out:
 
 1. Pruning: the shortest text up to its key token at whose end the unit's activation is at least half of the example's.
 2. Its key token and tokens of importance above 0.75 in that text are nodes; others, between them, are wildcards.
-3. Augmentation: each node's token is replaced by those nearest to it in the model's input embeddings, one at a time; a
-   substitute is kept where the unit still fires.
+3. Augmentation: each node's token gives way to those nearest to it in the model's input embeddings, one at a time;
+   a substitute is kept where the unit still fires.
 
-Foote et al. 2023 (arXiv 2304.12918, 2305.19911) have a masked language model propose substitutes, measure the importance
-of tokens again in each new text, and take more examples. Here no second model is needed, and the runs are bounded: of an
-example at most its window of prunings, and `SUBSTITUTES` for each of `AUGMENTED` tokens, all of them shorter texts.
+Foote et al. 2023 (arXiv 2304.12918, 2305.19911) have a masked language model propose substitutes, measure the
+importance of tokens again in each new text, and take more examples. Here no second model is needed, and the runs are
+bounded: of an example at most its window of prunings, and `SUBSTITUTES` for each of `AUGMENTED` tokens, all of them
+shorter texts.
 """
 
 from __future__ import annotations
@@ -26,7 +27,14 @@ from atlas_builder.collect.results import Collected, CollectedLayer
 from atlas_builder.describe.prompts import PromptKeys, Prompts
 from atlas_builder.describe.results import Importance, importance_file
 from atlas_builder.describe.run import behaviour_of_examples
-from atlas_builder.describe.token_graphs import BehaviourGraph, SavedGraphs, TokenBranch, graph_of, graphs_file, write_graphs
+from atlas_builder.describe.token_graphs import (
+    BehaviourGraph,
+    SavedGraphs,
+    TokenBranch,
+    graph_of,
+    graphs_file,
+    write_graphs,
+)
 from atlas_builder.describe.token_predictors import NEEDED
 from atlas_builder.describe.token_scores import FIRES, is_held_out
 from atlas_builder.models.language_model import LanguageModel
@@ -89,9 +97,7 @@ def _of_layer(examples: np.ndarray, branches: list[TokenBranch], behaviours: np.
     )
 
 
-def _measured(
-    layer: CollectedLayer, clustered: Clustered, folder: Path
-) -> tuple[np.ndarray, NDArray[np.float32]]:
+def _measured(layer: CollectedLayer, clustered: Clustered, folder: Path) -> tuple[np.ndarray, NDArray[np.float32]]:
     """The examples of a layer that graphs are made of, and the importance of their tokens: (examples, tokens)."""
     places, importance = Importance(importance_file(folder, layer.layer)).all
     stored = layer.reopened().examples
@@ -142,7 +148,9 @@ def _pruned(prompts: Prompts, examples: np.ndarray, window: int) -> NDArray[np.i
         left = left[most[left] > length]
         if not len(left):
             break
-        values = _values_of(prompts, examples[left], [_text(prompts, example, length) for example in examples[left]], length)
+        values = _values_of(
+            prompts, examples[left], [_text(prompts, example, length) for example in examples[left]], length
+        )
         done = values / examples["value"][left] >= FIRES
         kept[left[done]] = length
         left = left[~done]

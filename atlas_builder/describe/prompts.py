@@ -62,7 +62,7 @@ class Prompts:
             rows = np.stack([prompts.texts[place] for place in here.tolist()])
             rows = np.concatenate([rows, prompts.ends[here, None]], axis=1)
             distinct, which = np.unique(rows, axis=0, return_inverse=True)
-            which = which.reshape(-1)
+            distinct, which = _by_depth(distinct, which.reshape(-1), prompts.layer[here])
             at_once = max(1, self._tokens // length)
             for first in range(0, len(distinct), at_once):
                 some = np.flatnonzero((which >= first) & (which < first + at_once))
@@ -94,3 +94,15 @@ class Prompts:
 
         in_halves(run, len(texts), self._device, _REFUSAL.format(self._device))
         return found
+
+
+def _by_depth(
+    texts: NDArray[np.int64], which: NDArray[np.int64], layer: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Texts by the deepest layer that is wanted of each, where a run ends; and which of them each asked for is."""
+    deepest = np.zeros(len(texts), np.int64)
+    np.maximum.at(deepest, which, layer)
+    order = np.argsort(deepest, kind="stable")
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order))
+    return texts[order], place[which]

@@ -17,7 +17,9 @@ def published_graph(graph: TokenGraph, texts: Sequence[str]) -> Record | None:
     """A graph with tokens by their `texts` and rounded numbers, its strongest branches first; None of an empty one."""
     if not graph:
         return None
-    ends = sorted((place for place, node in enumerate(graph) if node.value is not None), key=lambda at: _rank(graph, at))
+    ends = sorted(
+        (place for place, node in enumerate(graph) if node.value is not None), key=lambda at: _rank(graph, at)
+    )
     places: dict[int, int] = {}
     left_out = 0
     for end in ends:

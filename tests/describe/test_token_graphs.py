@@ -207,7 +207,9 @@ def test_records_and_pages_have_a_graph_of_each_main_behaviour(graphed: Path) ->
         page = (graphed / f"L{record['layer']}" / f"N{record['unit']}.html").read_text(encoding="utf-8")
         main = [behaviour for behaviour in record["behaviours"] if "graph" in behaviour]
         assert len(main) == sum(
-            side["main_behaviours"] for side in (record["polysemanticity"], (record["negative"] or {}).get("polysemanticity")) if side
+            side["main_behaviours"]
+            for side in (record["polysemanticity"], (record["negative"] or {}).get("polysemanticity"))
+            if side
         )
         figures = [behaviour for behaviour in main if behaviour["graph"]]
         assert page.count("<svg class=trie") == len(figures)
@@ -215,7 +217,9 @@ def test_records_and_pages_have_a_graph_of_each_main_behaviour(graphed: Path) ->
             assert "<dt>Graph F1<dd>" in page
         drawn += len(figures)
         for behaviour in figures:
-            keys = {record["examples"][place]["tokens"][record["examples"][place]["key"]] for place in behaviour["examples"]}
+            keys = {
+                record["examples"][place]["tokens"][record["examples"][place]["key"]] for place in behaviour["examples"]
+            }
             for place, node in enumerate(behaviour["graph"]["nodes"]):
                 assert node["next"] is None or node["next"] < place
                 assert node["next"] is not None or node["tokens"][0] in keys
