@@ -5,7 +5,7 @@ Of each example whose token importance was measured and that is not held out:
 1. Pruning: the shortest text up to its key token at whose end the unit's activation is at least half of the example's.
 2. Its key token and tokens of importance above 0.75 in that text are nodes; others, between them, are wildcards.
 3. Augmentation: each node's token gives way to those nearest to it in the model's input embeddings, one at a time;
-   a substitute is kept where the unit still fires.
+   a substitute is kept where the unit still fires: at half of its extreme, or of the example where that does not.
 
 Foote et al. 2023 (arXiv 2304.12918, 2305.19911) have a masked language model propose substitutes, measure the
 importance of tokens again in each new text, and take more examples. Here no second model is needed, and the runs are
@@ -190,8 +190,8 @@ def _substitutes(
     which = np.repeat(np.arange(len(examples)), [len(backs) for backs in tried])
     back = np.array([back for backs in tried for back in backs], np.int64)
     place = prompts.end(kept[which]) - back
-    own = np.array([base[row][at] for row, at in zip(which.tolist(), place.tolist(), strict=True)], np.int64)
-    distinct, of_own = np.unique(own, return_inverse=True)
+    replaced = np.array([base[row][at] for row, at in zip(which.tolist(), place.tolist(), strict=True)], np.int64)
+    distinct, of_own = np.unique(replaced, return_inverse=True)
     offered = nearest.of(distinct)[of_own]  # (tried, substitutes)
     texts = []
     for row, at, tokens in zip(which.tolist(), place.tolist(), offered.tolist(), strict=True):
@@ -201,7 +201,9 @@ def _substitutes(
             texts.append(text)
     each = np.repeat(which, offered.shape[1])
     values = _values_of(prompts, examples[each], texts, kept[each])
-    fires = (values / examples["value"][each] >= FIRES).reshape(offered.shape)
+    own, extreme = examples["value"][each], examples["extreme"][each]
+    least = np.where(own / extreme >= FIRES, extreme, own)  # where the example fires, so does what is put into it
+    fires = (values / least >= FIRES).reshape(offered.shape)
     found: list[dict[int, list[int]]] = [{} for _ in range(len(examples))]
     for row, distance, tokens, fired in zip(which.tolist(), back.tolist(), offered, fires, strict=True):
         found[row][distance] = tokens[fired].tolist()
