@@ -202,12 +202,24 @@ class DescribeSettings(Section):
     that are `shown`. It runs the model about twenty times per example."""
     prediction: bool = True
     """Whether to measure how well tokens predict firing on a held-out tenth of the contexts (token F1, context F1)."""
+    graphs: bool = False
+    """Whether to make a graph of the tokens that each main behaviour needs (Neuron to Graph), from the examples whose
+    `importance` is measured, and to score it with `prediction` (graph F1)."""
     steering: bool = False
     """Whether to clamp each unit to its maximum on its examples and measure the change of next-token probabilities;
     not for SAEs."""
     associations: bool | None = None
     """Whether to draw more tokens from the bands of each unit (`examples.association_draws`) and name what tokens or
     `corpus.attributes` go with its middle or its top; when empty, for output neurons alone (kind `logits`)."""
+
+    @model_validator(mode="after")
+    def _graphs_have_importance(self) -> DescribeSettings:
+        if self.graphs and self.importance == "none":
+            raise ValueError(
+                "describe.graphs: graphs are made of examples whose token importance is measured: "
+                "set describe.importance to central or shown"
+            )
+        return self
 
 
 class LinkSettings(Section):

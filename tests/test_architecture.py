@@ -91,7 +91,7 @@ _OF_OUTPUT_NEURONS = {
     *(f"after-<batches>/L0.npz/wide_{name}" for name in ("column", "context", "position", "row", "value", "limit")),
     "after-<batches>/L0.npz/own_sample",
 }
-_NOT_OF_OUTPUT_NEURONS = {"L0/write.npy", "L0.steering.npz", "L0.importance.npz"}
+_NOT_OF_OUTPUT_NEURONS = {"L0/write.npy", "L0.steering.npz", "L0.importance.npz", "L0.graphs.json"}
 _OF_CHARACTERS = {"contexts/begins.b1", "contexts/reads.i32"}  # none where every token begins a character
 _OF_CHAT = {"contexts/special.b1", "contexts/roles.u1"}
 
@@ -125,7 +125,9 @@ def _compare(folder: Path, tables: dict[str, Row], optional: set[str]) -> None:
 def work(configure: Configure, llama_folder: Path, pool: Executor, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The work folder of an atlas of gated neurons, with all that can be described."""
     output = tmp_path_factory.mktemp("architecture") / "gated"
-    settings = configure(model={"name": str(llama_folder)}, describe={"steering": True, "associations": True})
+    settings = configure(
+        model={"name": str(llama_folder)}, describe={"steering": True, "associations": True, "graphs": True}
+    )
     build(settings, output, executor=pool, until="link")
     return work_folder(output)
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from atlas_builder.describe.logits import Effects
 from atlas_builder.describe.novelty import Novelty
+from atlas_builder.describe.token_graphs import SavedGraphs, graphs_file, read_graphs
 from atlas_builder.files import read_array, read_json, write_json
 from atlas_builder.rounding import significant
 
@@ -80,6 +81,11 @@ class Described:
         """Counts of how well tokens predict where each unit fires, `token_scores.COUNTS`; None if not measured."""
         path = self.folder / f"L{self.layer}.prediction.npy"
         return read_array(path) if path.exists() else None
+
+    @cached_property
+    def graphs(self) -> SavedGraphs | None:
+        """The token graphs of the layer's behaviours; None where they were not asked for."""
+        return read_graphs(graphs_file(self.folder, self.layer))
 
     @cached_property
     def associations(self) -> list[dict[str, Any]] | None:

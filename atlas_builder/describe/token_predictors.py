@@ -12,6 +12,7 @@ from torch import Tensor
 from atlas_builder.collect.results import CollectedLayer
 from atlas_builder.corpus.contexts import Contexts
 from atlas_builder.describe.results import Importance, importance_file
+from atlas_builder.describe.token_graphs import UnitGraphs, graphs_file, read_graphs
 from atlas_builder.describe.token_scores import (
     COUNTS,
     UNTRIED,
@@ -37,6 +38,7 @@ class LayerPredictors:
     def __init__(self, layer: CollectedLayer, folder: Path, read: Contexts, device: str) -> None:
         self._layer, self._folder = layer, folder
         self._look_up, self._patterns = _learnt(layer.reopened(), folder, read)  # else all layers' examples stay
+        self._graphs = _graphs(folder, layer)
         self._threshold = torch.from_numpy(firing_threshold(layer.moments.maximum)).to(device)
         self._counts = np.zeros(layer.units, COUNTS)
 
@@ -50,14 +52,22 @@ class LayerPredictors:
             fires &= torch.from_numpy(text.counted[:, :, None]).to(fires.device)
         where = fires.flatten().nonzero()[:, 0].cpu().numpy()
         place, unit = np.divmod(where, len(self._counts))
-        count_predictions(self._counts, self._look_up, self._patterns, text, place, unit)
+        count_predictions(self._counts, self._look_up, self._patterns, text, place, unit, self._graphs)
 
     def write(self) -> None:
         """Write the `COUNTS` of every unit."""
         if not importance_file(self._folder, self._layer.layer).exists():
             # Nobody asked for it: no examples of a layer is a fact.
             self._counts["context_predicted"] = UNTRIED
+        if self._graphs is None:
+            self._counts["graph_predicted"] = UNTRIED
         np.save(self._folder / f"L{self._layer.layer}.prediction.npy", self._counts)
+
+
+def _graphs(folder: Path, layer: CollectedLayer) -> UnitGraphs | None:
+    """The graphs of a layer's units for positive activations; None where they were not asked for."""
+    saved = read_graphs(graphs_file(folder, layer.layer))
+    return None if saved is None else UnitGraphs.of(saved.of_sign(1))
 
 
 def _learnt(layer: CollectedLayer, folder: Path, read: Contexts) -> tuple[LookUp, Patterns]:

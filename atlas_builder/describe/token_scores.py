@@ -5,7 +5,8 @@ et al. 2023, arXiv 2304.12918 and 2305.19911). A unit **fires** where its activa
 least half of its maximum on the corpus. The **token look-up** predicts that it fires on the
 key tokens of its examples. The **context patterns**, a simple relative of Neuron to Graph's
 tries, predict that it fires where a whole pattern matches: the key token of an example and
-those tokens before it whose masking removes more than three quarters of the activation.
+those tokens before it whose masking removes more than three quarters of the activation. The
+**graphs** are its tries (`token_graphs`).
 Every tenth context is held out: patterns are learnt from the others and scored there.
 """
 
@@ -14,13 +15,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-WAYS = ("lookup", "context")
-"""The predictors: token look-up and context patterns."""
+WAYS = ("lookup", "context", "graph")
+"""The predictors: token look-up, context patterns and token graphs, which are there where they were asked for."""
 FIRES = 0.5
 """Share of its maximum from which a unit fires."""
 HELD_OUT_EVERY = 10
@@ -59,6 +60,8 @@ COUNTS = np.dtype(
             "lookup_true_positives",
             "context_predicted",
             "context_true_positives",
+            "graph_predicted",
+            "graph_true_positives",
         )
     ]
 )
@@ -182,8 +185,21 @@ class TextOrder:
         return np.bincount(self.flat if self.counted is None else self.flat[self.counted.ravel()])
 
 
+class Predicts(Protocol):
+    """What says where units fire."""
+
+    def predicted(self, text: TextOrder) -> tuple[Numbers, Numbers]:
+        """Places in the flat text and units that fire there: by place, then by unit, none twice."""
+
+
 def count_predictions(
-    counts: np.ndarray, look_up: LookUp, patterns: Patterns, text: TextOrder, place: Numbers, unit: Numbers
+    counts: np.ndarray,
+    look_up: LookUp,
+    patterns: Patterns,
+    text: TextOrder,
+    place: Numbers,
+    unit: Numbers,
+    graphs: Predicts | None = None,
 ) -> None:
     """Add the `COUNTS` on a text, given the places in it and the units that fire there: by place, then by unit."""
     units = len(counts)
@@ -194,10 +210,18 @@ def count_predictions(
     right = look_up.predicts(unit, text.flat[place])
     counts["lookup_true_positives"] += np.bincount(unit[right], minlength=units)
     if len(patterns.key):
-        where, whose = patterns.met(text.tokens, text.order, text.counted)
-        counts["context_predicted"] += np.bincount(whose, minlength=units)
-        fires = _is_among(where * units + whose, place * units + unit)
-        counts["context_true_positives"] += np.bincount(whose[fires], minlength=units)
+        _count(counts, "context", patterns.met(text.tokens, text.order, text.counted), place * units + unit)
+    if graphs is not None:
+        _count(counts, "graph", graphs.predicted(text), place * units + unit)
+
+
+def _count(counts: np.ndarray, way: str, predicted: tuple[Numbers, Numbers], fires: Numbers) -> None:
+    """Add one way's predictions; `fires` are those of place · units + unit that are true, rising."""
+    units = len(counts)
+    where, whose = predicted
+    counts[f"{way}_predicted"] += np.bincount(whose, minlength=units)
+    right = _is_among(where * units + whose, fires)
+    counts[f"{way}_true_positives"] += np.bincount(whose[right], minlength=units)
 
 
 class PredictorScores(NamedTuple):

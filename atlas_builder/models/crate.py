@@ -218,6 +218,10 @@ class Crate(nn.Module):
         """The unembedding: (width, vocabulary)."""
         return self.tokens.weight.T
 
+    def get_input_embeddings(self) -> nn.Embedding:
+        """The embeddings of tokens, under the name of transformers."""
+        return self.tokens
+
     @property
     def original_model(self) -> Crate:
         """The module that holds the weights."""

@@ -125,6 +125,11 @@ class LanguageModel:
         """
         return self.is_causal and getattr(self.bridge, "ln_final", None) is not None
 
+    def input_embeddings(self) -> Tensor:
+        """What each token of the vocabulary enters the model as, in float32 on the CPU: (vocabulary, width)."""
+        weight = as_float32(self.bridge.original_model.get_input_embeddings().weight)
+        return weight[: int(self.bridge.cfg.d_vocab)]
+
     def unembedding(self) -> Tensor:
         """The linear map from the residual stream to logits: (d_model, vocabulary).
 

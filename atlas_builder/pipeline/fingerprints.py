@@ -27,6 +27,7 @@ _ENTRIES: dict[Stage, tuple[str, ...]] = {
     "describe": (
         "describe.run",
         "describe.associations",
+        "describe.graph_examples",
         "describe.held_out",
         "describe.importance_parts",
         "describe.interactions",

@@ -45,8 +45,16 @@ class Measuring:
             contexts = Collected(self.collected).contexts
             measure_edges(opened.loaded, Rotation(self.rotation), contexts, config, self.folder, progress)
 
+    def graphs(self, opened: OpenedModel, config: Configuration, progress: Progress) -> None:
+        """Token graphs, from the examples whose token importance was measured."""
+        if config.describe.graphs:
+            from atlas_builder.describe.graph_examples import measure_graphs
+
+            collected, device = Collected(self.collected), config.model.device
+            measure_graphs(*opened, collected, self.clustered, self.folder, device, progress)
+
     def held_out(self, opened: OpenedModel, config: Configuration, progress: Progress) -> None:
-        """The model's loss, and token and context F1, which use token importance."""
+        """The model's loss, and token, context and graph F1, which use token importance and graphs."""
         from atlas_builder.describe.held_out import measure_held_out
 
         predicts, device = config.describe.prediction, config.model.device
@@ -72,7 +80,7 @@ def measure_here(config: Configuration, store: Store, folder: Path, progress: Pr
     opened = OpenedModel(loaded, open_built_units(loaded, config, where.rotation, collected))
     if config.describe.importance != "none":
         measure_importance(*opened, collected, where.clustered, config, folder, progress)
-    for one in (where.edges, where.held_out, where.steering):
+    for one in (where.edges, where.graphs, where.held_out, where.steering):
         one(opened, config, progress)
 
 
@@ -84,6 +92,8 @@ def measure_remotely(
     before = executor.submit_to_model("edges", _measure, where, "edges", model)
     if config.describe.importance != "none":
         _importance_remotely(executor, where, model, progress)
+    if config.describe.graphs:
+        executor.submit_to_model("graphs", _measure, where, "graphs", model).result()
     names = ["held_out", *(["steering"] if config.describe.steering else [])]
     for task in [before, *(executor.submit_to_model(name, _measure, where, name, model) for name in names)]:
         task.result()

@@ -103,11 +103,13 @@ class PredictionScores:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """Token F1 and context F1: how well tokens predict where a unit fires, on held-out text."""
+    """Token, context and graph F1: how well tokens predict where a unit fires, on held-out text."""
 
     fired: int
     lookup: PredictionScores
     context: PredictionScores
+    graph: PredictionScores | None = None
+    """None where graphs were not asked for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -146,7 +146,8 @@ class Unit:
         """How well tokens predict where it fires; None if not measured."""
         record = self.record.get("prediction")
         return record and Prediction(
-            record["fired"], *(taken(PredictionScores, record[way]) for way in ("lookup", "context"))
+            record["fired"],
+            *(taken(PredictionScores, record[way]) for way in ("lookup", "context", "graph") if way in record),
         )
 
     @cached_property

@@ -130,6 +130,11 @@ MEASURES = (
         ("unit", "comparison"), digits=2,
     ),
     Measure(
+        "graph_f1", ("prediction", "graph", "f1"), "Graph F1",
+        "of predicting the same by the longest match in the graphs of its behaviours (Neuron to Graph)", "share",
+        ("unit", "comparison"), digits=2,
+    ),
+    Measure(
         "associations", ("associations", "named"), "Associations",
         "number of tokens and fields that come with its middle or its top more often, beyond chance", "count",
         ("layer",),

@@ -26,6 +26,7 @@ from atlas_builder.records.schema import content_hash as content_hash
 from atlas_builder.records.schema import sealed
 from atlas_builder.records.schema import serialise as serialise
 from atlas_builder.records.stages import Stages
+from atlas_builder.records.token_graphs import published_graph
 from atlas_builder.rounding import grain_of, grain_of_bands, published_values, shortest, significant, to_grain
 
 _IMPORTANCE_GRAIN = 0.01
@@ -214,9 +215,17 @@ class LayerRecords:
                     "central": place[behaviour["central"] - first],
                     "examples": members,
                     "neighbours": self._neighbours(number, neighbours if is_main else 0),
+                    **self._graph(number, is_main),
                 }
             )
         return records
+
+    def _graph(self, number: int, is_main: bool) -> Record:
+        """The graph of one of the layer's main behaviours; nothing where graphs were not asked for."""
+        saved = self.described.graphs
+        if saved is None or not is_main:
+            return {}
+        return {"graph": published_graph(saved.behaviours[number].graph, self._texts)}
 
     def _weighed(self, tokens: Sequence[tuple[int, float]]) -> list[list[Any]]:
         """Texts of tokens, or of characters that they are parts of, with their weights."""
@@ -377,7 +386,11 @@ class LayerRecords:
         counts = self.described.prediction
         if counts is None:
             return None
-        ways = {way: published_values(np.stack(predictor_scores(counts, way), axis=1)) for way in WAYS}
+        ways = {
+            way: published_values(np.stack(predictor_scores(counts, way), axis=1))
+            for way in WAYS
+            if way != "graph" or self.described.graphs is not None
+        }
         return counts["positives"].tolist(), ways
 
     def _steering(self, unit: int) -> Record | None:

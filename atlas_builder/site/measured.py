@@ -28,9 +28,10 @@ def measured_of(record: Record) -> MeasureRows:
     """Those of a record; the minimum is one of them where negative activations are, predictions where there are any."""
     prediction, negative = record["prediction"], record["negative"]
     is_predicted = prediction and prediction["fired"]
+    ways = {("prediction", way) for way in prediction if way != "fired"} if is_predicted else set()
     return MeasureRows(
         _rows(record, [measure for measure in _ACTIVATION if negative or measure.name != "min"]),
-        _rows(record, [measure for measure in _UNIT if is_predicted or measure.path[0] != "prediction"]),
+        _rows(record, [measure for measure in _UNIT if measure.path[0] != "prediction" or measure.path[:2] in ways]),
         _rows(negative, _NEGATIVE) if negative else [],
     )
 

@@ -22,6 +22,7 @@ from atlas_builder.records.measures import MEASURES, shown_in
 from atlas_builder.records.schema import Record
 from atlas_builder.site import evidence, figures, graph_figures, html, in_words, layer_table
 from atlas_builder.site import map as site_map
+from atlas_builder.site.behaviour_graph import graphs_drawn
 from atlas_builder.site.citing.cite import Citation, cite
 from atlas_builder.site.degeneracy import degeneracy_by_layer, layer_degeneracy, neuron_pages
 from atlas_builder.site.graph import WHOLE, Graph
@@ -136,6 +137,7 @@ class Pages:
             explained=any("importance" in example for example in record["examples"]),
             sides=sides_of(record, places, planes, colours),
             colours=colours,
+            graphs=graphs_drawn(record),
             lines=COLOURS,
             headline=headline(record),
             caution=evidence.caution(record["polysemanticity"], self.config.examples.policy),

@@ -19,6 +19,7 @@ from atlas_builder.describe.token_scores import (
     COUNTS,
     FIRES,
     HELD_OUT_EVERY,
+    UNTRIED,
     LookUp,
     Patterns,
     TextOrder,
@@ -176,6 +177,7 @@ def test_an_atlas_counts_what_slow_loops_count(built: Path, configure: Configure
                     needed = [(reach - at, text[key - (reach - at)]) for at in range(reach) if importance[at] > NEEDED]
                     patterns.add((unit, text[key], tuple(needed)))
             wanted = dict.fromkeys(COUNTS.names or (), 0)
+            wanted |= {"graph_predicted": UNTRIED}  # nobody asked for graphs
             for number in held_out:
                 text = read.text_of(number).tolist()
                 for at in range(len(text)):

@@ -193,7 +193,8 @@ def _typed(unit: Unit) -> dict[str, Any]:
             for example in unit.examples
         ],
         "logits": {side: [list(token) for token in getattr(unit.logits, side)] for side in ("positive", "negative")},
-        "prediction": unit.prediction and asdict(unit.prediction),
+        "prediction": unit.prediction
+        and {name: value for name, value in asdict(unit.prediction).items() if value is not None},
         "steering": unit.steering
         and {
             "value": unit.steering.value,

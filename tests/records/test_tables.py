@@ -68,6 +68,7 @@ def test_a_row_says_of_every_unit_what_its_record_says(site: Path) -> None:
                 **measures,
                 **{f"negative_{name}": value for name, value in below.items()},
                 **{f"{way}_f1": record["prediction"][way]["f1"] for way in ("lookup", "context")},
+                "graph_f1": None,
                 "associations": (record["associations"] or {}).get("named"),
                 "importance_share": None,
                 "direction_stability": None,

@@ -350,7 +350,9 @@ def _effects(record: Record) -> Iterator[str]:
     if prediction is not None:
         if prediction["fired"] > record["stats"]["tokens"]:
             yield "it fires on more held-out tokens than there are"
-        for way in ("lookup", "context"):
+        for way in ("lookup", "context", "graph"):
+            if way not in prediction:
+                continue
             precision, recall, f1 = (prediction[way][name] for name in ("precision", "recall", "f1"))
             if precision and recall and not near(f1, 2 * precision * recall / (precision + recall)):
                 yield f"the F1 of its {way} is not that of precision and recall"
