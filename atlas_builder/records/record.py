@@ -103,25 +103,11 @@ class LayerRecords:
         """What `digest_of` looks at of a unit's record, without the examples that are shown."""
         listed = self._listed[slice(*self.clustered.starts[unit : unit + 2].tolist())]
         central = self.layer.examples[[behaviour["central"] for behaviour in listed]]
-        documents = self._contexts.document[central["context"]]
-        positions = self._contexts.offset[central["context"]] + central["position"]
-        return {
-            "stats": self._stats(unit),
-            "behaviours": [
-                {
-                    "id": one["id"] + 1,
-                    "sign": one["sign"],
-                    "size": one["size"],
-                    "coverage": one["coverage"],
-                    "central": place,
-                }
-                for place, one in enumerate(listed)
-            ],
-            "examples": [
-                {"document": document, "position": position}
-                for document, position in zip(documents.tolist(), positions.tolist(), strict=True)
-            ],
-        }
+        documents = self._contexts.document[central["context"]].tolist()
+        positions = (self._contexts.offset[central["context"]] + central["position"]).tolist()
+        examples = [{"document": one, "position": other} for one, other in zip(documents, positions, strict=True)]
+        behaviours = [{**one, "id": one["id"] + 1, "central": place} for place, one in enumerate(listed)]
+        return {"stats": self._stats(unit), "behaviours": behaviours, "examples": examples}
 
     def plane(self, unit: int, sign: int) -> tuple[NDArray[np.float32], NDArray[np.int32], float]:
         """Principal coordinates of a unit's examples of one sign, their behaviours, and the share of variance.
