@@ -21,10 +21,17 @@ def headline(record: Record) -> str:
         return "never fires on this corpus"
     if not any(side["behaviours"] for side in measures.values()):
         return "has no behaviour that its examples share"
-    positive, *negative = map(_things, measures.values())
-    if not negative:
-        return f"does {positive}"
-    return f"does {positive} with positive and {negative[0]} with negative activations"
+    if len(measures) == 1:
+        return f"does {_things(measures[1])}"
+    shown = {_SIGNS[sign]: _things(side) for sign, side in measures.items() if side["behaviours"]}
+    if len(shown) == 1:
+        ((sign, things),) = shown.items()
+        (other,) = set(_SIGNS.values()) - {sign}
+        return f"does {things} with {sign} activations and shows no behaviour with {other} ones"
+    return f"does {shown['positive']} with positive and {shown['negative']} with negative activations"
+
+
+_SIGNS = {1: "positive", -1: "negative"}
 
 
 def _things(side: dict[str, Any]) -> str:
