@@ -48,6 +48,15 @@ _INTERVALS = {
 }
 """Measures with an interval on a unit's page: its per cent, and the measures that are its ends."""
 
+_OF_ALL_UNITS = {
+    "lines": COLOURS,
+    "shown_in": shown_in,
+    "diversity": _DIVERSITY,
+    "intervals": _INTERVALS,
+    "stable": STABLE,
+}
+"""What the pages of all units have in common."""
+
 BEHAVIOUR_GROUPS = ("one main behaviour", "two", "three", "four or more", "none")
 
 
@@ -138,14 +147,10 @@ class Pages:
             sides=sides_of(record, places, planes, colours),
             colours=colours,
             graphs=graphs_drawn(record),
-            lines=COLOURS,
             headline=headline(record),
             caution=evidence.caution(record["polysemanticity"], self.config.examples.policy),
             reliability=reliability(record, self.config.examples.policy),
-            shown_in=shown_in,
             measured=measured_of(record),
-            diversity=_DIVERSITY,
-            intervals=_INTERVALS,
             histogram=figures.histogram(edges, counts, threshold, own_edges_of(record)),
             strips=strips_of(record),
             threshold=threshold,
@@ -155,12 +160,12 @@ class Pages:
             around=around,
             token=record.get("token"),
             direction=record.get("direction"),
-            stable=STABLE,
             basis=BASES[self.config.units.basis],
             reads=[(part, figures.shares(_shares_read(part))) for part in record.get("reads", ())],
             counterpart=self._counterpart,
             reach=self.config.examples.window[0],
             attributes="tokens and values of fields" if self._has_fields else "tokens",
+            **_OF_ALL_UNITS,
         )
 
     @property

@@ -46,6 +46,11 @@ class UnitSide:
         return self.behaviours[self.measures["main_behaviours"] :]
 
     @property
+    def has_unclustered(self) -> bool:
+        """Whether some of its examples are unclustered, shown or not."""
+        return bool(self.measures["noise_fraction"])
+
+    @property
     def unexplained(self) -> float:
         """The share of the activation that is of unclustered examples."""
         return max(0.0, 1 - float(sum(behaviour["coverage"] for behaviour in self.behaviours)))
@@ -56,7 +61,7 @@ class UnitSide:
         parts = [(self.colours[behaviour["id"]], behaviour["coverage"]) for behaviour in self.main]
         if self.rare:
             parts.append(("c0", sum(behaviour["coverage"] for behaviour in self.rare)))
-        return figures.shares([*parts, ("c0", self.unexplained)] if self.noise else parts)
+        return figures.shares([*parts, ("c0", self.unexplained)] if self.has_unclustered else parts)
 
     @property
     def spread(self) -> float:

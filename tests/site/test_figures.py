@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from atlas_builder.rounding import percent
 from atlas_builder.site import figures
+from atlas_builder.site.unit_side import UnitSide
 
 
 def _dots(svg: str, colour: str) -> list[tuple[int, int]]:
@@ -124,3 +125,14 @@ def test_ticks_are_a_few_round_numbers_that_hold_all_values(least: float, span: 
     steps = np.diff(ticks)
     np.testing.assert_allclose(steps, steps[0], rtol=1e-6)
     assert f"{steps[0]:.0e}"[0] in "125"
+
+
+def test_the_bar_of_a_unit_has_the_share_of_unclustered_examples_where_none_of_them_is_shown() -> None:
+    def side(noise_fraction: float) -> UnitSide:
+        behaviour = {"id": 1, "coverage": 0.4}
+        return UnitSide(
+            1, [behaviour], [], {"main_behaviours": 1, "noise_fraction": noise_fraction}, ["c0", "c1"], None
+        )
+
+    assert side(0.5).bar.count("c0") == 1
+    assert side(0.0).bar.count("c0") == 0
