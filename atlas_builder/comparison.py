@@ -21,8 +21,9 @@ from scipy.sparse import csr_array
 from atlas_builder import reader
 from atlas_builder.corpus.token_text import plain
 from atlas_builder.errors import ConfigurationError, NoAtlasError, SiteError
-from atlas_builder.explain.results import Explained, beside, of_atlas, of_whole_units, scores_of
+from atlas_builder.explain.results import beside, of_atlas, of_whole_units, scores_of
 from atlas_builder.explain.results import read_explanations as explained
+from atlas_builder.records.explanations import Explanation
 from atlas_builder.records.kinds import kind_of
 from atlas_builder.records.measures import MEASURES, shown_in
 from atlas_builder.site import figures
@@ -88,7 +89,7 @@ class Compared:
     name: str
     place: str
 
-    explained: list[Explained]
+    explained: list[Explanation]
     """Explanations of some of its units."""
 
     @cached_property

@@ -18,8 +18,9 @@ from scipy.sparse import csr_array
 from atlas_builder.cli import main
 from atlas_builder.comparison import _SEEN, SHARED, Mean, compare, matches, mean
 from atlas_builder.errors import ConfigurationError
-from atlas_builder.explain.results import Explained, ExplanationScores, beside, digest
+from atlas_builder.explain.results import beside, digest
 from atlas_builder.pipeline.build import build
+from atlas_builder.records.explanations import Explanation, ExplanationScores
 from tests.support.atlases import Configure, records_of
 
 
@@ -132,7 +133,7 @@ def test_what_another_model_said_is_compared_too(
 ) -> None:
     site = copy_of(tiny_site)
     said = [
-        Explained(
+        Explanation(
             f"tiny/L0/N{unit}",
             0,
             unit,

@@ -10,7 +10,6 @@ from atlas_builder.explain.client import OpenAIServer
 from atlas_builder.explain.options import METHODS
 from atlas_builder.explain.published import given_explanations
 from atlas_builder.explain.results import (
-    Explained,
     beside,
     mean_scores,
     of_atlas,
@@ -19,6 +18,7 @@ from atlas_builder.explain.results import (
 )
 from atlas_builder.explain.run import explain, sole_writer
 from atlas_builder.progress import Progress
+from atlas_builder.records.explanations import Explanation
 
 
 def run_explain(
@@ -46,7 +46,7 @@ def run_explain(
     asked, judging = _servers(server, model, judge_server, judge)
     if asked is None and (given is None or behaviours or units or only):
         raise ConfigurationError("explain requires --server and --model, or --from with explanations that exist.")
-    lines: list[Explained] = []
+    lines: list[Explanation] = []
     if given is not None:
         lines, sentences = given_explanations(given, folder)
         for sentence in sentences:
@@ -82,7 +82,7 @@ def _servers(
     return OpenAIServer(server, model), judging
 
 
-def _take(file: Path, lines: Sequence[Explained], progress: Progress) -> None:
+def _take(file: Path, lines: Sequence[Explanation], progress: Progress) -> None:
     """Put lines into a file; those that are there with the same explanation, perhaps with scores, stay."""
     with sole_writer(file):
         known = {one.key: one for one in read_explanations(file, progress.say)}

@@ -11,9 +11,9 @@ from atlas_builder.explain import prompts
 from atlas_builder.explain.excerpts import Excerpt
 from atlas_builder.explain.journal import JournalledServer
 from atlas_builder.explain.judging import Judge, Materials
-from atlas_builder.explain.results import Explained, Key, kept_text
+from atlas_builder.explain.results import kept_text
 from atlas_builder.explain.targets import ExplainTarget
-from atlas_builder.records.explanations import digest_of
+from atlas_builder.records.explanations import Explanation, ExplanationKey, digest_of
 from atlas_builder.records.schema import Record
 
 _TOKENS = "The neuron is most active on these tokens: {tokens}."
@@ -23,10 +23,10 @@ class Job(NamedTuple):
     """The lines of a target that are missing, without what is not known yet."""
 
     target: ExplainTarget
-    drafts: list[Explained]
+    drafts: list[Explanation]
 
     @property
-    def keys(self) -> list[Key]:
+    def keys(self) -> list[ExplanationKey]:
         """The keys of its lines."""
         return [draft.key for draft in self.drafts]
 
@@ -38,9 +38,9 @@ class Explainer:
         self.server, self.judge = server, judge
         self._seed = seed
 
-    def drafts(self, target: ExplainTarget, record: Record, baselines: bool) -> list[Explained]:
+    def drafts(self, target: ExplainTarget, record: Record, baselines: bool) -> list[Explanation]:
         """The lines of a target before anything is asked; with `baselines`, of a behaviour also what needs no model."""
-        draft = Explained(
+        draft = Explanation(
             record["id"], target.layer, target.unit, target.number, digest_of(record, target.number), self.server.name,
             "explain", self.judge.name, self._seed,
         )  # fmt: skip
@@ -57,14 +57,14 @@ class Explainer:
             ),
         ]
 
-    def lines(self, job: Job, materials: Materials | None, others: Materials | None) -> list[Explained]:
+    def lines(self, job: Job, materials: Materials | None, others: Materials | None) -> list[Explanation]:
         """The lines of a job; none of the model's own where it gives no answer. Raises `ServerError`."""
         if materials is None:  # it never fires: nothing to explain, and nothing to score on
             return [replace(draft, judge=self.judge.name, seed=self._seed) for draft in job.drafts]
         drafts = [draft if draft.explanation else self._explained(draft, materials) for draft in job.drafts]
         return [self._scored(draft, materials, others) for draft in drafts if draft is not None]
 
-    def _explained(self, draft: Explained, materials: Materials) -> Explained | None:
+    def _explained(self, draft: Explanation, materials: Materials) -> Explanation | None:
         explanation = self._asked(materials.explained, materials.maximum)
         ranged = ""
         if explanation and materials.range_explained and "simulation" in self.judge.methods:
@@ -75,7 +75,7 @@ class Explainer:
         """An explanation made from excerpts; empty if there is none."""
         return kept_text(self.server.ask(prompts.explaining(excerpts, maximum)) or "") if excerpts else ""
 
-    def _scored(self, draft: Explained, materials: Materials, others: Materials | None) -> Explained:
+    def _scored(self, draft: Explanation, materials: Materials, others: Materials | None) -> Explanation:
         return replace(
             draft,
             judge=self.judge.name,

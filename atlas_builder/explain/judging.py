@@ -12,9 +12,9 @@ from atlas_builder.explain.excerpts import Excerpt
 from atlas_builder.explain.journal import JournalledServer
 from atlas_builder.explain.options import METHODS
 from atlas_builder.explain.prompts import chosen_numbers, detecting, fuzzing, simulated, simulating
-from atlas_builder.explain.results import ExplanationScores, FloorScores
 from atlas_builder.explain.scoring import correlation, rank_correlation
 from atlas_builder.explain.trials import Trial, balanced_accuracy
+from atlas_builder.records.explanations import ExplanationScores, FloorScores
 from atlas_builder.rounding import significant
 
 

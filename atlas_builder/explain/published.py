@@ -17,11 +17,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from atlas_builder.errors import ConfigurationError, brief
-from atlas_builder.explain.results import LONGEST, Explained, Key, explained_of, kept_text
+from atlas_builder.explain.results import kept_text
 from atlas_builder.files import read_json
 from atlas_builder.reader.facts import read_facts
 from atlas_builder.records.address import UnitAddress
-from atlas_builder.records.explanations import digest_of
+from atlas_builder.records.explanations import (
+    LONGEST_TEXT,
+    Explanation,
+    ExplanationKey,
+    digest_of,
+    explanation_of,
+)
 from atlas_builder.records.schema import Record
 
 _DELPHI = re.compile(r"(?P<hookpoint>.+)_latent(?P<unit>[0-9]{1,18})\.txt")
@@ -46,7 +52,7 @@ _Reader = Callable[[Path, Counter[str]], Iterator[_Description]]
 class GivenExplanations(NamedTuple):
     """Lines made from what others said, and a sentence for each thing that there is to say of them."""
 
-    lines: list[Explained]
+    lines: list[Explanation]
     sentences: list[str]
 
 
@@ -67,7 +73,7 @@ def given_explanations(given: str, site: Path) -> GivenExplanations:
         drafts = units.own(_lines_of(path, counts))
     else:
         drafts = units.described(source, (_delphi if source == "delphi" else _neuronpedia)(path, counts))
-    lines: dict[Key, Explained] = {}
+    lines: dict[ExplanationKey, Explanation] = {}
     for draft in drafts:
         counts["said twice of one unit or behaviour by one model: the last is taken"] += draft.key in lines
         lines[draft.key] = draft
@@ -94,21 +100,23 @@ class _AtlasUnits:
         record: Record = read_json(self._site / UnitAddress(layer, unit).record)
         return record
 
-    def described(self, source: str, descriptions: Iterator[_Description]) -> Iterator[Explained]:
+    def described(self, source: str, descriptions: Iterator[_Description]) -> Iterator[Explanation]:
         """A line for each description of a unit that exists."""
         for layer, unit, text, model in descriptions:
             explanation = kept_text(text)
             if not explanation:
                 self._counts["empty: left out"] += 1
             elif (record := self._record(layer, unit)) is not None:
-                self._counts[f"longer than {LONGEST:,} characters: cut"] += len(" ".join(text.split())) > LONGEST
+                self._counts[f"longer than {LONGEST_TEXT:,} characters: cut"] += (
+                    len(" ".join(text.split())) > LONGEST_TEXT
+                )
                 self._counts["with what looks like HTML: kept as text"] += _TAG.search(explanation) is not None
-                yield Explained(
+                yield Explanation(
                     record["id"], layer, unit, None, digest_of(record, None), kept_text(model), source,
                     explanation=explanation,
                 )  # fmt: skip
 
-    def own(self, lines: Iterator[Explained]) -> Iterator[Explained]:
+    def own(self, lines: Iterator[Explanation]) -> Iterator[Explanation]:
         """The lines of units and behaviours that exist, as they are."""
         for one in lines:
             if one.id != UnitAddress(one.layer, one.unit).within(self._atlas):
@@ -124,10 +132,10 @@ class _AtlasUnits:
                 yield one
 
 
-def _lines_of(path: Path, counts: Counter[str]) -> Iterator[Explained]:
+def _lines_of(path: Path, counts: Counter[str]) -> Iterator[Explanation]:
     for record in _json_lines(path, counts):
         try:
-            yield explained_of(record)
+            yield explanation_of(record)
         except (ValueError, KeyError, TypeError):
             counts["no lines of explain: left out"] += 1
 

@@ -6,94 +6,30 @@ of whole units only, are read too.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from atlas_builder.corpus.token_text import plain
 from atlas_builder.errors import ConfigurationError
 from atlas_builder.files import read_json
 from atlas_builder.reader.facts import read_facts
 from atlas_builder.records.address import UnitAddress
-from atlas_builder.records.explanations import digest_of
-
-LONGEST = 2000
-"""Characters of an explanation that are kept."""
-SOURCES = ("explain", "delphi", "neuronpedia", "label", "tokens")
-"""Who explains: a model that `explain` asked, files of other programs, and what needs no model."""
-Key = tuple[str, int | None, str, str]
-"""What there is one line of: id, behaviour, source and model."""
-
-
-class ExplanationScores(NamedTuple):
-    """What an explanation is worth; None where there is nothing to score, or no readable answer.
-
-    The first three are correlations of simulated with true activations, from −1 to 1; the other two are balanced
-    accuracies, 0.5 by chance. `random_only` and `whole_range` are of whole units.
-    """
-
-    simulation: float | None = None
-    random_only: float | None = None
-    whole_range: float | None = None
-    detection: float | None = None
-    fuzzing: float | None = None
-
-
-class FloorScores(NamedTuple):
-    """The scores of the same explanation on the examples of another unit: what chance gives."""
-
-    simulation: float | None = None
-    detection: float | None = None
-    fuzzing: float | None = None
-
-
-@dataclass(frozen=True)
-class Explained:
-    """An explanation of a unit, or of one of its behaviours, and its scores."""
-
-    id: str
-    layer: int
-    unit: int
-    behaviour: int | None
-    """From 1; None for the whole unit."""
-    does: str
-    """What is explained, as `digest_of` its record."""
-    model: str
-    """The model that said it; empty where none did, or it is not known."""
-    source: str = "explain"
-    """One of `SOURCES`."""
-    judge: str | None = None
-    """The model that the scores are by; None where there are none."""
-    seed: int = 0
-    explanation: str = ""
-    range_explanation: str = ""
-    """Made from excerpts of the whole range of activations; of whole units."""
-    scores: ExplanationScores = field(default_factory=ExplanationScores)
-    floor: FloorScores = field(default_factory=FloorScores)
-
-    @property
-    def key(self) -> Key:
-        """What there is one line of."""
-        return self.id, self.behaviour, self.source, self.model
-
-    @property
-    def line(self) -> str:
-        """Its line in the file."""
-        parts = {"scores": self.scores._asdict(), "floor": self.floor._asdict()}
-        return json.dumps({**asdict(self), **parts}, ensure_ascii=False) + "\n"
-
-
-_BEGINS = '{"id": "'
+from atlas_builder.records.explanations import (
+    LONGEST_TEXT,
+    SOURCES,
+    Explanation,
+    ExplanationScores,
+    digest_of,
+    parse_lines,
+)
 
 
 def kept_text(text: str) -> str:
-    """An explanation as it is kept: one line, without invisible characters, cut after `LONGEST` characters."""
+    """An explanation as it is kept: one line, without invisible characters, cut after `LONGEST_TEXT` characters."""
     # A long answer is cut twice: what is cut away first can neither be kept nor cost time.
-    joined = " ".join(text[: 20 * LONGEST].encode(errors="replace").decode().split())
-    return plain(joined)[:LONGEST].rstrip()
+    joined = " ".join(text[: 20 * LONGEST_TEXT].encode(errors="replace").decode().split())
+    return plain(joined)[:LONGEST_TEXT].rstrip()
 
 
 def digest(site: Path, layer: int, unit: int, behaviour: int | None = None) -> str:
@@ -107,7 +43,7 @@ def beside(site: Path) -> Path:
     return site.with_name(f"{site.name}.explained.jsonl")
 
 
-def read_explanations(path: Path, say: Callable[[str], object] = lambda text: None) -> list[Explained]:
+def read_explanations(path: Path, say: Callable[[str], object] = lambda text: None) -> list[Explanation]:
     """The lines of a file, without an unfinished last one; none if there is no file.
 
     A later line of the same key replaces an earlier one, which is said once. Raises `ConfigurationError` if the file
@@ -115,71 +51,33 @@ def read_explanations(path: Path, say: Callable[[str], object] = lambda text: No
     """
     if not path.exists():
         return []
-    *lines, unfinished = path.read_text(encoding="utf-8", errors="replace").split("\n")
     try:
-        explanations = [explained_of(json.loads(line)) for line in lines]
-        if not (unfinished.startswith(_BEGINS) or _BEGINS.startswith(unfinished)):
-            raise ValueError
-    except (ValueError, KeyError, TypeError, RecursionError):
+        found, notes = parse_lines(path.read_text(encoding="utf-8", errors="replace"), str(path))
+    except ConfigurationError:
         raise ConfigurationError(f"{path} is not a file of explanations: name another file.") from None
-    by_key = {one.key: one for one in explanations}
-    if doubles := len(explanations) - len(by_key):
-        say(f"{path}: {doubles} lines are replaced by later ones of the same unit or behaviour, source and model")
-    return list(by_key.values())
+    for note in notes:
+        say(note)
+    return list(found)
 
 
-def drop_unfinished(path: Path, explanations: Sequence[Explained]) -> None:
+def drop_unfinished(path: Path, explanations: Sequence[Explanation]) -> None:
     """Remove an unfinished last line of a file, of which these are the others."""
     if path.exists() and not path.read_bytes().endswith(b"\n"):
         write_explanations(path, explanations)
 
 
-def write_explanations(path: Path, explanations: Sequence[Explained]) -> None:
+def write_explanations(path: Path, explanations: Sequence[Explanation]) -> None:
     """Write a file of explanations in one step."""
     draft = path.with_name(f".{path.name}.draft")
     draft.write_text("".join(one.line for one in explanations), encoding="utf-8", errors="replace")
     draft.replace(path)
 
 
-def explained_of(record: dict[str, Any]) -> Explained:
-    """A line as read; raises `ValueError`, `KeyError` or `TypeError` for anything else."""
-    scores = dict(record["scores"])
-    if "top_and_random" in scores:  # of version 0.5
-        scores["simulation"] = scores.pop("top_and_random")
-        record = {"behaviour": None, "source": "explain", "judge": record["model"], **record}
-    one = Explained(
-        **{
-            **record,
-            **{name: kept_text(_checked(record[name], str)) for name in ("explanation", "range_explanation")},
-            "scores": ExplanationScores(**{name: _score(value) for name, value in scores.items()}),
-            "floor": FloorScores(**{name: _score(value) for name, value in dict(record.get("floor") or {}).items()}),
-        }
-    )
-    for value, kind in (
-        (one.id, str), (one.layer, int), (one.unit, int), (one.does, str), (one.model, str), (one.source, str),
-        (one.seed, int), (one.judge or "", str), (1 if one.behaviour is None else one.behaviour, int),
-    ):  # fmt: skip
-        _checked(value, kind)
-    return one
-
-
-def _checked(value: Any, kind: type) -> Any:
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise ValueError
-    return value
-
-
-def _score(value: Any) -> float | None:
-    return (
-        None if value is None else float(_checked(value, float) if isinstance(value, float) else _checked(value, int))
-    )
-
-
-def of_atlas(site: Path, explanations: Sequence[Explained]) -> list[Explained]:
+def of_atlas(site: Path, explanations: Sequence[Explanation]) -> list[Explanation]:
     """The explanations that fit the units and behaviours of an atlas as it is now."""
     atlas = read_facts(site)
     counts = {layer["layer"]: layer["units"] for layer in atlas["layers"]}
-    by_unit: dict[UnitAddress, list[Explained]] = {}
+    by_unit: dict[UnitAddress, list[Explanation]] = {}
     for one in explanations:
         address = UnitAddress(one.layer, one.unit)
         if one.id == address.within(atlas["atlas"]["id"]) and 0 <= one.unit < counts.get(one.layer, 0):
@@ -196,15 +94,15 @@ def of_atlas(site: Path, explanations: Sequence[Explained]) -> list[Explained]:
     return [one for one in explanations if id(one) in fitting]
 
 
-def of_whole_units(explanations: Iterable[Explained]) -> list[Explained]:
+def of_whole_units(explanations: Iterable[Explanation]) -> list[Explanation]:
     """Those of whole units by a model that `explain` asked."""
     return [one for one in explanations if one.behaviour is None and one.source == "explain"]
 
 
-def mean_scores(explanations: Sequence[Explained]) -> Iterator[str]:
+def mean_scores(explanations: Sequence[Explanation]) -> Iterator[str]:
     """The mean of each score and of its floor, by layer, a line for each source of units and of behaviours."""
 
-    def group(one: Explained) -> tuple[int, bool, int, str]:
+    def group(one: Explanation) -> tuple[int, bool, int, str]:
         return one.layer, one.behaviour is None, SOURCES.index(one.source) if one.source in SOURCES else 99, one.source
 
     for (layer, whole, _, source), members in groupby(sorted(explanations, key=group), group):
@@ -218,12 +116,12 @@ def mean_scores(explanations: Sequence[Explained]) -> Iterator[str]:
         yield f"layer {layer}, {kind}, {source}: {', '.join(means) or 'nothing to score'}"
 
 
-def _floor(explanations: Sequence[Explained], name: str) -> str:
+def _floor(explanations: Sequence[Explanation], name: str) -> str:
     values = [value for one in explanations if (value := getattr(one.floor, name, None)) is not None]
     return f"; floor {sum(values) / len(values):.3f}" if values else ""
 
 
-def scores_of(explanations: Sequence[Explained], name: str, layer: int | None = None) -> list[float]:
+def scores_of(explanations: Sequence[Explanation], name: str, layer: int | None = None) -> list[float]:
     """The values of one of the scores, of one layer or of all, where it is known."""
     values = (getattr(one.scores, name) for one in explanations if layer in (None, one.layer))
     return [value for value in values if value is not None]

@@ -32,13 +32,13 @@ from atlas_builder.explain.journal import Journal, JournalledServer
 from atlas_builder.explain.judging import Judge, Materials
 from atlas_builder.explain.materials import MaterialsReader
 from atlas_builder.explain.options import METHODS
-from atlas_builder.explain.results import Explained, Key
 from atlas_builder.explain.targets import ExplainTarget, Targets
 from atlas_builder.files import locked, read_json
 from atlas_builder.models.memory import keep_memory
 from atlas_builder.progress import Progress
 from atlas_builder.reader import open as open_atlas
 from atlas_builder.records.address import UnitAddress
+from atlas_builder.records.explanations import Explanation, ExplanationKey
 from atlas_builder.records.schema import Record
 from atlas_builder.rerun.source import open_rerun
 
@@ -71,7 +71,7 @@ def explain(
     behaviours: int | None = None,
     units: int | None = None,
     only: Sequence[str] = (),
-    given: Sequence[Explained] = (),
+    given: Sequence[Explanation] = (),
     judge: Server | None = None,
     scores: Sequence[str] = METHODS,
     baselines: bool = True,
@@ -79,7 +79,7 @@ def explain(
     at_once: int = 16,
     overrides: tuple[str, ...] = (),
     progress: Progress | None = None,
-) -> list[Explained]:
+) -> list[Explanation]:
     """Explain and score behaviours and units, and append a line of JSON for each explanation to `output`.
 
     Without a choice, `DEFAULT` random behaviours; with explanations that are `given`, to be scored and written, none.
@@ -135,7 +135,7 @@ def _journal(output: Path) -> Iterator[Journal]:
 
 def _kept(
     site: Path, output: Path, explainer: Explainer, seed: int, explains: bool, progress: Progress
-) -> list[Explained]:
+) -> list[Explanation]:
     """The lines of an earlier run that fit the atlas as it is now; an unfinished last line is removed."""
     explanations = results.read_explanations(output, progress.say)
     fitting = results.of_atlas(site, explanations)
@@ -173,7 +173,7 @@ class _Run:
         """The record of a target's unit."""
         return self._read(target.layer, target.unit)
 
-    def jobs(self, chosen: Sequence[ExplainTarget], given: Sequence[Explained], baselines: bool) -> list[Job]:
+    def jobs(self, chosen: Sequence[ExplainTarget], given: Sequence[Explanation], baselines: bool) -> list[Job]:
         """All lines of targets that are chosen, and those that are given, by target."""
         drafts = {target: self._explainer.drafts(target, self.record(target), baselines) for target in chosen}
         for one in given:
@@ -181,10 +181,10 @@ class _Run:
             of_target[:] = [*(other for other in of_target if other.key != one.key), one]
         return [Job(target, drafts[target]) for target in sorted(drafts)]
 
-    def missing(self, jobs: Sequence[Job], known: Mapping[Key, Explained]) -> list[Job]:
+    def missing(self, jobs: Sequence[Job], known: Mapping[ExplanationKey, Explanation]) -> list[Job]:
         """The jobs without lines that are known, and scored by the judge."""
 
-        def is_missing(draft: Explained) -> bool:
+        def is_missing(draft: Explanation) -> bool:
             line = known.get(draft.key)
             said = draft.explanation
             return line is None or line.judge != self._explainer.judge.name or said not in ("", line.explanation)
@@ -201,7 +201,9 @@ class _Run:
         read = reader.read(wanted, self.record, self._progress)
         return {target: (read.get(target), read.get(other) if other else None) for target, other in others.items()}
 
-    def lines(self, jobs: Sequence[Job], materials: Mapping[ExplainTarget, _Pair], at_once: int) -> Iterator[Explained]:
+    def lines(
+        self, jobs: Sequence[Job], materials: Mapping[ExplainTarget, _Pair], at_once: int
+    ) -> Iterator[Explanation]:
         """The lines of all jobs as they are ready; where one fails, what is being asked is waited for, and kept."""
         threads = ThreadPoolExecutor(at_once)
         try:

@@ -133,7 +133,7 @@ def explanation_columns(explanations: ByBehaviour, unit: str, behaviour: int | N
     if behaviour is None:
         return columns
     return columns | {
-        f"explanation_{name}": one and one.scores[name] for name in ("detection", "fuzzing", "simulation")
+        f"explanation_{name}": one and getattr(one.scores, name) for name in ("detection", "fuzzing", "simulation")
     }
 
 

@@ -12,7 +12,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,15 +32,39 @@ LONGEST_TEXT = 2000
 
 _SHA256 = re.compile("[0-9a-f]{64}")
 _LONGEST_NAME = 200  # characters of a model's name
-_SOURCES = ("explain", "delphi", "neuronpedia", "label", "tokens")
+SOURCES = ("explain", "delphi", "neuronpedia", "label", "tokens")
+"""Who explains: a model that `explain` asked, files of other programs, and what needs no model."""
 _COMPUTED = ("label", "tokens")
+_BEGINS = '{"id": "'
 _RANGES = {"simulation": -1.0, "random_only": -1.0, "whole_range": -1.0, "detection": 0.0, "fuzzing": 0.0}
 """Scores and the least that each can be; the most is 1."""
-_AT_RANDOM = ("simulation", "detection", "fuzzing")
 
-Scores = Mapping[str, float | None]
 ByBehaviour = Mapping[tuple[str, int | None], "Sequence[Explanation]"]
 """Explanations by the unit's id and the number of the behaviour, or None."""
+ExplanationKey = tuple[str, int | None, str, str]
+"""What there is one line of: id, behaviour, source and model."""
+
+
+class ExplanationScores(NamedTuple):
+    """What an explanation is worth; None where there is nothing to score, or no readable answer.
+
+    The first three are correlations of simulated with true activations, from −1 to 1; the other two are balanced
+    accuracies, 0.5 by chance. `random_only` and `whole_range` are of whole units.
+    """
+
+    simulation: float | None = None
+    random_only: float | None = None
+    whole_range: float | None = None
+    detection: float | None = None
+    fuzzing: float | None = None
+
+
+class FloorScores(NamedTuple):
+    """The scores of the same explanation on the examples of another unit: what chance gives."""
+
+    simulation: float | None = None
+    detection: float | None = None
+    fuzzing: float | None = None
 
 
 @dataclass(frozen=True)
@@ -52,31 +76,45 @@ class Explanation:
     layer: int
     unit: int
     behaviour: int | None
-    """None: the whole unit."""
+    """From 1; None for the whole unit."""
     does: str
     """The `digest_of` what was explained."""
     model: str
     """The model that said it; empty where none did, or where it is not known."""
-    source: str
+    source: str = "explain"
     """`explain`; `delphi` or `neuronpedia`, whose descriptions are of whole units; `label` or `tokens`: the computed
     label or the top tokens, scored like an explanation."""
-    judge: str | None
-    """The model behind the scores."""
-    seed: int
-    explanation: str
-    range_explanation: str
-    """Of the whole activation range; empty where nobody asked."""
-    scores: Scores
-    """`simulation`, `random_only` and `whole_range` are correlations, `detection` and `fuzzing` balanced accuracies."""
-    floor: Scores
-    """Scores of the same explanation on another unit's examples: what chance gives."""
+    judge: str | None = None
+    """The model that the scores are by; None where there are none."""
+    seed: int = 0
+    explanation: str = ""
+    range_explanation: str = ""
+    """Made from excerpts of the whole range of activations; of whole units."""
+    scores: ExplanationScores = field(default_factory=ExplanationScores)
+    floor: FloorScores = field(default_factory=FloorScores)
     current: bool = True
-    """Whether it was said of this edition of the unit."""
+    """Whether it was said of this edition of the unit, as the atlas publishes it."""
+
+    @property
+    def key(self) -> ExplanationKey:
+        """What there is one line of."""
+        return self.id, self.behaviour, self.source, self.model
 
     @property
     def is_computed(self) -> bool:
         """Whether no model said it: the label or the top tokens."""
         return self.source in _COMPUTED
+
+    @property
+    def line(self) -> str:
+        """Its line in a file that `explain` writes; whether it is `current`, an atlas knows that publishes it."""
+        fields = {name: value for name, value in self.plain.items() if name != "current"}
+        return json.dumps(fields, ensure_ascii=False) + "\n"
+
+    @property
+    def plain(self) -> dict[str, Any]:
+        """Its fields as JSON has them."""
+        return {**asdict(self), "scores": self.scores._asdict(), "floor": self.floor._asdict()}
 
 
 class ExplanationFile(NamedTuple):
@@ -128,52 +166,50 @@ def _read(path: str, modified: int, size: int) -> ExplanationFile:
         raise ConfigurationError(
             f"site.explanations: {path} cannot be read ({reason}): give a file that atlas-builder explain wrote."
         ) from None
-    return parse_lines(text, f"site.explanations: {path}")
+    found, notes = parse_lines(text, f"site.explanations: {path}")
+    with_text = tuple(one for one in found if one.explanation)
+    if without := len(found) - len(with_text):
+        said = "has no text and is left out" if without == 1 else "have no text and are left out"
+        notes = (*notes, f"site.explanations: {path}: of its lines, {without:,} {said}")
+    return ExplanationFile(with_text, notes)
 
 
 def parse_lines(text: str, name: str) -> ExplanationFile:
     """The explanations of a file's text; `ConfigurationError` names the first line that is none."""
     *lines, last = text.split("\n")
-    found: dict[tuple[str, int | None, str, str], Explanation] = {}
-    again = without_text = long = 0
+    found: dict[ExplanationKey, Explanation] = {}
+    again = long = 0
     for number, line in enumerate([*lines, last] if last else lines, start=1):
         try:
-            one = _explanation(json.loads(line))
+            one = explanation_of(json.loads(line))
         except (ValueError, KeyError, TypeError, RecursionError) as error:
-            if number > len(lines):  # a run that was stopped leaves a part of a line
-                break
+            if number > len(lines) and (line.startswith(_BEGINS) or _BEGINS.startswith(line)):
+                break  # a run that was stopped leaves a part of a line
             said = f"no {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
             raise ConfigurationError(
                 f"{name}, line {number} is no explanation ({said[:120]}): remove it, or give another file."
             ) from None
-        if not one.explanation:
-            without_text += 1
-            continue
         if len(one.explanation) > LONGEST_TEXT:
             long += 1
             one = replace(one, explanation=one.explanation[: LONGEST_TEXT - 1] + "…")
-        key = (one.id, one.behaviour, one.source, one.model)
-        again += found.pop(key, None) is not None
-        found[key] = one
+        again += found.pop(one.key, None) is not None
+        found[one.key] = one
     counts = {
         (
             "is of what a later line explains too, which counts",
             "are of what later lines explain too, which count",
         ): again,
-        ("has no text and is left out", "have no text and are left out"): without_text,
         (
             f"has more than {LONGEST_TEXT:,} characters and is cut",
             f"have more than {LONGEST_TEXT:,} characters and are cut",
         ): long,
     }
-    notes = (
-        f"site.explanations: of its lines, {count:,} {words[count != 1]}" for words, count in counts.items() if count
-    )
+    notes = (f"{name}: of its lines, {count:,} {words[count != 1]}" for words, count in counts.items() if count)
     return ExplanationFile(tuple(found.values()), tuple(notes))
 
 
-def _explanation(line: Any) -> Explanation:
-    """The explanation of a line; `ValueError`, `KeyError`, `TypeError` where it is none."""
+def explanation_of(line: Any) -> Explanation:
+    """The explanation that a line of JSON holds; `ValueError`, `KeyError`, `TypeError` where it is none."""
     if not isinstance(line, dict):
         raise ValueError("it is no object")
     layer, unit = _count(line, "layer"), _count(line, "unit")
@@ -181,7 +217,7 @@ def _explanation(line: Any) -> Explanation:
     if parsed is None or parsed[0] is None or parsed[1] != (layer, unit):
         raise ValueError("its id is not that of its layer and unit")
     source = line.get("source", "explain")
-    if source not in _SOURCES:
+    if source not in SOURCES:
         raise ValueError("its source is unknown")
     scores = dict(line["scores"])
     if "top_and_random" in scores:  # version 0.5
@@ -203,8 +239,8 @@ def _explanation(line: Any) -> Explanation:
         seed=_count(line, "seed"),
         explanation=_joined(line["explanation"]),
         range_explanation=_joined(line.get("range_explanation", ""), LONGEST_TEXT),
-        scores=_scores(scores, _RANGES),
-        floor=_scores(line.get("floor") or {}, _AT_RANDOM),
+        scores=ExplanationScores(**_scores(scores, ExplanationScores._fields)),
+        floor=FloorScores(**_scores(line.get("floor") or {}, FloorScores._fields)),
         current=bool(line.get("current", True)),
     )
 
@@ -241,7 +277,7 @@ def _scores(given: Any, names: Iterable[str]) -> dict[str, float | None]:
 def published_lines(explanations: Iterable[Explanation]) -> bytes:
     """The bytes of `explanations.jsonl`: by unit and behaviour, a whole unit first, each in the order given."""
     ordered = sorted(explanations, key=lambda one: (one.layer, one.unit, one.behaviour or 0))
-    return b"".join(orjson.dumps(asdict(one)) + b"\n" for one in ordered)
+    return b"".join(orjson.dumps(one.plain) + b"\n" for one in ordered)
 
 
 def by_behaviour(explanations: Iterable[Explanation]) -> ByBehaviour:

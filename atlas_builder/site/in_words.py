@@ -101,7 +101,7 @@ def _scores(one: Explanation) -> str:
     """Scores in words, each beside what chance gives."""
     parts = []
     for name in _SCORES:
-        value, floor = one.scores[name], one.floor[name]
+        value, floor = getattr(one.scores, name), getattr(one.floor, name)
         if value is not None:
             at_random = "" if floor is None else f" (at random {_hundredths(floor)})"
             parts.append(f"{name} {_hundredths(value)}{at_random}")

@@ -48,7 +48,7 @@ _INTERVALS = {
 }
 """Measures with an interval on a unit's page: its per cent, and the measures that are its ends."""
 
-_OF_ALL_UNITS = {
+_OF_ALL_UNITS: dict[str, Any] = {
     "lines": COLOURS,
     "shown_in": shown_in,
     "diversity": _DIVERSITY,

@@ -17,8 +17,9 @@ from click.testing import CliRunner
 from atlas_builder.cli import main
 from atlas_builder.demo.gallery import ATLASES, build_gallery
 from atlas_builder.errors import ConfigurationError
-from atlas_builder.explain.results import Explained, ExplanationScores, beside, digest
+from atlas_builder.explain.results import beside, digest
 from atlas_builder.progress import Progress
+from atlas_builder.records.explanations import Explanation, ExplanationScores
 from atlas_builder.shipped import CRATE, RELU
 from atlas_builder.site.hosting.check import check
 from atlas_builder.workspace import work_folder
@@ -98,7 +99,7 @@ def test_explanations_beside_an_atlas_are_kept_and_compared(
 ) -> None:
     site = copy_of(gallery)
     shutil.copytree(work_folder(gallery), work_folder(site))
-    said = Explained(
+    said = Explanation(
         "demo/L2/N7", 2, 7, None, digest(site / "demo", 2, 7), "a model", explanation="x", range_explanation="y",
         scores=ExplanationScores(0.5, 0.5, 0.5),
     )  # fmt: skip

@@ -20,13 +20,14 @@ from atlas_builder.explain.client import NoAnswerError, OpenAIServer, ServerErro
 from atlas_builder.explain.judging import Materials
 from atlas_builder.explain.materials import MaterialsReader
 from atlas_builder.explain.plans import MEDIUM, RECOGNISED, behaviour_plan
-from atlas_builder.explain.results import LONGEST, Explained, ExplanationScores, digest, kept_text, read_explanations
+from atlas_builder.explain.results import digest, kept_text, read_explanations
 from atlas_builder.explain.run import explain
 from atlas_builder.explain.targets import ExplainTarget, Targets
 from atlas_builder.files import read_json
 from atlas_builder.pipeline.build import build
 from atlas_builder.progress import Progress
 from atlas_builder.records.address import UnitAddress
+from atlas_builder.records.explanations import LONGEST_TEXT, Explanation, ExplanationScores
 from atlas_builder.records.schema import Record
 from atlas_builder.rerun.source import Rerun, open_rerun
 from tests.support.atlases import Configure, Listener, Once
@@ -249,7 +250,7 @@ def test_nonsense_is_kept_as_text_and_gives_no_score(tiny_site: Path, tmp_path: 
     lines = explain(tiny_site, server, tmp_path / "said", behaviours=2, baselines=False)
     for one in lines:
         assert one.explanation == kept_text(said)
-        assert 0 < len(one.explanation) <= LONGEST
+        assert 0 < len(one.explanation) <= LONGEST_TEXT
         assert one.explanation.isprintable()
         assert one.scores == ExplanationScores()
     written = read_explanations(tmp_path / "said")
@@ -350,16 +351,14 @@ def test_lines_of_an_earlier_version_are_read_and_later_lines_replace_earlier_on
     file = tmp_path / "said"
     file.write_text(json.dumps(old) + "\n")
     (one,) = read_explanations(file)
-    assert one == Explained(
+    assert one == Explanation(
         "tiny/L0/N1", 0, 1, None, old["does"], "m", "explain", "m", 0, "verbs", "all verbs",  # type: ignore[arg-type]
         ExplanationScores(0.5, None, 0.25),
     )  # fmt: skip
     listener = Listener()
     file.write_text(one.line + replace(one, explanation="nouns").line + replace(one, model="other").line)
     assert [one.explanation for one in read_explanations(file, listener.say)] == ["nouns", "verbs"]
-    assert listener.lines == [
-        f"{file}: 1 lines are replaced by later ones of the same unit or behaviour, source and model"
-    ]
+    assert listener.lines == [f"{file}: of its lines, 1 is of what a later line explains too, which counts"]
     # What was explained before is not explained again.
     file.write_text(one.line)
     server = CountingServer()
@@ -369,12 +368,12 @@ def test_lines_of_an_earlier_version_are_read_and_later_lines_replace_earlier_on
 
 @pytest.mark.parametrize(
     "change",
-    [{"layer": "0"}, {"unit": None}, {"scores": {"simulation": "high"}}, {"scores": {"guess": 1.0}}, {"more": 1},
+    [{"layer": "0"}, {"unit": None}, {"scores": {"simulation": "high"}}, {"scores": {"detection": 2.0}}, {"does": "it"},
      {"explanation": 3}, {"behaviour": "1"}, {"scores": None}, {"seed": True}],
     ids=str,
 )  # fmt: skip
 def test_anything_else_is_no_file_of_explanations(tmp_path: Path, change: dict[str, object]) -> None:
-    one = json.loads(Explained("tiny/L0/N1", 0, 1, 2, "", "m").line)
+    one = json.loads(Explanation("tiny/L0/N1", 0, 1, 2, "0" * 64, "m").line)
     (tmp_path / "said").write_text(json.dumps(one | change) + "\n")
     with pytest.raises(ConfigurationError, match="is not a file of explanations: name another file"):
         read_explanations(tmp_path / "said")

@@ -13,7 +13,8 @@ from click.testing import CliRunner
 from atlas_builder.cli import main
 from atlas_builder.errors import ConfigurationError
 from atlas_builder.explain.published import given_explanations
-from atlas_builder.explain.results import Explained, ExplanationScores, digest, read_explanations
+from atlas_builder.explain.results import digest, read_explanations
+from atlas_builder.records.explanations import Explanation, ExplanationScores
 from tests.support.servers import listening, looks_up, serving
 
 
@@ -113,7 +114,7 @@ def test_what_others_said_is_written_without_a_server_and_scored_with_one(tiny_s
     batch, output = tmp_path / "batch", tmp_path / "said"
     batch.write_text("".join(json.dumps(_neuronpedia(unit, '" the", " def"')) + "\n" for unit in range(3)))
     command = ["explain", str(tiny_site), "--from", f"neuronpedia:{batch}", "--output", str(output)]
-    own = Explained("tiny/L0/N0", 0, 0, None, digest(tiny_site, 0, 0), "m", explanation="mine", judge="judge")
+    own = Explanation("tiny/L0/N0", 0, 0, None, digest(tiny_site, 0, 0), "m", explanation="mine", judge="judge")
     output.write_text(own.line)
     for _ in range(2):  # the second time changes nothing
         result = CliRunner().invoke(main, command)
@@ -143,9 +144,9 @@ def test_what_others_said_is_written_without_a_server_and_scored_with_one(tiny_s
 
 
 def test_lines_of_another_edition_are_kept_and_not_scored(tiny_site: Path, tmp_path: Path) -> None:
-    fits = Explained("tiny/L0/N0", 0, 0, 1, digest(tiny_site, 0, 0, 1), "m", explanation="verbs")
+    fits = Explanation("tiny/L0/N0", 0, 0, 1, digest(tiny_site, 0, 0, 1), "m", explanation="verbs")
     others = [
-        replace(fits, does="of before", unit=1, id="tiny/L0/N1"), replace(fits, id="huge/L0/N0"),
+        replace(fits, does="0" * 64, unit=1, id="tiny/L0/N1"), replace(fits, id="huge/L0/N0"),
         replace(fits, behaviour=99),
     ]  # fmt: skip
     file = tmp_path / "lines"

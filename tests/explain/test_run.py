@@ -20,9 +20,9 @@ from atlas_builder.errors import ConfigurationError
 from atlas_builder.explain.client import OpenAIServer, ServerError, after_reasoning
 from atlas_builder.explain.excerpts import INTERVALS, LONG, SHORT, TOP, Excerpt, ExcerptPlace, cut, plan
 from atlas_builder.explain.prompts import explaining, levels, simulated, simulating
-from atlas_builder.explain.results import ExplanationScores
 from atlas_builder.explain.run import explain
 from atlas_builder.explain.scoring import correlation, rank_correlation
+from atlas_builder.records.explanations import ExplanationScores
 from tests.support.servers import looks_up, serving
 
 

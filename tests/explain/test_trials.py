@@ -15,7 +15,6 @@ from atlas_builder.explain.excerpts import Excerpt
 from atlas_builder.explain.journal import Journal, JournalledServer
 from atlas_builder.explain.judging import Judge, Materials
 from atlas_builder.explain.prompts import chosen_numbers, detecting, fuzzing
-from atlas_builder.explain.results import ExplanationScores, FloorScores
 from atlas_builder.explain.trials import (
     balanced_accuracy,
     detection_trial,
@@ -23,6 +22,7 @@ from atlas_builder.explain.trials import (
     marked,
     quiet_excerpts,
 )
+from atlas_builder.records.explanations import ExplanationScores, FloorScores
 from tests.support.servers import explanation_in, takes_literally, words_of
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atlas_builder.records.explanations import digest_of, parse_lines, published_lines
+from atlas_builder.records.explanations import FloorScores, digest_of, parse_lines, published_lines
 from atlas_builder.records.record import LayerRecords
 from atlas_builder.workspace import work_folder
 from tests.support.atlases import Configure, records_of, stages_of
@@ -47,8 +47,8 @@ def test_lines_of_the_version_before_are_of_whole_units(tiny_site: Path) -> None
     line["scores"] = {"top_and_random": 0.5, "random_only": None, "whole_range": -0.25}
     (one,) = parse_lines(json.dumps(line) + "\n", "file").explanations
     assert (one.behaviour, one.source, one.judge) == (None, "explain", line["model"])
-    assert one.scores["simulation"] == 0.5
-    assert set(one.floor.values()) == {None}
+    assert one.scores.simulation == 0.5
+    assert one.floor == FloorScores()
 
 
 @given(

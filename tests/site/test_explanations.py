@@ -194,7 +194,7 @@ def test_a_program_reads_explanations_of_units_and_behaviours(explained_site: Pa
         ("label", ""),
         ("tokens", ""),
     ]
-    assert (said[0].scores["detection"], said[0].floor["detection"], said[0].current) == (0.8, 0.52, True)
+    assert (said[0].scores.detection, said[0].floor.detection, said[0].current) == (0.8, 0.52, True)
     assert atlas_builder.open(tiny_site)[first["id"]].behaviours[1].explanations == ()
 
 
@@ -252,9 +252,9 @@ def test_what_is_left_out_is_counted_and_said(
     listener = Listener()
     build(configure(site={"explanations": str(said)}), built, executor=pool, progress=listener)
     assert [line for line in listener.lines if line.startswith("site.explanations")] == [
-        "site.explanations: of its lines, 1 is of what a later line explains too, which counts",
-        "site.explanations: of its lines, 1 has no text and is left out",
-        "site.explanations: of its lines, 1 has more than 2,000 characters and is cut",
+        f"site.explanations: {said}: of its lines, 1 is of what a later line explains too, which counts",
+        f"site.explanations: {said}: of its lines, 1 has more than 2,000 characters and is cut",
+        f"site.explanations: {said}: of its lines, 1 has no text and is left out",
         "site.explanations: 4 of 7 are of units or behaviours that this atlas does not have, and are left out",
         "site.explanations: 1 of 3 is of another edition, and is shown as such",
     ]
