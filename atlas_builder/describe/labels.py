@@ -34,7 +34,6 @@ _SHARE_OF_A_PART = 0.4
 _SHARE_OF_A_CUE = 0.4
 _SHARE_OF_A_THEME = 0.3
 _RARITY_OF_A_THEME = math.log1p(4)  # around a key token in at most a quarter of the layer's behaviours
-_ALWAYS_RARE = 3  # behaviours; of few, a quarter is none
 _CONTINUED_SHARE = 1 / 2
 _CONTINUED_SEPARATION = 2 / 3  # at least twice as common as in the siblings that are labelled alike
 _CONTINUED_RARITY = math.log1p(10)  # around a key token in at most a tenth of the layer's behaviours
@@ -130,8 +129,8 @@ class _Layer:
         has_part = goes_on & (piece_share >= _SHARE_OF_A_PART) & (common < piece_share / 2)
         has_key = ~has_part & (common >= _SHARE_OF_A_KEY)
         cue = self._cues(~has_part & ~has_key)
-        rarity = min(_RARITY_OF_A_THEME, math.log1p(self._count / _ALWAYS_RARE))
-        themes = self._best_words(self._arounds, _SHARE_OF_A_THEME, ~has_part & ~has_key & (cue < 0), rarity)
+        asked = ~has_part & ~has_key & (cue < 0)
+        themes = self._best_words(self._arounds, _SHARE_OF_A_THEME, asked, _RARITY_OF_A_THEME)
         keys = self._best_words(self._keys, 0.0, np.ones(self._count, np.bool_))
         labels = []
         for one, kind in enumerate(np.select([has_part, has_key, cue >= 0], [0, 1, 2], 3).tolist()):

@@ -33,7 +33,7 @@ _WORDS = regex.compile(
 )
 _LONGEST, _LISTED = 24, 3
 _OFTEN = {"key": 0.2, "part": 0.4, "before": 0.4, "around": 0.3}  # the share from which a kind of term makes a label
-_HALF, _TWICE, _TENTH = 0.5, 2 / 3, math.log(11)
+_HALF, _TWICE, _TENTH, _QUARTER = 0.5, 2 / 3, math.log(11), math.log(5)
 _LEAST_EXAMPLES = {"before": 2, "around": 3}
 
 Term = str | tuple[str, bool, bool]
@@ -196,7 +196,8 @@ def _label(one: BehaviourWords, others: Sequence[BehaviourWords], rarity: Rarity
         return _Label("", _foremost(scored("key")))
     if cues := scored("before", _OFTEN["before"], rare=False):
         return _Label("after ", [str(max(cues, key=lambda word: (cues[word], word)))])
-    if themes := scored("around", _OFTEN["around"]):
+    around = scored("around", _OFTEN["around"])
+    if themes := {word: score for word, score in around.items() if rarity("around", word) >= _QUARTER}:
         return _Label("near ", _foremost(themes))
     return _Label("", _foremost(scored("key")))
 

@@ -185,10 +185,10 @@ class _Layer:
     def _themes(self, one: int, others: Sequence[int]) -> dict[str, float]:
         """The scores of the words around that are common in a behaviour, and not in the layer.
 
-        At most a quarter of its behaviours, or three where there are few, have one at all.
+        At most a quarter of its behaviours have one at all.
         """
         behaviours_with = Counter(chain.from_iterable(count.keys() for count in self.arounds.counts))
-        most = max(3, len(self.arounds.counts) / 4)
+        most = len(self.arounds.counts) / 4
         return {
             word: score
             for word, score in self._scores(self.arounds, one, others, _SHARE_OF_A_THEME).items()
