@@ -146,7 +146,7 @@ def test_what_another_model_said_is_compared_too(
     ]
     # Of another atlas, and of this unit before it changed.
     wrong = ExplanationScores(-1, -1, -1)
-    said += [replace(said[0], id="big/L0/N0"), replace(said[0], unit=5, id="tiny/L0/N5", does="", scores=wrong)]
+    said += [replace(said[0], id="big/L0/N0"), replace(said[0], unit=5, id="tiny/L0/N5", does="0" * 64, scores=wrong)]
     # Of a behaviour, and by what others asked.
     said += [replace(said[0], behaviour=1, does=digest(site, 0, 0, 1), model="another", scores=wrong)]
     said += [replace(said[0], source="neuronpedia", model="another", scores=wrong)]

@@ -164,6 +164,6 @@ def test_lines_of_another_edition_are_kept_and_not_scored(tiny_site: Path, tmp_p
                    "--server", address, "--model", "judge"],
         )  # fmt: skip
     assert result.exit_code == 0, result.output
-    assert {one.does == "of before": one.judge for one in read_explanations(tmp_path / "said")} == {
+    assert {one.does == "0" * 64: one.judge for one in read_explanations(tmp_path / "said")} == {
         True: None, False: "judge",
     }  # fmt: skip
