@@ -10,7 +10,9 @@ few excerpts at a time; here all of a trial are in one question.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
+from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +23,9 @@ from atlas_builder.explain.plans import QUIET, RECOGNISED
 
 ACTIVE = 0.5
 """The share of an excerpt's highest activation from which its tokens are marked; our choice."""
+
+_SIGNS = ("<", ">")
+_DOUBLED = re.compile(r"([<>])(?=\1)")
 
 
 class Trial(NamedTuple):
@@ -76,15 +81,14 @@ def _elsewhere(
 def marked(tokens: Sequence[str], places: Collection[int]) -> str:
     """The text of tokens, of which some are marked: `<<so>>`, neighbours together.
 
-    Such signs in the text itself are parted by a space.
+    Spaces separate such signs in the text itself, from each other and from marks.
     """
-    text, inside = "", False
-    for place, token in enumerate(tokens):
-        if (place in places) != inside:
-            text += "<<" if not inside else ">>"
-            inside = not inside
-        text += token.replace("<<", "< <").replace(">>", "> >")
-    return text + ">>" * inside
+    text = ""
+    for is_marked, run in groupby(enumerate(tokens), lambda item: item[0] in places):
+        plain = _DOUBLED.sub(r"\1 ", "".join(token for _, token in run))
+        plain = " " * plain.startswith(_SIGNS) + plain + " " * plain.endswith(_SIGNS)
+        text += f"<<{plain}>>" if is_marked else plain
+    return text
 
 
 def balanced_accuracy(truth: Sequence[bool], chosen: Collection[int] | None) -> float | None:

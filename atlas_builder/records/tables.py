@@ -196,15 +196,15 @@ class _Source:
             ],
         }
 
-    def _said(
-        self, layer: int, of: Sequence[tuple[int, int | None]], names: Sequence[str] | None
-    ) -> dict[str, list[Any]]:
+    def _said(self, layer: int, of: Sequence[tuple[int, int | None]], names: Sequence[str] | None) -> dict[str, Any]:
         """The columns of what was said of some units and behaviours: those of these names, or all."""
+        wanted = tuple(explanation_columns({}, "", 0)) if names is None else names
+        if not self._explanations:
+            return dict.fromkeys(wanted, pa.nulls(len(of)))
         ids = (UnitAddress(layer, unit).within(self._config.atlas.id) for unit, _ in of)
         rows = [
             explanation_columns(self._explanations, name, number) for name, (_, number) in zip(ids, of, strict=True)
         ]
-        wanted = explanation_columns({}, "", 0) if names is None else names
         return {name: [row[name] for row in rows] for name in wanted}
 
     def examples(self, layer: CollectedLayer) -> dict[str, Any]:

@@ -343,8 +343,9 @@ def test_another_model_scores(tiny_site: Path, tmp_path: Path) -> None:
 def test_lines_of_an_earlier_version_are_read_and_later_lines_replace_earlier_ones(
     tiny_site: Path, tmp_path: Path
 ) -> None:
+    does = digest(tiny_site, 0, 1)
     old = {
-        "id": "tiny/L0/N1", "layer": 0, "unit": 1, "does": digest(tiny_site, 0, 1), "model": "m", "seed": 0,
+        "id": "tiny/L0/N1", "layer": 0, "unit": 1, "does": does, "model": "m", "seed": 0,
         "explanation": "verbs", "range_explanation": "all verbs",
         "scores": {"top_and_random": 0.5, "random_only": None, "whole_range": 0.25},
     }  # fmt: skip
@@ -352,7 +353,7 @@ def test_lines_of_an_earlier_version_are_read_and_later_lines_replace_earlier_on
     file.write_text(json.dumps(old) + "\n")
     (one,) = read_explanations(file)
     assert one == Explanation(
-        "tiny/L0/N1", 0, 1, None, old["does"], "m", "explain", "m", 0, "verbs", "all verbs",  # type: ignore[arg-type]
+        "tiny/L0/N1", 0, 1, None, does, "m", "explain", "m", 0, "verbs", "all verbs",
         ExplanationScores(0.5, None, 0.25),
     )  # fmt: skip
     listener = Listener()

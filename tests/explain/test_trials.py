@@ -97,6 +97,16 @@ def test_marks_are_around_neighbours_together_and_cannot_be_forged() -> None:
     assert marked([], set()) == ""
 
 
+@given(st.lists(st.text("<> a", min_size=1, max_size=4), min_size=1, max_size=8), st.sets(st.integers(0, 7)))
+def test_signs_in_a_text_are_never_taken_for_marks(tokens: list[str], places: set[int]) -> None:
+    text = marked(tokens, places)
+    runs = sum(place in places and place - 1 not in places for place in range(len(tokens)))
+    assert re.findall("<<|>>", text) == ["<<", ">>"] * runs
+    assert "<<<" not in text
+    assert ">>>" not in text
+    assert re.sub(r"[\s]|<<|>>", "", text) == re.sub(r"\s", "", "".join(tokens))
+
+
 def test_chosen_excerpts_are_read_as_far_as_they_can_be() -> None:
     for answer, chosen in (
         ("2, 5", {2, 5}), ("2,5.", {2, 5}), ("[1, 3]", {1, 3}), ("Excerpts 1 and 4", {1, 4}), ("1\n2\n3", {1, 2, 3}),

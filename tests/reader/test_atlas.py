@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import pickle
 import re
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
@@ -21,18 +20,11 @@ from atlas_builder.errors import AtlasError, MissingError, SiteError
 from atlas_builder.reader import Association, Atlas, Unit
 from atlas_builder.reader.source import FolderSource, HttpSource, source
 from atlas_builder.site.hosting.serve import server
+from tests.support.servers import running
 
 
-@contextmanager
-def _served(folder: Path) -> Iterator[str]:
-    with server(folder, 0) as running:
-        thread = threading.Thread(target=running.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{running.server_port}"
-        finally:
-            running.shutdown()
-            thread.join()
+def _served(folder: Path) -> AbstractContextManager[str]:
+    return running(server(folder, 0))
 
 
 @pytest.fixture(params=["folder", "http"])
@@ -351,7 +343,10 @@ def test_where_there_is_no_atlas_that_is_said(tiny_site: Path, tmp_path: Path) -
             SiteError, match=r"is not a built atlas \(atlas.json is not found\): name the folder or address"
         ):
             atlas_builder.open(place)
-    with _served(tiny_site) as address, pytest.raises(SiteError, match=f"{address}/nowhere/ is not a built atlas"):
+    with (
+        _served(tiny_site) as address,
+        pytest.raises(SiteError, match=f"{address}/nowhere/ is not a built atlas"),
+    ):
         atlas_builder.open(f"{address}/nowhere")
     with pytest.raises(SiteError, match=r"cannot be read: .*refused"):
         atlas_builder.open(address)
@@ -364,7 +359,10 @@ def test_a_server_that_fails_is_quoted(tiny_site: Path, monkeypatch: pytest.Monk
     from atlas_builder.site.hosting import serve
 
     monkeypatch.setattr(serve._Handler, "do_GET", lambda self: self.send_error(503))
-    with _served(tiny_site) as address, pytest.raises(SiteError, match="the server returns 503 Service Unavailable"):
+    with (
+        _served(tiny_site) as address,
+        pytest.raises(SiteError, match="the server returns 503 Service Unavailable"),
+    ):
         atlas_builder.open(address)
 
 

@@ -1,4 +1,4 @@
-"""A server with OpenAI's interface on this machine, and models that stand for real ones behind it."""
+"""Servers on this machine: any, and one with OpenAI's interface, with models that stand for real ones behind it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
 from typing import Any
 
 Answer = Callable[[str], str]
@@ -55,10 +55,17 @@ def serving(answer: Answer, status: int = 200, body: bytes = b"", whole: Whole |
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
+    with running(server) as address:
+        yield f"{address}/v1"
+
+
+@contextmanager
+def running(server: HTTPServer) -> Iterator[str]:
+    """The address of a server, which answers meanwhile in a thread, and is closed afterwards."""
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}/v1"
+        yield f"http://127.0.0.1:{server.server_port}"
     finally:
         server.shutdown()
         thread.join()
