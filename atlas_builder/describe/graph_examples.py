@@ -41,7 +41,7 @@ from atlas_builder.models.language_model import LanguageModel
 from atlas_builder.progress import Progress
 from atlas_builder.units.base import Units
 
-SUBSTITUTES = 6
+SUBSTITUTES = 4
 """Substitutes that are tried for a token."""
 AUGMENTED = 4
 """Most tokens of an example that are substituted: its key token, and the most important ones."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from atlas_builder.errors import AtlasError, ConfigurationError
@@ -47,15 +48,17 @@ class Server(Protocol):
 class OpenAIServer:
     """A server with OpenAI's chat API: theirs, vLLM, llama.cpp, Ollama, ….
 
-    Raises `ConfigurationError` if the package openai is not installed.
+    Answers end after `answer_tokens`, or where the server ends them. Raises `ConfigurationError` if the package openai
+    is not installed.
     """
 
-    def __init__(self, address: str, name: str) -> None:
+    def __init__(self, address: str, name: str, answer_tokens: int | None = None) -> None:
         try:
             import openai
         except ImportError:
             raise ConfigurationError("explain requires the package openai: install atlas-builder[explain].") from None
         self.address, self.name = address, name
+        self._settings = _DETERMINISTIC | ({} if answer_tokens is None else {"max_tokens": answer_tokens})
         # Any other response, such as a page of HTML, fails where its parts are accessed.
         self._errors = (openai.OpenAIError, AttributeError, IndexError, ValueError)
         self._refused = openai.BadRequestError
@@ -70,12 +73,7 @@ class OpenAIServer:
     def ask(self, question: str) -> str:
         """The model's answer, as deterministic as the server allows."""
         try:
-            try:
-                answer = self._answer(question, **_DETERMINISTIC)
-            except self._refused as error:
-                if not any(setting in str(error) for setting in _DETERMINISTIC):
-                    raise
-                answer = self._answer(question)  # some models refuse these settings
+            answer = self._accepted(question)
         except self._errors as error:
             reason = (str(error).strip().splitlines() or [""])[0][:200]
             kind = NoAnswerError if isinstance(error, self._unanswered) else ServerError
@@ -88,7 +86,25 @@ class OpenAIServer:
             )
         return conclusion
 
-    def _answer(self, question: str, **settings: int) -> str:
+    def _accepted(self, question: str) -> str:
+        """The answer, without settings that the model refuses: some do those of chance, some name others anew."""
+        settings = dict(self._settings)
+        while True:
+            try:
+                answer = self._answer(question, settings)
+            except self._refused as error:
+                refused = [name for name in settings if name in str(error)]
+                if not refused:
+                    raise
+                for name in refused:
+                    value = settings.pop(name)
+                    if name == "max_tokens":
+                        settings["max_completion_tokens"] = value
+            else:
+                self._settings = settings
+                return answer
+
+    def _answer(self, question: str, settings: Mapping[str, int]) -> str:
         messages = [{"role": "user", "content": question}]
         completion = self._client.chat.completions.create(model=self.name, messages=messages, **settings)
         return _text(completion.choices[0].message.content)

@@ -36,6 +36,7 @@ def run_explain(
     baselines: bool = True,
     seed: int = 0,
     at_once: int = 16,
+    answer_tokens: int | None = None,
     output: Path | None = None,
     overrides: tuple[str, ...] = (),
     progress: Progress,
@@ -43,7 +44,7 @@ def run_explain(
 ) -> None:
     """Explain, or take explanations, as the options say; raises `ConfigurationError` where they do not fit together."""
     file = output or beside(folder)
-    asked, judging = _servers(server, model, judge_server, judge)
+    asked, judging = _servers(server, model, judge_server, judge, answer_tokens)
     if asked is None and (given is None or behaviours or units or only):
         raise ConfigurationError("explain requires --server and --model, or --from with explanations that exist.")
     lines: list[Explanation] = []
@@ -67,7 +68,7 @@ def run_explain(
 
 
 def _servers(
-    server: str | None, model: str | None, judge_server: str | None, judge: str | None
+    server: str | None, model: str | None, judge_server: str | None, judge: str | None, answer_tokens: int | None
 ) -> tuple[OpenAIServer | None, OpenAIServer | None]:
     """The server that explains and, if it is another, the one that scores."""
     if (server is None) != (model is None):
@@ -78,8 +79,8 @@ def _servers(
         if judge is not None:
             raise ConfigurationError("--judge scores beside --server and --model: name these too.")
         return None, None
-    judging = None if judge is None else OpenAIServer(judge_server or server, judge)
-    return OpenAIServer(server, model), judging
+    judging = None if judge is None else OpenAIServer(judge_server or server, judge, answer_tokens)
+    return OpenAIServer(server, model, answer_tokens), judging
 
 
 def _take(file: Path, lines: Sequence[Explanation], progress: Progress) -> None:

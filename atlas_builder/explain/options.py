@@ -44,6 +44,10 @@ _OPTIONS = (
     ),
     click.option("--at-once", default=16, show_default=True, type=click.IntRange(1, 64), help="Questions in parallel."),
     click.option(
+        "--answer-tokens", metavar="N", type=click.IntRange(1),
+        help="Most tokens of an answer; small models often do not stop by themselves.  [default: the server's]",
+    ),
+    click.option(
         "--output", type=click.Path(path_type=Path), help="The lines.  [default: FOLDER.explained.jsonl, beside FOLDER]"
     ),
 )  # fmt: skip

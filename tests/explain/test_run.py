@@ -156,6 +156,24 @@ def test_a_server_that_fails_is_one_sentence(tiny_site: Path, tmp_path: Path, mo
         OpenAIServer(address, "m").ask("?")
 
 
+def test_answers_end_where_they_are_told_to_under_the_name_that_the_model_takes() -> None:
+    seen: list[dict[str, Any]] = []
+
+    def answers(asked: dict[str, Any]) -> tuple[int, str]:
+        seen.append(asked)
+        if "max_tokens" in asked:
+            return 400, '{"error": {"message": "Use \'max_completion_tokens\' instead of \'max_tokens\'."}}'
+        return 200, json.dumps({"id": "1", "object": "x", "created": 0, "model": "m", "choices": [
+            {"index": 0, "message": {"role": "assistant", "content": "well"}, "finish_reason": "length"}]})  # fmt: skip
+
+    with serving(looks_up, whole=answers) as address:
+        server = OpenAIServer(address, "m", answer_tokens=64)
+        assert [server.ask("How are you?"), server.ask("And now?")] == ["well", "well"]
+    assert [(one.get("max_tokens"), one.get("max_completion_tokens")) for one in seen] == [
+        (64, None), (None, 64), (None, 64)
+    ]  # fmt: skip
+
+
 def test_a_model_that_takes_no_temperature_is_asked_without() -> None:
     def answers(asked: dict[str, Any]) -> tuple[int, str]:
         if "temperature" in asked:
