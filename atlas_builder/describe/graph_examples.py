@@ -24,7 +24,7 @@ from torch.nn import functional
 
 from atlas_builder.cluster.run import Clustered
 from atlas_builder.collect.results import Collected, CollectedLayer
-from atlas_builder.describe.prompts import PromptKeys, Prompts
+from atlas_builder.describe.prompts import CutTexts, Prompts
 from atlas_builder.describe.results import Importance, importance_file
 from atlas_builder.describe.run import behaviour_of_examples
 from atlas_builder.describe.token_graphs import (
@@ -45,7 +45,8 @@ SUBSTITUTES = 4
 """Substitutes that are tried for a token."""
 AUGMENTED = 4
 """Most tokens of an example that are substituted: its key token, and the most important ones."""
-_AT_ONCE = 256  # tokens whose nearest ones are looked for together
+_TOKENS_AT_ONCE = 256  # whose nearest ones are looked for together
+_EXAMPLES_AT_ONCE = 8192  # whose texts are in memory together
 _EXAMPLES = np.dtype(
     [
         ("layer", "<i4"), ("unit", "<i4"), ("behaviour", "<i4"), ("context", "<i4"), ("position", "<i4"),
@@ -69,9 +70,7 @@ def measure_graphs(
     examples = np.concatenate([np.zeros(0, _EXAMPLES), *(some for some, _ in found)])
     importance = np.concatenate([rows for _, rows in found])
     prompts = Prompts(units, collected.contexts, device, loaded.is_causal)
-    with progress.task("graphs", total=len(examples), unit="examples") as advance:
-        branches = branches_of(prompts, examples, importance, NearestTokens(loaded))
-        advance(len(examples))
+    branches = _in_parts(prompts, examples, importance, NearestTokens(loaded), progress)
     for layer in collected.layers:
         here = np.flatnonzero(examples["layer"] == layer.layer)
         graphs = _of_layer(examples[here], [branches[place] for place in here.tolist()], clusters[layer.layer])
@@ -114,6 +113,24 @@ def _measured(layer: CollectedLayer, clustered: Clustered, folder: Path) -> tupl
     return examples, importance
 
 
+def _in_parts(
+    prompts: Prompts,
+    examples: np.ndarray,
+    importance: NDArray[np.float32],
+    nearest: NearestTokens,
+    progress: Progress,
+) -> list[TokenBranch]:
+    """The branch of each example, those at one place of the text in one part, since their texts are often the same."""
+    order = np.lexsort((examples["position"], examples["context"]))
+    branches: list[TokenBranch] = []
+    with progress.task("graphs", total=len(examples), unit="examples") as advance:
+        for first in range(0, len(order), _EXAMPLES_AT_ONCE):
+            part = order[first : first + _EXAMPLES_AT_ONCE]
+            branches += branches_of(prompts, examples[part], importance[part], nearest)
+            advance(len(part))
+    return [branches[place] for place in np.argsort(order).tolist()]
+
+
 def branches_of(
     prompts: Prompts, examples: np.ndarray, importance: NDArray[np.float32], nearest: NearestTokens
 ) -> list[TokenBranch]:
@@ -123,16 +140,18 @@ def branches_of(
     `importance` is that of their tokens up to the key token, NaN before a context: (examples, tokens).
     """
     kept = _pruned(prompts, examples, importance.shape[1])
-    needed = [_needed(row, int(length)) for row, length in zip(importance, kept, strict=True)]
-    substitutes = _substitutes(prompts, examples, kept, needed, importance, nearest)
+    texts = prompts.texts(examples["context"], examples["position"], kept)
+    needed = _needed(importance, kept)
+    substitutes = _substitutes(prompts, examples, texts, needed, importance, nearest)
+    shares = examples["value"] / examples["extreme"]
     branches = []
-    for example, backs, found in zip(examples, needed, substitutes, strict=True):
-        depth = max(backs) + 1
-        text, end = _text(prompts, example, depth), int(prompts.end(depth))
-        tokens: list[tuple[int, ...]] = [()] * depth
+    for tokens, end, backs, found, share in zip(
+        texts.tokens.tolist(), texts.ends.tolist(), needed, substitutes, shares.tolist(), strict=True
+    ):
+        nodes: list[tuple[int, ...]] = [()] * (max(backs) + 1)
         for back in backs:
-            tokens[back] = (int(text[end - back]), *found.get(back, ()))
-        branches.append(TokenBranch(tuple(tokens), float(example["value"] / example["extreme"])))
+            nodes[back] = (tokens[end - back], *found.get(back, ()))
+        branches.append(TokenBranch(tuple(nodes), share))
     return branches
 
 
@@ -148,59 +167,43 @@ def _pruned(prompts: Prompts, examples: np.ndarray, window: int) -> NDArray[np.i
         left = left[most[left] > length]
         if not len(left):
             break
-        values = _values_of(
-            prompts, examples[left], [_text(prompts, example, length) for example in examples[left]], length
+        some = examples[left]
+        values = prompts.activations(
+            prompts.texts(some["context"], some["position"], length), some["layer"], some["unit"]
         )
-        done = values / examples["value"][left] >= FIRES
+        done = values / some["value"] >= FIRES
         kept[left[done]] = length
         left = left[~done]
     return kept
 
 
-def _text(prompts: Prompts, example: np.void, kept: int) -> NDArray[np.int64]:
-    return prompts.text(int(example["context"]), int(example["position"]), kept)
-
-
-def _values_of(
-    prompts: Prompts, examples: np.ndarray, texts: list[NDArray[np.int64]], kept: int | NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """The activations of examples' units at the key tokens of texts that keep so many tokens: (examples,)."""
-    layer, unit = (examples[name].astype(np.int64) for name in ("layer", "unit"))
-    ends = np.broadcast_to(prompts.end(kept), len(texts))
-    return prompts.activations(PromptKeys(texts, ends, layer, unit))
-
-
-def _needed(importance: NDArray[np.float32], kept: int) -> list[int]:
-    """How far before the key token of a pruned example each token stands that it needs; 0 for the key token, first."""
-    before = np.nan_to_num(importance[len(importance) - kept : -1], nan=0.0)
-    return [0, *(kept - 1 - np.flatnonzero(before > NEEDED)[::-1]).tolist()]
+def _needed(importance: NDArray[np.float32], kept: NDArray[np.int64]) -> list[list[int]]:
+    """How far before its key token each token stands that a pruned example needs; 0 for the key token, first."""
+    back = np.arange(importance.shape[1])[::-1]
+    needs = (importance > NEEDED) & (back < kept[:, None])  # NaN is no importance
+    needs[:, -1] = True
+    return [np.flatnonzero(row).tolist() for row in needs[:, ::-1]]
 
 
 def _substitutes(
     prompts: Prompts,
     examples: np.ndarray,
-    kept: NDArray[np.int64],
+    texts: CutTexts,
     needed: list[list[int]],
     importance: NDArray[np.float32],
     nearest: NearestTokens,
 ) -> list[dict[int, list[int]]]:
     """Of each example, by distance before its key token, the substitutes with which its unit still fires."""
-    base = [_text(prompts, example, int(length)) for example, length in zip(examples, kept, strict=True)]
     tried = [_augmented(backs, row) for backs, row in zip(needed, importance, strict=True)]
     which = np.repeat(np.arange(len(examples)), [len(backs) for backs in tried])
     back = np.array([back for backs in tried for back in backs], np.int64)
-    place = prompts.end(kept[which]) - back
-    replaced = np.array([base[row][at] for row, at in zip(which.tolist(), place.tolist(), strict=True)], np.int64)
-    distinct, of_own = np.unique(replaced, return_inverse=True)
+    place = texts.ends[which] - back
+    distinct, of_own = np.unique(texts.tokens[which, place], return_inverse=True)
     offered = nearest.of(distinct)[of_own]  # (tried, substitutes)
-    texts = []
-    for row, at, tokens in zip(which.tolist(), place.tolist(), offered.tolist(), strict=True):
-        for token in tokens:
-            text = base[row].copy()
-            text[at] = token
-            texts.append(text)
     each = np.repeat(which, offered.shape[1])
-    values = _values_of(prompts, examples[each], texts, kept[each])
+    changed = texts.repeated(each)
+    changed.tokens[np.arange(len(each)), np.repeat(place, offered.shape[1])] = offered.ravel()
+    values = prompts.activations(changed, examples["layer"][each], examples["unit"][each])
     own, extreme = examples["value"][each], examples["extreme"][each]
     least = np.where(own / extreme >= FIRES, extreme, own)  # where the example fires, so does what is put into it
     fires = (values / least >= FIRES).reshape(offered.shape)
@@ -229,10 +232,10 @@ class NearestTokens:
         """For each of some tokens its `SUBSTITUTES`, the nearest first: (tokens, substitutes)."""
         most = max(0, min(SUBSTITUTES, len(self._unit) - len(self._barred) - 1))
         found = np.zeros((len(tokens), most), np.int64)
-        for first in range(0, len(tokens), _AT_ONCE):
-            some = torch.from_numpy(tokens[first : first + _AT_ONCE])
+        for first in range(0, len(tokens), _TOKENS_AT_ONCE):
+            some = torch.from_numpy(tokens[first : first + _TOKENS_AT_ONCE])
             near = self._unit[some] @ self._unit.T
             near[:, self._barred] = -torch.inf
             near[torch.arange(len(some)), some] = -torch.inf
-            found[first : first + _AT_ONCE] = near.topk(most, dim=1).indices.numpy()
+            found[first : first + _TOKENS_AT_ONCE] = near.topk(most, dim=1).indices.numpy()
         return found

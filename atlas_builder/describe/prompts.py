@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -18,13 +17,19 @@ from atlas_builder.units.base import Units
 _REFUSAL = "not even one context fits into the memory of {}: set a smaller corpus.context or describe.graphs false."
 
 
-class PromptKeys(NamedTuple):
-    """Texts of a model and the place in each, that of a key token, where an activation of one unit is wanted."""
+class CutTexts(NamedTuple):
+    """Texts that are cut on the left."""
 
-    texts: Sequence[NDArray[np.integer]]
+    tokens: NDArray[np.int64]
+    """Each from its first column on, behind the token that begins a text; what follows it is 0: (texts, most)."""
+    lengths: NDArray[np.int64]
+    """How many tokens each has: (texts,)."""
     ends: NDArray[np.int64]
-    layer: NDArray[np.int64]
-    unit: NDArray[np.int64]
+    """The place of its key token: (texts,)."""
+
+    def repeated(self, which: NDArray[np.int64]) -> CutTexts:
+        """A copy of some of them, in this order, each as often as it is named."""
+        return CutTexts(*(part[which] for part in self))
 
 
 class Prompts:
@@ -32,43 +37,47 @@ class Prompts:
 
     def __init__(self, units: Units, read: Contexts, device: str, causal: bool) -> None:
         self._units, self._read, self._device, self._causal = units, read, device, causal
-        self.head = np.array([] if read.bos is None else [read.bos], np.int64)
+        self._head = np.array([] if read.bos is None else [read.bos], np.int64)
         self._tokens = batch_tokens(max(units.count(layer) for layer in units.layers))
 
-    def text(self, context: int, position: int, kept: int) -> NDArray[np.int64]:
-        """A context from the first of `kept` tokens up to the key token, behind the token that begins a text.
+    def texts(
+        self, context: NDArray[np.integer], position: NDArray[np.integer], kept: NDArray[np.int64] | int
+    ) -> CutTexts:
+        """Contexts from the first of `kept` tokens up to the key token, whose `position` in them is given.
 
-        It ends with the key token, or with the context where the model reads in both directions.
+        They end with the key token, or with the context where the model reads in both directions.
         """
-        text = self._read.text_of(context)
-        end = position + 1 if self._causal else len(text)
-        return np.concatenate([self.head, text[position + 1 - kept : end].astype(np.int64)])
+        read, head = self._read, len(self._head)
+        first = read.starts[context] + position.astype(np.int64) + 1 - kept
+        last = first + kept if self._causal else read.starts[context + 1]
+        counts = last - first
+        place = first[:, None] + np.arange(int(counts.max(initial=0)))  # (texts, most)
+        inside = place < last[:, None]
+        tokens = np.where(inside, read.tokens[np.where(inside, place, 0)], 0).astype(np.int64)
+        begins = np.broadcast_to(self._head, (len(first), head))
+        return CutTexts(
+            np.concatenate([begins, tokens], axis=1), head + counts, np.broadcast_to(head + kept - 1, len(first))
+        )
 
-    def end(self, kept: int | NDArray[np.int64]) -> NDArray[np.int64]:
-        """The place of the key token in a text that keeps so many tokens."""
-        return np.asarray(len(self.head) + kept - 1)
+    def activations(
+        self, texts: CutTexts, layer: NDArray[np.integer], unit: NDArray[np.integer]
+    ) -> NDArray[np.float64]:
+        """The activation of a unit at the key token of each text; equal texts run once, those of one length together.
 
-    def special(self, context: int, position: int, back: int) -> bool:
-        """Whether the token so many before a key token is a chat template's own."""
-        special = self._read.special
-        return special is not None and bool(special[self._read.starts[context] + position - back])
-
-    def activations(self, prompts: PromptKeys) -> NDArray[np.float64]:
-        """The activation that each prompt asks for; equal texts run once, those of one length together."""
-        found = np.zeros(len(prompts.texts))
-        lengths = np.fromiter(map(len, prompts.texts), np.int64, len(prompts.texts))
-        for length in np.unique(lengths).tolist():
-            here = np.flatnonzero(lengths == length)
-            rows = np.stack([prompts.texts[place] for place in here.tolist()])
-            rows = np.concatenate([rows, prompts.ends[here, None]], axis=1)
+        All are (texts,).
+        """
+        found = np.zeros(len(layer))
+        layers, units = layer.astype(np.int64), unit.astype(np.int64)
+        for length in np.unique(texts.lengths).tolist():
+            here = np.flatnonzero(texts.lengths == length)
+            rows = np.concatenate([texts.tokens[here, :length], texts.ends[here, None]], axis=1)
             distinct, which = np.unique(rows, axis=0, return_inverse=True)
-            distinct, which = _by_depth(distinct, which.reshape(-1), prompts.layer[here])
+            distinct, which = _by_depth(distinct, which.reshape(-1), layers[here])
             at_once = max(1, self._tokens // length)
             for first in range(0, len(distinct), at_once):
                 some = np.flatnonzero((which >= first) & (which < first + at_once))
-                texts = distinct[first : first + at_once]
                 found[here[some]] = self._run(
-                    texts, which[some] - first, prompts.layer[here[some]], prompts.unit[here[some]]
+                    distinct[first : first + at_once], which[some] - first, layers[here[some]], units[here[some]]
                 )
         return found
 

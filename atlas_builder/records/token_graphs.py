@@ -10,7 +10,7 @@ from atlas_builder.rounding import significant
 
 NODES = 40
 """Most nodes of a graph in a record, unless its strongest branch alone has more."""
-_ALTERNATIVES = 7  # most tokens of a node: that of the examples and six substitutes
+_ALTERNATIVES = 7  # most tokens of a node that are published, the examples' own first
 
 
 def published_graph(graph: TokenGraph, texts: Sequence[str]) -> Record | None:
