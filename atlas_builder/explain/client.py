@@ -14,7 +14,7 @@ _RETRIES = 4  # of a server that is busy, fails or cannot be reached: openai's c
 _DETERMINISTIC = {"temperature": 0, "seed": 0}
 _TAGS = "think|thinking|thought|reasoning"
 _OPENED = re.compile(rf"\s*<({_TAGS})>", re.IGNORECASE)
-_CLOSED_ONLY = re.compile(rf"(?:^|\n)\s*</(?:{_TAGS})>|</(?:{_TAGS})>\s*(?:\n|$)", re.IGNORECASE)
+_CLOSED_ONLY = re.compile(rf"(?:^|\n)[^\S\n]*</(?:{_TAGS})>|</(?:{_TAGS})>\s*(?:\n|$)", re.IGNORECASE)
 
 
 class ServerError(AtlasError):
@@ -59,8 +59,8 @@ class OpenAIServer:
             raise ConfigurationError("explain requires the package openai: install atlas-builder[explain].") from None
         self.address, self.name = address, name
         self._settings = _DETERMINISTIC | ({} if answer_tokens is None else {"max_tokens": answer_tokens})
-        # Any other response, such as a page of HTML, fails where its parts are accessed.
-        self._errors = (openai.OpenAIError, AttributeError, IndexError, ValueError)
+        # A response that is no JSON, or nested too deep, is a `ValueError` or `RecursionError`.
+        self._errors = (openai.OpenAIError, ValueError, RecursionError)
         self._refused = openai.BadRequestError
         # Of one question: refused, or too long.
         self._unanswered = (openai.BadRequestError, openai.UnprocessableEntityError)
@@ -107,7 +107,10 @@ class OpenAIServer:
     def _answer(self, question: str, settings: Mapping[str, int]) -> str:
         messages = [{"role": "user", "content": question}]
         completion = self._client.chat.completions.create(model=self.name, messages=messages, **settings)
-        return _text(completion.choices[0].message.content)
+        try:
+            return _text(completion.choices[0].message.content)
+        except (AttributeError, LookupError, TypeError):  # a page of HTML, or JSON of another kind
+            raise ValueError("its response is no chat completion") from None
 
 
 def after_reasoning(answer: str) -> str:
@@ -129,6 +132,6 @@ def after_reasoning(answer: str) -> str:
 def _text(content: Any) -> str:
     """The text of a message, which may be in parts, of which some are reasoning."""
     if isinstance(content, list):
-        parts = [part if isinstance(part, dict) else vars(part) for part in content]
-        return "".join(str(part.get("text") or "") for part in parts if part.get("type") == "text")
-    return str(content or "")
+        parts = [part if isinstance(part, dict) else getattr(part, "__dict__", {}) for part in content]
+        return "".join(_text(part.get("text")) for part in parts if part.get("type") == "text")
+    return content if isinstance(content, str) else ""

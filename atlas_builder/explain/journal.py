@@ -9,6 +9,7 @@ from threading import Lock
 from typing import TextIO
 
 from atlas_builder.explain.client import NoAnswerError, Server
+from atlas_builder.records.explanations import kept_name
 
 _IN_VAIN = 20
 """Questions after which a server that answered none is given up."""
@@ -67,7 +68,8 @@ class JournalledServer:
     """A server whose answers are kept in a journal."""
 
     def __init__(self, server: Server, journal: Journal) -> None:
-        self.name = server.name
+        self.name = kept_name(server.name)
+        """As lines have it, so that those that are there are known again."""
         self._server, self._journal = server, journal
         self.answered = self.unanswered = 0
         self.refusal: NoAnswerError | None = None
@@ -75,7 +77,7 @@ class JournalledServer:
 
     def ask(self, question: str) -> str | None:
         """The answer; None if there is none. Raises `ServerError` where no question is answered."""
-        key = hashlib.sha256(f"{self.name}\0{question}".encode(errors="replace")).hexdigest()
+        key = hashlib.sha256(f"{self._server.name}\0{question}".encode(errors="replace")).hexdigest()
         if (known := self._journal.get(key)) is not None:
             return known or None
         try:

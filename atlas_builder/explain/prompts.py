@@ -65,10 +65,12 @@ _WORDS = re.compile(
     r"are|is)\b",
     re.IGNORECASE,
 )
-_YES_OR_NO = re.compile(r"^\W*(?:excerpt )?(\d{1,4})\W+(yes|no)\b.*$", re.MULTILINE | re.IGNORECASE)
+# Each begins within its line, so that thousands of empty lines are read once.
+_YES_OR_NO = re.compile(r"^[^\w\n]*(?:excerpt )?(\d{1,4})\W+(yes|no)\b.*$", re.MULTILINE | re.IGNORECASE)
 
 _ANSWER = re.compile(
-    r"^\W*(?:token )?(\d{1,6})\**\s*[:\t=]\s*\**(\d{1,3}(?:\.\d+)?)(?![\d.]*\d)", re.MULTILINE | re.IGNORECASE
+    r"^[^\w\n]*(?:token )?(\d{1,6})\**\s{0,9}[:\t=]\s{0,9}\**(\d{1,3}(?:\.\d+)?)(?![\d.]*\d)",
+    re.MULTILINE | re.IGNORECASE,
 )
 _NONE = re.compile(r"\W*(?:answer\W+)?none\W*", re.IGNORECASE)
 

@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 import re
+import stat
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
@@ -153,6 +154,10 @@ def read_lines(path: str) -> ExplanationFile:
         raise ConfigurationError(
             f"site.explanations: {path} is not found: give the path of a file that atlas-builder explain wrote."
         ) from None
+    if not stat.S_ISREG(state.st_mode):  # a pipe or a device may have no end
+        raise ConfigurationError(
+            f"site.explanations: {path} cannot be read (it is no file): give a file that atlas-builder explain wrote."
+        )
     return _read(path, state.st_mtime_ns, state.st_size)
 
 
@@ -160,7 +165,7 @@ def read_lines(path: str) -> ExplanationFile:
 def _read(path: str, modified: int, size: int) -> ExplanationFile:
     """As `read_lines`, once for each state of a file."""
     try:
-        text = Path(path).read_bytes().decode("utf-8")
+        text = Path(path).read_bytes().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise ConfigurationError(
@@ -219,13 +224,13 @@ def explanation_of(line: Any) -> Explanation:
     source = line.get("source", "explain")
     if source not in SOURCES:
         raise ValueError("its source is unknown")
-    scores = dict(line["scores"])
-    if "top_and_random" in scores:  # version 0.5
-        scores["simulation"] = scores.pop("top_and_random")
+    scores = line["scores"]
+    if isinstance(scores, dict) and "top_and_random" in scores:  # version 0.5
+        scores = {**scores, "simulation": scores["top_and_random"]}
     does = line["does"]
     if not isinstance(does, str) or not _SHA256.fullmatch(does):
         raise ValueError("does is no SHA-256")
-    model = _joined(line["model"], _LONGEST_NAME)
+    model = kept_name(line["model"])
     judge = line.get("judge", model)
     return Explanation(
         id=line["id"],
@@ -235,12 +240,12 @@ def explanation_of(line: Any) -> Explanation:
         does=does,
         model=model,
         source=source,
-        judge=None if judge is None else _joined(judge, _LONGEST_NAME),
+        judge=None if judge is None else kept_name(judge),
         seed=_count(line, "seed"),
         explanation=_joined(line["explanation"]),
         range_explanation=_joined(line.get("range_explanation", ""), LONGEST_TEXT),
         scores=ExplanationScores(**_scores(scores, ExplanationScores._fields)),
-        floor=FloorScores(**_scores(line.get("floor") or {}, FloorScores._fields)),
+        floor=FloorScores(**_scores({} if line.get("floor") is None else line["floor"], FloorScores._fields)),
         current=bool(line.get("current", True)),
     )
 
@@ -256,7 +261,12 @@ def _joined(text: Any, most: int | None = None) -> str:
     """A text on one line, at most so long; half a surrogate pair, which no file can hold, is `?`."""
     if not isinstance(text, str):
         raise TypeError("a text is missing")
-    return " ".join(text.encode("utf-8", "replace").decode("utf-8").split())[:most]
+    return " ".join(text.encode("utf-8", "replace").decode("utf-8").split())[:most].rstrip()
+
+
+def kept_name(name: Any) -> str:
+    """A model's name as lines have it: on one line, at most 200 characters; `TypeError` where it is no text."""
+    return _joined(name, _LONGEST_NAME)
 
 
 def _scores(given: Any, names: Iterable[str]) -> dict[str, float | None]:
@@ -266,7 +276,8 @@ def _scores(given: Any, names: Iterable[str]) -> dict[str, float | None]:
     scores: dict[str, float | None] = {}
     for name in names:
         value = given.get(name)
-        if value is not None and (type(value) not in (int, float) or not math.isfinite(value)):
+        # A whole number may be too large to be finite.
+        if value is not None and type(value) is not int and not (type(value) is float and math.isfinite(value)):
             raise ValueError(f"{name} is no number")
         if value is not None and not _RANGES[name] <= value <= 1:
             raise ValueError(f"{name} is beyond its range")

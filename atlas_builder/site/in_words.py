@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
 
 from atlas_builder.records.address import UnitAddress
 from atlas_builder.records.explanations import SHOWN, ByBehaviour, Explanation, read_published
 from atlas_builder.records.schema import Record
+from atlas_builder.site.html import markup
 
-_LONGEST = 280  # bytes of a text on a page, so that it grows by no more than half a kilobyte
+_LONGEST = 280  # bytes of a text on a page, so that it grows by no more than half a kilobyte, whatever the text
 _LONGEST_IN_A_TABLE = 140
 _LONGEST_MODEL = 60
 _SCORES = ("detection", "fuzzing", "simulation")
@@ -114,6 +116,17 @@ def _hundredths(score: float) -> str:
 
 
 def _cut(text: str, longest: int) -> str:
-    """A text of at most so many bytes, cut between characters."""
-    raw = text.encode("utf-8")
-    return text if len(raw) <= longest else raw[: longest - 3].decode("utf-8", "ignore").rstrip() + "…"
+    """A text of at most so many bytes on a page, where some characters are escaped or spelt out; cut between them."""
+    head = text[:longest]
+    escaped, raw = _size(head), head.encode("utf-8")
+    if len(text) <= longest and escaped <= longest:
+        return text
+    end = len("…".encode())
+    if escaped == len(raw):  # as most are
+        return raw[: longest - end].decode("utf-8", "ignore").rstrip() + "…"
+    sizes = accumulate(map(_size, head), initial=end)
+    return head[: sum(size <= longest for size in sizes) - 1].rstrip() + "…"
+
+
+def _size(text: str) -> int:
+    return len(markup(text).encode("utf-8"))

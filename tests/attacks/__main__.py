@@ -15,6 +15,7 @@ LONGEST_FIRST = (
     "alterations",
     "models",
     "scripts",
+    "explanations",
     "outputs",
     "families",
     "configurations",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from atlas_builder.cli import main
 from atlas_builder.errors import ConfigurationError
 from atlas_builder.explain.published import given_explanations
 from atlas_builder.explain.results import digest, read_explanations
-from atlas_builder.records.explanations import Explanation, ExplanationScores
+from atlas_builder.records.explanations import Explanation, ExplanationScores, parse_lines
 from tests.support.servers import listening, looks_up, serving
 
 
@@ -167,3 +168,113 @@ def test_lines_of_another_edition_are_kept_and_not_scored(tiny_site: Path, tmp_p
     assert {one.does == "0" * 64: one.judge for one in read_explanations(tmp_path / "said")} == {
         True: None, False: "judge",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("config", "model"),
+    [({"explainer_model": "a/big-model", "explainer": "default"}, "a/big-model"), ({"explainer_model": None}, ""),
+     # Only scored by this run: who explained is not known.
+     ({"explainer_model": "a/judge", "explainer": "none"}, ""), ({"explainer_model": ["a"]}, ""), ([], ""), (3, ""),
+     ({"explainer_model": " a\n" + "m" * 5000}, "a " + "m" * 198), ({"explainer_model": "\u202ea"}, "U+202Ea")],
+    ids=lambda value: str(value)[:40],
+)  # fmt: skip
+@pytest.mark.parametrize("given", ["run", "run/explanations"])
+def test_the_model_is_that_of_the_run_of_delphi(
+    tiny_site: Path, tmp_path: Path, given: str, config: object, model: str
+) -> None:
+    (tmp_path / "run" / "explanations").mkdir(parents=True)
+    (tmp_path / "run" / "explanations" / "layers.1.mlp_latent3.txt").write_text('"verbs"')
+    (tmp_path / "run" / "run_config.json").write_text(json.dumps(config))
+    # A run without a name writes into the folder above.
+    (tmp_path / "run_config.json").write_text('{"explainer_model": "of-another-run"}')
+    (one,) = given_explanations(f"delphi:{tmp_path / given}", tiny_site).lines
+    assert one.model == model
+    assert parse_lines(one.line, "").explanations == (one,)
+
+
+def test_what_is_no_file_beside_texts_of_delphi_is_not_waited_for(tiny_site: Path, tmp_path: Path) -> None:
+    (tmp_path / "layers.1.mlp_latent3.txt").write_bytes(b'\xef\xbb\xbf"verbs"')
+    os.mkfifo(tmp_path / "run_config.json")
+    os.mkfifo(tmp_path / "layers.1.mlp_latent4.txt")
+    (tmp_path / "layers.1.mlp_latent5.txt").symlink_to("layers.1.mlp_latent5.txt")
+    (one,) = given_explanations(f"delphi:{tmp_path}", tiny_site).lines
+    assert (one.explanation, one.model) == ("verbs", "")
+
+
+def test_where_delphi_says_that_it_failed_there_is_no_explanation(tiny_site: Path, tmp_path: Path) -> None:
+    for unit, text in enumerate(
+        ("Explanation could not be parsed.", "No explanation found", "words of failure",
+         "[BestOfKExplainer::parse_explanations] No explanations found.",
+         "[BestOfKExplainer::__call__] Explanation                         could not be parsed.")
+    ):  # fmt: skip
+        (tmp_path / f"layers.1.mlp_latent{unit}.txt").write_text(json.dumps(text))
+    lines, sentences = given_explanations(f"delphi:{tmp_path}", tiny_site)
+    assert [one.explanation for one in lines] == ["words of failure"]
+    assert sentences == [f"{tmp_path}: 4 in which delphi says that it has no explanation: left out"]
+
+
+def test_lines_of_others_are_kept_as_those_that_are_asked_for(tiny_site: Path, tmp_path: Path) -> None:
+    """What is given is found again in the file that it is written to, so that it is scored once."""
+    fits = Explanation("tiny/L0/N0", 0, 0, None, digest(tiny_site, 0, 0), "m", "delphi")
+    file, said = tmp_path / "lines", tmp_path / "said"
+    lines = [replace(fits, model="long", explanation='" the" ' * 2000), replace(fits, explanation=" \u3000 "),
+             replace(fits, model="odd  " + "n" * 500, explanation='\u202e" the"')]  # fmt: skip
+    file.write_text("\ufeff" + "\r\n".join(one.line for one in lines))
+    given, sentences = given_explanations(f"lines:{file}", tiny_site)
+    assert [len(one.explanation) for one in given] == [1999, 12]
+    assert given[1].model == "odd " + "n" * 196
+    assert [sentence.removeprefix(f"{file}: ") for sentence in sentences] == [
+        "1 longer than 2,000 characters: cut", "1 empty: left out",
+    ]  # fmt: skip
+    asked: list[str] = []
+    options = ["explain", str(tiny_site), "--from", f"lines:{file}", "--output", str(said)]
+    with serving(listening(asked)) as address:
+        server = ["--server", address, "--model", "judge " + "j" * 300, "--scores", "detection"]
+        for number in range(2):
+            asked.clear()
+            result = CliRunner().invoke(main, [*options, *server])
+            assert result.exit_code == 0, result.output
+            assert bool(asked) == (not number)
+            assert not any("We study" in question for question in asked)
+    scored = read_explanations(said)
+    assert CliRunner().invoke(main, options).exit_code == 0
+    assert read_explanations(said) == scored
+    assert [one.judge for one in scored] == ["judge " + "j" * 194] * 2
+
+
+@pytest.mark.parametrize("begins", [b"", b"[", b'[{"x": "'])
+def test_a_file_that_grows_when_it_is_read_is_read_in_part(tiny_site: Path, tmp_path: Path, begins: bytes) -> None:
+    file = tmp_path / "batch.gz"
+    good = json.dumps(_neuronpedia(2, "verbs")).encode() + b"\n"
+    with gzip.open(file, "wb", 1) as packed:
+        packed.write(begins)
+        for _ in range(5):
+            packed.write(bytes(1 << 23))
+        packed.write(b"\n" + good)
+    assert file.stat().st_size < 1 << 20
+    if begins:
+        with pytest.raises(ConfigurationError, match="1 damaged lines or lists: left out"):
+            given_explanations(f"neuronpedia:{file}", tiny_site)
+    else:
+        lines, sentences = given_explanations(f"neuronpedia:{file}", tiny_site)
+        assert [one.explanation for one in lines] == ["verbs"]
+        assert sentences == [f"{file}: 1 damaged lines or lists: left out"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"layer": True}, {"layer": "1_0-res"}, {"layer": "\u0661-res"}, {"layer": None}, {"index": 2.5}, {"index": True},
+     {"index": [2]}, {"index": float("nan")}, {"index": " 2"}, {"layer": "-1-res"}, {"index": -2}],
+    ids=str,
+)  # fmt: skip
+def test_a_number_that_is_none_is_not_guessed(tiny_site: Path, tmp_path: Path, change: dict[str, object]) -> None:
+    file = tmp_path / "batch"
+    file.write_text(json.dumps(_neuronpedia(2, "verbs") | change))
+    with pytest.raises(ConfigurationError, match="1 without a layer, an index and a description: left out"):
+        given_explanations(f"neuronpedia:{file}", tiny_site)
+
+
+def test_a_name_that_is_too_long_is_a_sentence(tiny_site: Path) -> None:
+    for kind in ("lines", "neuronpedia", "delphi"):
+        with pytest.raises(ConfigurationError, match=r"^--from: .{1,130} is not found, or no (file|folder)\.$"):
+            given_explanations(f"{kind}:{'x' * 3000}", tiny_site)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,9 @@ from scipy.stats import pearsonr, spearmanr
 
 from atlas_builder.cli import main
 from atlas_builder.errors import ConfigurationError
-from atlas_builder.explain.client import OpenAIServer, ServerError, after_reasoning
+from atlas_builder.explain.client import NoAnswerError, OpenAIServer, ServerError, after_reasoning
 from atlas_builder.explain.excerpts import INTERVALS, LONG, SHORT, TOP, Excerpt, ExcerptPlace, cut, plan
-from atlas_builder.explain.prompts import explaining, levels, simulated, simulating
+from atlas_builder.explain.prompts import chosen_numbers, explaining, levels, simulated, simulating
 from atlas_builder.explain.run import explain
 from atlas_builder.explain.scoring import correlation, rank_correlation
 from atlas_builder.records.explanations import ExplanationScores
@@ -312,3 +313,36 @@ def test_a_server_gives_no_reasoning_and_says_where_there_is_nothing_else() -> N
 
     with serving(lambda question: "", whole=in_parts) as address:
         assert OpenAIServer(address, "m").ask("what?") == "dogs"
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["{}", "null", "[]", '"text"', '{"error": {"message": "overloaded"}}', '{"choices": null}', '{"choices": {}}',
+     '{"choices": [null]}', '{"choices": [{"message": null}]}', '{"choices": "abc"}', "[" * 100_000, " ", "\x00"],
+)  # fmt: skip
+def test_what_is_no_chat_completion_is_a_sentence(body: str) -> None:
+    sentence = r"does not answer \(.+\): check the address, model and key\.$"
+    with serving(looks_up, whole=lambda _: (200, body)) as address, pytest.raises(ServerError, match=sentence) as error:
+        OpenAIServer(address, "m").ask("what?")
+    assert "\n" not in str(error.value)
+    assert "NoneType" not in str(error.value)
+
+
+@pytest.mark.parametrize("content", [None, 3, {"a": 1}, ["a", 3], [None], [{"type": "text", "text": {}}], float("nan")])
+def test_a_message_without_text_is_no_answer(content: object) -> None:
+    body = json.dumps({"choices": [{"message": {"content": content}}]})
+    sentence = "m returned an empty answer: check the model and try again"
+    with serving(looks_up, whole=lambda _: (200, body)) as address, pytest.raises(NoAnswerError, match=sentence):
+        OpenAIServer(address, "m").ask("what?")
+
+
+def test_an_answer_that_runs_on_is_read_at_once() -> None:
+    """A small model often ends in thousands of empty lines; none of the expressions reads them more than once."""
+    for part in ("\n", "-\n", "\t", "1\t", " ", "</", "<think>", "token ", "1 "):
+        answer = f"a\n1{part * 100_000}a"
+        started = time.process_time()
+        after_reasoning(answer)
+        simulated(answer, 8)
+        chosen_numbers(answer, 8)
+        assert time.process_time() - started < 1, part
+    assert chosen_numbers("\n\n - 1: yes\n\n\n* Excerpt 3) no", 5) == {1}

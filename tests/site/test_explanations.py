@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from concurrent.futures import Executor
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 import orjson
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import atlas_builder
 from atlas_builder.errors import ConfigurationError, SiteError
@@ -18,8 +21,10 @@ from atlas_builder.mkdocs_plugin.preview import open_site
 from atlas_builder.pipeline.build import build
 from atlas_builder.progress import Progress
 from atlas_builder.records.explanations import PUBLISHED
+from atlas_builder.site import in_words
 from atlas_builder.site.hosting.budget import share_of_units
 from atlas_builder.site.hosting.check import check
+from atlas_builder.site.html import markup
 from atlas_builder.site.render import sizes
 from atlas_builder.site.search.index import read_index_file
 from tests.support.atlases import Configure, Listener, digests, records_of
@@ -105,12 +110,24 @@ def test_what_a_model_says_never_runs(explained_site: Path) -> None:
 
 
 def test_a_page_grows_by_half_a_kilobyte_a_behaviour_at_most(explained_site: Path, tiny_site: Path) -> None:
-    """Whatever the length of the text; characters that are escaped or spelt out aside."""
+    """Whatever the length of the text."""
     *_, fourth = explained_units(tiny_site)[:4]
     grown = len(_page(explained_site, fourth).encode()) - len(_page(tiny_site, fourth).encode())
     assert 0 < grown <= 500
     (line,) = [line for line in _published(explained_site) if line["explanation"].startswith("long ")]
     assert len(line["explanation"]) == 2000
+
+
+@given(st.text(st.sampled_from("a <&>\u202e\x07é日😀"), max_size=400), st.integers(10, 300))
+def test_a_text_is_cut_by_what_it_takes_on_a_page(text: str, longest: int) -> None:
+    cut = in_words._cut(text, longest)
+    assert len(markup(cut).encode()) <= longest
+    if cut != text:
+        assert cut.endswith("…")
+        assert text.startswith(cut[:-1])
+        assert len(markup(text).encode()) > longest
+    else:
+        assert len(markup(text).encode()) <= longest
 
 
 def test_records_and_pages_without_explanations_are_the_same_bytes(explained_site: Path, tiny_site: Path) -> None:
@@ -290,7 +307,14 @@ def test_another_edition_is_refused_where_the_settings_say_so(
         ({"scores": {"simulation": float("nan")}}, "simulation is no number"),
         ({"floor": {"fuzzing": True}}, "fuzzing is no number"),
         ({"behaviour": 0}, "behaviour is no whole number from 1"),
-        ({"scores": "good"}, "is no explanation"),
+        ({"scores": "good"}, "scores are no object"),
+        ({"scores": [["detection", 0.5]]}, "scores are no object"),
+        ({"floor": []}, "scores are no object"),
+        ({"scores": {"detection": 10**400}}, "detection is beyond its range"),
+        ({"scores": {"simulation": float("-inf")}}, "simulation is no number"),
+        ({"behaviour": -1}, "behaviour is no whole number from 1"),
+        ({"behaviour": False}, "behaviour is no whole number from 1"),
+        ({"id": ["tiny"]}, "is no explanation"),
     ],
 )
 def test_a_damaged_file_ends_a_build_before_any_work(
@@ -315,3 +339,6 @@ def test_a_file_that_is_not_there_or_no_text_is_one_sentence(configure: Configur
         build(configure(site={"explanations": str(file)}), tmp_path / "site")
     with pytest.raises(ConfigurationError, match="cannot be read"):
         build(configure(site={"explanations": str(tmp_path)}), tmp_path / "site")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ConfigurationError, match=r"cannot be read \(it is no file\)"):
+        build(configure(site={"explanations": str(tmp_path / "pipe")}), tmp_path / "site")
