@@ -17,7 +17,7 @@ _LONGEST_IN_A_TABLE = 140
 _LONGEST_MODEL = 60
 _SCORES = ("detection", "fuzzing", "simulation")
 _FROM = {"delphi": "from delphi", "neuronpedia": "from Neuronpedia"}
-_COMPUTED = {"label": "Label", "tokens": "Top tokens"}
+_COMPUTED = {"label": "its label", "tokens": "its top tokens"}
 _STALE = "of another edition"
 _NOT_NAMED = "a model that is not named"
 
@@ -38,7 +38,8 @@ def of_unit(record: Record, explanations: ByBehaviour) -> dict[int, tuple[list[S
     for behaviour in (None, *(one["id"] for one in record["behaviours"])):
         if ones := explanations.get((record["id"], behaviour)):
             said = [_said(one, _LONGEST) for one in _spoken(ones)]
-            shown[behaviour or 0] = said, "; ".join(filter(None, map(_computed, ones)))
+            computed = "; ".join(filter(None, map(_computed, ones)))
+            shown[behaviour or 0] = said, f"Scored alike, {computed}" if computed else ""
     return shown
 
 
@@ -94,18 +95,18 @@ def _said(one: Explanation, longest: int) -> Said:
 
 def _computed(one: Explanation) -> str:
     """The scores of the computed label or of the top tokens; empty for an explanation."""
-    scores = _scores(one) if one.is_computed else ""
+    scores = _scores(one, "") if one.is_computed else ""
     stale = "" if one.current else f", {_STALE}"
-    return f"{_COMPUTED[one.source]} as an explanation: {scores}{stale}" if scores else ""
+    return f"{_COMPUTED[one.source]}: {scores}{stale}" if scores else ""
 
 
-def _scores(one: Explanation) -> str:
-    """Scores in words, each beside what chance gives."""
+def _scores(one: Explanation, said: str = "at random ") -> str:
+    """Scores in words, each beside what chance gives, of which is `said` that it is that."""
     parts = []
     for name in _SCORES:
         value, floor = getattr(one.scores, name), getattr(one.floor, name)
         if value is not None:
-            at_random = "" if floor is None else f" (at random {_hundredths(floor)})"
+            at_random = "" if floor is None else f" ({said}{_hundredths(floor)})"
             parts.append(f"{name} {_hundredths(value)}{at_random}")
     return ", ".join(parts)
 

@@ -76,14 +76,14 @@ def test_what_a_server_says_is_shown_everywhere_and_gone_without_the_setting(
         assert "<small>— stand-in</small>" in row
         cells = rows[one.id, one.behaviour]
         assert (cells["explanation"], cells["explanation_model"]) == (one.explanation, "stand-in")
-        for name in ("detection", "fuzzing", "simulation"):
+        for name in ("detection", "fuzzing", "simulation") if one.behaviour else ():
             assert cells[f"explanation_{name}"] == one.scores._asdict()[name]
         assert [one.explanation, "stand-in", "" if one.behaviour else "of the whole unit"] in found
     for one in lines:
         if one.is_computed and _scores_in_words(one):
-            name = {"label": "Label", "tokens": "Top tokens"}[one.source]
+            name = {"label": "its label", "tokens": "its top tokens"}[one.source]
             page = (built / UnitAddress(one.layer, one.unit).page).read_text(encoding="utf-8")
-            assert f"{name} as an explanation: {_scores_in_words(one)}" in page
+            assert f"{name}: {_scores_in_words(one).replace('at random ', '')}" in page
 
     build(configure(), built, executor=pool)
     assert digests(built) == before

@@ -65,8 +65,8 @@ def test_an_explanation_stands_under_its_behaviour_with_who_said_it_and_its_scor
     )
     assert other.startswith("“forms of “to be”” <small>— Other-7B: ")
     assert other.endswith(", judged by Judge-70B</small>")
-    assert "Label as an explanation: detection 0.80 (at random 0.52)" in computed
-    assert "Top tokens as an explanation: detection 0.66</small>" in computed
+    assert "Scored alike, its label: detection 0.80 (0.52)" in computed
+    assert "; its top tokens: detection 0.66</small>" in computed
 
 
 def test_a_whole_unit_is_explained_at_the_top(explained_site: Path) -> None:
