@@ -7,10 +7,10 @@ from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
 
+from atlas_builder.corpus.token_text import HIDDEN, spelt
 from atlas_builder.records.address import UnitAddress
 from atlas_builder.records.explanations import SHOWN, ByBehaviour, Explanation, read_published
 from atlas_builder.records.schema import Record
-from atlas_builder.site.html import markup
 
 _LONGEST = 280  # bytes of a text on a page, so that it grows by no more than half a kilobyte, whatever the text
 _LONGEST_IN_A_TABLE = 140
@@ -130,4 +130,6 @@ def _cut(text: str, longest: int) -> str:
 
 
 def _size(text: str) -> int:
-    return len(markup(text).encode("utf-8"))
+    """How many bytes a text takes on a page, where `site.html` escapes and spells out."""
+    spelt_out = sum(len(f"<u>{spelt(hidden)}</u>") - len(hidden.encode("utf-8")) for hidden in HIDDEN.findall(text))
+    return len(text.encode("utf-8")) + 4 * text.count("&") + 3 * (text.count("<") + text.count(">")) + spelt_out

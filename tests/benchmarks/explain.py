@@ -28,8 +28,8 @@ from tests.support.models import save_narrow
 class _Counted(OpenAIServer):
     """Counts questions, and knows when the first was asked."""
 
-    def __init__(self, *place: str) -> None:
-        super().__init__(*place)
+    def __init__(self, address: str, name: str) -> None:
+        super().__init__(address, name)
         self.times: list[float] = []
 
     def ask(self, question: str) -> str:
