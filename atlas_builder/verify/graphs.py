@@ -161,7 +161,7 @@ def _check_graph(case: UnitCase, what: str, claimed: dict[str, Any] | None, foun
                 f"computed as {tokens} before {behind}"
             )
         value = found.nodes[route].value
-        case.report.compare("graphs", f"{what}: the value of node {place}", node["value"], value, slack)
+        case.report.compare("graphs", f"{what}: the value of node {place} of the graph", node["value"], value, slack)
 
 
 def longest_match(by_key: Mapping[int, Sequence[Alternatives]], tokens: Sequence[int], place: int) -> float:

@@ -74,7 +74,7 @@ ALTERED: dict[str, Callable[[dict[str, Any]], object]] = {
     "a node less": lambda record: _graph(record)["nodes"].pop(),
     "branches left out": lambda record: _graph(record).update(more=_graph(record)["more"] + 1),
     "no graph": _without_graphs,
-    "graphs not asked for": lambda record: [behaviour.pop("graph", None) for behaviour in record["behaviours"]],
+    "graphs left out": lambda record: [behaviour.pop("graph", None) for behaviour in record["behaviours"]],
     "precision": lambda record: record["prediction"]["graph"].update(precision=0.123),
     "recall": lambda record: record["prediction"]["graph"].update(recall=0.123),
     "F1": lambda record: record["prediction"]["graph"].update(f1=record["prediction"]["graph"]["f1"] + 0.001),
