@@ -91,8 +91,8 @@ def graphs_of(
 
     `importance` is that of the examples that it was measured of.
     """
-    measured = [key for key, example in zip(keys_of_record(case), case.record["examples"], strict=True)
-                if "importance" in example]  # fmt: skip
+    published = zip(keys_of_record(case), case.record["examples"], strict=True)
+    measured = [key for key, example in published if "importance" in example]
     if any(key not in importance for key in measured):
         return None
     finder = BranchFinder(case, reader, near)
