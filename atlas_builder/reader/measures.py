@@ -113,6 +113,46 @@ class Prediction:
 
 
 @dataclass(frozen=True, slots=True)
+class PatternNode:
+    """A node of a behaviour's graph: a token that its activation needs, or a place for any one token."""
+
+    tokens: tuple[str, ...]
+    """Tokens of which one stands here, the examples' own first, then substitutes; none for any one token."""
+    next: int | None
+    """The place in the graph's nodes of the one after it in the text; None for a key token."""
+    value: float | None
+    """The mean activation of the examples that end here, as a share of the unit's extreme; None where none does."""
+
+
+@dataclass(frozen=True, slots=True)
+class PatternGraph:
+    """The tokens that a behaviour's activation needs, read backwards from its key tokens (Neuron to Graph)."""
+
+    nodes: tuple[PatternNode, ...]
+    """Each behind its `next`; the strongest branches come first."""
+    more: int
+    """How many branches are left out, the weakest."""
+
+    @classmethod
+    def of(cls, record: Record) -> PatternGraph:
+        """From a behaviour's record."""
+        nodes = (PatternNode(tuple(node["tokens"]), node["next"], node["value"]) for node in record["nodes"])
+        return cls(tuple(nodes), record["more"])
+
+    @property
+    def branches(self) -> tuple[tuple[PatternNode, ...], ...]:
+        """The nodes from each place where examples end to its key token: as they follow each other in the text."""
+        found = []
+        for node in self.nodes:
+            branch = [node]
+            while (place := branch[-1].next) is not None:
+                branch.append(self.nodes[place])
+            if node.value is not None:
+                found.append(tuple(branch))
+        return tuple(found)
+
+
+@dataclass(frozen=True, slots=True)
 class Steering:
     """Next tokens that become more and less probable after a unit's strongest examples, clamped to `value`."""
 

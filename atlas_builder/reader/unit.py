@@ -24,6 +24,7 @@ from atlas_builder.reader.measures import (
     Logits,
     Negative,
     OutputToken,
+    PatternGraph,
     Polysemanticity,
     Prediction,
     PredictionScores,
@@ -283,6 +284,12 @@ class Behaviour:
     def explanations(self) -> tuple[Explanation, ...]:
         """What models said of it in words, with their scores; empty where none did."""
         return self.unit.atlas.explanations_of(self.unit.id, self.id)
+
+    @cached_property
+    def graph(self) -> PatternGraph | None:
+        """The graph of the tokens that its activation needs; None without `describe.graphs`, or without examples."""
+        record = self.record.get("graph")
+        return record and PatternGraph.of(record)
 
     @property
     def neighbours(self) -> tuple[Neighbour, ...]:

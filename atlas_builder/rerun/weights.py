@@ -71,6 +71,12 @@ class Weights:
         """Whether the units have output weights."""
         return self._kind != "logits"
 
+    @property
+    def embeddings(self) -> NDArray[np.float32]:
+        """What each token enters the model as: (vocabulary, width)."""
+        model = self._loaded.bridge if self._plain is None else self._plain
+        return _array(model.get_input_embeddings().weight)[: int(self._loaded.bridge.cfg.d_vocab)]
+
     def write(self, layer: int, units: Sequence[int]) -> NDArray[np.float32]:
         """Output weights, of units that have some: (units, d_model)."""
         return _array(self._write(layer)[list(units)])

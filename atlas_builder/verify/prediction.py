@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from atlas_builder.verify.examples import Importance, slack_of_importance
+from atlas_builder.verify.graphs import FoundGraph, longest_match, slack_of_shares, ways_by_key
 from atlas_builder.verify.shown import Key, activations, token_at
 from atlas_builder.verify.unit import UnitCase, keys_of
 
@@ -26,13 +27,23 @@ class _HeldOut(NamedTuple):
     counted: np.ndarray
 
 
-def check_prediction(case: UnitCase, importance: Mapping[Key, Importance] | None) -> None:
-    """Compare all scores; `importance` is None where that of no unit of the layer was measured."""
+def check_prediction(
+    case: UnitCase, importance: Mapping[Key, Importance] | None, graphs: Sequence[FoundGraph] | None
+) -> None:
+    """Compare all scores.
+
+    `importance` is None where that of no unit of the layer was measured, `graphs` are None where they were not asked
+    for or another run may make others.
+    """
     claimed: dict[str, Any] | None = case.record["prediction"]
     if (claimed is None) == case.config.describe.prediction:
         case.report.wrong(f"{case.name}: prediction is {'not ' * (claimed is None)}published, against the settings")
     if claimed is None:
         return
+    if ("graph" in claimed) != case.config.describe.graphs:
+        case.report.wrong(
+            f"{case.name}: graph F1 is {'not ' * ('graph' not in claimed)}published, against the settings"
+        )
     maximum = float(case.counted.max(initial=0))
     near = case.exactness * case.largest
     held_out = [
@@ -52,8 +63,21 @@ def check_prediction(case: UnitCase, importance: Mapping[Key, Importance] | None
     learnt = [key for side in case.sides if side.sign > 0 for key in keys_of(side) if _is_learnt(key)]
     look_up: set[Pattern] = {(token_at(case.text, key), ()) for key in learnt}
     _compare(case, "lookup", claimed["lookup"], _counts(look_up, held_out, fires), positives)
+    if "graph" in claimed and graphs is not None:
+        _check_graph_scores(case, claimed["graph"], graphs, held_out, fires)
+    _check_context(case, claimed["context"], importance, held_out, fires)
+
+
+def _check_context(
+    case: UnitCase,
+    claimed: Any,
+    importance: Mapping[Key, Importance] | None,
+    held_out: Sequence[_HeldOut],
+    fires: Sequence[np.ndarray],
+) -> None:
+    positives = int(sum(fired.sum() for fired in fires))
     if importance is None:
-        _compare(case, "context", claimed["context"], None, positives)
+        _compare(case, "context", claimed, None, positives)
         return
     patterns = set()
     for key, values in importance.items():
@@ -61,7 +85,32 @@ def check_prediction(case: UnitCase, importance: Mapping[Key, Importance] | None
             if (np.abs(values[:-1] - _NEEDED) <= slack_of_importance(case, key)).any():
                 return  # in another run a token may belong to the pattern or not
             patterns.add(_pattern(case, key, values))
-    _compare(case, "context", claimed["context"], _counts(patterns, held_out, fires), positives)
+    _compare(case, "context", claimed, _counts(patterns, held_out, fires), positives)
+
+
+def _check_graph_scores(
+    case: UnitCase,
+    claimed: Any,
+    graphs: Sequence[FoundGraph],
+    held_out: Sequence[_HeldOut],
+    fires: Sequence[np.ndarray],
+) -> None:
+    """Compare how the longest match in graphs of positive activations does, token by token."""
+    positive = [graph for graph in graphs if graph.sign > 0]
+    slack = slack_of_shares(case, 1)
+    if any(graph.unsure for graph in positive) or any(
+        abs(graph.nodes[end].value - _FIRES) <= slack for graph in positive for end in graph.ends
+    ):
+        case.report.skip("graph F1")
+        return
+    ways = ways_by_key(positive)
+    predicted = right = 0
+    for (tokens, _, counted), fired in zip(held_out, fires, strict=True):
+        for place in range(len(tokens)):
+            if counted[place] and longest_match(ways, tokens, place) >= _FIRES:
+                predicted += 1
+                right += int(fired[place])
+    _compare(case, "graph", claimed, (predicted, right), int(sum(fired.sum() for fired in fires)))
 
 
 def _is_learnt(key: Key) -> bool:
@@ -99,5 +148,5 @@ def _compare(case: UnitCase, way: str, claimed: Any, counts: tuple[int, int] | N
         scores["recall"] = right / positives if positives else np.nan
         scores["f1"] = 2 * right / (predicted + positives) if positives else np.nan
     for name, value in scores.items():
-        what = f"{case.name}: {name} by the {'look-up' if way == 'lookup' else 'context'}"
+        what = f"{case.name}: {name} by the {'look-up' if way == 'lookup' else way}"
         case.report.compare("token predictors", what, claimed[name], value, 1e-9)

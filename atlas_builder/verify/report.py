@@ -31,7 +31,7 @@ class VerificationReport:
     """By kind: activations as shares of the unit's largest, statistics relative, measures absolute."""
     problems: list[str] = field(default_factory=list)
     not_compared: dict[str, int] = field(default_factory=dict)
-    """By kind, the units of which another run may draw other tokens, so that it tells nothing of their claims."""
+    """By kind, the units of which another run may take other tokens, so that it tells nothing of their claims."""
     precision: str = ""
     """How far rounding may bring two runs apart, in words."""
 
@@ -82,5 +82,5 @@ class VerificationReport:
         end = f"{len(self.problems)} claims do not hold" if self.problems else "all claims hold"
         precise = f" ({self.precision})" if self.precision else ""
         skipped = [f"{kind} of {units:,} unit{'s' * (units != 1)}" for kind, units in sorted(self.not_compared.items())]
-        but = f"; not compared exactly, as this run may draw other tokens: {', '.join(skipped)}" if skipped else ""
+        but = f"; not compared exactly, as this run may take other tokens: {', '.join(skipped)}" if skipped else ""
         return f"largest difference, rounding included, of {', of '.join(parts)}{precise}: {end}{but}"

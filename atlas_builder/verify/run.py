@@ -22,6 +22,7 @@ from atlas_builder.site.hosting.budget import STEPS
 from atlas_builder.verify.associations import check_association_lists, check_associations, check_nearly
 from atlas_builder.verify.background import background_places
 from atlas_builder.verify.bands import bands_of, bands_unsure, check_bands
+from atlas_builder.verify.branches import NearTokens
 from atlas_builder.verify.claims import Claims, check_identity, check_logits, check_statistics, check_steering
 from atlas_builder.verify.directions import DirectionCheck
 from atlas_builder.verify.draws import draws_differ
@@ -33,6 +34,7 @@ from atlas_builder.verify.examples import (
     keys_of_record,
     measured_keys,
 )
+from atlas_builder.verify.graphs import check_graphs, graphs_of
 from atlas_builder.verify.layer import ReadLayer, choose_examples, keys_wanted, units_read
 from atlas_builder.verify.neighbours import Central, Centrals
 from atlas_builder.verify.own import check_output_tokens
@@ -95,6 +97,11 @@ class Verification:
         )[self.text.counted]
         self.lengths = lengths
         self._inputs: dict[int, dict[Key, NDArray[np.float32]]] = {layer: {} for layer in self.counts}
+
+    @cached_property
+    def near(self) -> NearTokens:
+        """The tokens that stand for others in graphs."""
+        return NearTokens(self.reader)
 
     @cached_property
     def directions(self) -> DirectionCheck:
@@ -207,7 +214,9 @@ class Verification:
         _add_best(report, [self._shown(case, settings, importance, centrals) for settings in _settings(self.config)])
         check_tokens(case)
         check_labels(case, words)
-        check_prediction(case, importance if self.config.describe.importance != "none" else None)
+        graphs = graphs_of(case, self.reader, self.near, importance) if self.config.describe.graphs else None
+        check_graphs(case, graphs)
+        check_prediction(case, importance if self.config.describe.importance != "none" else None, graphs)
         check_steering(case, self._clamped(case))
 
     def _logits(self, case: UnitCase) -> NDArray[np.float64] | None:

@@ -42,7 +42,7 @@ ATLASES: dict[str, dict[str, Any]] = {
     "gated": {
         "family": "llama",
         "examples": {"policy": "robust", "share": 0.8, "least": 5, "per_unit": 12},
-        "describe": {"importance": "shown"},
+        "describe": {"importance": "shown", "graphs": True},
     },
 }
 NOT_OF_THE_MODEL = ("schema", "id", "atlas.id", "atlas.version", "layer", "unit", "kind", "bands.quantiles", "hash")

@@ -221,7 +221,7 @@ def test_lines_of_others_are_kept_as_those_that_are_asked_for(tiny_site: Path, t
              replace(fits, model="odd  " + "n" * 500, explanation='\u202e" the"')]  # fmt: skip
     file.write_text("\ufeff" + "\r\n".join(one.line for one in lines))
     given, sentences = given_explanations(f"lines:{file}", tiny_site)
-    assert [len(one.explanation) for one in given] == [1999, 12]
+    assert [len(one.explanation) for one in given] == [2000, 12]
     assert given[1].model == "odd " + "n" * 196
     assert [sentence.removeprefix(f"{file}: ") for sentence in sentences] == [
         "1 longer than 2,000 characters: cut", "1 empty: left out",

@@ -224,6 +224,31 @@ def test_what_is_below_zero_is_at_hand(tiny_site: Path, copy_of: Callable[[Path]
     assert atlas[0, 0].negative.polysemanticity.behaviours == 7
 
 
+def test_the_graph_of_a_behaviour_is_at_hand(tiny_site: Path, copy_of: Callable[[Path], Path]) -> None:
+    site = copy_of(tiny_site)
+    record = _record(site, "L0/N0")
+    nodes: list[dict[str, Any]] = [
+        {"tokens": [" cat", " dog"], "next": None, "value": 0.75},
+        {"tokens": [], "next": 0, "value": None},
+        {"tokens": ["The"], "next": 1, "value": 1.0},
+    ]
+    record["behaviours"][0]["graph"] = {"nodes": nodes, "more": 2}
+    _write(site, "L0/N0", record)
+    atlas = atlas_builder.open(site)
+    assert atlas[0, 1].behaviours[1].graph is None
+    graph = atlas[0, 0].behaviours[1].graph
+    assert graph is not None
+    assert [asdict(node) | {"tokens": list(node.tokens)} for node in graph.nodes] == nodes
+    assert graph.more == 2
+    assert [[node.tokens for node in branch] for branch in graph.branches] == [
+        [(" cat", " dog")],
+        [("The",), (), (" cat", " dog")],
+    ]
+    record["behaviours"][0]["graph"] = None
+    _write(site, "L0/N0", record)
+    assert atlas_builder.open(site)[0, 0].behaviours[1].graph is None
+
+
 def test_neighbours_are_followed_to_where_their_page_leads(demo_site: Path) -> None:
     atlas = atlas_builder.open(demo_site)
     found = [near for unit in atlas[2] for behaviour in unit.behaviours for near in behaviour.neighbours][:50]
