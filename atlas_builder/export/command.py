@@ -19,6 +19,7 @@ from atlas_builder.export.graph_labels import (
     read_graph,
     write_graph,
 )
+from atlas_builder.export.identity import AtlasIdentity
 from atlas_builder.export.losses import LOSSES
 from atlas_builder.export.output import export_folder
 from atlas_builder.export.packed import INDEX, layer_file, write_features, write_index
@@ -76,11 +77,12 @@ def export_circuit_tracer(
     scan = atlas.id if scan is None else scan
     if not _SCAN.fullmatch(scan):
         raise ConfigurationError(f"--scan {brief(scan)}: give a name of letters, digits, . _ - / and @, such as gpt2.")
+    identity = AtlasIdentity.of(atlas)
     facts = {
         "form": "files" if files else "packed",
         "atlas": atlas.facts["atlas"],
-        "kind": atlas.facts["kind"],
-        "model": atlas.facts["model"].get("name"),
+        "kind": identity.kind,
+        "model": identity.model,
         "scan": scan,
         "lost": LOSSES[_FORMAT],
     }
@@ -166,12 +168,12 @@ def run_label(
     done = label_nodes(graph, atlas, base=base, behaviours=behaviours, replace=replace)
     target = output or file.with_name(f"{file.stem}.labelled.json")
     write_graph(graph, target)
-    noun = kind_of(atlas.facts["kind"]).noun
+    noun = kind_of(AtlasIdentity.of(atlas).kind).noun
     said = f"{done.labelled:,} of {sum(done):,} nodes of features labelled as {noun}s of {atlas.id}"
     more = [
-        (done.kept, "kept the label that they had (--replace replaces it)"),
-        (done.bare, "are of units without behaviours"),
-        (done.unknown, "are of features that the atlas does not have, and stay as they were"),
+        (done.kept, "left with the label that they had (--replace replaces it)"),
+        (done.bare, "left without one, of units without behaviours"),
+        (done.unknown, "left as they were, of features that the atlas does not have"),
     ]
     say("; ".join([said, *(f"{count:,} {what}" for count, what in more if count)]) + f": {target}")
     if base is None:

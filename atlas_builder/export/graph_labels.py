@@ -14,6 +14,7 @@ from atlas_builder.corpus.characters import beginning
 from atlas_builder.corpus.token_text import plain
 from atlas_builder.errors import ConfigurationError, brief
 from atlas_builder.export.circuit_tracer import LayerUnit, cantor_unpair, damaged
+from atlas_builder.export.identity import AtlasIdentity
 from atlas_builder.files import locked
 from atlas_builder.reader.atlas import Atlas
 from atlas_builder.reader.unit import Unit
@@ -75,14 +76,13 @@ def check_model(graph: Graph, atlas: Atlas, accepted: Collection[str]) -> None:
     scan = metadata.get("scan")
     if not isinstance(scan, str) or not scan:
         raise ConfigurationError("The graph does not name its features: add their name as metadata.scan.")
-    units = atlas.facts.get("configuration", {}).get("units", {})
-    known = [atlas.id, atlas.facts.get("model", {}).get("name"), units.get("release"), units.get("path"), *accepted]
+    identity = AtlasIdentity.of(atlas)
+    known = [atlas.id, identity.model, *identity.transcoders, *accepted]
     if {*_forms(names)} & {*_forms(known)}:
         return
-    model = brief(atlas.facts.get("model", {}).get("name") or "another model")
     raise ConfigurationError(
-        f"The graph is of {brief(scan)}, the atlas {brief(atlas.id, 40)} of {model}: name another atlas, or, where the "
-        f"graph's features are its units, add --scan with the graph's name."
+        f"The graph is of {brief(scan)}, the atlas {brief(atlas.id, 40)} of {brief(identity.model)}: name another "
+        "atlas, or, where the graph's features are its units, add --scan with the graph's name."
     )
 
 
@@ -99,7 +99,7 @@ def link_base(url: str | None, atlas: Atlas) -> str | None:
 
     Raises `ConfigurationError` for one that is given and no http address.
     """
-    own = atlas.facts["atlas"].get("url") or (atlas.url_of("") if atlas.url.startswith("http") else None)
+    own = AtlasIdentity.of(atlas).url or (atlas.url_of("") if atlas.url.startswith("http") else None)
     base = own if url is None else url
     if not base:
         return None
@@ -130,10 +130,9 @@ def label_nodes(
         ConfigurationError: For a node that is none: of a wrong type, or with a number out of range.
     """
     counts = dict.fromkeys(LabelledNodes._fields, 0)
-    places = [(node, place) for node, place in _features(graph) if place is not None]
     known = {layer.number: len(layer) for layer in atlas.layers}
     # By unit, so that each record is read once.
-    for node, place in sorted(places, key=lambda pair: pair[1]):
+    for node, place in sorted(_features(graph), key=lambda pair: pair[1]):
         if place.unit >= known.get(place.layer, 0):
             counts["unknown"] += 1
             continue
@@ -174,7 +173,7 @@ def _short(label: str) -> str:
     return text if len(text) <= _LONGEST_LABEL else f"{beginning(text, _LONGEST_LABEL - 1)}…"
 
 
-def _features(graph: Graph) -> Iterator[tuple[Graph, LayerUnit | None]]:
+def _features(graph: Graph) -> Iterator[tuple[Graph, LayerUnit]]:
     """The nodes of features, and their places."""
     version = graph["metadata"].get("schema_version") or 0
     for place, node in enumerate(graph["nodes"]):

@@ -82,7 +82,7 @@ def test_nodes_say_what_their_units_do_and_link_to_their_pages(
     for there, found in zip(expected["nodes"][:3], made["nodes"], strict=False):
         there.update({name: found[name] for name in ("clerp", "url", "vis_link")})
     assert made == expected
-    assert "3 of 5 nodes of features labelled as neurons of tiny; 2 are of features that the atlas does not" in (
+    assert "3 of 5 nodes of features labelled as neurons of tiny; 2 left as they were, of features that the atlas" in (
         result.stdout
     )
 
@@ -95,7 +95,7 @@ def test_labels_that_nodes_have_stay_unless_they_are_replaced(
     assert made["nodes"][1]["clerp"] == "my own words"
     assert made["nodes"][1]["url"].endswith("L1/N5.html")
     assert "2 of 5 nodes" in result.stdout
-    assert "1 kept the label that they had (--replace replaces it)" in result.stdout
+    assert "1 left with the label that they had (--replace replaces it)" in result.stdout
     made, _ = labelled(graph, "--replace")
     assert made["nodes"][1]["clerp"] not in ("", "my own words")
 
@@ -254,3 +254,17 @@ def test_a_negative_activation_is_labelled_by_what_negative_ones_do(unit: Unit) 
     assert node_label(replace(unit), 1, 2) == "negative: closing (100%)"
     unit.record["behaviours"].clear()
     assert node_label(replace(unit), 1, 2) == ""
+
+
+@pytest.mark.parametrize(
+    "damage", [{"model": None}, {"kind": 5}, {"configuration": []}, {"atlas": {"id": "tiny", "version": "1", "url": 3}}]
+)
+def test_an_atlas_whose_facts_are_damaged_is_refused(damage: Graph, graph: Graph, built: Path, tmp_path: Path) -> None:
+    facts = json.loads((built / "atlas.json").read_bytes())
+    (built / "atlas.json").write_text(json.dumps({**facts, **damage}), encoding="utf-8")
+    (tmp_path / "graph.json").write_bytes(orjson.dumps(graph))
+    for command in (["label", str(tmp_path / "graph.json")], ["export", "circuit-tracer"]):
+        result = CliRunner().invoke(main, [*command, str(built)])
+        assert (result.exit_code, result.stderr) == (
+            1, "The atlas.json of tiny is damaged: build or fetch the atlas again.\n",
+        )  # fmt: skip
