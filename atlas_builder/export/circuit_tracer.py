@@ -108,7 +108,7 @@ def token_shown(text: str) -> str:
 
 
 def _sections(unit: Unit) -> Iterator[tuple[str, Iterable[Example]]]:
-    """Names and examples of sections: behaviours, bands, behaviours of negative activations, what is in none."""
+    """Names and examples of sections: behaviours, bands, behaviours of negative activations, unclustered examples."""
     behaviours = list(unit.behaviours)
     yield from ((_named(one), one.examples) for one in behaviours if one.sign > 0)
     yield from ((_band_name(band), band.examples) for band in unit.bands if band.record["examples"])

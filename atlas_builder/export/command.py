@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -22,9 +22,9 @@ from atlas_builder.export.graph_labels import (
 from atlas_builder.export.identity import AtlasIdentity
 from atlas_builder.export.losses import LOSSES
 from atlas_builder.export.output import export_folder
-from atlas_builder.export.packed import INDEX, layer_file, write_features, write_index
+from atlas_builder.export.packed import INDEX, layer_file, write_feature_index, write_features
 from atlas_builder.progress import Advance, Progress
-from atlas_builder.reader.atlas import Layer
+from atlas_builder.reader.atlas import Atlas, Layer
 from atlas_builder.reader.atlas import open as open_atlas
 from atlas_builder.records.kinds import kind_of
 
@@ -77,8 +77,29 @@ def export_circuit_tracer(
     scan = atlas.id if scan is None else scan
     if not _SCAN.fullmatch(scan):
         raise ConfigurationError(f"--scan {brief(scan)}: give a name of letters, digits, . _ - / and @, such as gpt2.")
+    facts = _facts(atlas, scan, files)
+    folder = _output(place, output)
+    work = progress or Progress(quiet=True)
+    with (
+        export_folder(folder, _FORMAT, _OWN, facts) as draft,
+        work.task("export", total=len(atlas), unit="units") as advance,
+    ):
+        layers = {layer.number: _features(layer, scan, examples, advance) for layer in atlas.layers}
+        if files:
+            for layer, features in layers.items():
+                for feature in features:
+                    (draft / f"{cantor_pair(layer, feature['index'])}.json").write_bytes(orjson.dumps(feature))
+        else:
+            offsets = {layer: write_features(draft / layer_file(layer), units) for layer, units in layers.items()}
+            write_feature_index(draft, offsets)
+        size = sum(file.stat().st_size for file in draft.iterdir())
+    return ExportedFeatures(folder, scan, len(atlas), size)
+
+
+def _facts(atlas: Atlas, scan: str, files: bool) -> dict[str, Any]:
+    """What stands beside the features."""
     identity = AtlasIdentity.of(atlas)
-    facts = {
+    return {
         "form": "files" if files else "packed",
         "atlas": atlas.facts["atlas"],
         "kind": identity.kind,
@@ -86,25 +107,6 @@ def export_circuit_tracer(
         "scan": scan,
         "lost": LOSSES[_FORMAT],
     }
-    folder = _output(place, output)
-    work = progress or Progress(quiet=True)
-    with (
-        export_folder(folder, _FORMAT, _OWN, facts) as draft,
-        work.task("export", total=len(atlas), unit="units") as advance,
-    ):
-        offsets = {}
-        for layer in atlas.layers:
-            features = _features(layer, scan, examples, advance)
-            if files:
-                for feature in features:
-                    name = f"{cantor_pair(layer.number, feature['index'])}.json"
-                    (draft / name).write_bytes(orjson.dumps(feature))
-            else:
-                offsets[layer.number] = write_features(draft / layer_file(layer.number), features)
-        if not files:
-            write_index(draft, offsets)
-        size = sum(file.stat().st_size for file in draft.iterdir())
-    return ExportedFeatures(folder, scan, len(atlas), size)
 
 
 def _features(layer: Layer, scan: str, examples: int | None, advance: Advance) -> Iterator[Feature]:

@@ -35,7 +35,7 @@ def export_features(folder: str, **asked: Any) -> None:
     """Write a feature a unit of the atlas in FOLDER, or at an address, as circuit-tracer's frontend reads them.
 
     Each behaviour is a section, named by its label and coverage; then each band of the activation range, behaviours
-    of negative activations, and what is in none. Packed by default: index.json.gz and layer_L.bin.
+    of negative activations, and unclustered examples. Packed by default: index.json.gz and layer_L.bin.
 
     To look at the result, serve it beside the graphs, whose metadata.scan is "/demo":
     circuit_tracer.frontend.local_server.serve("graphs", features_dir="output/demo.circuit-tracer").

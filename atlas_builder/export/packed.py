@@ -42,7 +42,7 @@ def write_features(file: Path, features: Iterable[Mapping[str, Any]]) -> list[in
     return offsets
 
 
-def write_index(folder: Path, offsets: Mapping[int, list[int]]) -> None:
+def write_feature_index(folder: Path, offsets: Mapping[int, list[int]]) -> None:
     """Write the index of features, by layer."""
     index = {str(layer): {"filename": layer_file(layer), "offsets": offsets[layer]} for layer in sorted(offsets)}
     (folder / INDEX).write_bytes(gzipped(orjson.dumps(index)))
