@@ -54,6 +54,8 @@ def docs(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """All tests, on all cores; arguments go to pytest: `nox -s tests -- tests/collect`."""
     _install(session, ".[tests]")
+    if session.virtualenv.is_sandboxed:  # judges exports by one file; what it requires is not
+        session.install("--no-deps", "circuit-tracer==0.5.0")
     session.run("pytest", *(session.posargs or ["-n", "auto"]))
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from atlas_builder.explain.options import explain_options
+from atlas_builder.export.commands import export, label
 from atlas_builder.pipeline.division import Division, division_options
 from atlas_builder.pipeline.stages import ALL_STAGES, Stage
 from atlas_builder.progress import Progress
@@ -354,6 +355,10 @@ def explain(folder: Path, **asked: Any) -> None:
     from atlas_builder.explain.command import run_explain
 
     run_explain(folder, progress=Progress(), say=_say, **asked)
+
+
+main.add_command(export)
+main.add_command(label)
 
 
 def _conclude(problems: list[str], summary: str) -> None:

@@ -16,6 +16,7 @@ pytest_plugins = (
     "tests.support.explained",
     "tests.support.models",
     "tests.support.chats",
+    "tests.support.circuit_tracer",
     "tests.support.browser",
 )
 

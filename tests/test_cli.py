@@ -5,6 +5,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
@@ -18,7 +19,13 @@ def _run(*arguments: str) -> Result:
     return CliRunner().invoke(main, list(arguments))
 
 
-@pytest.mark.parametrize("command", [[], *([name] for name in main.commands)], ids=" ".join)
+COMMANDS: list[list[str]] = [[], *([name] for name in main.commands)]
+COMMANDS += [
+    [name, below] for name, group in main.commands.items() if isinstance(group, click.Group) for below in group.commands
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_every_command_helps_with_an_example(command: list[str]) -> None:
     result = _run(*command, "--help")
     assert result.exit_code == 0

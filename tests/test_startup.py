@@ -37,7 +37,8 @@ def _run(*arguments: str | Path) -> set[str]:
 def test_the_help_of_every_command_loads_none_of_what_commands_use() -> None:
     code = (
         "from atlas_builder.cli import main\n"
-        "for arguments in ([], *([name] for name in main.commands)):\n"
+        "below = [[name, one] for name, group in main.commands.items() for one in getattr(group, 'commands', ())]\n"
+        "for arguments in ([], *([name] for name in main.commands), *below):\n"
         "    try:\n        main([*arguments, '--help'])\n"
         "    except SystemExit as ended:\n        assert not ended.code\n"
     )

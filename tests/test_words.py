@@ -59,8 +59,10 @@ def test_names_of_tests_have_no_private_word() -> None:
 
 
 def test_help_texts_have_no_private_word() -> None:
-    for command in (main, *main.commands.values()):
+    commands: list[click.Command] = [main]
+    for command in commands:
         assert _private(command.get_help(click.Context(command))) == []
+        commands += command.commands.values() if isinstance(command, click.Group) else []
 
 
 def test_themes_have_no_private_word() -> None:
