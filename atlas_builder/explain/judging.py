@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from threading import Lock
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,6 +17,8 @@ from atlas_builder.explain.scoring import correlation, rank_correlation
 from atlas_builder.explain.trials import Trial, balanced_accuracy
 from atlas_builder.records.explanations import ExplanationScores, FloorScores
 from atlas_builder.rounding import significant
+
+_Parsed = TypeVar("_Parsed")
 
 
 class Materials(NamedTuple):
@@ -40,6 +43,8 @@ class Judge:
 
     def __init__(self, server: JournalledServer, methods: Sequence[str] = METHODS) -> None:
         self.server, self.methods = server, methods
+        self.answered = self.unreadable = 0
+        self._lock = Lock()
 
     @property
     def name(self) -> str:
@@ -87,8 +92,7 @@ class Judge:
     def _accuracy(self, prompt: Callable[[str, Sequence[str]], str], explanation: str, trial: Trial) -> float | None:
         if not trial.is_scored:
             return None
-        answer = self.server.ask(prompt(explanation, trial.texts))
-        chosen = None if answer is None else chosen_numbers(answer, len(trial.texts))
+        chosen = self._read(prompt(explanation, trial.texts), lambda answer: chosen_numbers(answer, len(trial.texts)))
         accuracy = balanced_accuracy(trial.truth, chosen)
         return None if accuracy is None else significant(accuracy)
 
@@ -105,8 +109,17 @@ class Judge:
         tokens = sum(len(excerpt.tokens) for excerpt in excerpts)
         if not tokens:
             return np.zeros(0)
-        answer = self.server.ask(simulating(explanation, [excerpt.tokens for excerpt in excerpts]))
-        return None if answer is None else simulated(answer, tokens)
+        question = simulating(explanation, [excerpt.tokens for excerpt in excerpts])
+        return self._read(question, lambda answer: simulated(answer, tokens))
+
+    def _read(self, question: str, parse: Callable[[str], _Parsed | None]) -> _Parsed | None:
+        """What an answer says; None if there is none, or it is unreadable, which is counted."""
+        answer = self.server.ask(question)
+        parsed = None if answer is None else parse(answer)
+        with self._lock:
+            self.answered += answer is not None
+            self.unreadable += answer is not None and parsed is None
+        return parsed
 
 
 Simulated = NDArray[np.float64] | None

@@ -220,7 +220,8 @@ class _Run:
 
     def conclude(self) -> None:
         """Say what the server gave no answer for; raises `ServerError` where that is everything."""
-        own, judge = self._explainer.server, self._explainer.judge.server
+        own, judging = self._explainer.server, self._explainer.judge
+        judge = judging.server
         if own.refusal and not own.answered and self._unanswered == self._asked:
             raise own.refusal
         if self._unanswered:
@@ -231,4 +232,9 @@ class _Run:
         if judge.unanswered and judge is not own:
             self._progress.say(
                 f"{judge.unanswered} questions to {judge.name} have no answer, and these scores are missing"
+            )
+        if judging.unreadable:
+            self._progress.say(
+                f"{judging.unreadable} of {judging.answered} answers of {judge.name} as the judge are not in the form "
+                "that is asked for, and these scores are missing: a larger model keeps to it"
             )

@@ -147,6 +147,10 @@ def test_a_server_that_fails_is_one_sentence(tiny_site: Path, tmp_path: Path, mo
         (one,) = explain(tiny_site, OpenAIServer(address, "m"), tmp_path / "said", units=1)
         assert one.scores == ExplanationScores()
         assert one.explanation == "I would rather not."
+        result = run(tiny_site, address, tmp_path / "told", "--units", "1")
+        assert re.search(
+            r"(\d+) of \1 answers of \S+ as the judge are not in the form that is asked for", result.output
+        )
     page = tmp_path / "page"
     with serving(looks_up, body=b"<!doctype html><title>Hello</title>") as address:
         result = run(tiny_site, address, page, "--units", "1")
