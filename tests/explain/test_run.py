@@ -161,7 +161,7 @@ def test_a_server_that_fails_is_one_sentence(tiny_site: Path, tmp_path: Path, mo
         OpenAIServer(address, "m").ask("?")
 
 
-def test_answers_end_where_they_are_told_to_under_the_name_that_the_model_takes() -> None:
+def test_answers_end_after_so_many_tokens_under_the_name_that_the_model_takes() -> None:
     seen: list[dict[str, Any]] = []
 
     def answers(asked: dict[str, Any]) -> tuple[int, str]:
