@@ -32,6 +32,7 @@ SMALL = (
     "examples.per_band=1",
     "clusters.resamples=2",
     "describe.importance=none",
+    "describe.graphs=false",
     "link.map=false",
 )
 
