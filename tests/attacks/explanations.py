@@ -248,7 +248,9 @@ class Attack:
     def _published(self, tried: Try) -> None:
         """Give to a build what it should refuse."""
         ended = self._build()
-        objection = ended.objection(seconds=20, megabytes=900) or (None if digests(self.site) == self._before else "the site changed")
+        objection = ended.objection(seconds=20, megabytes=900) or (
+            None if digests(self.site) == self._before else "the site changed"
+        )
         self._table.add(f"{tried.kind}, published", tried.name, ended, objection)
 
     def _build(self) -> Refusal:
