@@ -7,7 +7,6 @@ escaped on pages, with numbers within their range, and a paragraph takes at most
 python -m tests.attacks.explanations [--small]
 """
 
-# ruff: noqa: E501 - values stand side by side, as many as there are of a kind
 from __future__ import annotations
 
 import gzip
@@ -66,9 +65,9 @@ def _nested(depth: int) -> Any:
 WRONG: dict[str, Any] = {
     "null": None, "true": True, "false": False, "0": 0, "-1": -1, "2": 2, "-5": -5, "1.5": 1.5, "NaN": float("nan"),
     "Infinity": float("inf"), "-Infinity": float("-inf"), "beyond a float": 10**400, "beyond 64 bits": 2**63,
-    "a number as text": "0.9", "one as text": "1", "nothing": "", "blanks": " \n\t\u3000", "a list": [], "an object": {},
-    "pairs": [["detection", 0.5]], "900 lists": _nested(900), "10,000 letters": "x" * 10_000, "10,000 signs": "<&>" * 3333,
-    "10,000 bells": "\a" * 10_000, "half a pair": "\ud800", "a byte order mark": "\ufeff",
+    "a number as text": "0.9", "one as text": "1", "nothing": "", "blanks": " \n\t\u3000", "a list": [],
+    "an object": {}, "pairs": [["detection", 0.5]], "900 lists": _nested(900), "10,000 letters": "x" * 10_000,
+    "10,000 signs": "<&>" * 3333, "10,000 bells": "\a" * 10_000, "half a pair": "\ud800", "a byte order mark": "\ufeff",
     **{f"hostile {number}": text for number, text in enumerate(HOSTILE)},
 }  # fmt: skip
 
@@ -97,12 +96,14 @@ def broken_files(line: Line) -> Iterator[Try]:
         "deep in a key": good.rstrip(b"}\n") + b', "x": ' + b"[" * 10_000 + b"]" * 10_000 + b"}\n", "text": b"Dear all",
         "digits": b"9" * 5000, "a long number": good.replace(b'"seed": 0', b'"seed": ' + b"9" * 5000),
         "UTF-16": good.decode().encode("utf-16"), "Latin 1": b'{"id": "\xe9"}', "surrogates": b'{"id": "\xed\xa0\x80"}',
-        "a byte order mark": b"\xef\xbb\xbf" + good, "CRLF": good.replace(b"\n", b"\r\n") * 2, "CR": good.rstrip() + b"\r",
-        "cut": good[:-20], "cut twice": good[:-20] + b"\n" + good[:-20], "twice": good * 2, "a gap": good + b"\n\n" + good,
-        "keys twice": good.replace(b"{", b'{"id": 3, ', 1), "random": bytes(range(256)) * 40, "{}": b"{}\n",
-        "gzip": gzip.compress(good), "half of gzip": gzip.compress(good * 1000)[:40], "a line of zeros": b"0" * 20_000_000,
-        "zeros compressed": gzip.compress(bytes(60_000_000), 1), "a list of zeros": gzip.compress(b"[" + b"0," * 10**6, 1),
-        "lines of zeros": gzip.compress(b"0\n" * 100_000, 1), "an end to gzip": gzip.compress(good) + b"junk",
+        "a byte order mark": b"\xef\xbb\xbf" + good, "CRLF": good.replace(b"\n", b"\r\n") * 2,
+        "CR": good.rstrip() + b"\r", "cut": good[:-20], "cut twice": good[:-20] + b"\n" + good[:-20], "twice": good * 2,
+        "a gap": good + b"\n\n" + good, "keys twice": good.replace(b"{", b'{"id": 3, ', 1),
+        "random": bytes(range(256)) * 40, "{}": b"{}\n", "gzip": gzip.compress(good),
+        "half of gzip": gzip.compress(good * 1000)[:40],
+        "a line of zeros": b"0" * 20_000_000, "zeros compressed": gzip.compress(bytes(60_000_000), 1),
+        "a list of zeros": gzip.compress(b"[" + b"0," * 10**6, 1), "lines of zeros": gzip.compress(b"0\n" * 100_000, 1),
+        "an end to gzip": gzip.compress(good) + b"junk",
     }.items():  # fmt: skip
         for source in ("lines", "neuronpedia"):
             yield Try("broken files", f"{name}, as {source}", content, source)
@@ -126,7 +127,8 @@ def _batch(line: Line) -> Iterator[Try]:
         yield Try("delphi", f"model: {name}", _folder(config={"explainer_model": value}), "delphi")
         yield Try("delphi", f"configuration: {name}", _folder(config=value), "delphi")
     for name in ("_latent0.txt", "layers.0_latent.txt", "layers.0_latent-1.txt", f"layers.0_latent{'9' * 30}.txt",
-                 "layers.0_latent0.txt.txt", f"layers.{'9' * 30}_latent0.txt", "layers.0_latent\u0663.txt"):  # fmt: skip
+                 "layers.0_latent0.txt.txt", f"layers.{'9' * 30}_latent0.txt",
+                 "layers.0_latent\u0663.txt"):  # fmt: skip
         yield Try("delphi", name, _folder(name=name), "delphi")
 
 

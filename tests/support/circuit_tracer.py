@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import importlib.util
 import json
+import os
 import struct
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, distribution
@@ -23,6 +24,8 @@ def feature_model() -> Callable[[Feature], Any]:
     try:
         place = distribution("circuit-tracer").locate_file("circuit_tracer/frontend/feature_models.py")
     except PackageNotFoundError:
+        if os.environ.get("CI"):
+            pytest.fail("circuit-tracer must be installed where CI runs")
         pytest.skip("circuit-tracer is not installed: pip install --no-deps circuit-tracer==0.5.0")
     spec = importlib.util.spec_from_file_location("feature_models", str(place))
     assert spec is not None
