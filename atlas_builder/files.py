@@ -10,17 +10,17 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import orjson
 from filelock import FileLock, Timeout
 
-from atlas_builder.errors import ConfigurationError
+from atlas_builder.errors import ConfigurationError, brief
 from atlas_builder.system.folders import remove, remove_remains, replace_folder, restore_folder
 
 MARK = "stage.json"
@@ -194,6 +194,35 @@ def _read_mark(mark: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return content if isinstance(content, dict) else None
+
+
+def check_file(option: str, file: Path, is_own: Callable[[Path], bool]) -> None:
+    """Refuse to replace a file unless it is one of ours, or empty; raises `ConfigurationError`."""
+    shown = brief(file, 150)
+    if not file.parent.is_dir() or (file.exists() and not file.is_file()):
+        raise ConfigurationError(f"{option}: {shown} cannot be written: name a file in a folder that exists.")
+    if file.exists() and file.stat().st_size and not is_own(file):
+        raise ConfigurationError(f"{option}: {shown} holds something else: name another file.")
+
+
+@contextmanager
+def replacing(file: Path) -> Iterator[BinaryIO]:
+    """A draft to write to, which becomes the file when the block succeeds and is removed when it fails.
+
+    What a run that was killed has left is removed first. Raises `ConfigurationError` while another run writes the file.
+    """
+    draft, lock = (file.with_name(f".{file.name}.{end}") for end in ("draft", "lock"))
+    with locked(lock, f"another run writes to {brief(file, 150)}: wait for it, or name another file."):
+        try:
+            draft.unlink(missing_ok=True)  # never through a link of that name
+            with draft.open("xb") as content:
+                yield content
+            draft.replace(file)
+        except BaseException:
+            draft.unlink(missing_ok=True)
+            raise
+        finally:
+            lock.unlink(missing_ok=True)
 
 
 def write_json(path: Path, data: Any) -> None:

@@ -14,10 +14,9 @@ import orjson
 from atlas_builder.config import Configuration
 from atlas_builder.config_file import validate
 from atlas_builder.curate.draws import LayerDraws, Side
-from atlas_builder.curate.files import check_file, replacing
 from atlas_builder.curate.lines import Lines
 from atlas_builder.errors import ConfigurationError, brief
-from atlas_builder.files import read_json
+from atlas_builder.files import check_file, read_json, replacing
 from atlas_builder.progress import Progress
 from atlas_builder.reader.facts import read_facts
 from atlas_builder.records.address import UnitAddress
@@ -26,6 +25,7 @@ from atlas_builder.workspace import CONFIGURATION, portable_configuration, work_
 
 _MIDDLE: dict[Side, tuple[float, float]] = {"own": (0.0, 0.1), "others": (0.0, 0.1), "positive": (0.5, 0.9)}
 """The quantiles of each side's middle, by default."""
+_LONGEST_LINE = 1 << 20
 _NAMED = 5  # units in a sentence
 REPORT = ("unit", "token", "association", "effect", "top", "middle", "below", "p", "url")
 """The columns of a report of associations; `token` and `association` are JSON, so that spaces are seen."""
@@ -172,12 +172,18 @@ def _check_numbers(number: int, seed: int) -> None:
         raise ConfigurationError(f"--seed {brief(seed, 40)}: give a whole number from 0 to 2^63 − 1.")
 
 
-def _is_curated(first: bytes) -> bool:
+def _is_curated(file: Path) -> bool:
+    first = _first_line(file)
     return first.startswith(b'{"') and b'"quantile":' in first
 
 
-def _is_report(first: bytes) -> bool:
-    return first == ",".join(REPORT).encode() + b"\n"
+def _is_report(file: Path) -> bool:
+    return _first_line(file) == ",".join(REPORT).encode() + b"\n"
+
+
+def _first_line(file: Path) -> bytes:
+    with file.open("rb") as content:
+        return content.readline(_LONGEST_LINE)
 
 
 def _by_layer(atlas: _Atlas, chosen: Sequence[UnitAddress]) -> Iterator[tuple[LayerDraws, UnitAddress]]:

@@ -15,7 +15,7 @@ from atlas_builder.corpus.token_text import plain
 from atlas_builder.errors import ConfigurationError, brief
 from atlas_builder.export.circuit_tracer import LayerUnit, cantor_unpair, damaged
 from atlas_builder.export.identity import AtlasIdentity
-from atlas_builder.files import locked
+from atlas_builder.files import check_file, replacing
 from atlas_builder.reader.atlas import Atlas
 from atlas_builder.reader.unit import Unit
 from atlas_builder.rounding import percent
@@ -178,9 +178,7 @@ def _features(graph: Graph) -> Iterator[tuple[Graph, LayerUnit]]:
     version = graph["metadata"].get("schema_version") or 0
     for place, node in enumerate(graph["nodes"]):
         if not isinstance(node, dict) or not isinstance(node.get("feature_type"), str):
-            raise ConfigurationError(
-                f"Node {place} of the graph has no feature_type: the graph is damaged, make it again."
-            )
+            raise ConfigurationError(f"Node {place} of the graph has no feature_type: {_AGAIN}")
         if node["feature_type"] in FEATURE_TYPES:
             yield node, _place(node, place, version)
 
@@ -207,21 +205,14 @@ def _place(node: Mapping[str, Any], place: int, version: Any) -> LayerUnit:
 
 def write_graph(graph: Graph, output: Path) -> None:
     """Write a graph, in one step; raises `ConfigurationError` where a file that is no graph is at its place."""
-    shown = brief(output, 150)
-    if not output.parent.is_dir() or (output.exists() and not output.is_file()):
-        raise ConfigurationError(f"--output: {shown} cannot be written: name a file in a folder that exists.")
-    if output.exists() and output.stat().st_size:
-        try:
-            read_graph(output)
-        except ConfigurationError:
-            raise ConfigurationError(f"--output: {shown} holds something else: name another file.") from None
-    draft, lock = (output.with_name(f".{output.name}.{end}") for end in ("draft", "lock"))
-    with locked(lock, f"--output: another run writes to {shown}: wait for it, or name another file."):
-        try:
-            draft.unlink(missing_ok=True)
-            with draft.open("xb") as file:
-                file.write(orjson.dumps(graph, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
-            draft.replace(output)
-        finally:
-            draft.unlink(missing_ok=True)
-            lock.unlink(missing_ok=True)
+    check_file("--output", output, _is_graph)
+    with replacing(output) as file:
+        file.write(orjson.dumps(graph, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+
+
+def _is_graph(file: Path) -> bool:
+    try:
+        read_graph(file)
+    except ConfigurationError:
+        return False
+    return True

@@ -6,8 +6,8 @@ offset there are four bytes, little-endian, with the length of the gzip that fol
 
 from __future__ import annotations
 
+import gzip
 import struct
-import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,15 +15,7 @@ from typing import Any
 import orjson
 
 INDEX = "index.json.gz"
-_HEADER = bytes((0x1F, 0x8B, 8, 0, 0, 0, 0, 0, 0, 255))  # no name, no time, of no system
 _LEVEL = 6  # the highest is 1 % smaller, in twice the time
-
-
-def gzipped(content: bytes) -> bytes:
-    """A gzip of some bytes that depends on nothing but them and zlib."""
-    packer = zlib.compressobj(_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
-    body = packer.compress(content) + packer.flush()
-    return _HEADER + body + struct.pack("<II", zlib.crc32(content), len(content) & 0xFFFFFFFF)
 
 
 def layer_file(layer: int) -> str:
@@ -36,7 +28,7 @@ def write_features(file: Path, features: Iterable[Mapping[str, Any]]) -> list[in
     offsets = [0]
     with file.open("wb") as packed:
         for feature in features:
-            content = gzipped(orjson.dumps(feature))
+            content = gzip.compress(orjson.dumps(feature), _LEVEL, mtime=0)
             packed.write(struct.pack("<I", len(content)) + content)
             offsets.append(offsets[-1] + 4 + len(content))
     return offsets
@@ -45,4 +37,4 @@ def write_features(file: Path, features: Iterable[Mapping[str, Any]]) -> list[in
 def write_feature_index(folder: Path, offsets: Mapping[int, list[int]]) -> None:
     """Write the index of features, by layer."""
     index = {str(layer): {"filename": layer_file(layer), "offsets": offsets[layer]} for layer in sorted(offsets)}
-    (folder / INDEX).write_bytes(gzipped(orjson.dumps(index)))
+    (folder / INDEX).write_bytes(gzip.compress(orjson.dumps(index), _LEVEL, mtime=0))
