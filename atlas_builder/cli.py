@@ -340,7 +340,7 @@ def curate(folder: Path, number: int, **choice: Any) -> None:
 def explain(folder: Path, **asked: Any) -> None:
     """Have another language model explain behaviours and units, and score what it says.
 
-    Excerpts of the corpus are sent to the server, about 20 questions a behaviour and 35 a whole unit; the
+    Excerpts of the corpus are sent to the server, about 20 questions a behaviour and 27 a whole unit; the
     environment variable OPENAI_API_KEY is sent as its key. Scores come with a random floor, those
     of the same explanation on another unit's excerpts. An interrupted run resumes and asks nothing twice.
 
